@@ -1,0 +1,104 @@
+"""The console script. Verbs are imported when they are called, so `--help` answers at once."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError
+
+_TRAINER_VERBS = {
+    "fit": "train a localizer (LightningCLI)",
+    "validate": "score a checkpoint on the validation images",
+    "test": "score a checkpoint on the test images",
+    "predict": "write a checkpoint's maps for a manifest",
+}
+_VERBS = {
+    "demo": (
+        "the whole path on bundled photographs, ends with report.html",
+        "boxpromptiml.demo:demo",
+    ),
+    "localize": (
+        "probability maps, masks and overlays of any images",
+        "boxpromptiml.reporting.localize:localize",
+    ),
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        args: Command line without the program's name; the process's own by default.
+
+    Returns:
+        0 all good; 1 failed; 2 wrong use; 3 finished, but some inputs were rejected.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(_usage())
+        return EXIT_OK if words else EXIT_WRONG_USE
+    verb, rest = words[0], words[1:]
+    if verb in _TRAINER_VERBS:
+        return run(lambda: _trainer_verb(words))
+    if verb in _VERBS:
+        return run(lambda: call(_VERBS[verb][1], rest, f"boxpromptiml {verb}"))
+    sys.stderr.write(f"boxpromptiml: no command {verb!r}\n\n{_usage()}")
+    return EXIT_WRONG_USE
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run a command; a user's mistake becomes one line on stderr instead of a traceback."""
+    _log_to_stderr()
+    try:
+        return command()
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what is finished stays\n")
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILED
+
+
+def _log_to_stderr() -> None:
+    """Show our own warnings; other libraries configure theirs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    for name in ("boxpromptiml", "data_prep"):
+        logging.getLogger(name).handlers = [handler]
+
+
+def call(target: str, args: Sequence[str], prog: str) -> int:
+    """Parse `args` for the function `module:name`, call it, return its exit status.
+
+    The function's signature and docstring are its command line. It may return None for 0.
+    """
+    from jsonargparse import auto_cli  # noqa: PLC0415
+
+    module, name = target.split(":")
+    function = getattr(importlib.import_module(module), name)
+    status: Any = auto_cli(function, args=list(args), as_positional=False, prog=prog)
+    return EXIT_OK if status is None else int(status)
+
+
+def _usage() -> str:
+    rows = [(verb, text) for verb, (text, _) in _VERBS.items()] + list(_TRAINER_VERBS.items())
+    lines = "\n".join(f"  {verb:<10} {text}" for verb, text in rows)
+    return (
+        "usage: boxpromptiml COMMAND ...\n\n"
+        "Weakly supervised image manipulation localization.\n\n"
+        f"commands (each has --help):\n{lines}\n\n"
+        "data preparation: python -m data_prep --help\n"
+    )
+
+
+def _trainer_verb(args: list[str]) -> int:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from local files only
+    from boxpromptiml.trainer_cli import run_trainer  # noqa: PLC0415
+
+    run_trainer(args)
+    return EXIT_OK

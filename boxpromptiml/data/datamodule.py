@@ -1,0 +1,231 @@
+"""Manifests to dataloaders."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from boxpromptiml.data.dataset import (
+    EvalDataset,
+    Source,
+    Supervision,
+    TrainDataset,
+    collate,
+    has_supervision,
+)
+from boxpromptiml.data.samplers import EpochSampler, ShardSampler
+from boxpromptiml.data.transforms import Augmentation, TrainTransform
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifest import read_manifest
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.records import Split
+from boxpromptiml.sidecars import expected_signature, read_sidecar
+
+log = logging.getLogger(__name__)
+
+
+class LocalizationData(LightningDataModule):
+    """Training, validation and test images from manifests.
+
+    Of every manifest, the rows of the split that matters are taken: `train` uses the rows with
+    `"split": "train"`, and so on. The same file may be named for several stages.
+
+    Args:
+        train: Manifests to train on.
+        val: Manifests to choose the checkpoint by.
+        test: Manifests to report on.
+        predict: Manifests to predict, all rows.
+        supervision: What a manipulated training image teaches: its ground-truth `mask`, the
+            teacher's `pseudo`-mask, its `box`es filled, or its image `label` only.
+        input: What the network is fed.
+        augmentation: Of the training images.
+        include_authentic: Train on authentic images too (the paper does not).
+        soft_unsure: Train unsure pixels of a pseudo-mask towards 0.5 instead of ignoring them.
+        batch_size: Training images a step, for each process.
+        eval_batch_size: Images at a time in evaluation.
+        num_workers: Loader processes.
+        seed: Decides order and augmentation; the same for any number of workers.
+        teacher_signature: Refuse pseudo-masks of any other teacher or setting (it stands in the
+            summary.json of the pseudo-mask job).
+    """
+
+    def __init__(
+        self,
+        train: list[Path] | None = None,
+        val: list[Path] | None = None,
+        test: list[Path] | None = None,
+        predict: list[Path] | None = None,
+        supervision: Supervision = "pseudo",
+        input: NetworkInput = NetworkInput(),  # noqa: A002, B008
+        augmentation: Augmentation = Augmentation(),  # noqa: B008
+        include_authentic: bool = True,
+        soft_unsure: bool = False,
+        batch_size: int = 16,
+        eval_batch_size: int = 8,
+        num_workers: int = 0,
+        seed: int = 0,
+        teacher_signature: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.paths = {"train": train, "val": val, "test": test, "predict": predict}
+        self.supervision: Supervision = supervision
+        self.input = input
+        self.augmentation = augmentation
+        self.include_authentic = include_authentic
+        self.soft_unsure = soft_unsure
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.teacher_signature = teacher_signature
+        self._datasets: dict[str, Any] = {}
+
+    def setup(self, stage: str) -> None:
+        """Read the manifests of a stage and check them.
+
+        Raises:
+            UserError: If a manifest is missing or wrong, has no rows of the split, shares a group
+                of images between training and evaluation, or holds stale pseudo-masks.
+        """
+        if stage == "fit":
+            train, val = self._training_sources(), self._with_truth("val", "val")
+            _refuse_shared_groups(train, val)
+            transform = TrainTransform(self.input, self.augmentation)
+            self._datasets["train"] = TrainDataset(
+                train, self.supervision, transform, self.seed, self.soft_unsure
+            )
+            self._datasets["val"] = EvalDataset(val, self.input, with_truth=True)
+        elif stage == "validate":
+            self._datasets["val"] = EvalDataset(self._with_truth("val", "val"), self.input, True)
+        elif stage == "test":
+            self._datasets["test"] = EvalDataset(self._with_truth("test", "test"), self.input, True)
+        elif stage == "predict":
+            self._datasets["predict"] = EvalDataset(self._sources("predict"), self.input, False)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, the same for any number of workers; the last incomplete batch is dropped."""
+        dataset = self._datasets["train"]
+        rank, world_size = self._process()
+        batch_size = min(self.batch_size, len(dataset))
+        return self._loader(
+            dataset, EpochSampler(dataset, self.seed, rank, world_size), batch_size, drop_last=True
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every validation image once over all processes."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every test image once over all processes."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every image once over all processes."""
+        return self._eval_loader("predict")
+
+    def _eval_loader(self, name: str) -> DataLoader[Any]:
+        dataset = self._datasets[name]
+        sampler = ShardSampler(dataset, *self._process())
+        return self._loader(dataset, sampler, self.eval_batch_size, drop_last=False)
+
+    def _loader(
+        self, dataset: Any, sampler: Any, batch_size: int, drop_last: bool
+    ) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            drop_last=drop_last,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _process(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _sources(self, stage: str, split: Split | None = None) -> list[Source]:
+        paths = self.paths[stage]
+        if not paths:
+            raise UserError(f"no manifest given: set --data.{stage}='[manifest.jsonl]'")
+        manifests = [read_manifest(path) for path in paths]
+        sources = [
+            Source(manifest, sample)
+            for manifest in manifests
+            for sample in manifest.samples
+            if split in (None, sample.split)
+        ]
+        if not sources:
+            names = ", ".join(str(path) for path in paths)
+            raise UserError(f'no row of {names} has "split": "{split}"')
+        return sources
+
+    def _with_truth(self, stage: str, split: Split) -> list[Source]:
+        sources = self._sources(stage, split)
+        unknown = [s.sample.id for s in sources if s.sample.label != 0 and s.sample.mask is None]
+        if unknown:
+            raise UserError(
+                f"{len(unknown)} images of data.{stage} can not be scored, for example "
+                f"{unknown[0]!r}: they have neither a ground-truth mask nor the label 0 (authentic)"
+            )
+        return sources
+
+    def _training_sources(self) -> list[Source]:
+        kept: list[Source] = []
+        left_out: Counter[str] = Counter()
+        for source in self._sources("train", "train"):
+            if source.sample.label == 0 and not self.include_authentic:
+                left_out["authentic (include_authentic is false)"] += 1
+            elif not has_supervision(source.sample, self.supervision):
+                left_out[f"without what `{self.supervision}` supervision needs"] += 1
+            else:
+                kept.append(source)
+        for reason, count in left_out.items():
+            log.warning("%d training images left out: %s", count, reason)
+        if not any(source.sample.label for source in kept):
+            raise UserError(
+                f"no manipulated training image has what `{self.supervision}` supervision needs"
+            )
+        if self.supervision == "pseudo":
+            _refuse_stale_pseudo_masks(kept, self.teacher_signature)
+        return kept
+
+
+def _refuse_shared_groups(train: list[Source], other: list[Source]) -> None:
+    def groups(sources: list[Source]) -> set[tuple[str, str]]:
+        return {(source.sample.dataset, source.sample.group) for source in sources}
+
+    shared = sorted(groups(train) & groups(other))
+    if shared:
+        raise UserError(
+            f"{len(shared)} groups of sibling images are in both training and validation, "
+            f"for example {shared[0][1]!r} of {shared[0][0]!r}: the score would be a leak"
+        )
+
+
+def _refuse_stale_pseudo_masks(sources: list[Source], wanted: str | None) -> None:
+    stale: list[str] = []
+    for manifest, sample in sources:
+        path = manifest.pseudo_mask_path(sample)
+        if path is None or sample.label == 0:
+            continue
+        made_by = manifest.header.teacher_signature
+        if made_by is None or wanted not in (None, made_by):
+            raise UserError(
+                f"{manifest.path}: pseudo-masks of teacher {made_by}, expected {wanted}; "
+                "run `python -m data_prep pseudo-masks` again"
+            )
+        sidecar = read_sidecar(path)
+        image_sha256 = sample.image_sha256 or sidecar.image_sha256
+        if sidecar.signature != expected_signature(sample, image_sha256, made_by):
+            stale.append(sample.id)
+    if stale:
+        raise UserError(
+            f"{len(stale)} pseudo-masks are stale (made from other images, boxes or another "
+            f"teacher), for example {stale[0]!r}; run `python -m data_prep pseudo-masks` again"
+        )

@@ -1,0 +1,39 @@
+"""The errors a user can cause, each with a message that says what to do.
+
+Everything else is a bug and keeps its traceback.
+"""
+
+from pathlib import Path
+
+# Exit statuses of every command.
+EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_REJECTED = 0, 1, 2, 3
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave us: a path, a key, a file's content.
+
+    The command line prints the message without a traceback and exits with status 1.
+    """
+
+
+class RejectedInput(UserError):  # noqa: N818 - a record of errors.jsonl as much as an error
+    """One input (image, mask, annotation) cannot be used; the rest of the job goes on.
+
+    Args:
+        path: The file that was rejected, as the user named it.
+        reason: Short stable code such as `truncated` or `too_many_pixels`, for `errors.jsonl`.
+        message: One sentence for a person, with what to do where that is known.
+    """
+
+    def __init__(self, path: str | Path, reason: str, message: str) -> None:
+        super().__init__(path, reason, message)
+        self.path = str(path)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message} [{self.reason}]"
+
+    def as_row(self) -> dict[str, str]:
+        """The row of `errors.jsonl` for this rejection."""
+        return {"path": self.path, "reason": self.reason, "message": self.message}

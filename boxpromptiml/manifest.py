@@ -1,0 +1,246 @@
+"""Manifests: which images exist, what is known of them, and where their files are.
+
+A manifest is a JSON Lines file. The first line is a header, every other line one `Sample`. Paths
+are relative to the header's roots and never leave them, so a manifest from a stranger cannot make
+us open a file elsewhere. Reading checks every row; an error names the file and the line.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.provenance import write_jsonl
+from boxpromptiml.records import Sample, Split
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """First line of a manifest.
+
+    Attributes:
+        schema_version: Version of this format.
+        image_root: Folder of images and masks, relative to the manifest's folder.
+        pseudo_root: Folder of the pseudo-masks, likewise.
+        teacher_signature: Hash of the teacher and settings that made the pseudo-masks.
+        notes: Anything a reader should know of how the manifest came to be.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    schema_version: int = SCHEMA_VERSION
+    image_root: str = "."
+    pseudo_root: str = "."
+    teacher_signature: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The samples of one manifest file, in the order of its lines."""
+
+    path: Path
+    header: Header
+    samples: tuple[Sample, ...]
+
+    def image_path(self, sample: Sample) -> Path:
+        """Where the image lies."""
+        return confined(self.path.parent / self.header.image_root, sample.image)
+
+    def mask_path(self, sample: Sample) -> Path | None:
+        """Where the ground-truth mask lies, None without one."""
+        if sample.mask is None:
+            return None
+        return confined(self.path.parent / self.header.image_root, sample.mask)
+
+    def pseudo_mask_path(self, sample: Sample) -> Path | None:
+        """Where the pseudo-mask lies, None without one."""
+        if sample.pseudo_mask is None:
+            return None
+        return confined(self.path.parent / self.header.pseudo_root, sample.pseudo_mask)
+
+
+def confined(root: Path, relative: str) -> Path:
+    """`root / relative`, made sure that it stays below `root`.
+
+    Raises:
+        UserError: For absolute paths, `..`, drives, backslashes, NUL, and links that lead out.
+    """
+    parts = PurePosixPath(relative).parts
+    if (
+        not parts
+        or relative.startswith("/")
+        or ".." in parts
+        or any(c in relative for c in "\\\0")
+        or ":" in parts[0]
+    ):
+        raise UserError(f"path {relative!r} must be relative, with forward slashes, without '..'")
+    path = root / relative
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"path {relative!r} leads out of {root} through a link")
+    return path
+
+
+_SAMPLE_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Sample.__pydantic_config__ = _SAMPLE_CONFIG  # type: ignore[attr-defined]
+_HEADER = TypeAdapter(Header)
+_SAMPLE = TypeAdapter(Sample)
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        UserError: Naming file and line, for anything that is not a valid manifest: not JSON,
+            unknown or missing keys, wrong types, non-finite numbers, duplicate ids, boxes that are
+            empty, inverted or outside the image, paths that leave their root, a newer schema.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the manifest: {error}") from error
+    if not lines:
+        raise UserError(
+            f"{path}: the manifest is empty; write one with `python -m data_prep import`"
+        )
+    header = _parse(_HEADER, lines[0], f"{path}:1")
+    if header.schema_version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: manifest schema {header.schema_version}, this version reads "
+            f"{SCHEMA_VERSION}; update boxpromptiml or import the data again"
+        )
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        sample = _parse(_SAMPLE, line, where)
+        problem = _problem(sample)
+        if problem:
+            raise UserError(f"{where}: {problem}")
+        if sample.id in seen:
+            raise UserError(f"{where}: duplicate id {sample.id!r}, first on line {seen[sample.id]}")
+        seen[sample.id] = number
+        samples.append(sample)
+    return Manifest(path, header, tuple(samples))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """`json.loads` without its leniencies: no duplicate keys, no NaN, no bottomless nesting.
+
+    Raises:
+        UserError: Beginning with `where`.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            raise ValueError("the same key twice in one object")
+        return value
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON: {error}") from error
+
+
+def _parse(adapter: TypeAdapter[T], line: str, where: str) -> T:
+    parse_json(line, where)
+    try:
+        return adapter.validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {place}: {first['msg']}") from error
+
+
+def _problem(sample: Sample) -> str | None:
+    """What is wrong with a sample whose types are right; None if nothing."""
+    height, width = sample.size
+    if not (sample.id and height > 0 and width > 0):
+        return "id must not be empty and size must be positive"
+    if sample.label not in (0, 1, None):
+        return f"label must be 0, 1 or null, got {sample.label}"
+    for box in sample.boxes or ():
+        if not (0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height):
+            return f"box {list(box)} is empty, inverted or outside the image of {width} x {height}"
+    for relative in (sample.image, sample.mask, sample.pseudo_mask):
+        if relative is not None:
+            try:
+                confined(Path(), relative)
+            except UserError as error:
+                return str(error)
+    return None
+
+
+def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Manifest:
+    """Write a manifest atomically and return it. Keys that are None are left out."""
+    kept = tuple(samples)
+    rows = [_HEADER.dump_python(header, mode="json")]
+    rows += [_SAMPLE.dump_python(sample, mode="json", exclude_defaults=True) for sample in kept]
+    write_jsonl(path, rows)
+    return Manifest(path, header, kept)
+
+
+def relative_root(manifest_path: Path, root: Path) -> str:
+    """How a header at `manifest_path` names the folder `root`."""
+    return Path(os.path.relpath(root.resolve(), manifest_path.parent.resolve())).as_posix()
+
+
+def join_by_key(
+    left: Mapping[str, T], right: Mapping[str, T]
+) -> tuple[dict[str, tuple[T, T]], list[str], list[str]]:
+    """Pair two collections by key, never by position.
+
+    Returns:
+        The pairs, the keys only on the left, the keys only on the right, each in sorted order.
+
+    Example:
+        >>> join_by_key({"a": 1, "b": 2}, {"b": 3, "c": 4})
+        ({'b': (2, 3)}, ['a'], ['c'])
+    """
+    pairs = {key: (left[key], right[key]) for key in sorted(left.keys() & right.keys())}
+    return pairs, sorted(left.keys() - right.keys()), sorted(right.keys() - left.keys())
+
+
+def split_by_group(
+    samples: Sequence[Sample], fractions: Mapping[Split, float], seed: int
+) -> list[Sample]:
+    """Assign splits so that a group never straddles two of them.
+
+    Groups are shuffled by `seed` and dealt to the split that is furthest below its share.
+
+    Args:
+        fractions: Share of the samples that each split should get; they sum to 1.
+
+    Returns:
+        The samples in their order, with `split` set.
+    """
+    if abs(sum(fractions.values()) - 1) > 1e-6:
+        raise UserError(f"split fractions must sum to 1, got {dict(fractions)}")
+    sizes: dict[str, int] = {}
+    for sample in samples:
+        sizes[sample.group] = sizes.get(sample.group, 0) + 1
+    order = np.random.default_rng(seed).permutation(sorted(sizes))
+    filled: dict[Split, int] = dict.fromkeys(fractions, 0)
+    assigned: dict[str, Split] = {}
+    for group in order:
+        split = min(filled, key=lambda s: (filled[s] + 0.5) / max(fractions[s], 1e-9))
+        assigned[str(group)] = split
+        filled[split] += sizes[str(group)]
+    return [replace(sample, split=assigned[sample.group]) for sample in samples]

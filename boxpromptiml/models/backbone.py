@@ -1,0 +1,156 @@
+"""Any timm backbone as a list of NCHW feature maps, with timm's traps closed."""
+
+import difflib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.weights import load_weights
+
+
+class Backbone(nn.Module):
+    """Feature maps of a timm model, finest first.
+
+    Weights can change at any time (`load_state_dict`, EMA swaps, in-place copies): the attention
+    biases that TinyViT, LeViT and EfficientFormer cache in eval mode are dropped before a forward.
+
+    Args:
+        name: A name of `timm.list_models()`, with or without a pretrained tag.
+        in_chans: Input channels, RGB first. With pretrained weights the channels after RGB start
+            at zero, so that the pretrained features are kept as they are.
+        pretrained: Weights of the whole model for this name, classifier included (.safetensors, or
+            .pth without code), or None for random ones. Nothing is ever downloaded.
+        out_indices: Which maps, ascending from 0 for the finest; None for all.
+
+    Attributes:
+        channels: Channels of each map.
+        strides: Input pixels per cell of each map.
+        fixed_size: The (h, w) that the model insists on, or None where multiples of the strides
+            are welcome.
+
+    Raises:
+        UserError: Unknown name, no such map, or weights that are missing or of another model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        in_chans: int = 3,
+        pretrained: Path | None = None,
+        out_indices: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_name(name)
+        _check_indices(out_indices)
+        options: dict[str, Any] = {"in_chans": in_chans}
+        if out_indices is not None:
+            options["out_indices"] = out_indices
+        self.name = name
+        if pretrained is not None:
+            state = _checked_weights(name, pretrained)
+            options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
+        self.net = _create(name, options)
+        info: Any = self.net.feature_info
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.strides: tuple[int, ...] = tuple(info.reduction())
+        self.fixed_size = _fixed_size(name)
+        self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")) == "Format.NHWC"
+        if pretrained is not None and in_chans > 3:
+            _keep_rgb_weights(self.net, in_chans)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Maps (B, channels[i], ceil(h / strides[i]), ceil(w / strides[i])) of (B, in_chans, h, w).
+
+        Raises:
+            UserError: The model accepts one input size only, and this is another.
+        """
+        if self.fixed_size not in (None, tuple(x.shape[-2:])):
+            raise UserError(
+                f"backbone {self.name!r} accepts {self.fixed_size} input only, "
+                f"got {tuple(x.shape[-2:])}: resize the images to it, or choose a convolutional "
+                "backbone or tiny_vit_5m_224"
+            )
+        self._forget_cached_biases()
+        maps: list[torch.Tensor] = self.net(x)
+        if self._channels_last:
+            maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        found = tuple(m.shape[1] for m in maps)
+        if found != self.channels:
+            raise RuntimeError(f"{self.name}: maps of {found} channels, promised {self.channels}")
+        return maps
+
+    def _forget_cached_biases(self) -> None:
+        for module in self.net.modules():
+            cache = getattr(module, "attention_bias_cache", None)
+            if cache:
+                cache.clear()
+
+
+def _check_name(name: str) -> None:
+    if timm.is_model(name):
+        return
+    close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5, cutoff=0.5)
+    hint = f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()"
+    raise UserError(f"backbone: timm has no model {name!r}{hint}")
+
+
+def _check_indices(out_indices: tuple[int, ...] | None) -> None:
+    # timm returns maps by depth but lists their channels in the order asked for.
+    if out_indices is None:
+        return
+    ascending = all(a < b for a, b in itertools.pairwise(out_indices))
+    if not out_indices or out_indices[0] < 0 or not ascending:
+        raise UserError(f"stages must ascend from 0 or more, got {out_indices}")
+
+
+def _fixed_size(name: str) -> tuple[int, int] | None:
+    defaults = timm.get_pretrained_cfg(name)
+    if defaults is None or not defaults.fixed_input_size:
+        return None
+    _, height, width = defaults.input_size
+    return height, width
+
+
+def _checked_weights(name: str, path: Path) -> dict[str, Any]:
+    """Weights that fill the whole model; with `features_only` timm ignores what does not fit."""
+    state = load_weights(path)
+    for key in ("model", "state_dict"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+    overlay = {"state_dict": dict(state)}  # timm's filters edit it
+    try:
+        timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    except (AssertionError, AttributeError, LookupError, RuntimeError, ValueError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = " ".join(line.strip() for line in lines[:2])[:300]
+        raise UserError(f"{path}: not the weights of timm's {name!r}: {reason}") from error
+    return state
+
+
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        net: nn.Module = timm.create_model(name, features_only=True, **options)
+    except (IndexError, AssertionError) as error:
+        if "out_indices" not in options:
+            raise
+        stages = options["out_indices"]
+        raise UserError(f"backbone {name!r} does not have all of stages {stages}") from error
+    except RuntimeError as error:
+        raise UserError(f"backbone {name!r} gives no feature maps: {error}") from error
+    for module in net.modules():  # timm keeps a second copy of the weights in its configuration
+        if isinstance(kept := getattr(module, "pretrained_cfg", None), dict):
+            kept.pop("state_dict", None)
+    return net
+
+
+def _keep_rgb_weights(net: nn.Module, in_chans: int) -> None:
+    """Undo timm's guess for extra channels (RGB weights repeated and scaled by 3 / in_chans)."""
+    stem = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.in_channels == in_chans)
+    with torch.no_grad():
+        stem.weight[:, :3] *= in_chans / 3
+        stem.weight[:, 3:] = 0

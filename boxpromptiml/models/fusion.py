@@ -1,0 +1,207 @@
+"""Memory-guided gated fusion of BoxPromptIML (arXiv 2511.20359, AAAI 2026), with switches.
+
+Symbols are the paper's. For levels i with feature maps F_i:
+
+    F'_i    = resize(project_i(F_i))                    one width, the finest map's size
+    G_i     = sigmoid(conv_i(F'_i))                     gate of level i
+    F_fused = sum_i G_i * F'_i
+    A_base  = sigmoid(conv(F_fused))
+    G_avg   = mean_i G_i
+    A_mem   = sigmoid(read(sum_k w_k P_k))              recalled from K prototypes P_k
+    A_final = alpha (A_base * G_avg) + (1 - alpha) A_mem
+    refined = F_fused * (1 + A_final)
+
+The paper leaves the size and the update of the memory open. Here w = softmax_k(cos(F_fused, P_k) /
+0.1); `learnable` prototypes follow the gradient, `ema` ones the mean of the features nearest to
+them, as in the codebook of van den Oord et al., "Neural Discrete Representation Learning" (arXiv
+1711.00937), appendix A.1.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
+from torch import nn
+
+from boxpromptiml.errors import UserError
+
+Memory = Literal["none", "learnable", "ema"]
+
+_TEMPERATURE = 0.1
+_DEAD = 0.01  # a prototype that serves less than this part of its fair share is planted anew
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """The parts of the fusion that can be switched.
+
+    Attributes:
+        width: Channels of F'_i.
+        gates: False sets G_i = 1.
+        memory: `none` sets A_final = A_base * G_avg; the rest says how prototypes learn.
+        prototypes: K, the size of the memory.
+        alpha: Weight of the base attention against the memory's, in (0, 1); where it starts if
+            `learn_alpha`, where it stays if not.
+        learn_alpha: Whether alpha follows the gradient (through a sigmoid, so it stays in (0, 1)).
+        ema_decay: How much of a prototype an update keeps, in [0, 1); `ema` only.
+    """
+
+    width: int = 64
+    gates: bool = True
+    memory: Memory = "learnable"
+    prototypes: int = 64
+    alpha: float = 0.5
+    learn_alpha: bool = True
+    ema_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        rules = {
+            f"width must be at least 1, got {self.width}": self.width >= 1,
+            f"prototypes must be at least 1, got {self.prototypes}": self.prototypes >= 1,
+            f"alpha must be in (0, 1), got {self.alpha}": 0 < self.alpha < 1,
+            f"ema_decay must be in [0, 1), got {self.ema_decay}": 0 <= self.ema_decay < 1,
+            f"memory must be one of {get_args(Memory)}, got {self.memory!r}": self.memory
+            in get_args(Memory),
+        }
+        for message, holds in rules.items():
+            if not holds:
+                raise UserError(f"fusion: {message}")
+
+
+class PrototypeMemory(nn.Module):
+    """A_mem: an attention map recalled from K prototypes.
+
+    In training mode `ema` prototypes move with every batch, without gradient and without chance:
+    each towards the mean of the (unit-length) features nearest to it. Prototypes that serve less
+    than 1 % of their fair share, all of them at first, are planted one by one on the feature that
+    the others match worst (Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance",
+    1985). Under DDP the first process's prototypes are broadcast, as the
+    statistics of BatchNorm are.
+    """
+
+    prototypes: torch.Tensor
+    usage: torch.Tensor
+
+    def __init__(self, width: int, prototypes: int, ema_decay: float | None) -> None:
+        super().__init__()
+        self.ema_decay = ema_decay
+        if ema_decay is None:
+            self.prototypes = nn.Parameter(torch.randn(prototypes, width) / math.sqrt(width))
+        else:
+            self.register_buffer("prototypes", torch.zeros(prototypes, width))
+            self.register_buffer("usage", torch.zeros(prototypes))
+        self.read = nn.Linear(width, 1)
+
+    def forward(self, fused: torch.Tensor) -> torch.Tensor:
+        """A_mem (B, 1, h, w) in (0, 1) from F_fused (B, C, h, w)."""
+        if self.training and self.ema_decay is not None:
+            self._update(fused.detach(), self.ema_decay)
+        bank = self.prototypes.clone()  # the buffer may move again before the backward pass
+        weights = (_cosine(fused, bank) / _TEMPERATURE).softmax(dim=1)
+        # read(sum_k w_k P_k) = sum_k w_k (read P_k): one number a prototype instead of C.
+        values = F.linear(bank, self.read.weight)  # (K, 1)
+        return torch.sigmoid(F.conv2d(weights, values.t()[:, :, None, None], self.read.bias))
+
+    @torch.no_grad()
+    def _update(self, fused: torch.Tensor, decay: float) -> None:
+        with torch.autocast(fused.device.type, enabled=False):
+            count = len(self.prototypes)
+            features = _unit(fused.float().permute(0, 2, 3, 1).flatten(0, 2))  # (N, C)
+            self._plant(features, self.usage < _DEAD / count)
+            nearest = (features @ _unit(self.prototypes).t()).argmax(dim=1)
+            served = F.one_hot(nearest, count).float()  # a product is deterministic, index_add not
+            hits = served.sum(dim=0)
+            means = served.t() @ features / hits.clamp(min=1)[:, None]
+            moved = decay * self.prototypes + (1 - decay) * means
+            self.prototypes.copy_(torch.where(hits[:, None] > 0, moved, self.prototypes))
+            self.usage.mul_(decay).add_((1 - decay) * hits / len(features))
+
+    def _plant(self, features: torch.Tensor, dead: torch.Tensor) -> None:
+        """Put each dead prototype on the feature that all others, so far, match worst."""
+        places: list[int] = dead.nonzero().flatten().tolist()
+        if not places:
+            return
+        similar = features @ _unit(self.prototypes).t()
+        closest = similar.masked_fill(dead, -1).amax(dim=1)
+        for place in places:
+            chosen = features[closest.argmin()]
+            self.prototypes[place] = chosen
+            closest = torch.maximum(closest, features @ chosen)
+        self.usage.masked_fill_(dead, 1 / len(dead))
+
+
+class GatedFusion(nn.Module):
+    """Fuses maps of several strides into one, refined by an attention map (module docstring).
+
+    A_base and A_mem have one channel, gates one for every channel of F'_i; the products broadcast.
+
+    Args:
+        channels: Channels of each map, finest first.
+        config: The switches.
+    """
+
+    alpha_logit: torch.Tensor
+
+    def __init__(self, channels: tuple[int, ...], config: FusionConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.project = nn.ModuleList(_projection(c, width) for c in channels)
+        self.gate = (
+            nn.ModuleList(nn.Conv2d(width, width, 1) for _ in channels) if config.gates else None
+        )
+        self.base = nn.Conv2d(width, 1, 3, padding=1)
+        self.memory: PrototypeMemory | None = None
+        if config.memory != "none":
+            decay = config.ema_decay if config.memory == "ema" else None
+            self.memory = PrototypeMemory(width, config.prototypes, decay)
+            logit = torch.tensor(config.alpha).logit()
+            if config.learn_alpha:
+                self.alpha_logit = nn.Parameter(logit)
+            else:
+                self.register_buffer("alpha_logit", logit, persistent=False)
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Refined features (B, width, h, w), of maps (B, channels[i], h_i, w_i), finest first."""
+        size = maps[0].shape[-2:]
+        projected = [
+            _resize(project(m), size) for project, m in zip(self.project, maps, strict=True)
+        ]
+        if self.gate is None:
+            fused, average = sum(projected[1:], projected[0]), None
+        else:
+            gates = [torch.sigmoid(conv(f)) for conv, f in zip(self.gate, projected, strict=True)]
+            gated = [g * f for g, f in zip(gates, projected, strict=True)]
+            fused = sum(gated[1:], gated[0])
+            average = sum(gates[1:], gates[0]) / len(gates)
+        attention = torch.sigmoid(self.base(fused))
+        if average is not None:
+            attention = attention * average
+        if self.memory is not None:
+            alpha = torch.sigmoid(self.alpha_logit)
+            attention = alpha * attention + (1 - alpha) * self.memory(fused)
+        return fused * (1 + attention)
+
+
+def _projection(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.SiLU(inplace=True)
+    )
+
+
+def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _unit(rows: torch.Tensor) -> torch.Tensor:
+    """Rows (N, C) at length 1; a floor of 0.01 keeps the gradient of a zero row finite."""
+    return rows * torch.rsqrt(rows.square().sum(dim=1, keepdim=True) + 1e-4)
+
+
+def _cosine(fused: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
+    """Cosine (B, K, h, w) of features (B, C, h, w) with prototypes (K, C)."""
+    products = F.conv2d(fused, _unit(bank)[:, :, None, None])
+    return products * torch.rsqrt(fused.square().sum(dim=1, keepdim=True) + 1e-4)

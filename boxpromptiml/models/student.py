@@ -1,0 +1,138 @@
+"""The student: a timm backbone, the gated fusion, a small head. Image in, map out, no prompt."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self, cast, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
+from torch import nn
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.models.backbone import Backbone
+from boxpromptiml.models.fusion import FusionConfig, GatedFusion
+from boxpromptiml.models.residuals import SrmResiduals
+from boxpromptiml.records import LocalizerOutput
+
+Residuals = Literal["none", "srm"]
+
+_PRIOR_LOGIT = -2.0  # most pixels are authentic: a map of 0.12 at the start, not of 0.5
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as timm's weights expect
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Everything that decides the shape of a student; travels in its checkpoint.
+
+    Attributes:
+        backbone: Name of a timm model.
+        residuals: Extra input channels beside RGB.
+        truncation: T of the residuals, in grey levels of an 8-bit image.
+        stages: Which maps of the backbone are fused, ascending, 0 the finest.
+        fusion: Switches of the fusion.
+    """
+
+    backbone: str = "tiny_vit_5m_224"
+    residuals: Residuals = "none"
+    truncation: float = 3.0
+    stages: tuple[int, ...] = (0, 1, 2, 3)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+
+    def __post_init__(self) -> None:
+        if self.residuals not in get_args(Residuals):
+            raise UserError(
+                f"residuals must be one of {get_args(Residuals)}, got {self.residuals!r}"
+            )
+        if not self.truncation > 0:
+            raise UserError(f"truncation must be above 0, got {self.truncation}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, for a checkpoint."""
+        return asdict(self) | {"stages": list(self.stages)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`; keys left out take their defaults.
+
+        Raises:
+            UserError: An unknown key, or a value out of range.
+        """
+        fusion = values.get("fusion", {})
+        _refuse_unknown(values, cls, "student")
+        _refuse_unknown(fusion, FusionConfig, "student.fusion")
+        parts: dict[str, Any] = {"fusion": FusionConfig(**fusion)}
+        if "stages" in values:
+            parts["stages"] = tuple(values["stages"])
+        return cls(**(values | parts))
+
+
+def _refuse_unknown(values: dict[str, Any], owner: type[Any], where: str) -> None:
+    known = {f.name for f in fields(owner)}
+    if unknown := sorted(set(values) - known):
+        raise UserError(f"{where}: unknown keys {unknown}; known are {sorted(known)}")
+
+
+class Student(nn.Module):
+    """Localizer of manipulated pixels (BoxPromptIML, arXiv 2511.20359, figure 2).
+
+    Args:
+        config: Shape of the network.
+        pretrained: Local weights of the backbone, or None for random ones.
+
+    Raises:
+        UserError: See `Backbone`.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, config: StudentConfig, pretrained: Path | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.residuals = SrmResiduals(config.truncation) if config.residuals == "srm" else None
+        in_chans = 3 + (self.residuals.channels if self.residuals is not None else 0)
+        self.backbone = Backbone(config.backbone, in_chans, pretrained, config.stages)
+        self.fusion = GatedFusion(self.backbone.channels, config.fusion)
+        self.head = _head(config.fusion.width)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: torch.Tensor) -> LocalizerOutput:
+        """Map and score of images (B, 3, h, w) in [0, 1], any h and w.
+
+        The right and lower borders are repeated up to the backbone's stride and cut off again.
+        `logits` has the input's size. `image_logit` is the mean of the map's top 1 % of cells: a
+        maximum would follow one noisy cell, a mean would drown a small forgery, and the size of
+        the image does not shift it, as it does log-sum-exp.
+        """
+        height, width = image.shape[-2:]
+        stride = max(self.backbone.strides)
+        padded = image
+        if height % stride or width % stride:
+            padded = F.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
+        x = (padded - self.mean) / self.std
+        if self.residuals is not None:
+            x = torch.cat([x, self.residuals(padded)], dim=1)
+        coarse = self.head(self.fusion(self.backbone(x))).float()
+        logits = F.interpolate(coarse, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+        cell = self.backbone.strides[0]
+        inside = coarse[:, 0, : -(-height // cell), : -(-width // cell)]
+        return LocalizerOutput(logits[..., :height, :width], _top_percent(inside))
+
+
+def _head(width: int) -> nn.Sequential:
+    last = nn.Conv2d(width, 1, 1)
+    nn.init.constant_(cast(nn.Parameter, last.bias), _PRIOR_LOGIT)
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.SiLU(inplace=True),
+        last,
+    )
+
+
+def _top_percent(cells: torch.Tensor) -> torch.Tensor:
+    """Mean (B,) of the highest 1 % (at least one) of cells (B, h, w)."""
+    flat = cells.flatten(1)
+    return flat.topk((flat.shape[1] + 99) // 100, dim=1).values.mean(dim=1)

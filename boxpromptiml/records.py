@@ -1,0 +1,142 @@
+"""The records that every part of the framework exchanges, and the legend of their shapes.
+
+Shape legend: B batch, N boxes, H x W the stored image in pixels, S x S (or h x w) the network's
+input. Images are RGB, channel last (H, W, 3) uint8 in [0, 255] on the disk side and channel first
+(B, 3, h, w) float32 in [0, 1] on the tensor side. x runs right, y runs down. Names say the range:
+`logits` real, `prob` in [0, 1], `mask` binary.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:  # torch takes seconds to import and the disk side needs none of it
+    import torch
+
+ImageArray = npt.NDArray[np.uint8]  # (H, W, 3) RGB
+MaskArray = npt.NDArray[np.bool_]  # (H, W), True = manipulated
+LevelArray = npt.NDArray[np.uint8]  # (H, W), 0 authentic, 127 unsure, 255 manipulated
+ProbArray = npt.NDArray[np.float32]  # (H, W) in [0, 1]
+BoxArray = npt.NDArray[np.float32]  # (N, 4) x0 y0 x1 y1, half-open pixels
+
+AUTHENTIC, UNSURE, MANIPULATED = 0, 127, 255  # levels of a pseudo-mask
+
+Split = Literal["train", "val", "test"]
+
+
+class Box(NamedTuple):
+    """A rectangle in float pixels of the stored image, half-open: x1 and y1 lie outside."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a manifest. Paths are relative to the roots in the manifest's header.
+
+    Attributes:
+        id: Unique within the manifest; names output files.
+        dataset: Name of the source dataset.
+        split: Which part of an experiment the image belongs to.
+        group: Siblings of one source image share a group and never straddle splits.
+        image: Path of the image, forward slashes, below the header's `image_root`.
+        size: (H, W) of the stored pixels; EXIF orientation is never applied.
+        label: 0 authentic, 1 manipulated, None unknown. Never derived from "no box".
+        boxes: Coarse boxes around what looks manipulated; empty for authentic images, None when
+            nobody has annotated the image.
+        kind: Forgery kind (`splice`, `copymove`, `removal`) where known.
+        mask: Ground-truth mask, same root as the image.
+        mask_threshold: A mask value above this is manipulated; None for lossless {0,1} or {0,255}.
+        pseudo_mask: Teacher's answer, below the header's `pseudo_root`.
+        image_sha256: Hash of the image file, to detect changed or rotten bytes.
+    """
+
+    id: str
+    dataset: str
+    split: Split
+    group: str
+    image: str
+    size: tuple[int, int]
+    label: int | None
+    boxes: tuple[Box, ...] | None
+    kind: str | None = None
+    mask: str | None = None
+    mask_threshold: int | None = None
+    pseudo_mask: str | None = None
+    image_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One answer of a teacher to one box.
+
+    Attributes:
+        mask: (H, W) bool at the stored size.
+        score: The teacher's own confidence in [0, 1].
+        box: The box (4,) that prompted it.
+        note: Why the answer is not the teacher's plain one (`degenerate: …`), else empty.
+    """
+
+    mask: MaskArray
+    score: float
+    box: Box
+    note: str = ""
+
+
+class Batch(TypedDict):
+    """What a dataloader yields.
+
+    `truth` holds the supervision at the stored size and exists in evaluation only;
+    `extent` is the (h, w) part of the canvas that the image fills, from the top left;
+    `size` is the stored (H, W), to which a map is brought back.
+    """
+
+    image: "torch.Tensor"  # (B, 3, h, w) float32 in [0, 1]
+    target: "torch.Tensor"  # (B, 1, h, w) float32 in [0, 1]
+    valid: "torch.Tensor"  # (B, 1, h, w) bool: counts in the loss
+    label: "torch.Tensor"  # (B,) float32: 0 authentic, 1 manipulated, nan unknown
+    id: list[str]
+    extent: list[tuple[int, int]]
+    size: list[tuple[int, int]]
+    truth: NotRequired["list[torch.Tensor]"]  # B x (H, W) uint8 0 | 1
+
+
+class LocalizerOutput(NamedTuple):
+    """What a network returns: a map and an image score, both before the sigmoid."""
+
+    logits: "torch.Tensor"  # (B, 1, h, w)
+    image_logit: "torch.Tensor"  # (B,)
+
+
+Description = dict[str, Any]  # JSON-serialisable: name, weights SHA-256, settings
+
+
+class Teacher(Protocol):
+    """Turns boxes into masks."""
+
+    @property
+    def signature(self) -> Description:
+        """Name, SHA-256 of the weights and every setting that changes an answer."""
+        ...
+
+    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
+        """Answer every box of one image, in the order of the boxes (none for none)."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Divides an image into regions."""
+
+    @property
+    def signature(self) -> Description:
+        """Name, SHA-256 of the weights and every setting that changes an answer."""
+        ...
+
+    def regions(self, image: ImageArray) -> npt.NDArray[np.int32]:
+        """(H, W) region numbers, 0 where there is no region."""
+        ...

@@ -1,0 +1,1 @@
+"""What a trained localizer gives back: maps, tables, reports."""

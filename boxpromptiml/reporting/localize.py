@@ -1,0 +1,210 @@
+"""Using a trained student on images nobody has annotated: in Python, and as `localize`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from boxpromptiml import images as pixel_io
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
+from boxpromptiml.models.checkpoint import StudentCard, load_student
+from boxpromptiml.models.inference import probability_maps, tiled_map
+from boxpromptiml.models.inputs import fit_image, to_tensor
+from boxpromptiml.models.student import Student
+from boxpromptiml.provenance import write_jsonl
+from boxpromptiml.records import ImageArray, ProbArray
+from boxpromptiml.reporting.predictions import Prediction, write_prediction, write_tables
+
+
+class Localized(NamedTuple):
+    """Answer for one image."""
+
+    prob: ProbArray  # (H, W) at the stored size
+    score: float  # [0, 1], that the image is manipulated anywhere
+
+
+@dataclass(frozen=True)
+class Localizer:
+    """A trained student, ready for images of any size.
+
+    Example:
+        localizer = Localizer.load("student.ckpt")
+        prob = localizer("photo.jpg")            # (H, W) float32 in [0, 1]
+        first, second = localizer(["a.png", array])
+    """
+
+    student: Student
+    card: StudentCard
+    device: str = "cpu"
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, device: str = "cpu") -> "Localizer":
+        """Load a checkpoint of `boxpromptiml fit`; it is read as data, no code in it is run.
+
+        Raises:
+            UserError: If it is missing, damaged or no such checkpoint.
+        """
+        student, card = load_student(Path(checkpoint))
+        return cls(student.to(device, memory_format=torch.channels_last), card, device)  # type: ignore[call-overload]
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
+        self, image: str | Path | ImageArray, tile: bool = False
+    ) -> ProbArray: ...
+    @overload
+    def __call__(
+        self, image: Sequence[str | Path | ImageArray], tile: bool = False
+    ) -> list[ProbArray]: ...
+    def __call__(
+        self, image: str | Path | ImageArray | Sequence[str | Path | ImageArray], tile: bool = False
+    ) -> ProbArray | list[ProbArray]:
+        """Probability of manipulation for every pixel, at the stored size.
+
+        Args:
+            image: A path, an RGB array (H, W, 3) uint8, or several of either.
+            tile: Work on overlapping tiles at the stored resolution.
+
+        Raises:
+            RejectedInput: If a file cannot be decoded.
+        """
+        if isinstance(image, (str, Path)) or hasattr(image, "shape"):
+            return self.localize([_as_array(image)], tile)[0].prob  # type: ignore[arg-type]
+        return [found.prob for found in self.localize([_as_array(one) for one in image], tile)]
+
+    @torch.inference_mode()
+    def localize(self, images: Sequence[ImageArray], tile: bool = False) -> list[Localized]:
+        """Maps and image scores of one batch of RGB arrays (H, W, 3) uint8."""
+        if tile:
+            tensors = [to_tensor(image).to(self.device) for image in images]
+            found = [tiled_map(self.student, image, self.card.input.size) for image in tensors]
+            return [Localized(prob.numpy(), float(score)) for prob, score in found]
+        fitted = [to_tensor(fit_image(image, self.card.input)).to(self.device) for image in images]
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        maps, scores = probability_maps(self.student, fitted, sizes)
+        return [Localized(p.numpy(), float(s)) for p, s in zip(maps, scores, strict=True)]
+
+
+def _as_array(image: str | Path | ImageArray) -> ImageArray:
+    if isinstance(image, (str, Path)):
+        return pixel_io.read_image(image)[0]
+    if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(
+            f"an image array must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+        )
+    return image
+
+
+def localize(
+    checkpoint: Path,
+    images: list[str],
+    out: Path,
+    tile: bool = False,
+    threshold: float | None = None,
+    batch_size: int = 4,
+    overlays: bool = True,
+    device: str = "cpu",
+) -> int:
+    """Localize manipulated pixels in any images: files, folders (with all below) and globs.
+
+    Writes prob/NAME.png (8-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
+    predictions.jsonl and predictions.csv. An image that cannot be read is listed in errors.jsonl,
+    the rest goes on, and the exit status is 3.
+
+    Args:
+        checkpoint: A checkpoint of `boxpromptiml fit`.
+        images: Files, folders or quoted glob patterns.
+        out: Folder to write.
+        tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input.
+        threshold: A pixel is flagged strictly above it; the checkpoint's by default.
+        batch_size: Images through the network at a time.
+        overlays: Write overlay/.
+        device: cpu or cuda.
+    """
+    if not 0 <= (threshold or 0.0) <= 1:
+        raise UserError(f"--threshold must be in [0, 1], got {threshold}")
+    localizer = Localizer.load(checkpoint, device)
+    inputs = name_inputs(find_inputs(images))
+    if not inputs:
+        raise UserError(f"no files found in {', '.join(images)}")
+    limit = localizer.card.threshold if threshold is None else threshold
+    predictions: list[Prediction] = []
+    errors: list[RejectedInput] = []
+    for batch in _batches(inputs, batch_size, errors):
+        found = localizer.localize([image for _, image, _ in batch], tile)
+        for (name, image, info), (prob, score) in zip(batch, found, strict=True):
+            path = inputs[name]
+            predictions.append(
+                write_prediction(out, name, path, image, info, prob, score, limit, overlays)
+            )
+    write_tables(out, predictions)
+    write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
+    sys.stdout.write(f"{out}: {len(predictions)} localized, {len(errors)} rejected\n")
+    return EXIT_REJECTED if errors else EXIT_OK
+
+
+def _batches(
+    inputs: dict[str, Path], batch_size: int, errors: list[RejectedInput]
+) -> Iterator[list[tuple[str, ImageArray, pixel_io.ImageInfo]]]:
+    batch: list[tuple[str, ImageArray, pixel_io.ImageInfo]] = []
+    console = Console(stderr=True)
+    for name, path in track(inputs.items(), "localizing", console=console):
+        try:
+            image, info = pixel_io.read_image(path)
+        except RejectedInput as error:
+            console.print(f"rejected {error}", markup=False)
+            errors.append(error)
+            continue
+        batch.append((name, image, info))
+        if len(batch) == max(batch_size, 1):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def find_inputs(patterns: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Files behind paths, folders and globs, as (file, folder that its name is relative to).
+
+    A path that leads nowhere stays in the list, so that it is reported and not lost.
+    """
+    found: list[tuple[Path, Path]] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            found += [(file, path) for file in sorted(path.rglob("*")) if not file.is_dir()]
+        elif any(c in pattern for c in "*?[") and not path.exists():
+            anchor = Path(path.anchor or ".")
+            relative = str(path.relative_to(path.anchor)) if path.anchor else pattern
+            found += [(file, file.parent) for file in sorted(anchor.glob(relative))]
+        else:
+            found.append((path, path.parent))
+    return list(dict.fromkeys(found))
+
+
+def name_inputs(inputs: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
+    """A distinct output name for every file: its path without ending, made longer on a clash."""
+    named: dict[str, Path] = {}
+    taken: set[str] = set()
+    seen: set[Path] = set()
+    for file, root in inputs:
+        if file in seen:
+            continue
+        seen.add(file)
+        relative = file.relative_to(root)
+        stem = relative.with_suffix("").as_posix()
+        candidates = (stem, relative.as_posix().replace(".", "_"), f"{stem}_{len(named)}")
+        names = [_safe(name, len(named)) for name in candidates]
+        name = next((n for n in names if n.casefold() not in taken), f"n{len(named)}")
+        taken.add(name.casefold())
+        named[name] = file
+    return named
+
+
+def _safe(name: str, number: int) -> str:
+    printable = name.isprintable() and not any(c in name for c in '\\:*?"<>|')
+    return name if printable and len(name.encode("utf-8", "surrogatepass")) < 200 else f"n{number}"

@@ -1,0 +1,1 @@
+"""Synthetic forgeries, pure functions of an image and a random generator."""

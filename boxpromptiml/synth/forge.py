@@ -1,0 +1,322 @@
+"""Made-up forgeries of photographs, with exact masks, and the coarse boxes a person would draw.
+
+Pure functions: the same arrays and the same state of the generator give the same bytes, and no
+input is changed. The three kinds and their parameters follow common practice (splice, copy-move,
+removal by inpainting); they serve demos, tests and pre-training, not as a benchmark.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from skimage.segmentation import slic
+
+from boxpromptiml import geometry
+from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray
+from boxpromptiml.synth.degrade import rescale
+
+Kind = Literal["splice", "copymove", "removal"]
+KIND_SHARES: dict[Kind, float] = {"splice": 0.60, "copymove": 0.25, "removal": 0.15}
+FEATHER = 2  # a forgery may blend into the host by so many pixels outside its mask
+_MAX_OVERLAP = 0.25  # of the source of a copy-move
+_SEGMENTS = 150  # superpixels an image: about 0.7 % of its area each
+_SEGMENT_SIDE = 320  # superpixels are found in a copy of at most this side: 10 times faster
+
+_COMPACTNESS = 10.0  # distance from a region's seed, weighed in units of Lab colour difference
+
+
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """A forged image (H, W, 3), its exact mask (H, W) and how it was made."""
+
+    image: ImageArray
+    mask: MaskArray
+    kind: Kind
+
+
+class _Patch(NamedTuple):
+    """A cut-out: `colour` (h, w, 3) float32 in [0, 255], `alpha` (h, w) float32 in [0, 1]."""
+
+    colour: npt.NDArray[np.float32]
+    alpha: npt.NDArray[np.float32]
+
+
+def random_region(
+    size: tuple[int, int], rng: np.random.Generator, area: tuple[float, float] = (0.02, 0.2)
+) -> MaskArray:
+    """A smooth irregular blob in an image of `size` (H, W).
+
+    The blob holds the pixels nearest to a random centre, in a distance that varies smoothly with
+    the direction. It is star-shaped, so connected.
+
+    Args:
+        size: (H, W), at least 8 x 8.
+        rng: Decides shape, place and area.
+        area: Least and greatest share of the image, kept to the pixel.
+    """
+    height, width = size
+    cy, cx = rng.uniform(0.25, 0.75, 2) * (height, width)
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    angle = np.arctan2(y - cy, x - cx)
+    waves = np.arange(1, 6)[:, None, None]
+    strength = rng.normal(0, 0.25, (5, 1, 1)) / waves
+    log_radius = (strength * np.sin(waves * angle + rng.uniform(0, 2 * np.pi, (5, 1, 1)))).sum(0)
+    distance = np.hypot(y - cy, x - cx) * np.exp(-log_radius)
+    count = max(1, round(rng.uniform(*area) * height * width))
+    region = np.zeros(height * width, dtype=bool)
+    region[np.argsort(distance, axis=None, kind="stable")[:count]] = True
+    return _largest_part(region.reshape(size))
+
+
+def object_region(
+    image: ImageArray, rng: np.random.Generator, area: tuple[float, float] = (0.02, 0.2)
+) -> MaskArray:
+    """A compact region that follows the edges of an image, as forged objects do.
+
+    A superpixel that differs from the image's border in colour grows by neighbours of similar
+    colour near to it. Superpixels at the border stay out, since an object that the frame cuts
+    makes a poor forgery. Where that gives no region of the wanted area, `random_region` answers.
+
+    Args:
+        image: (H, W, 3) RGB.
+        rng: Decides place and area.
+        area: Least and greatest share of the image.
+    """
+    size = _size(image)
+    small = rescale(image, min(1.0, _SEGMENT_SIDE / max(size)))
+    labels = slic(small, n_segments=_SEGMENTS, compactness=10, sigma=1, start_label=0)
+    chosen = _grow(labels, _features(small, labels), rng.uniform(*area) * labels.size, rng)
+    region = _filled(np.isin(labels, chosen)).astype(np.float32)
+    smooth = cv2.GaussianBlur(region, (0, 0), 0.01 * max(labels.shape) + 0.1)
+    whole = _largest_part(cv2.resize(smooth, size[::-1]) > 0.5)
+    return whole if area[0] <= whole.mean() <= area[1] else random_region(size, rng, area)
+
+
+def _features(image: ImageArray, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(S, 5): mean L a b of every superpixel, and its centre y x in pixels."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    values = np.concatenate([lab, np.moveaxis(np.indices(labels.shape), 0, 2)], axis=2)
+    flat = labels.ravel()
+    sums = [np.bincount(flat, weights=value) for value in values.reshape(-1, 5).T]
+    return np.stack(sums, axis=1) / np.maximum(np.bincount(flat), 1)[:, None]
+
+
+def _grow(
+    labels: npt.NDArray[np.int64],
+    features: npt.NDArray[np.float64],
+    target: float,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Superpixels of a region of about `target` pixels; none where all touch the border."""
+    counts, neighbours = np.bincount(labels.ravel()), _neighbours(labels)
+    colours, centres = features[:, :3], features[:, 3:]
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    inside = np.setdiff1d(labels, border)
+    if not len(inside):
+        return []
+    contrast = np.linalg.norm(colours[inside, None] - colours[border], axis=2).min(axis=1) + 1
+    seed = int(rng.choice(inside, p=contrast**2 / np.sum(contrast**2)))
+    far = ((centres - centres[seed]) ** 2).sum(axis=1) * np.pi / target  # 1 at a disc's edge
+    chosen = [seed]
+    while counts[chosen].sum() < target:
+        around = np.intersect1d(np.flatnonzero(neighbours[chosen].any(axis=0)), inside)
+        around = np.setdiff1d(around, chosen)
+        if not len(around):
+            break
+        difference = np.linalg.norm(colours[around] - colours[chosen].mean(axis=0), axis=1)
+        chosen.append(int(around[(difference + _COMPACTNESS * far[around]).argmin()]))
+    return chosen
+
+
+def _neighbours(labels: npt.NDArray[np.int64]) -> MaskArray:
+    """(S, S), True where two superpixels share an edge."""
+    touch = np.zeros((labels.max() + 1,) * 2, dtype=bool)
+    touch[labels[:, 1:], labels[:, :-1]] = True
+    touch[labels[1:], labels[:-1]] = True
+    return touch | touch.T
+
+
+def _filled(region: MaskArray) -> MaskArray:
+    """The region without holes."""
+    outlines, _ = cv2.findContours(
+        region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    canvas = np.zeros(region.shape, dtype=np.uint8)
+    return np.asarray(cv2.drawContours(canvas, outlines, -1, 1, cv2.FILLED) > 0)
+
+
+def _largest_part(region: MaskArray) -> MaskArray:
+    parts = _parts(region)
+    return max(parts, key=np.count_nonzero) if parts else region
+
+
+def _parts(region: MaskArray) -> list[MaskArray]:
+    """Connected parts (8 neighbours), in the order of their first pixels."""
+    count, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
+    return [labels == number for number in range(1, count)]
+
+
+def splice(
+    host: ImageArray, donor: ImageArray, region: MaskArray, rng: np.random.Generator
+) -> Forgery:
+    """Paste a region of a donor into a host, at a random place.
+
+    The object is scaled by 0.6 to 1.4 relative to the sizes of the two images (less where it
+    would not fit), turned by up to 15 degrees, flipped half the time, and in half of the cases
+    made darker or brighter by up to 15 %. Its edge is sharp, or softened by 1 or 2 pixels.
+
+    Args:
+        host: (H, W, 3) RGB.
+        donor: (h, w, 3) RGB.
+        region: (h, w), the object in the donor, not empty.
+        rng: Decides everything else.
+    """
+    scale = rng.uniform(0.6, 1.4)
+    relative = float(np.sqrt(host[..., 0].size / donor[..., 0].size))
+    if relative < 1:  # areas are averaged, so that a large donor brings no aliasing
+        donor = rescale(donor, relative)
+        region = cv2.resize(region.astype(np.float32), _size(donor)[::-1]) > 0.5
+    else:
+        scale *= relative
+    patch = _cut(donor, region, scale, _size(host), rng)
+    if rng.random() < 0.5:
+        patch = patch._replace(colour=np.clip(patch.colour * rng.uniform(0.85, 1.15), 0, 255))
+    rows, columns = (s - p for s, p in zip(host.shape[:2], patch.alpha.shape, strict=True))
+    corner = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
+    return _paste(host, patch, corner, "splice")
+
+
+def copy_move(image: ImageArray, region: MaskArray, rng: np.random.Generator) -> Forgery:
+    """Paste a region of an image elsewhere into it; the mask is the copy, not its source.
+
+    The copy is scaled by 0.8 to 1.2, turned and flipped as in `splice`, and covers less than a
+    quarter of its source: a copy that finds no such place is made smaller.
+
+    Args:
+        image: (H, W, 3) RGB.
+        region: (H, W), the source, not empty.
+        rng: Decides everything else.
+
+    Raises:
+        ValueError: The image has only a few pixels.
+    """
+    scale = rng.uniform(0.8, 1.2)
+    allowed = max(_MAX_OVERLAP * np.count_nonzero(region), 1)
+    for shrink in 0.8 ** np.arange(10):
+        patch = _cut(image, region, scale * shrink, _size(image), rng)
+        copied = (patch.alpha > 0.5).astype(np.float32)
+        overlap = cv2.matchTemplate(region.astype(np.float32), copied, cv2.TM_CCORR)
+        corners = np.argwhere(overlap < allowed - 0.5)  # 0.5: the sums come from an FFT
+        if len(corners):
+            row, column = rng.choice(corners)
+            return _paste(image, patch, (int(row), int(column)), "copymove")
+    raise ValueError(f"no place for a copy of {np.count_nonzero(region)} pixels in {_size(image)}")
+
+
+def removal(image: ImageArray, region: MaskArray, rng: np.random.Generator) -> Forgery:
+    """Inpaint a region (H, W) of an image from its surroundings, by Telea or Navier-Stokes."""
+    method = cv2.INPAINT_TELEA if rng.random() < 0.5 else cv2.INPAINT_NS
+    radius = int(rng.integers(3, 6))
+    filled = cv2.inpaint(image, region.astype(np.uint8), radius, method)
+    return Forgery(np.asarray(filled, dtype=np.uint8), region.copy(), "removal")
+
+
+def forge(
+    host: ImageArray, donor: ImageArray, rng: np.random.Generator, kind: Kind | None = None
+) -> Forgery:
+    """Forge a host, with a donor for splices; None draws the kind by `KIND_SHARES`."""
+    if kind is None:
+        kinds = list(KIND_SHARES)
+        kind = kinds[int(rng.choice(len(kinds), p=list(KIND_SHARES.values())))]
+    if kind == "splice":
+        return splice(host, donor, object_region(donor, rng), rng)
+    if kind == "copymove":
+        return copy_move(host, object_region(host, rng, (0.02, 0.12)), rng)
+    return removal(host, object_region(host, rng, (0.02, 0.1)), rng)
+
+
+def _size(image: ImageArray) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _cut(
+    image: ImageArray,
+    region: MaskArray,
+    scale: float,
+    limit: tuple[int, int],
+    rng: np.random.Generator,
+) -> _Patch:
+    """Cut a region out, turn it, maybe flip it, scale it (to at most `limit` (H, W)), soften it."""
+    y, x = np.nonzero(region)
+    angle, flip = np.deg2rad(rng.uniform(-15, 15)), rng.choice([-1.0, 1.0])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = turn @ np.diag([flip, 1.0])
+    corners = turn @ np.stack([x, y])
+    low, extent = corners.min(axis=1), np.ptp(corners, axis=1) + 1
+    margin = 2 * FEATHER
+    scale = min(scale, *((np.array(limit[::-1]) - margin) / extent))
+    width, height = (int(side) for side in np.ceil(extent * scale - 1e-6) + margin)
+    shift = FEATHER + (0.5 - low) * scale
+    matrix = np.column_stack([turn * scale, shift])
+    frame = (width, height)
+    colour = cv2.warpAffine(image, matrix, frame, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(region.astype(np.float32), matrix, frame)
+    cut = alpha > min(0.5, alpha.max() / 2)  # the smaller: a pixel or two may not reach 0.5
+    return _Patch(colour.astype(np.float32), _soft_edge(cut, int(rng.integers(0, 3))))
+
+
+def _soft_edge(region: MaskArray, feather: int) -> npt.NDArray[np.float32]:
+    """Alpha of a region, softened over `feather` pixels, 0 farther than that from alpha > 0.5."""
+    hard = _largest_part(region).astype(np.float32)
+    window = (2 * feather + 1, 2 * feather + 1)
+    soft = cv2.GaussianBlur(hard, window, 0)
+    core = _largest_part(soft > 0.5)
+    if not core.any():  # too small a region for this feather
+        return hard
+    near = cv2.dilate(core.astype(np.float32), np.ones(window, dtype=np.uint8))
+    return np.asarray(soft * near, dtype=np.float32)
+
+
+def _paste(host: ImageArray, patch: _Patch, corner: tuple[int, int], kind: Kind) -> Forgery:
+    row, column = corner
+    height, width = patch.alpha.shape
+    window = np.s_[row : row + height, column : column + width]
+    image, mask = host.copy(), np.zeros(host.shape[:2], dtype=bool)
+    alpha = patch.alpha[..., None]
+    image[window] = np.rint(alpha * patch.colour + (1 - alpha) * host[window]).astype(np.uint8)
+    mask[window] = patch.alpha > 0.5
+    return Forgery(image, mask, kind)
+
+
+def coarse_box(
+    mask: MaskArray, rng: np.random.Generator, looseness: float = 0.15, tight: float = 0.02
+) -> list[Box]:
+    """One box around every connected region of a mask, as a person draws it in a few seconds.
+
+    Every side lies outside the region by up to `looseness` of the region's extent, or cuts it by
+    up to `tight`. Sides do not cut where the box would hold less than 90 % of the region.
+
+    Args:
+        mask: (H, W); an empty one gives no box. The boxes lie inside.
+        rng: Draws the sides, uniformly in [-tight, looseness].
+        looseness: Fraction of the region's width or height.
+        tight: Fraction as well, below 0.5.
+    """
+    boxes = []
+    for part in _parts(mask):
+        tight_box = np.array(geometry.from_mask(part), dtype=np.float32)
+        out = rng.uniform(-tight, looseness, 4)
+        box = _loosened(tight_box, out, part.shape)
+        if part[geometry.pixel_slices(box, part.shape)].sum() < 0.9 * part.sum():
+            box = _loosened(tight_box, np.maximum(out, 0), part.shape)
+        boxes.append(Box(*(float(side) for side in box)))
+    return boxes
+
+
+def _loosened(box: BoxArray, out: npt.NDArray[np.float64], size: tuple[int, int]) -> BoxArray:
+    """Move the sides of a box (4,) outwards by fractions `out` (4,) of its extent."""
+    extent = np.tile(box[2:] - box[:2], 2)
+    moved = box + out * extent * [-1, -1, 1, 1]
+    return geometry.clip(moved.astype(np.float32), size)

@@ -1,0 +1,1 @@
+"""LightningModules. They know loss, metrics and optimiser."""

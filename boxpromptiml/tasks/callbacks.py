@@ -1,0 +1,75 @@
+"""Callbacks of every training run."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from boxpromptiml.provenance import write_json
+from boxpromptiml.tasks.distill import finite_weights
+
+
+class GuardedCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint on validation and the last one.
+
+    An interrupted run (SIGTERM, Ctrl-C, an exception) saves where it stands; a diverged one saves
+    nothing, so that the last good checkpoint stays.
+
+    Args:
+        monitor: The validation score to choose by; never a test score.
+        mode: Whether more is better.
+        filename: Of the best checkpoint.
+        save_top_k: How many of the best to keep.
+        save_last: Also keep `last.ckpt`, to resume from.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/pixel_f1",
+        mode: str = "max",
+        filename: str = "best",
+        save_top_k: int = 1,
+        save_last: bool = True,
+    ) -> None:
+        super().__init__(
+            monitor=monitor,
+            mode=mode,
+            filename=filename,
+            save_top_k=save_top_k,
+            save_last=save_last,
+            save_on_exception=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save, unless there is nothing sound to save."""
+        if finite_weights(pl_module):
+            super().on_exception(trainer, pl_module, exception)
+
+
+class MetricsFile(Callback):
+    """Writes the scores of the last validation or test to `metrics_<stage>.json`."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After every validation but the sanity check."""
+        if not trainer.sanity_checking:
+            self._write(trainer, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After the test."""
+        self._write(trainer, "test")
+
+    def _write(self, trainer: Trainer, stage: str) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        scores: dict[str, Any] = {
+            name.removeprefix(f"{stage}/"): None if value.isnan() else float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(f"{stage}/")
+        }
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        write_json(folder / f"metrics_{stage}.json", scores)

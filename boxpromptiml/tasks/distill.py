@@ -1,0 +1,207 @@
+"""Training the student from masks of any origin (BoxPromptIML, arXiv 2511.20359)."""
+
+import math
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch.optim.lr_scheduler import LambdaLR
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.losses import distillation_loss
+from boxpromptiml.metrics import LocalizationMetrics
+from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, StudentCard
+from boxpromptiml.models.inference import probability_maps
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.student import Student, StudentConfig
+from boxpromptiml.records import Batch
+
+
+class Maps(TypedDict):
+    """What `predict` returns for a batch, images in the order of the batch."""
+
+    id: list[str]
+    prob: list[torch.Tensor]  # (H, W) at the stored size
+    image_score: torch.Tensor  # (B,) in [0, 1]
+
+
+class DivergedError(UserError):
+    """The loss or the weights are not finite any more."""
+
+
+class DistillTask(LightningModule):
+    """Loss, metrics and optimiser of the student.
+
+    Args:
+        student: The network.
+        input: What the network is fed; set by the data module's `data.input`.
+        pretrained: Local weights of the backbone (.safetensors or .pth), from timm.
+        dice_weight: Weight of the Dice term beside binary cross-entropy; 0 is the paper.
+        image_weight: Weight of binary cross-entropy of the image score with the image label.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW; not for biases and normalisation.
+        warmup: Share of the steps in which the rate rises linearly; then it falls as a cosine to 0.
+        threshold: A pixel is flagged where its probability is strictly above.
+    """
+
+    def __init__(
+        self,
+        student: StudentConfig = StudentConfig(),  # noqa: B008
+        input: NetworkInput = NetworkInput(),  # noqa: A002, B008
+        pretrained: Path | None = None,
+        dice_weight: float = 0.0,
+        image_weight: float = 0.0,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.05,
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.card = StudentCard(student, input, threshold)
+        self.student = Student(student, pretrained).to(memory_format=torch.channels_last)
+        self.dice_weight = dice_weight
+        self.image_weight = image_weight
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.val_metrics = LocalizationMetrics(threshold)
+        self.test_metrics = LocalizationMetrics(threshold)
+        self._trained = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Loss over the valid pixels of one batch.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        logits, image_logit = self.student(image)
+        loss = distillation_loss(logits, batch["target"], batch["valid"], self.dice_weight)
+        known = ~batch["label"].isnan()
+        if self.image_weight and known.any():
+            image_loss = F.binary_cross_entropy_with_logits(
+                image_logit[known].float(), batch["label"][known]
+            )
+            loss = loss + self.image_weight * image_loss
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss.item()} (epoch {self.current_epoch}, step {self.global_step}); "
+                "lower --model.lr or set --trainer.gradient_clip_val=1. Checkpoints are untouched"
+            )
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch's images to the validation scores."""
+        self._score(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch's images to the test scores."""
+        self._score(batch, self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Maps:
+        """Probability maps at the stored size."""
+        prob, score = self._localize(batch)
+        return Maps(id=batch["id"], prob=prob, image_score=score)
+
+    def _localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
+        images = [
+            image[:, :height, :width]
+            for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
+        ]
+        return probability_maps(self.student, images, batch["size"])
+
+    def _score(self, batch: Batch, metrics: LocalizationMetrics) -> None:
+        prob, score = self._localize(batch)
+        metrics.update(prob, batch["truth"], batch["label"], score)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores under `val/`."""
+        self._log_scores("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores under `test/`."""
+        self._log_scores("test", self.test_metrics)
+
+    def _log_scores(self, stage: str, metrics: LocalizationMetrics) -> None:
+        scores = metrics.compute()
+        thresholds, curve = metrics.f1_curve()
+        if not curve.isnan().all():
+            best = int(curve.argmax())
+            scores |= {"best_f1": curve[best], "best_f1_threshold": thresholds[best]}
+        metrics.reset()
+        for name, value in scores.items():
+            show = stage == "val" and name in ("pixel_f1", "auc")
+            self.log(f"{stage}/{name}", value.float(), prog_bar=show, rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; a linear warm-up, then a cosine to zero, by steps."""
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, self.warmup))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the student's card; refuse to save weights that are not finite."""
+        if not finite_weights(self):
+            raise DivergedError("the weights are not finite; the checkpoint was not written")
+        checkpoint[CHECKPOINT_KEY] = self.card.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the weights of another network before any is loaded."""
+        if CHECKPOINT_KEY not in checkpoint:
+            raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
+        card = StudentCard.from_dict(checkpoint[CHECKPOINT_KEY])
+        if card.student != self.card.student:
+            raise UserError(
+                f"the checkpoint holds another student:\n  {card.student}\nthe configuration asks "
+                f"for\n  {self.card.student}\nuse the config.yaml beside the checkpoint"
+            )
+        self._trained = True
+
+    def on_train_end(self) -> None:
+        """From here on the weights are worth testing."""
+        self._trained = True
+
+    def on_test_start(self) -> None:
+        """Refuse random weights."""
+        self._require_trained("test")
+
+    def on_predict_start(self) -> None:
+        """Refuse random weights."""
+        self._require_trained("predict")
+
+    def _require_trained(self, verb: str) -> None:
+        if not self._trained:
+            raise UserError(f"`{verb}` needs trained weights: add --ckpt_path FILE.ckpt")
+
+
+def finite_weights(module: torch.nn.Module) -> bool:
+    """Whether no parameter is NaN or infinite."""
+    return all(bool(torch.isfinite(p).all()) for p in module.parameters())
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear from 0 to 1 over the first `warmup` share, cosine to 0.
+
+    Example:
+        >>> [round(warmup_cosine(s, 100, 0.1), 3) for s in (0, 9, 55, 100)]
+        [0.1, 1.0, 0.5, 0.0]
+    """
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1) if rising < 1 else min((step + 1) / rising, 1.0)
+    done = (step - rising) / max(steps - rising, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

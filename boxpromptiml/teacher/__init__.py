@@ -1,0 +1,1 @@
+"""Teachers: from boxes to pseudo-masks."""

@@ -1,0 +1,257 @@
+"""The pseudo-mask job: a manifest in; masks, sidecars, a new manifest and a summary out.
+
+Every image is one unit of work: its mask is written, then its sidecar, each whole or not at all.
+So the job can be stopped anywhere and started again; it redoes only what is missing or stale.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, Dataset
+
+from boxpromptiml import geometry, images
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.manifest import Manifest, confined, relative_root, write_manifest
+from boxpromptiml.metrics import Counts, f1, iou
+from boxpromptiml.provenance import sha256_bytes, sha256_file, write_bytes, write_json, write_jsonl
+from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, Proposal, Sample, Teacher
+from boxpromptiml.sidecars import (
+    SIDECAR_VERSION,
+    Sidecar,
+    Status,
+    expected_signature,
+    read_sidecar,
+    teacher_signature,
+    write_sidecar,
+)
+from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What became of one sample."""
+
+    sample: Sample  # with `pseudo_mask` set where there is one
+    status: Status | Literal["no_boxes", "rejected"]
+    made: bool  # False: an earlier run had made it
+    error: RejectedInput | None = None
+
+
+@dataclass(frozen=True)
+class PseudoMasks(Dataset[Outcome]):
+    """The units of work, one a sample; getting one does it."""
+
+    manifest: Manifest
+    out: Path
+    teacher: Teacher
+    consensus: Consensus
+    signature: str
+
+    def __len__(self) -> int:
+        return len(self.manifest.samples)
+
+    def __getitem__(self, index: int) -> Outcome:
+        sample = self.manifest.samples[index]
+        if sample.label == 0:
+            return Outcome(sample, "authentic", made=False)
+        if not sample.boxes:
+            return Outcome(sample, "no_boxes", made=False)
+        relative = mask_name(sample.id)
+        try:
+            status, made = self._bring_up_to_date(sample, confined(self.out, relative))
+        except RejectedInput as error:
+            return Outcome(sample, "rejected", made=False, error=error)
+        return Outcome(replace(sample, pseudo_mask=relative), status, made)
+
+    def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
+        image_path = self.manifest.image_path(sample)
+        known = sample.image_sha256 or images.probe(image_path).sha256
+        wanted = expected_signature(sample, known, self.signature)
+        fresh = _fresh(path, wanted)
+        if fresh:
+            return fresh.status, False
+        image, info = images.read_image(image_path)
+        if image.shape[:2] != sample.size:
+            raise RejectedInput(image_path, "size_mismatch", "is not of the manifest's size")
+        if info.sha256 != known:
+            raise RejectedInput(image_path, "changed", "is not the file that was imported")
+        boxes = geometry.as_array(sample.boxes or ())
+        levels, proposals = pseudo_mask(self.teacher, image, boxes, self.consensus)
+        png = images.encode_png(levels)
+        write_bytes(path, png)
+        status = _status(levels, proposals)
+        write_sidecar(
+            path,
+            Sidecar(
+                schema_version=SIDECAR_VERSION,
+                signature=wanted,
+                image_sha256=known,
+                mask_sha256=sha256_bytes(png),
+                boxes=sample.boxes or (),
+                teacher={"teacher": self.teacher.signature, "consensus": self.consensus.signature},
+                scores=tuple(round(p.score, 6) for p in proposals),
+                notes=tuple(p.note for p in proposals if p.note),
+                status=status,
+                unsure=round(float(np.mean(levels == UNSURE)), 6),
+            ),
+        )
+        return status, True
+
+
+def mask_name(sample_id: str) -> str:
+    """Where a sample's pseudo-mask lies below the job's folder; its id, if that is a sound path."""
+    sound = all(c.isalnum() or c in "-_./ " for c in sample_id) and len(sample_id) < 200
+    parts = sample_id.split("/")
+    if sound and all(part.strip(". ") for part in parts):
+        return f"masks/{sample_id}.png"
+    return f"masks/{sha256_bytes(sample_id.encode(errors='surrogatepass'))[:32]}.png"
+
+
+def _fresh(path: Path, wanted: str) -> Sidecar | None:
+    """The sidecar, if it and the mask are what a run would write now."""
+    try:
+        sidecar = read_sidecar(path)
+        if sidecar.signature == wanted and sha256_file(path) == sidecar.mask_sha256:
+            return sidecar
+    except (UserError, OSError):
+        pass
+    return None
+
+
+def _status(levels: LevelArray, proposals: Iterable[Proposal]) -> Status:
+    if not (levels == MANIPULATED).any():
+        return "unsure"
+    return "degenerate" if any(proposal.note for proposal in proposals) else "ok"
+
+
+def run_job(
+    manifest: Manifest,
+    out: Path,
+    teacher: Teacher,
+    consensus: Consensus,
+    num_workers: int = 0,
+) -> dict[str, Any]:
+    """Make every pseudo-mask of a manifest that is missing or stale.
+
+    Args:
+        manifest: Where the images and boxes are.
+        out: Folder for masks/, manifest.jsonl, errors.jsonl and summary.json.
+        teacher: Answers the boxes.
+        consensus: How its answers become one mask.
+        num_workers: Processes that work beside this one; 0 works in this one.
+
+    Returns:
+        The content of summary.json.
+    """
+    signature = teacher_signature(teacher.signature, consensus.signature)
+    work = PseudoMasks(manifest, out, teacher, consensus, signature)
+    loader: DataLoader[Outcome] = DataLoader(
+        work,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
+        worker_init_fn=_one_thread,
+    )
+    outcomes = list(_with_progress(loader, len(work)))
+    kept = [outcome.sample for outcome in outcomes if outcome.error is None]
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    header = replace(
+        manifest.header,
+        image_root=relative_root(
+            out / "manifest.jsonl", manifest.path.parent / manifest.header.image_root
+        ),
+        pseudo_root=".",
+        teacher_signature=signature,
+    )
+    written = write_manifest(out / "manifest.jsonl", header, kept)
+    write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
+    summary = {
+        "images": len(outcomes),
+        "made": sum(outcome.made for outcome in outcomes),
+        "status": dict(sorted(Counter(outcome.status for outcome in outcomes).items())),
+        "teacher_signature": signature,
+        "teacher": teacher.signature,
+        "consensus": consensus.signature,
+        "audit": audit(written),
+    }
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _as_is(outcome: Outcome) -> Outcome:
+    return outcome
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
+
+
+def _with_progress(loader: DataLoader[Outcome], total: int) -> Iterable[Outcome]:
+    columns = (
+        TextColumn("pseudo-masks"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=total, rate="")
+        for outcome in loader:
+            if outcome.error is not None:
+                progress.console.print(f"rejected {outcome.error}", markup=False)
+            speed = progress.tasks[0].speed
+            progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+            yield outcome
+
+
+def audit(manifest: Manifest) -> dict[str, Any]:
+    """Compare pseudo-masks with the ground truth, where there is one.
+
+    Unsure pixels are left out of both; a mask that is missing or damaged leaves its image out.
+
+    Returns:
+        `images`, `iou` and `f1` (means over images), `unsure` (share of pixels), `worst` (the 20
+        lowest IoUs, id and value).
+    """
+    rows: list[tuple[str, float, float, float]] = []
+    for sample in manifest.samples:
+        mask_path, pseudo_path = manifest.mask_path(sample), manifest.pseudo_mask_path(sample)
+        if mask_path is None or pseudo_path is None or not mask_path.exists():
+            continue
+        try:
+            truth = images.read_mask(mask_path, sample.mask_threshold)
+            levels = images.read_levels(pseudo_path)
+        except RejectedInput as error:
+            log.warning("not audited: %s", error)
+            continue
+        counts = sure_counts(levels, truth)
+        unsure = float(np.mean(levels == UNSURE))
+        rows.append((sample.id, np.nan_to_num(iou(counts)), np.nan_to_num(f1(counts)), unsure))
+    if not rows:
+        return {"images": 0}
+    worst = sorted(rows, key=lambda row: row[1])[:20]
+    return {
+        "images": len(rows),
+        "iou": float(np.mean([row[1] for row in rows])),
+        "f1": float(np.mean([row[2] for row in rows])),
+        "unsure": float(np.mean([row[3] for row in rows])),
+        "worst": [{"id": row[0], "iou": round(row[1], 4)} for row in worst],
+    }
+
+
+def sure_counts(levels: LevelArray, truth: np.ndarray[Any, np.dtype[np.bool_]]) -> Counts:
+    """Counts of a pseudo-mask (H, W) against the truth (H, W) over the pixels it is sure of."""
+    sure, flagged = levels != UNSURE, levels == MANIPULATED
+    tp = int(np.count_nonzero(flagged & truth))
+    fp = int(np.count_nonzero(flagged & ~truth))
+    fn = int(np.count_nonzero(sure & ~flagged & truth))
+    return Counts(tp, fp, fn, int(np.count_nonzero(sure)) - tp - fp - fn)

@@ -1,0 +1,80 @@
+"""`fit`, `validate`, `test`, `predict`: LightningCLI over our tasks and data."""
+
+import warnings
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from boxpromptiml.data.datamodule import LocalizationData
+from boxpromptiml.errors import UserError
+from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
+from boxpromptiml.tasks.distill import DistillTask
+
+_RUN_FOLDER = "runs/student"
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml into the run's folder, and into Weights & Biases where that logs."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called once, on the first process."""
+        if isinstance(trainer.logger, WandbLogger):
+            values = self.parser.dump(self.config, format="parser_mode", skip_none=False)
+            trainer.logger.experiment.config.update({"config": values}, allow_val_change=True)
+
+
+class TrainerCLI(LightningCLI):
+    """Our defaults, and the one link between data and task: what the network is fed."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `--checkpoint.*` and tie `model.input` to `data.input`."""
+        parser.add_lightning_class_args(GuardedCheckpoint, "checkpoint")
+        parser.link_arguments("data.input", "model.init_args.input")
+        parser.set_defaults(
+            {"model": {"class_path": f"{DistillTask.__module__}.{DistillTask.__name__}"}}
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Let the default logger follow the run's folder; refuse checkpoints from addresses."""
+        config = self.config[self.subcommand]
+        logger = config.trainer.logger
+        if isinstance(logger, Namespace) and logger.init_args.get("save_dir") == _RUN_FOLDER:
+            logger.init_args.save_dir = config.trainer.default_root_dir
+        path = config.get("ckpt_path")
+        if path and "://" in str(path):  # Lightning would unpickle it
+            raise UserError(f"--ckpt_path {path}: download it first; only local files are loaded")
+
+
+def run_trainer(args: list[str]) -> None:
+    """Parse a LightningCLI command line and run it."""
+    # Lightning warns when a program passes its own command line on; here that is the point.
+    warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")
+    TrainerCLI(
+        LightningModule,
+        LocalizationData,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "boxpromptiml"},
+        trainer_defaults=_trainer_defaults(),
+        args=args,
+    )
+
+
+def _trainer_defaults() -> dict[str, Any]:
+    return {
+        "max_epochs": 20,
+        "default_root_dir": _RUN_FOLDER,
+        "log_every_n_steps": 10,
+        "gradient_clip_val": 1.0,
+        "callbacks": [MetricsFile(), LearningRateMonitor("step")],
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": _RUN_FOLDER, "name": "", "version": ""},
+        },
+    }

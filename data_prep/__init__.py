@@ -1,0 +1,1 @@
+"""Raw data to training-ready manifests: `python -m data_prep JOB`."""

@@ -1,0 +1,70 @@
+"""`python -m data_prep pseudo-masks`: boxes to pseudo-masks by a teacher."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from boxpromptiml.teacher.fuse import Consensus
+from boxpromptiml.teacher.grabcut import GrabCutTeacher
+
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
+from boxpromptiml.manifest import read_manifest
+from boxpromptiml.records import Teacher
+from boxpromptiml.teacher.job import run_job
+
+ModelType = Literal["vit_h", "vit_l", "vit_b"]
+
+
+def pseudo_masks(
+    manifest: Path,
+    out: Path,
+    teacher: Literal["grabcut", "sam"] = "grabcut",
+    checkpoint: Path | None = None,
+    model_type: ModelType = "vit_h",
+    device: str = "cpu",
+    consensus: Consensus = Consensus(),  # noqa: B008
+    num_workers: int = 0,
+) -> int:
+    """Answer every box of a manifest with a pseudo-mask; run it again to go on after a stop.
+
+    Writes into `out`: masks/ (PNG 0 authentic, 127 unsure, 255 manipulated, each with a sidecar),
+    manifest.jsonl (to train on), errors.jsonl and summary.json (counts, teacher's signature, audit
+    against ground truth where there is one). Exit status 3 if an image was rejected.
+
+    Args:
+        manifest: Images and boxes.
+        out: Folder to write.
+        teacher: grabcut needs no weights; sam needs a checkpoint.
+        checkpoint: SAM's weights (.pth or .safetensors), a local file.
+        model_type: Which SAM the checkpoint is.
+        device: Where SAM runs (cpu, cuda).
+        consensus: How the teacher's answers are fused; copies=1 is the paper.
+        num_workers: Processes beside this one; 0 for SAM on a GPU.
+    """
+    summary = run_job(
+        read_manifest(manifest),
+        out,
+        _teacher(teacher, checkpoint, model_type, device),
+        consensus,
+        num_workers,
+    )
+    status = ", ".join(f"{count} {name}" for name, count in summary["status"].items())
+    sys.stdout.write(f"{out}/manifest.jsonl: {summary['made']} made now; {status}\n")
+    if summary["audit"]["images"]:
+        sys.stdout.write(
+            f"audit of {summary['audit']['images']}: IoU {summary['audit']['iou']:.3f}, "
+            f"F1 {summary['audit']['f1']:.3f}, unsure {summary['audit']['unsure']:.2%}\n"
+        )
+    return EXIT_REJECTED if summary["status"].get("rejected") else EXIT_OK
+
+
+def _teacher(name: str, checkpoint: Path | None, model_type: ModelType, device: str) -> Teacher:
+    if name == "grabcut":
+        if checkpoint is not None:
+            raise UserError("--checkpoint belongs to --teacher sam; grabcut has no weights")
+        return GrabCutTeacher()
+    if checkpoint is None:
+        raise UserError("--teacher sam needs --checkpoint FILE (.pth or .safetensors)")
+    from boxpromptiml.teacher.sam import SamTeacher  # noqa: PLC0415
+
+    return SamTeacher.from_checkpoint(checkpoint, model_type, device=device)
