@@ -1,6 +1,8 @@
 """The console script. Verbs are imported when they are called, so `--help` answers at once."""
 
 import importlib
+import inspect
+import json
 import logging
 import os
 import sys
@@ -81,8 +83,36 @@ def call(target: str, args: Sequence[str], prog: str) -> int:
 
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
-    status: Any = auto_cli(function, args=list(args), as_positional=False, prog=prog)
+    words = join_lists(args, function)
+    status: Any = auto_cli(function, args=words, as_positional=False, prog=prog)
     return EXIT_OK if status is None else int(status)
+
+
+def join_lists(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
+    """Turn `--images a b` into the one argument that jsonargparse takes for a list.
+
+    Example:
+        >>> def f(images: list[str], out: str): ...
+        >>> join_lists(["--images", "a", "b", "--out", "c"], f)
+        ['--images=["a", "b"]', '--out', 'c']
+    """
+    lists = {
+        f"--{parameter.name}"
+        for parameter in inspect.signature(function).parameters.values()
+        if getattr(parameter.annotation, "__origin__", None) is list
+    }
+    words: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        if word not in lists:
+            words.append(word)
+            continue
+        values: list[str] = []
+        while rest and not rest[0].startswith("--"):
+            values.append(rest.pop(0))
+        words.append(f"{word}={json.dumps(values)}")
+    return words
 
 
 def _usage() -> str:

@@ -47,7 +47,8 @@ _SUFFIXES = {
 }
 _CONVERTIBLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"}  # by Pillow, to RGB
 _GREY_16 = {"I;16", "I;16B"}
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 262, 274
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
+_TIFF_SAMPLES, _TIFF_PLANAR, _TIFF_SAMPLE_FORMAT = 277, 284, 339
 
 # Pillow turns oriented TIFFs while it loads them; these turn them back.
 _UNDO_ORIENTATION = {
@@ -260,7 +261,11 @@ def _open(data: bytes, name: str, limits: Limits) -> tuple[ImageFile.ImageFile, 
         (max(size) > limits.max_side, "side_too_long", f"has a side above {limits.max_side}"),
         (size[0] * size[1] > most, "too_many_pixels", f"has more than {most} pixels"),
         (frames, "multi_frame", "has several frames or pages; extract the one you mean"),
-        (not _is_convertible(picture), "unsupported_mode", f"has {mode} pixels; convert to RGB"),
+        (
+            not _is_convertible(picture),
+            "unsupported_mode",
+            f"has odd {mode} pixels; save 8-bit RGB",
+        ),
     ):
         if failed:
             raise RejectedInput(name, reason, f"{message} ({size[1]} x {size[0]})")
@@ -286,11 +291,17 @@ def _is_16_bit(picture: ImageFile.ImageFile) -> bool:
 
 
 def _is_convertible(picture: ImageFile.ImageFile) -> bool:
-    if picture.mode not in _GREY_16:
-        return picture.mode in _CONVERTIBLE
-    # Pillow neither scales 12 bits nor inverts 16-bit TIFFs with white at 0.
-    white_at_0 = getattr(picture, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
-    return _is_16_bit(picture) and not white_at_0
+    """Whether Pillow turns the stored values into the 8-bit ones that they mean."""
+    mode, tags = picture.mode, getattr(picture, "tag_v2", None)
+    if tags is None:
+        return mode in _CONVERTIBLE | _GREY_16
+    if set(tags.get(_TIFF_SAMPLE_FORMAT, (1,))) != {1}:  # signed bytes come out as unsigned
+        return False
+    if mode in _GREY_16:  # 12 bits come out unscaled, and white at 0 not inverted
+        return _is_16_bit(picture) and tags.get(_TIFF_PHOTOMETRIC) == 1
+    # Of uncompressed 16-bit planes Pillow 13 reads half the bytes, as if they had 8 bits.
+    deep_planes = tags.get(_TIFF_PLANAR) == 2 and max(tags.get(_TIFF_BITS, (1,))) > 8
+    return mode in _CONVERTIBLE and not deep_planes
 
 
 def _orientation(picture: ImageFile.ImageFile, data: bytes) -> tuple[int, str]:
@@ -311,12 +322,25 @@ def _load(picture: ImageFile.ImageFile, info: ImageInfo) -> Image.Image:
     """Decode all pixels, in stored order."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("a library set PIL.ImageFile.LOAD_TRUNCATED_IMAGES; set it to False")
+    if info.format == "TIFF":
+        _check_strips(picture, info.size)
     picture.load()
     turned = info.format == "TIFF" and info.orientation != 1
     stored = picture.transpose(_UNDO_ORIENTATION[info.orientation]) if turned else picture
     if (stored.height, stored.width) != info.size:
         raise ValueError("header and pixels differ in size")
     return stored
+
+
+def _check_strips(picture: ImageFile.ImageFile, size: tuple[int, int]) -> None:
+    """Refuse a TIFF with missing strips or tiles, which Pillow would leave black."""
+    tags = getattr(picture, "tag_v2", {})
+    separate = tags.get(_TIFF_PLANAR) == 2 and picture.tile[0].codec_name == "raw"
+    planes = tags.get(_TIFF_SAMPLES, 1) if separate else 1
+    boxes = [tile.extents or (0, 0, 0, 0) for tile in picture.tile]
+    covered = sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes)
+    if covered < size[0] * size[1] * planes:
+        raise ValueError("strips or tiles are missing")
 
 
 def _as_rgb(picture: Image.Image) -> ImageArray:

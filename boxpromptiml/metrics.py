@@ -1,9 +1,8 @@
 """Scores of probability maps against ground truth, at the stored size of every image.
 
-The policy (docs: `reference/evaluation.md` compares it with other projects): a pixel is flagged
-when its probability is strictly above the threshold; F1, IoU and AUC are computed per manipulated
-image and then averaged; authentic images have no F1 and are reported as false alarms. Nothing is
-rescaled or normalised, and no sigmoid is guessed.
+The policy: a pixel is flagged when its probability is strictly above the threshold; F1, IoU and
+AUC are computed per manipulated image and then averaged; authentic images have no F1 and are
+reported as false alarms. Nothing is rescaled or normalised, and no sigmoid is guessed.
 
 Pure functions of one image come first, `LocalizationMetrics` only adds up what they return.
 """

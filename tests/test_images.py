@@ -185,14 +185,68 @@ def test_golden_pixels_of_every_mode(data, mode, rgb, note):
     assert info.notes == ((note,) if note else ())
 
 
-def test_tiff_agrees_with_tifffile():
-    for compression in (None, "deflate", "lzw"):
-        data = encoded(Image.fromarray(NOISE), "TIFF", compression=f"tiff_{compression}")
-        if compression == "deflate":
-            assert np.array_equal(decode_image(data, "x")[0], tifffile.imread(io.BytesIO(data)))
-        assert np.array_equal(decode_image(data, "x")[0], NOISE)
-        planar = tiff(NOISE.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
-        assert np.array_equal(decode_image(planar, "x")[0], NOISE)
+TIFF_LAYOUTS = [
+    {},
+    {"byteorder": ">"},
+    {"bigtiff": True},
+    {"tile": (16, 16)},
+    {"planarconfig": "separate"},
+    {"planarconfig": "separate", "tile": (16, 16)},
+    {"extrasamples": ["unspecified"]},
+    {"extrasamples": ["unassalpha"]},
+]
+
+
+@pytest.mark.parametrize("layout", TIFF_LAYOUTS)
+@pytest.mark.parametrize("compression", [None, "deflate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiffs_of_tifffile(layout, compression, dtype):
+    separate, strips = "planarconfig" in layout, {} if "tile" in layout else {"rowsperstrip": 4}
+    if separate and dtype == np.uint16:
+        return  # rejected, see below
+    array = RNG.integers(0, np.iinfo(dtype).max, (40, 48, 3), dtype=dtype, endpoint=True)
+    more = np.dstack([array, array[..., :1]]) if "extrasamples" in layout else array
+    data = tiff(
+        more.transpose(2, 0, 1) if separate else more,
+        photometric="rgb",
+        compression=compression,
+        **layout,
+        **strips,
+    )
+    shift = 8 if dtype == np.uint16 else 0
+    assert np.array_equal(decode_image(data, "x")[0], array >> shift)
+    assert np.array_equal(
+        tifffile.imread(io.BytesIO(data)), more.transpose(2, 0, 1) if separate else more
+    )
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"rowsperstrip": 4},
+        {"tile": (16, 16)},
+        {"rowsperstrip": 4, "planarconfig": "separate"},
+        {"rowsperstrip": 4, "compression": "deflate"},
+    ],
+)
+def test_tiff_with_missing_strips(layout):
+    array = np.full((40, 48, 3), 9, np.uint8)
+    separate = "planarconfig" in layout
+    data = tiff(array.transpose(2, 0, 1) if separate else array, photometric="rgb", **layout)
+    assert (decode_image(data, "x")[0] == 9).all()
+    cut = bytearray(data)
+    for tag in (273, 279, 324, 325):  # offsets and byte counts of strips, of tiles
+        entry = re.search(re.escape(struct.pack("<H", tag)) + rb"[\x03\x04]\0", data)
+        if entry:
+            count = struct.unpack_from("<I", data, entry.start() + 4)[0]
+            struct.pack_into("<I", cut, entry.start() + 4, count // 2)
+    assert reason(decode_image, bytes(cut), "x") == "truncated_or_corrupt"
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiffs_of_pillow(compression):
+    data = encoded(Image.fromarray(NOISE), "TIFF", compression=compression)
+    assert np.array_equal(decode_image(data, "x")[0], NOISE)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -444,7 +498,9 @@ def test_several_frames_are_rejected(tmp_path, kind):
         tiff(np.ones((4, 4), np.int32)),
         tiff(np.ones((4, 4), np.uint32)),
         tiff(np.ones((4, 4), np.int16)),
+        tiff(np.ones((4, 4), np.int8)),
         tiff(np.ones((4, 4), np.uint16), photometric="miniswhite"),
+        tiff(np.ones((3, 4, 4), np.uint16), photometric="rgb", planarconfig="separate"),
         encoded(Image.fromarray(NOISE).convert("LAB"), "TIFF"),
         encoded(Image.fromarray(NOISE).convert("YCbCr"), "TIFF"),
     ],

@@ -59,6 +59,7 @@ def assert_same(first, second):
     assert first == pytest.approx(second, abs=1e-6, nan_ok=True)
 
 
+@settings(deadline=None)
 @given(maps())
 def test_counts_agree_with_scikit_learn(pair):
     prob, truth = pair
@@ -72,6 +73,7 @@ def test_counts_agree_with_scikit_learn(pair):
     assert sum(counts) == prob.size
 
 
+@settings(deadline=None)
 @given(maps().filter(truth_with_both_classes))
 def test_auc_agrees_with_scikit_learn(pair):
     prob, truth = pair
@@ -79,6 +81,7 @@ def test_auc_agrees_with_scikit_learn(pair):
     assert metrics.pixel_auc(prob, truth) == pytest.approx(reference, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(UNIT)
 def test_auc_of_a_constant_map_is_one_half(value):
     assert metrics.pixel_auc(np.full((4, 5), value, np.float32), np.eye(4, 5, dtype=bool)) == 0.5
@@ -90,6 +93,7 @@ def test_auc_of_one_class_is_undefined(value):
     assert np.isnan(metrics.pixel_auc(np.zeros((3, 3), np.float32), truth))
 
 
+@settings(deadline=None)
 @given(maps())
 def test_curve_is_f1_at_every_threshold(pair):
     expected = [metrics.f1(metrics.pixel_counts(*pair, t)) for t in CURVE_THRESHOLDS]

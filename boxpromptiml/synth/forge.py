@@ -11,20 +11,16 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from skimage.segmentation import slic
 
 from boxpromptiml import geometry
 from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray
 from boxpromptiml.synth.degrade import rescale
+from boxpromptiml.synth.regions import connected_parts, largest_part, object_region
 
 Kind = Literal["splice", "copymove", "removal"]
 KIND_SHARES: dict[Kind, float] = {"splice": 0.60, "copymove": 0.25, "removal": 0.15}
 FEATHER = 2  # a forgery may blend into the host by so many pixels outside its mask
 _MAX_OVERLAP = 0.25  # of the source of a copy-move
-_SEGMENTS = 150  # superpixels an image: about 0.7 % of its area each
-_SEGMENT_SIDE = 320  # superpixels are found in a copy of at most this side: 10 times faster
-
-_COMPACTNESS = 10.0  # distance from a region's seed, weighed in units of Lab colour difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,121 +37,6 @@ class _Patch(NamedTuple):
 
     colour: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32]
-
-
-def random_region(
-    size: tuple[int, int], rng: np.random.Generator, area: tuple[float, float] = (0.02, 0.2)
-) -> MaskArray:
-    """A smooth irregular blob in an image of `size` (H, W).
-
-    The blob holds the pixels nearest to a random centre, in a distance that varies smoothly with
-    the direction. It is star-shaped, so connected.
-
-    Args:
-        size: (H, W), at least 8 x 8.
-        rng: Decides shape, place and area.
-        area: Least and greatest share of the image, kept to the pixel.
-    """
-    height, width = size
-    cy, cx = rng.uniform(0.25, 0.75, 2) * (height, width)
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    angle = np.arctan2(y - cy, x - cx)
-    waves = np.arange(1, 6)[:, None, None]
-    strength = rng.normal(0, 0.25, (5, 1, 1)) / waves
-    log_radius = (strength * np.sin(waves * angle + rng.uniform(0, 2 * np.pi, (5, 1, 1)))).sum(0)
-    distance = np.hypot(y - cy, x - cx) * np.exp(-log_radius)
-    count = max(1, round(rng.uniform(*area) * height * width))
-    region = np.zeros(height * width, dtype=bool)
-    region[np.argsort(distance, axis=None, kind="stable")[:count]] = True
-    return _largest_part(region.reshape(size))
-
-
-def object_region(
-    image: ImageArray, rng: np.random.Generator, area: tuple[float, float] = (0.02, 0.2)
-) -> MaskArray:
-    """A compact region that follows the edges of an image, as forged objects do.
-
-    A superpixel that differs from the image's border in colour grows by neighbours of similar
-    colour near to it. Superpixels at the border stay out, since an object that the frame cuts
-    makes a poor forgery. Where that gives no region of the wanted area, `random_region` answers.
-
-    Args:
-        image: (H, W, 3) RGB.
-        rng: Decides place and area.
-        area: Least and greatest share of the image.
-    """
-    size = _size(image)
-    small = rescale(image, min(1.0, _SEGMENT_SIDE / max(size)))
-    labels = slic(small, n_segments=_SEGMENTS, compactness=10, sigma=1, start_label=0)
-    chosen = _grow(labels, _features(small, labels), rng.uniform(*area) * labels.size, rng)
-    region = _filled(np.isin(labels, chosen)).astype(np.float32)
-    smooth = cv2.GaussianBlur(region, (0, 0), 0.01 * max(labels.shape) + 0.1)
-    whole = _largest_part(cv2.resize(smooth, size[::-1]) > 0.5)
-    return whole if area[0] <= whole.mean() <= area[1] else random_region(size, rng, area)
-
-
-def _features(image: ImageArray, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """(S, 5): mean L a b of every superpixel, and its centre y x in pixels."""
-    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    values = np.concatenate([lab, np.moveaxis(np.indices(labels.shape), 0, 2)], axis=2)
-    flat = labels.ravel()
-    sums = [np.bincount(flat, weights=value) for value in values.reshape(-1, 5).T]
-    return np.stack(sums, axis=1) / np.maximum(np.bincount(flat), 1)[:, None]
-
-
-def _grow(
-    labels: npt.NDArray[np.int64],
-    features: npt.NDArray[np.float64],
-    target: float,
-    rng: np.random.Generator,
-) -> list[int]:
-    """Superpixels of a region of about `target` pixels; none where all touch the border."""
-    counts, neighbours = np.bincount(labels.ravel()), _neighbours(labels)
-    colours, centres = features[:, :3], features[:, 3:]
-    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    inside = np.setdiff1d(labels, border)
-    if not len(inside):
-        return []
-    contrast = np.linalg.norm(colours[inside, None] - colours[border], axis=2).min(axis=1) + 1
-    seed = int(rng.choice(inside, p=contrast**2 / np.sum(contrast**2)))
-    far = ((centres - centres[seed]) ** 2).sum(axis=1) * np.pi / target  # 1 at a disc's edge
-    chosen = [seed]
-    while counts[chosen].sum() < target:
-        around = np.intersect1d(np.flatnonzero(neighbours[chosen].any(axis=0)), inside)
-        around = np.setdiff1d(around, chosen)
-        if not len(around):
-            break
-        difference = np.linalg.norm(colours[around] - colours[chosen].mean(axis=0), axis=1)
-        chosen.append(int(around[(difference + _COMPACTNESS * far[around]).argmin()]))
-    return chosen
-
-
-def _neighbours(labels: npt.NDArray[np.int64]) -> MaskArray:
-    """(S, S), True where two superpixels share an edge."""
-    touch = np.zeros((labels.max() + 1,) * 2, dtype=bool)
-    touch[labels[:, 1:], labels[:, :-1]] = True
-    touch[labels[1:], labels[:-1]] = True
-    return touch | touch.T
-
-
-def _filled(region: MaskArray) -> MaskArray:
-    """The region without holes."""
-    outlines, _ = cv2.findContours(
-        region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
-    canvas = np.zeros(region.shape, dtype=np.uint8)
-    return np.asarray(cv2.drawContours(canvas, outlines, -1, 1, cv2.FILLED) > 0)
-
-
-def _largest_part(region: MaskArray) -> MaskArray:
-    parts = _parts(region)
-    return max(parts, key=np.count_nonzero) if parts else region
-
-
-def _parts(region: MaskArray) -> list[MaskArray]:
-    """Connected parts (8 neighbours), in the order of their first pixels."""
-    count, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
-    return [labels == number for number in range(1, count)]
 
 
 def splice(
@@ -269,10 +150,10 @@ def _cut(
 
 def _soft_edge(region: MaskArray, feather: int) -> npt.NDArray[np.float32]:
     """Alpha of a region, softened over `feather` pixels, 0 farther than that from alpha > 0.5."""
-    hard = _largest_part(region).astype(np.float32)
+    hard = largest_part(region).astype(np.float32)
     window = (2 * feather + 1, 2 * feather + 1)
     soft = cv2.GaussianBlur(hard, window, 0)
-    core = _largest_part(soft > 0.5)
+    core = largest_part(soft > 0.5)
     if not core.any():  # too small a region for this feather
         return hard
     near = cv2.dilate(core.astype(np.float32), np.ones(window, dtype=np.uint8))
@@ -305,7 +186,7 @@ def coarse_box(
         tight: Fraction as well, below 0.5.
     """
     boxes = []
-    for part in _parts(mask):
+    for part in connected_parts(mask):
         tight_box = np.array(geometry.from_mask(part), dtype=np.float32)
         out = rng.uniform(-tight, looseness, 4)
         box = _loosened(tight_box, out, part.shape)

@@ -45,14 +45,15 @@ def test_shapes_at_odd_sizes(residuals: Any, size: tuple[int, int]) -> None:
 )
 def test_every_family_learns_everywhere(name: str) -> None:
     stages = (1, 2, 3, 4) if name in {"resnet10t", "mobilenetv3_small_100"} else (0, 1, 2, 3)
-    student = _student(StudentConfig(name, "srm", stages=stages))
+    student = _student(StudentConfig(name, "srm", stages=stages)).eval()  # no stochastic depth
+    with torch.no_grad():  # timm starts the last norm of many blocks at 0: nothing would pass
+        for parameter in student.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
     size = (224, 224) if name == SWIN else (64, 96)
     out = student(torch.rand(2, 3, *size))
     (out.logits.square().mean() + out.image_logit.sum()).backward()
     silent = [n for n, p in student.named_parameters() if p.grad is None or not p.grad.any()]
-    # A norm behind the last attention takes its bias away: keys' biases have no influence.
-    assert not [n for n in silent if "backbone" not in n]
-    assert not [n for n in silent if student.get_parameter(n).grad is None]
+    assert not silent
 
 
 def test_padding_is_replication_cut_off_again() -> None:
@@ -82,8 +83,8 @@ def test_image_logit_is_the_mean_of_the_top_percent() -> None:
     student.backbone.strides = (2,)
     out = student(torch.rand(1, 3, 40, 40))
     assert out.image_logit.item() == (396 + 397 + 398 + 399) / 4
-    cut = student(torch.rand(1, 3, 40, 39 - 2))  # the cells that hold padding alone do not count
-    assert cut.image_logit.item() == (398 + 397 + 396 + 395) / 4 or cut.image_logit.item() < 397.5
+    cut = student(torch.rand(1, 3, 40, 37))  # the last column of cells holds padding alone
+    assert cut.image_logit.item() == (395 + 396 + 397 + 398) / 4
 
 
 def test_starts_at_a_low_prior() -> None:

@@ -8,6 +8,7 @@ from skimage import data, measure
 
 from boxpromptiml import geometry
 from boxpromptiml.synth import forge as synth
+from boxpromptiml.synth import regions
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.tuples(st.integers(24, 90), st.integers(24, 90))
@@ -28,41 +29,6 @@ def picture(size, seed):
 
 def parts(mask):
     return measure.label(mask, connectivity=2)
-
-
-@settings(max_examples=150, deadline=None)
-@given(SIZES, SEEDS)
-def test_a_random_region_is_one_part_of_the_wanted_area(size, seed):
-    region = synth.random_region(size, np.random.default_rng(seed), (0.05, 0.1))
-    assert region.shape == size
-    assert region.dtype == bool
-    assert parts(region).max() == 1
-    assert 0.05 - 1 / region.size <= region.mean() <= 0.1 + 1 / region.size
-
-
-@fewer
-@given(SIZES, SEEDS)
-def test_an_object_region_is_one_part_of_the_wanted_area(size, seed):
-    region = synth.object_region(picture(size, seed), np.random.default_rng(seed), (0.03, 0.15))
-    assert region.shape == size
-    assert parts(region).max() == 1
-    assert 0.03 - 1 / region.size <= region.mean() <= 0.15 + 1 / region.size
-
-
-def test_an_object_region_follows_edges():
-    image = np.full((100, 100, 3), 30, np.uint8)
-    disc = cv2.circle(np.zeros((100, 100), np.uint8), (50, 50), 22, 1, -1) > 0  # 15 %
-    image[disc] = (220, 60, 60)
-    overlaps = []
-    for seed in range(9):
-        region = synth.object_region(image, np.random.default_rng(seed), (0.12, 0.18))
-        overlaps.append((region & disc).sum() / (region | disc).sum())
-    assert np.median(overlaps) > 0.8  # one or two may be random regions
-
-
-def test_an_image_of_one_colour_still_has_a_region():
-    flat = np.full((40, 50, 3), 9, np.uint8)
-    assert synth.object_region(flat, np.random.default_rng(0)).any()
 
 
 @fewer
@@ -99,7 +65,7 @@ def test_the_same_seed_gives_the_same_bytes(seed, kind):
 def test_a_splice_of_equal_sizes_has_an_area_inside_the_limits(seed):
     rng = np.random.default_rng(seed)
     host, donor = picture((80, 80), seed), picture((80, 80), seed + 1)
-    region = synth.random_region((80, 80), rng, (0.05, 0.1))
+    region = regions.random_region((80, 80), rng, (0.05, 0.1))
     forgery = synth.splice(host, donor, region, rng)
     assert 0.8 * 0.36 * region.mean() < forgery.mask.mean() < 1.1 * 1.96 * region.mean()
 
@@ -107,7 +73,7 @@ def test_a_splice_of_equal_sizes_has_an_area_inside_the_limits(seed):
 def test_a_splice_carries_the_donors_colours():
     rng = np.random.default_rng(0)
     host, donor = np.zeros((60, 60, 3), np.uint8), np.full((60, 60, 3), 200, np.uint8)
-    forgery = synth.splice(host, donor, synth.random_region((60, 60), rng), rng)
+    forgery = synth.splice(host, donor, regions.random_region((60, 60), rng), rng)
     inner = cv2.erode(forgery.mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     assert set(np.unique(forgery.image[inner])) <= set(range(170, 231))
     assert len(np.unique(forgery.image[inner])) == 1
@@ -117,7 +83,7 @@ def test_a_splice_carries_the_donors_colours():
 def test_a_far_larger_donor_is_scaled_to_the_host():
     rng = np.random.default_rng(0)
     host, donor = picture((60, 60), 0), picture((600, 900), 1)
-    region = synth.random_region((600, 900), rng, (0.1, 0.1))
+    region = regions.random_region((600, 900), rng, (0.1, 0.1))
     assert 0.03 < synth.splice(host, donor, region, rng).mask.mean() < 0.22
 
 
@@ -125,7 +91,7 @@ def test_a_far_larger_donor_is_scaled_to_the_host():
 @given(SIZES, SEEDS)
 def test_a_copy_leaves_most_of_its_source(size, seed):
     rng = np.random.default_rng(seed)
-    region = synth.random_region(size, rng)
+    region = regions.random_region(size, rng)
     copied = synth.copy_move(picture(size, seed), region, rng).mask
     assert (copied & region).sum() < max(0.25 * region.sum(), 1)
 
@@ -185,7 +151,7 @@ def test_coarse_boxes_hold_their_regions(mask, seed):
 @given(SIZES, SEEDS)
 def test_a_coarse_box_is_loose_and_hardly_tight(size, seed):
     rng = np.random.default_rng(seed)
-    region = synth.random_region(size, rng)
+    region = regions.random_region(size, rng)
     (box,) = synth.coarse_box(region, rng)
     held = region[geometry.pixel_slices(box, size)].sum()
     assert held >= 0.9 * region.sum()

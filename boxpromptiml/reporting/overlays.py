@@ -1,0 +1,133 @@
+"""Pictures that show maps, masks and boxes, in colours that colour-blind readers can tell apart.
+
+Hues are from Okabe and Ito, "Color Universal Design" (2008), https://jfly.uni-koeln.de/color/.
+Drawing only: nothing is read or written here.
+"""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+from matplotlib import colormaps
+
+from boxpromptiml.geometry import as_array, clip, pixel_slices
+from boxpromptiml.records import (
+    AUTHENTIC,
+    MANIPULATED,
+    UNSURE,
+    Box,
+    ImageArray,
+    LevelArray,
+    MaskArray,
+    ProbArray,
+)
+
+Colour = tuple[int, int, int]  # RGB
+
+FLAGGED: Colour = (213, 94, 0)  # vermillion
+BOX: Colour = (240, 228, 66)  # yellow
+BOX_EDGE: Colour = (0, 0, 0)
+LEVELS: dict[int, Colour] = {
+    AUTHENTIC: (0, 0, 0),
+    UNSURE: (0, 114, 178),  # blue, about as far from black as from white in luminance
+    MANIPULATED: (255, 255, 255),
+}
+_TINT = 0.4  # share of the colour inside a flagged region; its contour is opaque
+_HEAT: ImageArray = colormaps["magma"](np.arange(256), bytes=True)[:, :3]
+
+
+def overlay(
+    image: ImageArray,
+    prob_or_mask: ProbArray | MaskArray,
+    boxes: Iterable[Box] = (),
+    threshold: float = 0.5,
+) -> ImageArray:
+    """Tint the flagged pixels of an image, outline them, and draw boxes on top.
+
+    The outline lies inside the flagged region, so all other pixels keep their value, except under
+    the lines of boxes.
+
+    Args:
+        image: (H, W, 3) RGB; left as it is.
+        prob_or_mask: (H, W) probability in [0, 1], or a mask, which needs no threshold.
+        boxes: Float pixels of the image, half-open.
+        threshold: A probability strictly above it is flagged.
+
+    Raises:
+        ValueError: The map and the image differ in size.
+    """
+    if prob_or_mask.shape != image.shape[:2]:
+        raise ValueError(f"map {prob_or_mask.shape} and image {image.shape[:2]} differ in size")
+    flagged = prob_or_mask if prob_or_mask.dtype == np.bool_ else prob_or_mask > threshold
+    reach = 2 * _line_width(image.shape[0], image.shape[1]) + 1
+    inner = cv2.erode(
+        flagged.astype(np.uint8),
+        np.ones((reach, reach), np.uint8),
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,  # a region that the frame cuts gets a contour there too
+    )
+    canvas = image.copy()
+    canvas[flagged] = np.round((1 - _TINT) * image[flagged] + _TINT * np.array(FLAGGED))
+    canvas[flagged & (inner == 0)] = FLAGGED
+    return draw_boxes(canvas, boxes)
+
+
+def draw_boxes(image: ImageArray, boxes: Iterable[Box]) -> ImageArray:
+    """A copy of an image (H, W, 3) with rectangles, drawn inwards from the sides of each box."""
+    canvas = image.copy()
+    size = (image.shape[0], image.shape[1])
+    width = _line_width(*size)
+    for box in clip(as_array(boxes), size):
+        window = canvas[pixel_slices(box, size)]
+        _frame(window, width, BOX)
+        _frame(window[width:-width, width:-width], (width + 1) // 2, BOX_EDGE)
+    return canvas
+
+
+def heat(prob: ProbArray) -> ImageArray:
+    """Probabilities (H, W) in matplotlib's `magma`: black 0, pale yellow 1, even steps between.
+
+    Raises:
+        ValueError: A value is outside [0, 1] or nan.
+    """
+    if prob.size and not (prob.min() >= 0 and prob.max() <= 1):
+        raise ValueError("prob must be in [0, 1]; apply the sigmoid before")
+    return _HEAT[np.round(prob * 255).astype(np.uint8)]
+
+
+def levels_image(levels: LevelArray) -> ImageArray:
+    """A pseudo-mask (H, W) in black (authentic), blue (unsure) and white (manipulated).
+
+    Raises:
+        ValueError: A value is none of the three levels.
+    """
+    known = np.zeros(256, dtype=np.bool_)
+    table = np.zeros((256, 3), dtype=np.uint8)
+    for level, colour in LEVELS.items():
+        known[level], table[level] = True, colour
+    if not known[levels].all():
+        raise ValueError(f"a pseudo-mask holds {sorted(LEVELS)} only")
+    return table[levels]
+
+
+def thumbnail(image: ImageArray, side: int) -> ImageArray:
+    """An image (H, W, 3) whose longer side is at most `side` pixels, averaged; never enlarged."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _line_width(height: int, width: int) -> int:
+    """Pixels: 3 in an image of 256 rows, 38 in one of 3000, so lines survive a thumbnail."""
+    return max(round(min(height, width) / 80), 1)
+
+
+def _frame(window: ImageArray, width: int, colour: Colour) -> None:
+    """Paint the outermost `width` pixels of a view of an image, in place."""
+    window[:width] = colour
+    window[-width:] = colour
+    window[:, :width] = colour
+    window[:, -width:] = colour

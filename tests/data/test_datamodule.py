@@ -1,0 +1,242 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boxpromptiml import geometry, images
+from boxpromptiml.data.datamodule import LocalizationData
+from boxpromptiml.data.dataset import Key, Source, ground_truth, supervision_levels
+from boxpromptiml.data.samplers import EpochSampler, ShardSampler
+from boxpromptiml.data.transforms import Augmentation
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.manifest import read_manifest, write_manifest
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.provenance import write_bytes
+from boxpromptiml.records import Batch, Sample
+from boxpromptiml.sidecars import SIDECAR_VERSION, Sidecar, expected_signature, write_sidecar
+
+SMALL = NetworkInput("native", (64, 64))
+
+
+def _copy(data_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(data_root, tmp_path / "data"))
+
+
+def _data(root: Path, **settings) -> LocalizationData:
+    settings = {"supervision": "mask", "input": SMALL, "batch_size": 4} | settings
+    return LocalizationData(
+        train=[root / "train.jsonl"],
+        val=[root / "val.jsonl"],
+        test=[root / "test.jsonl"],
+        predict=[root / "test.jsonl"],
+        **settings,
+    )
+
+
+def _batches(data: LocalizationData, epoch: int = 0) -> list[Batch]:
+    data.setup("fit")
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def _with_pseudo_masks(root: Path, made_by: str = "teacher-1", level: int = 255) -> Path:
+    """Adds filled boxes as pseudo-masks to train.jsonl."""
+    manifest = read_manifest(root / "train.jsonl")
+    samples: list[Sample] = []
+    for sample in manifest.samples:
+        if sample.label == 0:
+            samples.append(sample)
+            continue
+        mask = geometry.union_mask(geometry.as_array(sample.boxes), sample.size)
+        path = root / "pseudo" / f"{sample.group}.png"
+        write_bytes(path, images.encode_png(mask.astype(np.uint8) * level))
+        signature = expected_signature(sample, sample.image_sha256, made_by)
+        write_sidecar(
+            path,
+            Sidecar(SIDECAR_VERSION, signature, sample.image_sha256, "", sample.boxes, {}, (), (),
+                    "ok", 0.0),
+        )  # fmt: skip
+        samples.append(replace(sample, pseudo_mask=f"pseudo/{sample.group}.png"))
+    write_manifest(
+        root / "train.jsonl", replace(manifest.header, teacher_signature=made_by), samples
+    )
+    return root
+
+
+def test_weak_modes_never_open_ground_truth(data_root, tmp_path):
+    """Invariant 1: the training masks are deleted and every weak mode still trains."""
+    root = _with_pseudo_masks(_copy(data_root, tmp_path))
+    shutil.rmtree(root / "train" / "masks")
+    for supervision in ("pseudo", "box", "label"):
+        assert len(_batches(_data(root, supervision=supervision))) == 2
+    with pytest.raises(UserError, match="masks"):
+        manifest = read_manifest(root / "train.jsonl")
+        supervision_levels(Source(manifest, manifest.samples[0]), "mask")
+
+
+@pytest.mark.parametrize("supervision", ["mask", "pseudo", "box", "label"])
+def test_targets_say_what_the_supervision_says(data_root, tmp_path, supervision):
+    root = _with_pseudo_masks(_copy(data_root, tmp_path))
+    manifest = read_manifest(root / "train.jsonl")
+    for sample in manifest.samples:
+        levels = supervision_levels(Source(manifest, sample), supervision)
+        assert levels.shape == sample.size
+        if sample.label == 0:
+            assert not levels.any()
+        elif supervision == "label":
+            assert (levels == 127).all()
+        elif supervision == "mask":
+            np.testing.assert_array_equal(levels == 255, ground_truth(Source(manifest, sample)))
+        else:
+            inside = geometry.union_mask(geometry.as_array(sample.boxes), sample.size)
+            np.testing.assert_array_equal(levels == 255, inside)
+
+
+def test_unsure_and_padding_do_not_count(data_root, tmp_path):
+    root = _with_pseudo_masks(_copy(data_root, tmp_path), level=127)
+    wide = NetworkInput("native", (64, 128))
+    (batch, *_) = _batches(_data(root, supervision="pseudo", input=wide))
+    assert batch["valid"].sum() < batch["valid"].numel() * 96 / 128
+    manipulated = batch["label"] == 1
+    assert manipulated.any()
+    inside = batch["valid"][manipulated].float().mean()
+    assert 0 < inside < 0.75
+    assert not batch["target"][manipulated].masked_select(batch["valid"][manipulated]).any()
+    (soft, *_) = _batches(_data(root, supervision="pseudo", input=wide, soft_unsure=True))
+    assert (soft["target"][soft["valid"]] == 0.5).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"boxes": ((1.0, 1.0, 9.0, 9.0),)}, "stale"),
+        ({"image_sha256": "0" * 64}, "stale"),
+    ],
+)
+def test_stale_pseudo_masks_are_refused(data_root, tmp_path, change, match):
+    """Invariant 3: other boxes, another image, another teacher."""
+    root = _with_pseudo_masks(_copy(data_root, tmp_path))
+    manifest = read_manifest(root / "train.jsonl")
+    write_manifest(
+        root / "train.jsonl",
+        manifest.header,
+        [replace(manifest.samples[0], **change), *manifest.samples[1:]],
+    )
+    with pytest.raises(UserError, match=match):
+        _data(root, supervision="pseudo").setup("fit")
+
+
+def test_another_teachers_pseudo_masks_are_refused(data_root, tmp_path):
+    root = _with_pseudo_masks(_copy(data_root, tmp_path), made_by="teacher-1")
+    _data(root, supervision="pseudo", teacher_signature="teacher-1").setup("fit")
+    with pytest.raises(UserError, match="teacher-1, expected teacher-2"):
+        _data(root, supervision="pseudo", teacher_signature="teacher-2").setup("fit")
+    manifest = read_manifest(root / "train.jsonl")
+    header = replace(manifest.header, teacher_signature="teacher-2")
+    write_manifest(root / "train.jsonl", header, manifest.samples)
+    with pytest.raises(UserError, match="stale"):
+        _data(root, supervision="pseudo").setup("fit")
+
+
+def test_number_of_workers_does_not_change_a_batch(data_root):
+    augmentation = Augmentation(0.5, 0.5, 0.5, jpeg=0.5, blur=0.5, noise=0.5)
+    alone, one, two = (
+        _batches(_data(data_root, augmentation=augmentation, num_workers=n)) for n in (0, 1, 2)
+    )
+    other_epoch = _batches(_data(data_root, augmentation=augmentation), epoch=1)
+    for a, b, c in zip(alone, one, two, strict=True):
+        assert a["id"] == b["id"] == c["id"]
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["image"], c["image"])
+    assert [b["id"] for b in alone] != [b["id"] for b in other_epoch]
+
+
+def test_no_row_is_lost_silently(data_root, tmp_path, caplog):
+    """Invariant 2: what is left out of training is counted with its reason."""
+    root = _copy(data_root, tmp_path)
+    manifest = read_manifest(root / "train.jsonl")
+    samples = [replace(manifest.samples[0], boxes=None), *manifest.samples[1:]]
+    write_manifest(root / "train.jsonl", manifest.header, samples)
+    data = _data(root, supervision="box", include_authentic=False)
+    data.setup("fit")
+    assert len(data.train_dataloader().dataset) == 5
+    assert "3 training images left out: authentic" in caplog.text
+    assert "1 training images left out: without" in caplog.text
+
+
+def test_a_rotten_training_image_is_named_and_counts_for_nothing(data_root, tmp_path, caplog):
+    root = _copy(data_root, tmp_path)
+    manifest = read_manifest(root / "train.jsonl")
+    bad = manifest.image_path(manifest.samples[0])
+    bad.write_bytes(bad.read_bytes()[:-40])
+    batches = _batches(_data(root))
+    rows = {id_: i for b, batch in enumerate(batches) for i, id_ in enumerate(batch["id"], 10 * b)}
+    place = rows.get(manifest.samples[0].id)
+    assert place is not None or len(rows) == 8  # the last incomplete batch is dropped
+    if place is not None:
+        assert not batches[place // 10]["valid"][place % 10].any()
+        assert bad.name in caplog.text
+
+
+def test_evaluation_refuses_rotten_or_unlabelled_images(data_root, tmp_path):
+    root = _copy(data_root, tmp_path)
+    manifest = read_manifest(root / "val.jsonl")
+    bad = manifest.image_path(manifest.samples[0])
+    bad.write_bytes(bad.read_bytes()[:-40])
+    data = _data(root)
+    data.setup("validate")
+    with pytest.raises(RejectedInput, match=bad.name):
+        list(data.val_dataloader())
+    samples = [replace(manifest.samples[0], mask=None), *manifest.samples[1:]]
+    write_manifest(root / "val.jsonl", manifest.header, samples)
+    with pytest.raises(UserError, match="can not be scored"):
+        data.setup("validate")
+
+
+def test_evaluation_yields_whole_images_and_truth_at_the_stored_size(data_root):
+    data = _data(data_root, input=NetworkInput("resize", (32, 48)))
+    data.setup("test")
+    (batch,) = data.test_dataloader()
+    assert batch["image"].shape == (6, 3, 32, 48)
+    assert batch["size"] == [(64, 96)] * 6
+    truth = [int(t.sum()) for t in batch["truth"]]
+    assert [t > 0 for t in truth] == [bool(label) for label in batch["label"]]
+    data.setup("predict")
+    (batch,) = data.predict_dataloader()
+    assert "truth" not in batch
+
+
+def test_shared_groups_and_missing_splits_are_errors(data_root, tmp_path):
+    data = _data(data_root)
+    data.paths["val"] = [data_root / "train.jsonl"]
+    with pytest.raises(UserError, match='"split": "val"'):
+        data.setup("fit")
+    manifest = read_manifest(data_root / "train.jsonl")
+    header = replace(manifest.header, image_root=str(data_root / "train"))
+    leak = write_manifest(
+        tmp_path / "leak.jsonl", header, [replace(s, split="val") for s in manifest.samples]
+    )
+    data.paths["val"] = [leak.path]
+    with pytest.raises(UserError, match="leak"):
+        data.setup("fit")
+    data.paths["train"] = None
+    with pytest.raises(UserError, match=r"--data\.train"):
+        data.setup("fit")
+
+
+def test_samplers_share_out_without_loss():
+    dataset = list(range(7))
+    shards = [list(ShardSampler(dataset, rank, 3)) for rank in range(3)]
+    assert sorted(sum(shards, [])) == dataset
+    assert [len(ShardSampler(dataset, rank, 3)) for rank in range(3)] == [3, 2, 2]
+    samplers = [EpochSampler(dataset, 5, rank, 2) for rank in range(2)]
+    for sampler in samplers:
+        sampler.set_epoch(3)
+    keys = [list(sampler) for sampler in samplers]
+    assert len(keys[0]) == len(keys[1]) == 4
+    assert {key.position for part in keys for key in part} == set(dataset)
+    assert all(isinstance(key, Key) and key.epoch == 3 for part in keys for key in part)

@@ -1,0 +1,151 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from boxpromptiml import Localizer, images
+from boxpromptiml.cli import main
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.models.fusion import FusionConfig
+from boxpromptiml.models.inference import tiled_map
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.student import StudentConfig
+from boxpromptiml.records import LocalizerOutput
+from boxpromptiml.reporting.localize import find_inputs, name_inputs
+from boxpromptiml.tasks.distill import DistillTask
+
+
+def save_student(path: Path, fit: str = "native") -> Path:
+    """A checkpoint as `fit` writes it, of random weights."""
+    seed_everything(0, verbose=False)
+    config = StudentConfig(
+        backbone="mobilenetv3_small_050", fusion=FusionConfig(width=16, prototypes=8)
+    )
+    trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    trainer.strategy.connect(DistillTask(config, NetworkInput(fit, (64, 64))))
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_student(tmp_path_factory.mktemp("student") / "student.ckpt")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    for name, size in {"a.jpg": (40, 60), "b.jpg": (40, 60), "sub/c.jpg": (90, 33)}.items():
+        images.write_jpeg(folder / name, rng.integers(0, 256, (*size, 3), dtype=np.uint8), 90)
+    return folder
+
+
+def run(checkpoint: Path, out: Path, *inputs: object, **options: object) -> int:
+    more = [f"--{name}={value}" for name, value in options.items()]
+    paths = [str(one) for one in inputs]
+    return main(["localize", f"--checkpoint={checkpoint}", "--images", *paths, f"--out={out}", *more])
+
+
+@pytest.mark.parametrize("fit", ["native", "resize"])
+def test_python_and_command_line_agree(tmp_path, photos, fit):
+    checkpoint = save_student(tmp_path / "s.ckpt", fit)
+    assert run(checkpoint, tmp_path / "out", photos) == 0
+    localizer = Localizer.load(checkpoint)
+    rows = [json.loads(x) for x in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    assert sorted(row["name"] for row in rows) == ["a", "b", "sub/c"]
+    for row in rows:
+        prob = localizer(row["path"])
+        assert prob.dtype == np.float32
+        assert prob.shape == (row["height"], row["width"])
+        levels = images.read_image(tmp_path / "out" / "prob" / f"{row['name']}.png")[0][..., 0]
+        np.testing.assert_allclose(levels / 255, prob, atol=0.5 / 255 + 1e-3)
+        mask = images.read_mask(tmp_path / "out" / "mask" / f"{row['name']}.png")
+        assert row["area"] == pytest.approx(mask.mean(), abs=1e-6)
+        assert (tmp_path / "out" / "overlay" / f"{row['name']}.jpg").is_file()
+    with (tmp_path / "out/predictions.csv").open() as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == [row["name"] for row in rows]
+
+
+def test_one_or_many_paths_or_arrays(checkpoint, photos):
+    localizer = Localizer.load(str(checkpoint))
+    array, _ = images.read_image(photos / "a.jpg")
+    one = localizer(array)
+    many = localizer([photos / "a.jpg", array])
+    np.testing.assert_allclose(many[0], one, atol=1e-5)
+    np.testing.assert_allclose(many[1], one, atol=1e-5)
+    with pytest.raises(UserError, match="uint8"):
+        localizer(array.astype(np.float32))
+    with pytest.raises(RejectedInput):
+        localizer(photos / "none.jpg")
+
+
+def test_bad_inputs_are_listed_once_and_good_ones_are_as_without_them(
+    checkpoint, photos, tmp_path
+):
+    assert run(checkpoint, tmp_path / "clean", photos, batch_size=3) == 0
+    (photos / "bad.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
+    (photos / "text.png").write_text("hello")
+    assert run(checkpoint, tmp_path / "mixed", photos, tmp_path / "gone.jpg", batch_size=3) == 3
+    rows = [json.loads(x) for x in (tmp_path / "mixed/errors.jsonl").read_text().splitlines()]
+    assert sorted(Path(row["path"]).name for row in rows) == ["bad.jpg", "gone.jpg", "text.png"]
+    for clean in (tmp_path / "clean" / "prob").rglob("*.png"):
+        other = tmp_path / "mixed" / clean.relative_to(tmp_path / "clean")
+        difference = np.abs(
+            images.read_image(clean)[0].astype(int) - images.read_image(other)[0].astype(int)
+        )
+        assert difference.max() <= 1
+
+
+def test_nothing_to_do_and_wrong_checkpoints_are_errors(checkpoint, photos, tmp_path, capsys):
+    (tmp_path / "none").mkdir()
+    assert run(checkpoint, tmp_path / "out", tmp_path / "none") == 1
+    assert run(photos / "a.jpg", tmp_path / "out", photos) == 1
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    assert run(tmp_path / "other.ckpt", tmp_path / "out", photos) == 1
+    assert "boxpromptiml fit" in capsys.readouterr().err
+    assert run(checkpoint, tmp_path / "out", photos, threshold=1.5) == 1
+
+
+def test_csv_cells_are_no_formulas_and_names_never_clash(checkpoint, tmp_path):
+    folder = tmp_path / "odd"
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    for name in ("=1+1.png", "x.png", "x.jpg", "X.bmp.png", "two\nlines.png", "\udcff.png"):
+        images.write_png(folder / name, pixels)
+    assert run(checkpoint, tmp_path / "out", folder) == 0
+    with (tmp_path / "out" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len({row["name"].casefold() for row in rows}) == 6
+    assert not any(row["name"].startswith("=") for row in rows)
+    assert len(list((tmp_path / "out" / "prob").rglob("*.png"))) == 6
+
+
+def test_globs_folders_and_missing_paths(tmp_path, photos):
+    named = name_inputs(find_inputs([str(photos / "*.jpg"), str(photos), str(photos / "no.jpg")]))
+    assert sorted(named) == ["a", "b", "no", "sub/c"]
+
+
+class _Mean(torch.nn.Module):
+    """A network whose logit is the brightness of its own pixel."""
+
+    def forward(self, image):
+        logits = image.mean(1, keepdim=True)
+        return LocalizerOutput(logits, logits.flatten(1).amax(1))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 200), (20, 30), (128, 97)])
+def test_tiles_cover_everything_without_seams(size):
+    image = torch.rand(3, *size)
+    prob, score = tiled_map(_Mean(), image, (64, 64))
+    torch.testing.assert_close(prob, image.mean(0).sigmoid(), atol=1e-6, rtol=1e-5)
+    assert score == pytest.approx(float(image.mean(0).max().sigmoid()), abs=1e-6)
+
+
+def test_tiled_command(checkpoint, photos, tmp_path):
+    assert run(checkpoint, tmp_path / "out", photos, tile="true", overlays="false") == 0
+    assert len(list((tmp_path / "out" / "prob").rglob("*.png"))) == 3
+    assert not (tmp_path / "out" / "overlay").exists()

@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from boxpromptiml.cli import main
+
+EXPERIMENTS = sorted(Path(__file__).parent.parent.joinpath("experiments").glob("*.yaml"))
+TINY = ["--data.batch_size=2", "--data.num_workers=0", "--trainer.accelerator=cpu"]
+
+
+def data_arguments(root: Path) -> list[str]:
+    return [f"--data.{split}=[{root}/{split}.jsonl]" for split in ("train", "val", "test")]
+
+
+def backbone() -> list[str]:
+    return ["--model.student.backbone=mobilenetv3_small_050", "--data.input.size=[64,64]"]
+
+
+@pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_runs_as_it_is(config, data_root, tmp_path):
+    """The file's own settings, on tiny data; pseudo-masks are replaced by masks."""
+    status = main(
+        ["fit", "--config", str(config), *data_arguments(data_root), "--data.supervision=mask",
+         "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}", *TINY]
+    )  # fmt: skip
+    assert status == 0
+
+
+def test_base_states_every_default(tmp_path, capsys):
+    """base.yaml is the documentation of the defaults: it must not drift from the code."""
+    base = yaml.safe_load(Path(EXPERIMENTS[0].parent / "base.yaml").read_text())
+    assert main(["fit", "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+
+    def check(given: dict, default: dict, place: str) -> None:
+        for key, value in given.items():
+            here = f"{place}.{key}"
+            assert key in default, here
+            if isinstance(value, dict):
+                check(value, default[key], here)
+            elif key not in ("train", "val", "test", "seed_everything", "num_workers"):
+                assert default[key] == value, here
+
+    defaults = dict(printed)
+    assert main(["fit", "--print_config", "--model=DistillTask"]) == 0
+    defaults["model"] = yaml.safe_load(capsys.readouterr().out)["model"]
+    check(base, defaults, "base")
+
+
+def test_fit_then_test_then_predict(data_root, tmp_path, capsys):
+    run = tmp_path / "run"
+    common = [*data_arguments(data_root), *backbone(), *TINY, "--data.supervision=mask",
+              f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false"]  # fmt: skip
+    assert main(["fit", *common, "--trainer.max_epochs=1"]) == 0
+    best = run / "checkpoints" / "best.ckpt"
+    assert best.is_file()
+    assert (run / "config.yaml").is_file()
+    assert main(["test", *common, f"--ckpt_path={best}"]) == 0
+    assert (run / "metrics_test.json").is_file()
+    writer = ["--trainer.callbacks+=boxpromptiml.reporting.predictions.PredictionWriter",
+              f"--trainer.callbacks.out={tmp_path}/maps"]  # fmt: skip
+    predict = [f"--data.predict=[{data_root}/test.jsonl]", f"--ckpt_path={best}", *writer]
+    assert main(["predict", *common, *predict]) == 0
+    assert len(list((tmp_path / "maps" / "prob").rglob("*.png"))) == 6
+    assert main(["fit", "--config", str(run / "config.yaml"), "--trainer.fast_dev_run=true"]) == 0
+    capsys.readouterr()
+    assert main(["test", *common]) == 1
+    assert "--ckpt_path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["fit", "--data.bach_size=3"], 2, "bach_size"),
+        (["fit", "--model.init_args.lrr=3"], 2, "lrr"),
+        (["fit", "--data.supervision=boxes"], 2, "boxes"),
+        (["fit", "--config=nowhere.yaml"], 2, "nowhere.yaml"),
+        (["fit", "--data.train=[nowhere.jsonl]"], 1, "nowhere.jsonl"),
+        (["fit"], 1, "--data.train"),
+        (["fit", "--model.student.backbone=tiny_vit_5m"], 1, "tiny_vit_5m_224"),
+        (["test", "--ckpt_path=https://example.org/x.ckpt"], 1, "download"),
+        (["localise"], 2, "localise"),
+        (["localize", "--images=[x]"], 2, "checkpoint"),
+    ],
+)
+def test_a_mistake_is_named_without_a_traceback(arguments, status, said, capsys):
+    assert main(arguments) == status
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_help_needs_no_torch():
+    code = "import sys, boxpromptiml.cli as c; c.main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "localize" in done.stdout
+    assert main([]) == 2
+
+
+def test_wandb_offline_run(data_root, tmp_path):
+    arguments = ["fit", *data_arguments(data_root), *backbone(), *TINY, "--data.supervision=mask",
+                 f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1",
+                 "--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path}",
+                 "--trainer.enable_progress_bar=false"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "boxpromptiml", *arguments],
+        env=os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.rglob("*.wandb"))

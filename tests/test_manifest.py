@@ -1,0 +1,167 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifest import (
+    Header,
+    confined,
+    join_by_key,
+    read_manifest,
+    relative_root,
+    split_by_group,
+    write_manifest,
+)
+from boxpromptiml.records import Box, Sample
+
+SAMPLE = Sample("a", "d", "train", "g", "x/y.jpg", (5, 6), 1, (Box(0, 0, 2.5, 3),))
+
+
+def _write(path: Path, *rows: object) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+HEADER = {"schema_version": 1}
+ROW = {
+    "id": "a",
+    "dataset": "d",
+    "split": "train",
+    "group": "g",
+    "image": "x.jpg",
+    "size": [5, 6],
+    "label": 1,
+    "boxes": [[0, 0, 2.5, 3]],
+}
+
+
+def test_round_trip_keeps_every_field(tmp_path):
+    full = replace(
+        SAMPLE, id="b", kind="splice", mask="m.png", mask_threshold=9, image_sha256="0" * 64
+    )
+    header = Header(notes={"why": "é"}, teacher_signature="t", image_root="../x")
+    written = write_manifest(tmp_path / "m.jsonl", header, [SAMPLE, full])
+    assert read_manifest(tmp_path / "m.jsonl") == written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labl": 1}, "labl"),
+        ({"label": 2}, "label"),
+        ({"label": "1"}, "label"),
+        ({"size": [5]}, "size"),
+        ({"size": [0, 6]}, "size"),
+        ({"split": "dev"}, "split"),
+        ({"boxes": [[0, 0, 7, 3]]}, "outside"),
+        ({"boxes": [[3, 0, 2, 3]]}, "inverted"),
+        ({"boxes": [[1, 1, 1, 3]]}, "empty"),
+        ({"boxes": [[0, 0, "1", 3]]}, "boxes"),
+        ({"image": "/etc/passwd"}, "relative"),
+        ({"image": "a/../../b"}, "relative"),
+        ({"mask": "c:\\b"}, "relative"),
+        ({"pseudo_mask": "a\0b"}, "relative"),
+        ({"id": ""}, "id"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, change, message):
+    path = _write(tmp_path / "m.jsonl", HEADER, ROW, {**ROW, "id": "b", **change})
+    with pytest.raises(UserError, match=message) as caught:
+        read_manifest(path)
+    assert f"{path}:3" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"id": "a", "id": "b"}',
+        json.dumps({**ROW, "boxes": [[0, 0, float("nan"), 3]]}),
+        json.dumps(ROW).replace("2.5", "1e999"),
+        "[" * 100_000,
+    ],
+)
+def test_what_json_lets_through_is_refused(tmp_path, line):
+    path = _write(tmp_path / "m.jsonl", HEADER, line)
+    with pytest.raises(UserError, match="m.jsonl:2"):
+        read_manifest(path)
+
+
+def test_duplicate_ids_name_both_lines(tmp_path):
+    path = _write(tmp_path / "m.jsonl", HEADER, ROW, ROW)
+    with pytest.raises(UserError, match=r"m\.jsonl:3.*line 2"):
+        read_manifest(path)
+
+
+def test_missing_empty_binary_and_newer_files(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        read_manifest(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match="empty"):
+        read_manifest(tmp_path / "empty.jsonl")
+    (tmp_path / "bin.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot read"):
+        read_manifest(tmp_path / "bin.jsonl")
+    path = _write(tmp_path / "new.jsonl", {"schema_version": 2})
+    with pytest.raises(UserError, match="schema 2"):
+        read_manifest(path)
+
+
+@given(st.text(max_size=30))
+def test_confined_never_leaves_its_root(text):
+    root = Path("/data/root")
+    try:
+        path = confined(root, text)
+    except UserError:
+        return
+    assert path.resolve().is_relative_to(root)
+
+
+def test_confined_refuses_a_link_that_leads_out(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="link"):
+        confined(tmp_path / "root", "link")
+
+
+def test_roots_are_found_from_the_manifests_folder(tmp_path):
+    root = relative_root(tmp_path / "a" / "m.jsonl", tmp_path / "b")
+    manifest = write_manifest(tmp_path / "a" / "m.jsonl", Header(image_root=root), [SAMPLE])
+    assert manifest.image_path(SAMPLE).resolve() == (tmp_path / "b" / "x" / "y.jpg").resolve()
+    assert manifest.mask_path(SAMPLE) is None
+
+
+keys = st.dictionaries(st.text(max_size=3), st.integers(), max_size=8)
+
+
+@given(keys, keys)
+def test_join_loses_nothing(left, right):
+    pairs, only_left, only_right = join_by_key(left, right)
+    assert sorted([*pairs, *only_left]) == sorted(left)
+    assert sorted([*pairs, *only_right]) == sorted(right)
+    assert all(pairs[key] == (left[key], right[key]) for key in pairs)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(0, 5))
+def test_groups_never_straddle_splits(groups, seed):
+    samples = [replace(SAMPLE, id=str(i), group=str(g)) for i, g in enumerate(groups)]
+    done = split_by_group(samples, {"train": 0.7, "val": 0.2, "test": 0.1}, seed)
+    assert [s.id for s in done] == [s.id for s in samples]
+    for group in {s.group for s in done}:
+        assert len({s.split for s in done if s.group == group}) == 1
+    assert done == split_by_group(samples, {"train": 0.7, "val": 0.2, "test": 0.1}, seed)
+
+
+def test_split_shares_are_met():
+    samples = [replace(SAMPLE, id=str(i), group=str(i // 2)) for i in range(200)]
+    done = split_by_group(samples, {"train": 0.8, "val": 0.2}, 0)
+    assert sum(s.split == "train" for s in done) == pytest.approx(160, abs=4)
+    with pytest.raises(UserError, match="sum to 1"):
+        split_by_group(samples, {"train": 0.8}, 0)
