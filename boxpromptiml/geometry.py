@@ -82,9 +82,11 @@ def pixel_slices(box: BoxArray | Box, size: tuple[int, int]) -> tuple[slice, sli
     """
     height, width = size
     x0, y0, x1, y1 = (float(v) for v in box)
-    columns = slice(max(int(np.floor(x0)), 0), min(int(np.ceil(x1)), width))
-    rows = slice(max(int(np.floor(y0)), 0), min(int(np.ceil(y1)), height))
-    return rows, columns
+
+    def pixels(low: float, high: float, limit: int) -> slice:
+        return slice(max(int(np.floor(low)), 0), max(min(int(np.ceil(high)), limit), 0))
+
+    return pixels(y0, y1, height), pixels(x0, x1, width)
 
 
 def from_mask(mask: MaskArray) -> Box | None:

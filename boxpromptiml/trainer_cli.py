@@ -18,7 +18,16 @@ _RUN_FOLDER = "runs/student"
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml into the run's folder, and into Weights & Biases where that logs."""
+    """Writes config.yaml into the run's folder, and into Weights & Biases where that logs.
+
+    Only `fit` writes config.yaml; the others write config_<verb>.yaml beside it.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the file's name before Lightning writes it."""
+        if stage != "fit":
+            self.config_filename = f"config_{stage}.yaml"
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called once, on the first process."""

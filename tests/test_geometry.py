@@ -67,6 +67,11 @@ def test_union_is_the_or_of_single_boxes_and_empty_without_any():
     assert not geometry.union_mask(geometry.as_array([]), SIZE).any()
 
 
+@pytest.mark.parametrize("box", [Box(-9, 1, -5, 9), Box(1, -9, 5, -5), Box(70, 1, 80, 9)])
+def test_a_box_beside_the_image_touches_no_pixel(box):
+    assert not geometry.union_mask(geometry.as_array([box]), SIZE).any()
+
+
 def test_from_mask_of_an_empty_mask():
     assert geometry.from_mask(np.zeros(SIZE, bool)) is None
 

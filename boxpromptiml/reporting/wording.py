@@ -19,8 +19,8 @@ class Metric(NamedTuple):
 
 _IMAGES, _BOXES, _COST = "Whole images", "Training signal", "Cost"
 METRICS = {
-    "pixel_f1": Metric("headline", "Pixel F1", "Precision and recall of flagged pixels in one."),
-    "iou": Metric("headline", "Pixel IoU", "Flagged and manipulated pixels: overlap by union."),
+    "pixel_f1": Metric("headline", "Pixel F1", "Balance of precision and recall."),
+    "iou": Metric("headline", "Pixel IoU", "Overlap of flagged and manipulated area."),
     "auc": Metric("headline", "Pixel AUC", "Ranking at any threshold; 0.5 is chance."),
     "empty_f1": Metric("baseline", "Flag nothing", "F1 of a map that is empty."),
     "full_f1": Metric("baseline", "Flag everything", "F1 of a map that is all ones."),

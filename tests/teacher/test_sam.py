@@ -351,7 +351,9 @@ def test_true_vit_b_from_both_formats(tmp_path: Path) -> None:
 def test_from_checkpoint_passes_every_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_sam", lambda *_: (tiny_sam(), "ab"))
+    network, decoded = tiny_sam(), []
+    network.mask_decoder.register_forward_pre_hook(lambda *_: decoded.append(1))
+    monkeypatch.setattr(module, "load_sam", lambda *_: (network, "ab"))
     changed = {"multimask": False, "margin": 0.3, "box_batch": 2}
     built = SamTeacher.from_checkpoint(tmp_path / "w.pth", "vit_b", **changed)
     direct = SamTeacher(tiny_sam(), "vit_b", "ab", **changed)
@@ -359,3 +361,4 @@ def test_from_checkpoint_passes_every_setting(
     image, boxes = an_image((30, 40)), some_boxes(5, (30, 40))
     for a, b in zip(built.propose(image, boxes), direct.propose(image, boxes), strict=True):
         np.testing.assert_array_equal(a.mask, b.mask)
+    assert len(decoded) == 3  # 2 + 2 + 1 boxes
