@@ -38,7 +38,7 @@ from boxpromptiml.records import MANIPULATED, ImageArray, MaskArray, ProbArray, 
 from boxpromptiml.reporting.localize import Localizer
 from boxpromptiml.reporting.report import GalleryRow, Report, write_report
 from boxpromptiml.synth.forge import coarse_box
-from boxpromptiml.synth.photos import SPLIT_PHOTOS, forge_photo
+from boxpromptiml.synth.photos import SPLIT_AREAS, forge_photo
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.teacher.fuse import Consensus
@@ -80,7 +80,7 @@ class DemoSettings:
     seed: int = 0
     forgeries: tuple[int, int, int] = (400, 24, 60)
     authentic: float = 0.5
-    side: int = 208
+    side: int = 192
     crop: int = 160
     quality: tuple[int, int] = (75, 98)
     student: StudentConfig = _STUDENT
@@ -95,8 +95,8 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """The whole path on bundled photographs, without downloads or a GPU, in a few minutes.
 
     Forges crops of photographs, draws coarse boxes, makes pseudo-masks with the GrabCut teacher,
-    trains a small student on them and tests it on forgeries of photographs that training never
-    saw. Writes photos/, masks/, manifest.jsonl, pseudo/, checkpoints/ and, at the end,
+    trains a small student on them and tests it on forgeries of parts of the photographs that
+    training never saw. Writes photos/, masks/, manifest.jsonl, pseudo/, checkpoints/ and, at the end,
     student.ckpt, metrics.json and report.html. A second run overwrites them.
 
     Args:
@@ -127,7 +127,7 @@ def run_demo(out: Path, settings: DemoSettings) -> dict[str, float]:
     taught = make_pseudo_masks(manifest, out, settings)
     stage(3, f"training for {settings.epochs} epochs on the pseudo-masks")
     best = train(taught, out, settings)
-    stage(4, "testing on photographs that training never saw")
+    stage(4, "testing on parts of the photographs that training never saw")
     scores, curve, gallery = evaluate(taught, best)
     stage(5, "writing the report")
     metrics = scores | supervision_scores(taught)
@@ -165,7 +165,7 @@ def make_forgeries(out: Path, settings: DemoSettings) -> Manifest:
     ]
     for split, number in track(jobs, "forging", console=Console(stderr=True), transient=True):
         samples += _forge_one(out, settings, split, number)
-    notes = {"photographs": {split: list(names) for split, names in SPLIT_PHOTOS.items()}}
+    notes = {"areas": {split: [a.name for a in areas] for split, areas in SPLIT_AREAS.items()}}
     return write_manifest(out / "manifest.jsonl", Header(notes=notes), samples)
 
 
@@ -181,7 +181,7 @@ def _forge_one(out: Path, settings: DemoSettings, split: Split, number: int) -> 
         id=name,
         dataset="bundled",
         split=split,
-        group=Path(forged.host_photo).stem,
+        group=forged.host.name,
         image=f"photos/{name}.jpg",
         size=(settings.side, settings.side),
         label=1,
@@ -193,7 +193,7 @@ def _forge_one(out: Path, settings: DemoSettings, split: Split, number: int) -> 
     write_bytes(out / sample.image, data)
     written = [replace(sample, image_sha256=sha256_bytes(data))]
     if rng.random() < settings.authentic:
-        data = images.encode_jpeg(np.ascontiguousarray(forged.host), quality)
+        data = images.encode_jpeg(np.ascontiguousarray(forged.untouched), quality)
         image = f"photos/{name}_authentic.jpg"
         write_bytes(out / image, data)
         untouched = replace(sample, id=f"{name}_authentic", image=image, label=0, boxes=())
@@ -340,15 +340,14 @@ def _report(
     gallery: tuple[GalleryRow, ...],
     settings: DemoSettings,
 ) -> Report:
-    trained, _, tested = (
-        ", ".join(Path(name).stem for name in SPLIT_PHOTOS[split]) for split in _SPLITS
-    )
+    halved = ", ".join(Path(area.photo).stem for area in SPLIT_AREAS["test"])
     summary = (
         f"A {settings.student.backbone} student learnt from GrabCut pseudo-masks of "
-        f"{settings.forgeries[0]} made-up forgeries (splices, copy-moves, removals) of "
-        f"scikit-image's photographs {trained}. It is scored on {settings.forgeries[2]} forgeries "
-        f"of {tested}: photographs that served neither as host nor as donor in training. One "
-        "generator made both, so these scores say nothing of forgeries by other hands."
+        f"{settings.forgeries[0]} made-up forgeries (splices, copy-moves, removals) of the left "
+        f"halves of scikit-image's photographs {halved}. It is scored on {settings.forgeries[2]} "
+        "forgeries of their right halves, which served neither as host nor as donor in training. "
+        "Scenes and generator are the same, so these scores say little of other photographs and "
+        "nothing of forgeries by other hands."
     )
     return Report(
         title="boxpromptiml demo",

@@ -1,7 +1,8 @@
 """The photographs that ship inside scikit-image's wheel, and forgeries of them.
 
 Nothing is downloaded: scikit-image fetches most of its pictures on demand, but these files are
-part of every installation. Hosts and donors of one split never serve in another.
+part of every installation. Of most, the left half serves training and the right half the
+test; a few whole ones serve validation. No pixel is in two splits, as host or as donor.
 """
 
 import importlib.util
@@ -16,20 +17,52 @@ from boxpromptiml.images import read_image
 from boxpromptiml.records import ImageArray, Split
 from boxpromptiml.synth.forge import Forgery, forge
 
-SPLIT_PHOTOS: dict[Split, tuple[str, ...]] = {
-    "train": (
-        "astronaut.png",
-        "brick.png",
-        "chelsea.png",
-        "clock_motion.png",
-        "grass.png",
-        "gravel.png",
-        "ihc.png",
-        "moon.png",
-        "motorcycle_left.png",
-    ),
-    "val": ("coins.png", "hubble_deep_field.jpg", "retina.jpg"),
-    "test": ("camera.png", "coffee.png", "rocket.jpg"),
+_HALVED = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+)
+_WHOLE = ("chelsea.png", "clock_motion.png", "retina.jpg")
+
+
+class Area(NamedTuple):
+    """Columns of a photograph, as shares of its width."""
+
+    photo: str
+    start: float
+    stop: float
+
+    @property
+    def name(self) -> str:
+        """Distinct for areas that do not overlap, such as `coffee_50_100` (percent)."""
+        return f"{Path(self.photo).stem}_{self.start:.0%}_{self.stop:.0%}".replace("%", "")
+
+    @property
+    def pixels(self) -> ImageArray:
+        """(H, W, 3), a view."""
+        photo = bundled_photo(self.photo)
+        width = photo.shape[1]
+        return photo[:, round(self.start * width) : round(self.stop * width)]
+
+    @property
+    def grey(self) -> bool:
+        """Whether the photograph has no colour."""
+        return _is_grey(self.photo)
+
+
+SPLIT_AREAS: dict[Split, tuple[Area, ...]] = {
+    "train": tuple(Area(name, 0.0, 0.5) for name in _HALVED),
+    "val": tuple(Area(name, 0.0, 1.0) for name in _WHOLE),
+    "test": tuple(Area(name, 0.5, 1.0) for name in _HALVED),
 }
 _TRIES = 50
 _LEAST_DETAIL = 8.0  # grey levels, standard deviation; a crop below it is sky or frame
@@ -37,12 +70,12 @@ _LEAST_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it chang
 
 
 class ForgedPhoto(NamedTuple):
-    """A forgery, the crop it was made of, and the file names of the photographs involved."""
+    """A forgery, the crop it was made of, and the areas it was taken from."""
 
     forgery: Forgery
-    host: ImageArray  # (side, side, 3)
-    host_photo: str
-    donor_photo: str
+    untouched: ImageArray  # (side, side, 3)
+    host: Area
+    donor: Area
 
 
 @cache
@@ -75,27 +108,26 @@ def forge_photo(split: Split, side: int, rng: np.random.Generator) -> ForgedPhot
 
     Args:
         split: Which photographs may be host and donor.
-        side: Of the crop in pixels, at most 300.
+        side: Of the crop in pixels, at most 192.
         rng: Decides everything.
     """
     for _ in range(_TRIES):
-        host_name, donor_name = _host_and_donor(SPLIT_PHOTOS[split], rng)
-        host = _crop(bundled_photo(host_name), side, rng)
-        donor = _crop(bundled_photo(donor_name), side, rng)
-        if _is_grey(host_name):
-            donor = _without_colour(donor)
-        if min(host.std(), donor.std()) < _LEAST_DETAIL:
+        host, donor = _host_and_donor(SPLIT_AREAS[split], rng)
+        untouched, other = _crop(host.pixels, side, rng), _crop(donor.pixels, side, rng)
+        if host.grey:
+            other = _without_colour(other)
+        if min(untouched.std(), other.std()) < _LEAST_DETAIL:
             continue
-        forgery = forge(host, donor, rng)
-        change = np.abs(forgery.image.astype(np.int16) - host)[forgery.mask]
+        forgery = forge(untouched, other, rng)
+        change = np.abs(forgery.image.astype(np.int16) - untouched)[forgery.mask]
         if change.size and change.mean() >= _LEAST_CHANGE:
-            return ForgedPhoto(forgery, host, host_name, donor_name)
+            return ForgedPhoto(forgery, untouched, host, donor)
     raise RuntimeError(f"no forgery of {side} pixels in {_TRIES} tries")
 
 
-def _host_and_donor(names: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str]:
-    host = names[int(rng.integers(len(names)))]
-    donors = [n for n in names if n != host and (_is_grey(host) or not _is_grey(n))]
+def _host_and_donor(areas: tuple[Area, ...], rng: np.random.Generator) -> tuple[Area, Area]:
+    host = areas[int(rng.integers(len(areas)))]
+    donors = [area for area in areas if area != host and (host.grey or not area.grey)]
     return host, donors[int(rng.integers(len(donors)))]
 
 

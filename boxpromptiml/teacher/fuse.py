@@ -3,6 +3,11 @@
 One answer a box and their union is what the BoxPromptIML paper does (arXiv 2511.20359). Prompt
 jitter goes further: the teacher answers several shifted copies of every box. Where the answers
 agree the pseudo-mask is sure, where they do not it is `UNSURE`, which the loss ignores.
+
+Measured with GrabCut on 150 training images (benchmarks/grabcut_quality.py says how): five copies
+with jitter 0.05 leave 5 % of the boxes unsure, and there a single answer is right on 57 % of the
+pixels only. The sure pixels themselves are decided no better than by one answer, and jitter 0.1
+loses 4 times as much of the object to `UNSURE`. So consensus filters, it does not correct.
 """
 
 from collections.abc import Sequence
@@ -26,7 +31,7 @@ from boxpromptiml.records import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Consensus:
     """How the answers to one image become one pseudo-mask.
 
@@ -40,7 +45,7 @@ class Consensus:
     """
 
     copies: int = 1
-    jitter: float = 0.1
+    jitter: float = 0.05
     upper: float = 0.8
     lower: float = 0.2
     min_score: float = 0.0

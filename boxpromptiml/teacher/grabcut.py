@@ -29,7 +29,7 @@ from boxpromptiml.records import (
 _VERSION = 1  # raise it when an answer changes without a setting changing
 _MIN_SIDE = 4  # pixels; in a smaller box there is nothing to model
 _FLAT = 4  # grey levels; a crop with a smaller range shows no edge
-_MEDIAN = 5  # pixels; noise and fine texture would pull the contour
+_MEDIAN = 3  # pixels; noise and fine texture would pull the contour
 _PALETTE_SAMPLES = 2500
 _CHROMA = 1.5  # weight of a and b against L: colour varies less than brightness
 
@@ -59,7 +59,7 @@ class GrabCutTeacher:
     """
 
     margin: float = 0.25
-    max_side: int = 192
+    max_side: int = 256
     palette: int = 24
     texture: float = 20.0
     prior_edge: float = 0.8
