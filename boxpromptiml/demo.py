@@ -1,7 +1,7 @@
 """`boxpromptiml demo`: the whole path on photographs that scikit-image brings along.
 
 Forge, draw coarse boxes, turn them into pseudo-masks with the GrabCut teacher, train a small
-student on those, test it on forgeries of photographs that training never saw, write a report.
+student on those, test it on forgeries of areas that training never saw, write a report.
 """
 
 import logging
@@ -95,9 +95,9 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """The whole path on bundled photographs, without downloads or a GPU, in a few minutes.
 
     Forges crops of photographs, draws coarse boxes, makes pseudo-masks with the GrabCut teacher,
-    trains a small student on them and tests it on forgeries of parts of the photographs that
-    training never saw. Writes photos/, masks/, manifest.jsonl, pseudo/, checkpoints/ and, at the end,
-    student.ckpt, metrics.json and report.html. A second run overwrites them.
+    trains a small student on them and tests it on forgeries of areas that training never saw.
+    Writes photos/, masks/, manifest.jsonl, pseudo/, checkpoints/ and, at the end, student.ckpt,
+    metrics.json and report.html. A second run overwrites them.
 
     Args:
         out: Folder to write.
@@ -127,7 +127,7 @@ def run_demo(out: Path, settings: DemoSettings) -> dict[str, float]:
     taught = make_pseudo_masks(manifest, out, settings)
     stage(3, f"training for {settings.epochs} epochs on the pseudo-masks")
     best = train(taught, out, settings)
-    stage(4, "testing on parts of the photographs that training never saw")
+    stage(4, "testing on areas that training never saw")
     scores, curve, gallery = evaluate(taught, best)
     stage(5, "writing the report")
     metrics = scores | supervision_scores(taught)

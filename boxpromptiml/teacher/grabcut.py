@@ -142,7 +142,7 @@ class GrabCutTeacher:
         models = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.setRNGSeed(self.seed)
         smooth = cv2.medianBlur(crop, _MEDIAN)
-        cv2.grabCut(smooth, labels, None, *models, self.iterations, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(smooth, labels, (0, 0, 0, 0), *models, self.iterations, cv2.GC_INIT_WITH_MASK)
         return (labels & 1).astype(bool)
 
 
@@ -174,7 +174,7 @@ def _reduce(
     small = cv2.resize(crop, target, interpolation=cv2.INTER_AREA) if shrink < 1 else crop.copy()
     corner = np.array([window[1].start, window[0].start] * 2)
     moved = (box - corner) * np.array([target[0] / width, target[1] / height] * 2)
-    return small, moved.astype(np.float32)
+    return small.astype(np.uint8, copy=False), moved.astype(np.float32)
 
 
 def _paste(mask: MaskArray, window: _Slices, box: BoxArray, size: tuple[int, int]) -> MaskArray:
@@ -219,7 +219,8 @@ def _quantise(
     count = min(palette, len(sample))
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 8, 1.0)
     cv2.setRNGSeed(seed)
-    _, _, centres = cv2.kmeans(sample, count, None, stop, 1, cv2.KMEANS_PP_CENTERS)
+    unused = np.empty((len(sample), 1), dtype=np.int32)  # no labels to start from
+    _, _, centres = cv2.kmeans(sample, count, unused, stop, 1, cv2.KMEANS_PP_CENTERS)
     distance = (centres**2).sum(axis=1) - 2 * points @ centres.T
     return distance.argmin(axis=1).reshape(features.shape[:2]), count
 

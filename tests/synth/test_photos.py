@@ -11,52 +11,57 @@ from boxpromptiml import images
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import Split
 from boxpromptiml.synth import photos
-from boxpromptiml.synth.photos import SPLIT_PHOTOS, bundled_photo, forge_photo
+from boxpromptiml.synth.photos import SPLIT_AREAS, Area, bundled_photo, forge_photo
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-def test_no_photograph_serves_two_splits() -> None:
-    for one, other in itertools.combinations(SPLITS, 2):
-        assert not set(SPLIT_PHOTOS[one]) & set(SPLIT_PHOTOS[other])
-    named = {name.removesuffix("_left.png") for names in SPLIT_PHOTOS.values() for name in names}
-    assert "motorcycle_right.png" not in named  # the same scene as motorcycle_left
+ALL = [area for areas in SPLIT_AREAS.values() for area in areas]
 
 
-@pytest.mark.parametrize("name", [n for names in SPLIT_PHOTOS.values() for n in names])
-def test_every_photograph_loads_and_is_large_enough(name: str) -> None:
-    photo = bundled_photo(name)
-    assert photo.dtype == np.uint8
-    assert photo.shape[2] == 3
-    assert min(photo.shape[:2]) >= 300
-    assert not photo.flags.writeable  # it is cached
+def test_no_pixel_serves_two_splits() -> None:
+    for one, other in itertools.combinations(ALL, 2):
+        if one.photo == other.photo:
+            assert one.stop <= other.start or other.stop <= one.start
+            pixels = bundled_photo(one.photo)
+            assert one.pixels.shape[1] + other.pixels.shape[1] == pixels.shape[1]
+            assert not np.shares_memory(one.pixels, other.pixels)
+    assert len({area.name for area in ALL}) == len(ALL)
+    assert "motorcycle_right.png" not in {area.photo for area in ALL}  # motorcycle_left's scene
+
+
+@pytest.mark.parametrize("area", ALL, ids=lambda area: area.name)
+def test_every_area_loads_and_is_large_enough(area: Area) -> None:
+    assert area.pixels.dtype == np.uint8
+    assert area.pixels.shape[2] == 3
+    assert min(area.pixels.shape[:2]) >= 192
+    assert not area.pixels.flags.writeable  # it is cached
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_host_is_an_untouched_crop_of_a_photograph_of_the_split(split: Split) -> None:
+def test_host_is_an_untouched_crop_of_an_area_of_the_split(split: Split) -> None:
     for seed in range(6):
         made = forge_photo(split, 96, np.random.default_rng(seed))
-        assert {made.host_photo, made.donor_photo} <= set(SPLIT_PHOTOS[split])
-        assert made.host_photo != made.donor_photo
-        found = cv2.matchTemplate(bundled_photo(made.host_photo), made.host, cv2.TM_SQDIFF_NORMED)
+        assert {made.host, made.donor} <= set(SPLIT_AREAS[split])
+        assert made.host != made.donor
+        area = np.ascontiguousarray(made.host.pixels)
+        found = cv2.matchTemplate(area, made.untouched, cv2.TM_SQDIFF_NORMED)
         assert found.min() < 1e-5
-        changed = (made.forgery.image != made.host).any(axis=2)
+        changed = (made.forgery.image != made.untouched).any(axis=2)
         assert changed[made.forgery.mask].mean() > 0.5
-        assert not changed[
-            ~cv2.dilate(made.forgery.mask.astype(np.uint8), np.ones((7, 7))) > 0
-        ].all()
+        near = cv2.dilate(made.forgery.mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        assert not changed[~near].any()
 
 
 def test_a_grey_host_stays_grey_and_a_coloured_one_gets_no_grey_object() -> None:
     seen = set()
     for seed in range(12):
         made = forge_photo("test", 96, np.random.default_rng(seed))
-        grey = bool((made.host == made.host[..., :1]).all())
-        seen.add(grey)
-        if grey:
+        seen.add(made.host.grey)
+        if made.host.grey:
             assert (made.forgery.image == made.forgery.image[..., :1]).all()
         else:
-            assert made.donor_photo != "camera.png"
+            assert not made.donor.grey
     assert seen == {True, False}
 
 
