@@ -6,7 +6,7 @@ stands in invalid pixels, NaN included, changes neither the value nor the gradie
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
+import torch.nn.functional as F
 
 
 def masked_bce(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -4,12 +4,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from boxpromptiml.teacher.fuse import Consensus
-from boxpromptiml.teacher.grabcut import GrabCutTeacher
-
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.manifest import read_manifest
 from boxpromptiml.records import Teacher
+from boxpromptiml.teacher.fuse import Consensus
+from boxpromptiml.teacher.grabcut import GrabCutTeacher
 from boxpromptiml.teacher.job import run_job
 
 ModelType = Literal["vit_h", "vit_l", "vit_b"]

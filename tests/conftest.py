@@ -9,6 +9,8 @@ os.environ.setdefault("WANDB_MODE", "offline")
 import json
 from pathlib import Path
 
+import hypothesis
+import lightning  # noqa: F401 - before any test captures stderr: its log handler keeps the stream
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,8 @@ from data_prep.importers.folder import import_folder
 from data_prep.importing import finish_import
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("shared-machine", deadline=None)  # no test is timed
+hypothesis.settings.load_profile("shared-machine")
 
 
 def make_folder(root: Path, manipulated: int, authentic: int, seed: int = 0) -> Path:

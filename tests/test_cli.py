@@ -54,7 +54,8 @@ def test_base_states_every_default(tmp_path, capsys):
 def test_fit_then_test_then_predict(data_root, tmp_path, capsys):
     run = tmp_path / "run"
     common = [*data_arguments(data_root), *backbone(), *TINY, "--data.supervision=mask",
-              f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false"]  # fmt: skip
+              f"--trainer.default_root_dir={run}",
+              "--trainer.enable_progress_bar=false"]  # fmt: skip
     assert main(["fit", *common, "--trainer.max_epochs=1"]) == 0
     best = run / "checkpoints" / "best.ckpt"
     assert best.is_file()

@@ -180,6 +180,12 @@ def test_out_must_be_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_seed_outside_the_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--seed must be"):
+        demo.demo(tmp_path / "run", seed=-1)
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_shows_out_and_seed_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--help"]) == 0
     words = capsys.readouterr().out.replace("[", " ").split()

@@ -18,9 +18,7 @@ inside = st.builds(
 
 @given(st.lists(inside, max_size=5), st.floats(0, 0.49), st.integers(0, 2**32 - 1))
 def test_jitter_stays_inside_and_keeps_a_pixel(boxes, fraction, seed):
-    moved = geometry.jitter(
-        geometry.as_array(boxes), fraction, SIZE, np.random.default_rng(seed)
-    )
+    moved = geometry.jitter(geometry.as_array(boxes), fraction, SIZE, np.random.default_rng(seed))
     assert moved.shape == (len(boxes), 4)
     assert moved.dtype == np.float32
     assert (moved[:, :2] >= 0).all()

@@ -89,7 +89,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, change, message):
 )
 def test_what_json_lets_through_is_refused(tmp_path, line):
     path = _write(tmp_path / "m.jsonl", HEADER, line)
-    with pytest.raises(UserError, match="m.jsonl:2"):
+    with pytest.raises(UserError, match=r"m\.jsonl:2"):
         read_manifest(path)
 
 

@@ -38,8 +38,6 @@ def test_a_failing_write_leaves_the_old_file_and_no_temporary(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
 
 
-
-
 def test_jsonl_escapes_names_that_are_not_text(tmp_path):
     path = tmp_path / "f.jsonl"
     rows = [{"path": "a\udcff\n\u202e.jpg"}, {"path": "é"}]

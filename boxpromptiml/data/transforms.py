@@ -14,7 +14,7 @@ from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import ImageArray, LevelArray, MaskArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else a network call at import
-import albumentations as A  # noqa: N812
+import albumentations as A
 
 
 @dataclass(frozen=True)

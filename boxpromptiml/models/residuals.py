@@ -7,7 +7,7 @@ section II. They truncate residuals to [-T, T] as well: what is larger is an edg
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
+import torch.nn.functional as F
 from torch import nn
 
 # Integers, divided afterwards: 8-bit images then stay exact even in TF32 convolutions.

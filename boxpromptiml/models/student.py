@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
+import torch.nn.functional as F
 from torch import nn
 
 from boxpromptiml.errors import UserError

@@ -2,12 +2,12 @@ import json
 import os
 
 import pytest
+from conftest import make_folder
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import read_manifest
 from data_prep.__main__ import main
 from data_prep.boxes import read_coco
-from conftest import make_folder
 
 
 def _import(source, out, *more) -> int:
@@ -118,10 +118,10 @@ def test_what_is_not_coco_is_a_clear_error(tmp_path, text):
 
 
 def test_boxes_agree_with_pycocotools(tmp_path):
-    from pycocotools.coco import COCO as Reference
+    from pycocotools import coco
 
     source = make_folder(tmp_path / "src", 4, 0)
-    reference = Reference(str(source / "boxes.json"))
+    reference = coco.COCO(str(source / "boxes.json"))
     boxes, _ = read_coco(source / "boxes.json")
     for image in reference.loadImgs(reference.getImgIds()):
         expected = [a["bbox"] for a in reference.loadAnns(reference.getAnnIds(image["id"]))]

@@ -48,7 +48,8 @@ def photos(tmp_path):
 def run(checkpoint: Path, out: Path, *inputs: object, **options: object) -> int:
     more = [f"--{name}={value}" for name, value in options.items()]
     paths = [str(one) for one in inputs]
-    return main(["localize", f"--checkpoint={checkpoint}", "--images", *paths, f"--out={out}", *more])
+    where = [f"--checkpoint={checkpoint}", f"--out={out}"]
+    return main(["localize", *where, "--images", *paths, *more])
 
 
 @pytest.mark.parametrize("fit", ["native", "resize"])
@@ -84,9 +85,7 @@ def test_one_or_many_paths_or_arrays(checkpoint, photos):
         localizer(photos / "none.jpg")
 
 
-def test_bad_inputs_are_listed_once_and_good_ones_are_as_without_them(
-    checkpoint, photos, tmp_path
-):
+def test_bad_inputs_are_listed_once_and_good_ones_are_as_without_them(checkpoint, photos, tmp_path):
     assert run(checkpoint, tmp_path / "clean", photos, batch_size=3) == 0
     (photos / "bad.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
     (photos / "text.png").write_text("hello")
