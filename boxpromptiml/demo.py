@@ -23,20 +23,18 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
 from rich.console import Console
 from rich.progress import track
 
-from boxpromptiml import geometry, images
+from boxpromptiml import images
 from boxpromptiml.data.datamodule import LocalizationData
-from boxpromptiml.data.dataset import Source, ground_truth
 from boxpromptiml.data.transforms import Augmentation
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import Header, Manifest, read_manifest, write_manifest
-from boxpromptiml.metrics import LocalizationMetrics, f1, iou, pixel_counts
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.provenance import sha256_bytes, write_bytes, write_json
-from boxpromptiml.records import MANIPULATED, ImageArray, MaskArray, ProbArray, Sample, Split
-from boxpromptiml.reporting.localize import Localizer
-from boxpromptiml.reporting.report import GalleryRow, Report, write_report
+from boxpromptiml.records import Sample, Split
+from boxpromptiml.reporting.held_out import HeldOut, score_split, supervision_scores
+from boxpromptiml.reporting.report import Report, write_report
 from boxpromptiml.synth.forge import coarse_box
 from boxpromptiml.synth.photos import SPLIT_AREAS, forge_photo
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint
@@ -53,9 +51,6 @@ _STUDENT = StudentConfig(
     stages=(1, 2, 3, 4),
     fusion=FusionConfig(width=32, prototypes=32),
 )
-
-
-Curve = tuple[list[float], list[float]]  # thresholds, F1
 
 
 @dataclass(frozen=True)
@@ -130,14 +125,14 @@ def run_demo(out: Path, settings: DemoSettings) -> dict[str, float]:
     stage(3, f"training for {settings.epochs} epochs on the pseudo-masks")
     best = train(taught, out, settings)
     stage(4, "testing on areas that training never saw")
-    scores, curve, gallery = evaluate(taught, best)
+    found = score_split(taught, best, "test")
     stage(5, "writing the report")
-    metrics = scores | supervision_scores(taught)
+    metrics = found.scores | supervision_scores(taught, "train")
     metrics["minutes"] = (time.monotonic() - start) / 60
     metrics["peak_memory_gib"] = _peak_memory_gib()
     write_bytes(out / "student.ckpt", best.read_bytes())
     write_json(out / "metrics.json", metrics)
-    write_report(_report(metrics, curve, gallery, settings), out / "report.html")
+    write_report(_report(metrics, found, settings), out / "report.html")
     return metrics
 
 
@@ -259,89 +254,7 @@ class _Lines(Callback):
         )
 
 
-def evaluate(
-    taught: Manifest, checkpoint: Path
-) -> tuple[dict[str, float], Curve, tuple[GalleryRow, ...]]:
-    """Localize the test images from their files, as a user would, and score the maps.
-
-    Returns:
-        Scores, mean F1 by threshold, and a row for every manipulated image.
-    """
-    localizer = Localizer.load(checkpoint)
-    threshold = localizer.card.threshold
-    student, empty, full = (LocalizationMetrics(threshold) for _ in range(3))
-    gallery: list[GalleryRow] = []
-    for sample in (s for s in taught.samples if s.split == "test"):
-        image, _ = images.read_image(taught.image_path(sample))
-        prob, score = localizer.localize([image])[0]
-        truth = ground_truth(Source(taught, sample))
-        _add(student, prob, truth, score)
-        _add(empty, np.zeros_like(prob), truth, 0.0)
-        _add(full, np.ones_like(prob), truth, 1.0)
-        if sample.label:
-            gallery.append(_gallery_row(taught, sample, image, prob, truth, threshold))
-    found = {name: float(value) for name, value in student.compute().items()}
-    scores = {name: found[name] for name in ("pixel_f1", "iou", "auc", "false_alarm_pixels")}
-    scores["empty_f1"] = float(empty.compute()["pixel_f1"])
-    scores["full_f1"] = float(full.compute()["pixel_f1"])
-    thresholds, curve = student.f1_curve()
-    return scores, (thresholds.tolist(), curve.tolist()), tuple(gallery)
-
-
-def _add(metrics: LocalizationMetrics, prob: ProbArray, truth: MaskArray, score: float) -> None:
-    label = torch.tensor([float(truth.any())])
-    metrics.update(
-        [torch.from_numpy(prob)], [torch.from_numpy(truth)], label, torch.tensor([score])
-    )
-
-
-def _gallery_row(
-    taught: Manifest,
-    sample: Sample,
-    image: ImageArray,
-    prob: ProbArray,
-    truth: MaskArray,
-    threshold: float,
-) -> GalleryRow:
-    path = taught.pseudo_mask_path(sample)
-    counts = pixel_counts(prob, truth, threshold)
-    return GalleryRow(
-        id=sample.id,
-        kind=sample.kind or "",
-        image=image,
-        boxes=sample.boxes or (),
-        pseudo_mask=images.read_levels(path) if path else None,
-        prob=prob,
-        truth=truth,
-        f1=f1(counts),
-        iou=iou(counts),
-    )
-
-
-def supervision_scores(taught: Manifest) -> dict[str, float]:
-    """Mean IoU of pseudo-masks and of filled boxes with the truth, on the training forgeries.
-
-    Pixels that a pseudo-mask is unsure of count as not flagged.
-    """
-    pseudo, filled = [], []
-    for sample in taught.samples:
-        path = taught.pseudo_mask_path(sample)
-        if sample.split != "train" or path is None:
-            continue
-        truth = ground_truth(Source(taught, sample))
-        boxed = geometry.union_mask(geometry.as_array(sample.boxes or ()), sample.size)
-        flagged = images.read_levels(path) == MANIPULATED
-        pseudo.append(iou(pixel_counts(flagged.astype(np.float32), truth)))
-        filled.append(iou(pixel_counts(boxed.astype(np.float32), truth)))
-    return {"pseudo_iou": float(np.mean(pseudo)), "box_iou": float(np.mean(filled))}
-
-
-def _report(
-    metrics: dict[str, float],
-    curve: Curve,
-    gallery: tuple[GalleryRow, ...],
-    settings: DemoSettings,
-) -> Report:
+def _report(metrics: dict[str, float], found: HeldOut, settings: DemoSettings) -> Report:
     halved = ", ".join(Path(area.photo).stem for area in SPLIT_AREAS["test"])
     summary = (
         f"A {settings.student.backbone} student learnt from GrabCut pseudo-masks of "
@@ -355,8 +268,8 @@ def _report(
         title="boxpromptiml demo",
         summary=summary,
         metrics=dict(metrics),
-        curve=curve,
-        gallery=gallery,
+        curve=found.curve,
+        gallery=found.gallery,
         settings=asdict(settings),
         versions={"python": platform.python_version()} | {n: version(n) for n in _PACKAGES},
     )

@@ -16,7 +16,7 @@ from boxpromptiml.manifest import read_manifest
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.records import Split
-from boxpromptiml.reporting.localize import localize
+from boxpromptiml.reporting.localize import Localizer, localize
 from boxpromptiml.synth.photos import SPLIT_AREAS
 
 KEYS = {
@@ -95,6 +95,28 @@ def test_baselines_and_supervision_scores_by_hand(run: tuple[Path, dict[str, flo
     assert metrics["full_f1"] == pytest.approx(np.mean(full))
     assert metrics["box_iou"] == pytest.approx(np.mean(box))
     assert metrics["pseudo_iou"] == pytest.approx(np.mean(pseudo))
+
+
+def test_scores_of_the_student_by_scikit_learn(run: tuple[Path, dict[str, float]]) -> None:
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    out, metrics = run
+    manifest = read_manifest(out / "manifest.jsonl")
+    localizer = Localizer.load(out / "student.ckpt")
+    scores, areas, alarms = [], [], []
+    for sample in manifest.samples:
+        if sample.split != "test":
+            continue
+        prob = localizer(manifest.image_path(sample))
+        truth = ground_truth(Source(manifest, sample)).ravel()
+        if sample.label:
+            scores.append(f1_score(truth, prob.ravel() > 0.5, zero_division=0))
+            areas.append(roc_auc_score(truth, prob.ravel()))
+        else:
+            alarms.append((prob > 0.5).mean())
+    assert metrics["pixel_f1"] == pytest.approx(np.mean(scores))
+    assert metrics["auc"] == pytest.approx(np.mean(areas))
+    assert metrics["false_alarm_pixels"] == pytest.approx(np.mean(alarms))
 
 
 def test_manifest_keeps_the_areas_of_splits_apart(

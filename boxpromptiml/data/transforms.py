@@ -16,6 +16,8 @@ from boxpromptiml.records import ImageArray, LevelArray, MaskArray
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else a network call at import
 import albumentations as A
 
+cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
+
 
 @dataclass(frozen=True)
 class Augmentation:

@@ -1,5 +1,6 @@
 """Callbacks of every training run."""
 
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,21 @@ class GuardedCheckpoint(ModelCheckpoint):
 
 
 class MetricsFile(Callback):
-    """Writes the scores of the last validation or test to `metrics_<stage>.json`."""
+    """Writes the scores of the last validation or test to `metrics_<stage>.json`.
+
+    `f1_curve` in it is a list of (threshold, mean F1 of the manipulated images).
+    """
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After every validation but the sanity check."""
         if not trainer.sanity_checking:
-            self._write(trainer, "val")
+            self._write(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After the test."""
-        self._write(trainer, "test")
+        self._write(trainer, pl_module, "test")
 
-    def _write(self, trainer: Trainer, stage: str) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         scores: dict[str, Any] = {
@@ -71,5 +75,7 @@ class MetricsFile(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(f"{stage}/")
         }
+        curve = getattr(pl_module, "f1_curves", {}).get(stage, [])
+        scores["f1_curve"] = [point for point in curve if not isnan(point[1])]
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         write_json(folder / f"metrics_{stage}.json", scores)

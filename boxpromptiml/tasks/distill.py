@@ -67,8 +67,9 @@ class DistillTask(LightningModule):
         self.lr = lr
         self.weight_decay = weight_decay
         self.warmup = warmup
-        self.val_metrics = LocalizationMetrics(threshold)
-        self.test_metrics = LocalizationMetrics(threshold)
+        # In a dictionary, so that Lightning does not move them: MPS has no float64.
+        self._metrics = {stage: LocalizationMetrics(threshold) for stage in ("val", "test")}
+        self.f1_curves: dict[str, list[tuple[float, float]]] = {}
         self._trained = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -96,11 +97,11 @@ class DistillTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch's images to the validation scores."""
-        self._score(batch, self.val_metrics)
+        self._score(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch's images to the test scores."""
-        self._score(batch, self.test_metrics)
+        self._score(batch, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Maps:
         """Probability maps at the stored size."""
@@ -114,21 +115,25 @@ class DistillTask(LightningModule):
         ]
         return probability_maps(self.student, images, batch["size"])
 
-    def _score(self, batch: Batch, metrics: LocalizationMetrics) -> None:
+    def _score(self, batch: Batch, stage: str) -> None:
         prob, score = self._localize(batch)
+        device = "cpu" if self.device.type == "mps" else self.device
+        metrics = self._metrics[stage].to(device)
         metrics.update(prob, batch["truth"], batch["label"], score)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores under `val/`."""
-        self._log_scores("val", self.val_metrics)
+        self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores under `test/`."""
-        self._log_scores("test", self.test_metrics)
+        self._log_scores("test")
 
-    def _log_scores(self, stage: str, metrics: LocalizationMetrics) -> None:
+    def _log_scores(self, stage: str) -> None:
+        metrics = self._metrics[stage]
         scores = metrics.compute()
         thresholds, curve = metrics.f1_curve()
+        self.f1_curves[stage] = list(zip(thresholds.tolist(), curve.tolist(), strict=True))
         if not curve.isnan().all():
             best = int(curve.argmax())
             scores |= {"best_f1": curve[best], "best_f1_threshold": thresholds[best]}

@@ -36,6 +36,8 @@ from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
 
 log = logging.getLogger(__name__)
 
+cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
+
 
 class Outcome(NamedTuple):
     """What became of one sample."""
@@ -159,7 +161,6 @@ def run_job(
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
-        worker_init_fn=_one_thread,
     )
     outcomes = list(_with_progress(loader, len(work)))
     kept = [outcome.sample for outcome in outcomes if outcome.error is None]
@@ -189,10 +190,6 @@ def run_job(
 
 def _as_is(outcome: Outcome) -> Outcome:
     return outcome
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)
 
 
 def _with_progress(loader: DataLoader[Outcome], total: int) -> Iterable[Outcome]:

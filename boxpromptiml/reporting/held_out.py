@@ -1,0 +1,102 @@
+"""A checkpoint on the images of one split: scores, what trivial maps score, and a gallery."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from boxpromptiml import geometry, images
+from boxpromptiml.data.dataset import Source, ground_truth
+from boxpromptiml.manifest import Manifest
+from boxpromptiml.metrics import LocalizationMetrics, f1, iou, pixel_counts
+from boxpromptiml.records import MANIPULATED, ImageArray, MaskArray, ProbArray, Sample, Split
+from boxpromptiml.reporting.localize import Localizer
+from boxpromptiml.reporting.report import GalleryRow
+
+
+class HeldOut(NamedTuple):
+    """What `score_split` finds.
+
+    Attributes:
+        scores: `pixel_f1`, `iou`, `auc`, `false_alarm_pixels`, and `empty_f1` and `full_f1`, the
+            pixel F1 of maps that are 0 or 1 everywhere.
+        curve: Thresholds, and the mean F1 at each.
+        gallery: A row for every manipulated image, in the manifest's order.
+    """
+
+    scores: dict[str, float]
+    curve: tuple[list[float], list[float]]
+    gallery: tuple[GalleryRow, ...]
+
+
+def score_split(manifest: Manifest, checkpoint: Path, split: Split) -> HeldOut:
+    """Localize the images of a split from their files, as a user would, and score the maps."""
+    localizer = Localizer.load(checkpoint)
+    threshold = localizer.card.threshold
+    student, empty, full = (LocalizationMetrics(threshold) for _ in range(3))
+    gallery: list[GalleryRow] = []
+    for sample in (s for s in manifest.samples if s.split == split):
+        image, _ = images.read_image(manifest.image_path(sample))
+        prob, score = localizer.localize([image])[0]
+        truth = ground_truth(Source(manifest, sample))
+        _add(student, prob, truth, score)
+        _add(empty, np.zeros_like(prob), truth, 0.0)
+        _add(full, np.ones_like(prob), truth, 1.0)
+        if sample.label:
+            gallery.append(_gallery_row(manifest, sample, image, prob, truth, threshold))
+    found = {name: float(value) for name, value in student.compute().items()}
+    scores = {name: found[name] for name in ("pixel_f1", "iou", "auc", "false_alarm_pixels")}
+    scores["empty_f1"] = float(empty.compute()["pixel_f1"])
+    scores["full_f1"] = float(full.compute()["pixel_f1"])
+    thresholds, curve = student.f1_curve()
+    return HeldOut(scores, (thresholds.tolist(), curve.tolist()), tuple(gallery))
+
+
+def _add(metrics: LocalizationMetrics, prob: ProbArray, truth: MaskArray, score: float) -> None:
+    label = torch.tensor([float(truth.any())])
+    metrics.update(
+        [torch.from_numpy(prob)], [torch.from_numpy(truth)], label, torch.tensor([score])
+    )
+
+
+def _gallery_row(
+    manifest: Manifest,
+    sample: Sample,
+    image: ImageArray,
+    prob: ProbArray,
+    truth: MaskArray,
+    threshold: float,
+) -> GalleryRow:
+    path = manifest.pseudo_mask_path(sample)
+    counts = pixel_counts(prob, truth, threshold)
+    return GalleryRow(
+        id=sample.id,
+        kind=sample.kind or "",
+        image=image,
+        boxes=sample.boxes or (),
+        pseudo_mask=images.read_levels(path) if path else None,
+        prob=prob,
+        truth=truth,
+        f1=f1(counts),
+        iou=iou(counts),
+    )
+
+
+def supervision_scores(manifest: Manifest, split: Split) -> dict[str, float]:
+    """Mean IoU with the truth of pseudo-masks (`pseudo_iou`) and of filled boxes (`box_iou`).
+
+    Over the images of the split that have a pseudo-mask.
+    Pixels that a pseudo-mask is unsure of count as not flagged.
+    """
+    pseudo, filled = [], []
+    for sample in manifest.samples:
+        path = manifest.pseudo_mask_path(sample)
+        if sample.split != split or path is None:
+            continue
+        truth = ground_truth(Source(manifest, sample))
+        boxed = geometry.union_mask(geometry.as_array(sample.boxes or ()), sample.size)
+        flagged = images.read_levels(path) == MANIPULATED
+        pseudo.append(iou(pixel_counts(flagged.astype(np.float32), truth)))
+        filled.append(iou(pixel_counts(boxed.astype(np.float32), truth)))
+    return {"pseudo_iou": float(np.mean(pseudo)), "box_iou": float(np.mean(filled))}
