@@ -59,6 +59,9 @@ def run(command: Callable[[], int]) -> int:
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_FAILED
+    except OSError as error:  # disk full, read-only folder
+        sys.stderr.write(f"error: {error.filename or 'file'}: {error.strerror or error}\n")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what is finished stays\n")
         return 130
@@ -104,11 +107,11 @@ def join_lists(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     words: list[str] = []
     rest = list(args)
     while rest:
-        word = rest.pop(0)
-        if word not in lists:
-            words.append(word)
+        word, _, value = rest.pop(0).partition("=")
+        if word not in lists or value.startswith("["):
+            words.append(f"{word}={value}" if value else word)
             continue
-        values: list[str] = []
+        values = [value] if value else []
         while rest and not rest[0].startswith("--"):
             values.append(rest.pop(0))
         words.append(f"{word}={json.dumps(values)}")

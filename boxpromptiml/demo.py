@@ -143,6 +143,7 @@ def _prepare_process(seed: int) -> None:
     cv2.setNumThreads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*")
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")
 
 

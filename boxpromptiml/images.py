@@ -221,6 +221,8 @@ def _rejecting(name: str) -> Iterator[None]:
         number = getattr(error, "errno", None)  # decoders raise OSError without one
         reason = _SYSTEM_REASONS.get(number, "unreadable") if number else "truncated_or_corrupt"
         message = f"cannot be read: {str(error)[:200]} ({type(error).__name__})"
+        if number == errno.ELOOP:
+            message = "is a symbolic link, which is not followed; give the file itself"
         raise RejectedInput(name, reason, message) from error
 
 

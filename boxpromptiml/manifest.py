@@ -1,8 +1,8 @@
 """Manifests: which images exist, what is known of them, and where their files are.
 
 A manifest is a JSON Lines file. The first line is a header, every other line one `Sample`. Paths
-are relative to the header's roots and never leave them, so a manifest from a stranger cannot make
-us open a file elsewhere. Reading checks every row; an error names the file and the line.
+are relative to the header's roots and never leave them; look at the roots of a manifest that is not
+yours. Reading checks every row; an error names the file and the line.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import write_jsonl
+from boxpromptiml.provenance import sha256_bytes, write_jsonl
 from boxpromptiml.records import Sample, Split
 
 SCHEMA_VERSION = 1
@@ -107,10 +107,10 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the manifest: {error}") from error
-    if not lines:
+    if lines == [""]:
         raise UserError(
             f"{path}: the manifest is empty; write one with `python -m data_prep import`"
         )
@@ -189,12 +189,31 @@ def _problem(sample: Sample) -> str | None:
 
 
 def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Manifest:
-    """Write a manifest atomically and return it. Keys that are None are left out."""
+    """Write a manifest atomically and return it. Keys that are None are left out.
+
+    Raises:
+        UserError: If a sample would not be read back: the file is then as it was.
+    """
     kept = tuple(samples)
+    for sample in kept:
+        problem = _problem(sample)
+        if problem:
+            raise UserError(f"{path}: sample {sample.id!r}: {problem}")
     rows = [_HEADER.dump_python(header, mode="json")]
     rows += [_SAMPLE.dump_python(sample, mode="json", exclude_defaults=True) for sample in kept]
     write_jsonl(path, rows)
     return Manifest(path, header, kept)
+
+
+def safe_name(sample_id: str) -> str:
+    """A sound relative path, without ending, for the files of a sample: its id, or a hash of it."""
+    sound = (
+        all(c.isalnum() or c in "-_./ " for c in sample_id)
+        and len(sample_id.encode(errors="surrogatepass")) < 200
+    )
+    if sound and all(part.strip(". ") for part in sample_id.split("/")):
+        return sample_id
+    return sha256_bytes(sample_id.encode(errors="surrogatepass"))[:32]
 
 
 def relative_root(manifest_path: Path, root: Path) -> str:

@@ -44,7 +44,8 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     temporary file lies in the same folder, so the move never crosses file systems.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    short = sha256_bytes(os.fsencode(path.name))[:16]  # a long name has no room for more
+    temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
             yield stream

@@ -91,14 +91,15 @@ class Proposal:
 class Batch(TypedDict):
     """What a dataloader yields.
 
-    `truth` holds the supervision at the stored size and exists in evaluation only;
+    `target` and `valid` exist in training only, `truth`, the ground truth at the stored size, in
+    evaluation only;
     `extent` is the (h, w) part of the canvas that the image fills, from the top left;
     `size` is the stored (H, W), to which a map is brought back.
     """
 
     image: "torch.Tensor"  # (B, 3, h, w) float32 in [0, 1]
-    target: "torch.Tensor"  # (B, 1, h, w) float32 in [0, 1]
-    valid: "torch.Tensor"  # (B, 1, h, w) bool: counts in the loss
+    target: NotRequired["torch.Tensor"]  # (B, 1, h, w) float32 in [0, 1]
+    valid: NotRequired["torch.Tensor"]  # (B, 1, h, w) bool: counts in the loss
     label: "torch.Tensor"  # (B,) float32: 0 authentic, 1 manipulated, nan unknown
     id: list[str]
     extent: list[tuple[int, int]]

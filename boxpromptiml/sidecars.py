@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import signature, write_json
+from boxpromptiml.provenance import sha256_file, signature, write_json
 from boxpromptiml.records import Box, Description, Sample
 
 SIDECAR_VERSION = 1
@@ -69,6 +69,14 @@ def teacher_signature(teacher: Description, consensus: Description) -> str:
 def sidecar_path(mask_path: Path) -> Path:
     """`x.png` -> `x.json`."""
     return mask_path.with_suffix(".json")
+
+
+def mask_sha256(mask_path: Path) -> str | None:
+    """Hash of a pseudo-mask's file, None if it cannot be read."""
+    try:
+        return sha256_file(mask_path)
+    except OSError:
+        return None
 
 
 def write_sidecar(mask_path: Path, sidecar: Sidecar) -> None:

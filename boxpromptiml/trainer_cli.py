@@ -1,16 +1,17 @@
 """`fit`, `validate`, `test`, `predict`: LightningCLI over our tasks and data."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
+from boxpromptiml.reporting.predictions import PredictionWriter
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 
@@ -20,13 +21,13 @@ _RUN_FOLDER = "runs/student"
 class SaveConfig(SaveConfigCallback):
     """Writes config.yaml into the run's folder, and into Weights & Biases where that logs.
 
-    Only `fit` writes config.yaml; the others write config_<verb>.yaml beside it.
+    Only `fit` writes config.yaml; the others write config_test.yaml and so on beside it.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the file's name before Lightning writes it."""
         if stage != "fit":
-            self.config_filename = f"config_{stage}.yaml"
+            self.config_filename = f"config_{getattr(stage, 'value', stage)}.yaml"
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -48,14 +49,33 @@ class TrainerCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Let the default logger follow the run's folder; refuse checkpoints from addresses."""
+        """Keep a run's files in its folder; load checkpoints as data only."""
         config = self.config[self.subcommand]
-        logger = config.trainer.logger
-        if isinstance(logger, Namespace) and logger.init_args.get("save_dir") == _RUN_FOLDER:
-            logger.init_args.save_dir = config.trainer.default_root_dir
+        _settle_logger(config.trainer, fitting=self.subcommand == "fit")
+        if self.subcommand == "predict":
+            config.return_predictions = False  # PredictionWriter writes them; memory stays flat
         path = config.get("ckpt_path")
         if path and "://" in str(path):  # Lightning would unpickle it
             raise UserError(f"--ckpt_path {path}: download it first; only local files are loaded")
+        if config.get("weights_only") is False:
+            raise UserError("--weights_only=false runs code from the checkpoint; it is not offered")
+        config.weights_only = True  # Lightning's None yields to an environment variable
+
+
+def _settle_logger(trainer: Namespace, fitting: bool) -> None:
+    """Point the logger at the run's folder, and never write over the history of a training."""
+    logger, folder = trainer.logger, Path(trainer.default_root_dir)
+    if not isinstance(logger, Namespace):
+        return
+    ours = logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
+    if ours and not fitting:
+        trainer.logger = False
+    elif ours or logger.init_args.get("save_dir") in (None, "."):
+        logger.init_args.save_dir = str(folder)
+    history = folder / "metrics.csv"
+    if ours and fitting and history.exists():  # CSVLogger would delete it
+        number = len(list(folder.glob("metrics_before_*.csv")))
+        history.rename(folder / f"metrics_before_{number}.csv")
 
 
 def run_trainer(args: list[str]) -> None:
@@ -81,7 +101,7 @@ def _trainer_defaults() -> dict[str, Any]:
         "default_root_dir": _RUN_FOLDER,
         "log_every_n_steps": 10,
         "gradient_clip_val": 1.0,
-        "callbacks": [MetricsFile(), LearningRateMonitor("step")],
+        "callbacks": [MetricsFile(), PredictionWriter()],
         "logger": {
             "class_path": "lightning.pytorch.loggers.CSVLogger",
             "init_args": {"save_dir": _RUN_FOLDER, "name": "", "version": ""},

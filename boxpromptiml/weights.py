@@ -59,6 +59,16 @@ def require_local_file(path: Path) -> None:
         raise UserError(f"{path}: is not a regular file; copy the weights to one")
 
 
+def require_device(device: str) -> None:
+    """Raise UserError unless PyTorch can put weights on `device`."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UserError(f"device {device!r} is unknown; use cpu, cuda or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device}: PyTorch finds no GPU here; use cpu")
+
+
 def load_into(module: nn.Module, state: Mapping[str, Any], source: Path | str) -> None:
     """Copy named tensors into a module, all or nothing.
 

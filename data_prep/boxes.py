@@ -1,7 +1,7 @@
 """Boxes from annotation files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifest import parse_json
@@ -11,7 +11,14 @@ _MAX_BYTES = 512 * 2**20
 _OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error
 
 
-def read_coco(path: Path) -> tuple[dict[str, tuple[Box, ...]], list[RejectedInput]]:
+class Annotated(NamedTuple):
+    """What an annotation file says of one image."""
+
+    size: tuple[float, float]  # (H, W) that the boxes refer to
+    boxes: tuple[Box, ...]
+
+
+def read_coco(path: Path) -> tuple[dict[str, Annotated], list[RejectedInput]]:
     """Boxes by image file name from COCO JSON; one bad annotation does not lose the rest.
 
     COCO's `bbox` is [x, y, width, height] in pixels of the stored image. Boxes may overshoot the
@@ -51,7 +58,11 @@ def read_coco(path: Path) -> tuple[dict[str, tuple[Box, ...]], list[RejectedInpu
             boxes[name].append(_box(annotation["bbox"], width, height))
         except (KeyError, TypeError, ValueError) as error:
             rejected.append(_rejection(path, f"annotations[{number}]", error))
-    return {name: tuple(found) for name, found in boxes.items()}, rejected
+    annotated = {
+        name: Annotated((height, width), tuple(boxes[name]))
+        for name, width, height in sizes.values()
+    }
+    return annotated, rejected
 
 
 def _box(bbox: Any, width: float, height: float) -> Box:

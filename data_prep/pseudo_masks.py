@@ -12,6 +12,7 @@ from boxpromptiml.teacher.grabcut import GrabCutTeacher
 from boxpromptiml.teacher.job import run_job
 
 ModelType = Literal["vit_h", "vit_l", "vit_b"]
+_MIN_SCORE = {"grabcut": 0.0, "sam": 0.5}
 
 
 def pseudo_masks(
@@ -21,7 +22,11 @@ def pseudo_masks(
     checkpoint: Path | None = None,
     model_type: ModelType = "vit_h",
     device: str = "cpu",
-    consensus: Consensus = Consensus(),  # noqa: B008
+    multimask: bool = True,
+    margin: float = 0.1,
+    copies: int = 1,
+    jitter: float = 0.05,
+    min_score: float | None = None,
     num_workers: int = 0,
 ) -> int:
     """Answer every box of a manifest with a pseudo-mask; run it again to go on after a stop.
@@ -37,14 +42,21 @@ def pseudo_masks(
         checkpoint: SAM's weights (.pth or .safetensors), a local file.
         model_type: Which SAM the checkpoint is.
         device: Where SAM runs (cpu, cuda).
-        consensus: How the teacher's answers are fused; copies=1 is the paper.
+        multimask: SAM gives three answers a box and the best by its own score is kept.
+        margin: SAM's answers are cut to the box grown by this fraction.
+        copies: Jittered copies of every box that are asked; 1 is the paper.
+        jitter: How far a side of a copy moves, as a fraction of the box.
+        min_score: A box is unsure where the teacher scores itself lower; 0.5 for SAM (its predicted
+            IoU), 0 for GrabCut by default.
         num_workers: Processes beside this one; 0 for SAM on a GPU.
     """
     summary = run_job(
         read_manifest(manifest),
         out,
-        _teacher(teacher, checkpoint, model_type, device),
-        consensus,
+        _teacher(teacher, checkpoint, model_type, device, multimask, margin),
+        Consensus(
+            copies, jitter, min_score=_MIN_SCORE[teacher] if min_score is None else min_score
+        ),
         num_workers,
     )
     status = ", ".join(f"{count} {name}" for name, count in summary["status"].items())
@@ -57,7 +69,14 @@ def pseudo_masks(
     return EXIT_REJECTED if summary["status"].get("rejected") else EXIT_OK
 
 
-def _teacher(name: str, checkpoint: Path | None, model_type: ModelType, device: str) -> Teacher:
+def _teacher(
+    name: str,
+    checkpoint: Path | None,
+    model_type: ModelType,
+    device: str,
+    multimask: bool,
+    margin: float,
+) -> Teacher:
     if name == "grabcut":
         if checkpoint is not None:
             raise UserError("--checkpoint belongs to --teacher sam; grabcut has no weights")
@@ -66,4 +85,4 @@ def _teacher(name: str, checkpoint: Path | None, model_type: ModelType, device: 
         raise UserError("--teacher sam needs --checkpoint FILE (.pth or .safetensors)")
     from boxpromptiml.teacher.sam import SamTeacher  # noqa: PLC0415
 
-    return SamTeacher.from_checkpoint(checkpoint, model_type, device=device)
+    return SamTeacher.from_checkpoint(checkpoint, model_type, device, multimask, margin)

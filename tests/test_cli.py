@@ -42,7 +42,7 @@ def test_base_states_every_default(tmp_path, capsys):
             assert key in default, here
             if isinstance(value, dict):
                 check(value, default[key], here)
-            elif key not in ("train", "val", "test", "seed_everything", "num_workers"):
+            elif key not in ("train", "val", "test", "seed_everything"):
                 assert default[key] == value, here
 
     defaults = dict(printed)
@@ -62,11 +62,22 @@ def test_fit_then_test_then_predict(data_root, tmp_path, capsys):
     assert (run / "config.yaml").is_file()
     assert main(["test", *common, f"--ckpt_path={best}"]) == 0
     assert (run / "metrics_test.json").is_file()
-    writer = ["--trainer.callbacks+=boxpromptiml.reporting.predictions.PredictionWriter",
-              f"--trainer.callbacks.out={tmp_path}/maps"]  # fmt: skip
-    predict = [f"--data.predict=[{data_root}/test.jsonl]", f"--ckpt_path={best}", *writer]
+    history = (run / "metrics.csv").read_bytes()
+    predict = [f"--data.predict=[{data_root}/test.jsonl]", f"--ckpt_path={best}"]
     assert main(["predict", *common, *predict]) == 0
-    assert len(list((tmp_path / "maps" / "prob").rglob("*.png"))) == 6
+    assert len(list((run / "predictions" / "prob").rglob("*.png"))) == 6
+    assert len((run / "predictions" / "predictions.jsonl").read_text().splitlines()) == 6
+    assert (run / "metrics.csv").read_bytes() == history
+    assert {p.name for p in run.glob("config*")} == {
+        "config.yaml", "config_test.yaml", "config_predict.yaml"
+    }  # fmt: skip
+    capsys.readouterr()
+    assert main(["test", *common, "--data.input.size=[96,96]", f"--ckpt_path={best}"]) == 1
+    assert "config.yaml" in capsys.readouterr().err
+    again = ["--config", str(run / "config.yaml"), "--trainer.default_root_dir"]
+    assert main(["fit", *again, str(tmp_path / "again")]) == 0
+    assert (run / "metrics.csv").read_bytes() == history
+    assert (tmp_path / "again" / "checkpoints" / "best.ckpt").is_file()
     assert main(["fit", "--config", str(run / "config.yaml"), "--trainer.fast_dev_run=true"]) == 0
     capsys.readouterr()
     assert main(["test", *common]) == 1
@@ -84,6 +95,7 @@ def test_fit_then_test_then_predict(data_root, tmp_path, capsys):
         (["fit"], 1, "--data.train"),
         (["fit", "--model.student.backbone=tiny_vit_5m"], 2, "tiny_vit_5m_224"),
         (["test", "--ckpt_path=https://example.org/x.ckpt"], 1, "download"),
+        (["test", "--weights_only=false"], 1, "weights_only"),
         (["localise"], 2, "localise"),
         (["localize", "--images=[x]"], 2, "checkpoint"),
     ],
@@ -106,7 +118,7 @@ def test_help_needs_no_torch():
 def test_wandb_offline_run(data_root, tmp_path):
     arguments = ["fit", *data_arguments(data_root), *backbone(), *TINY, "--data.supervision=mask",
                  f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1",
-                 "--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path}",
+                 "--config=experiments/wandb.yaml",
                  "--trainer.enable_progress_bar=false"]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "boxpromptiml", *arguments],
@@ -118,3 +130,5 @@ def test_wandb_offline_run(data_root, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert list(tmp_path.rglob("*.wandb"))
+    assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
+    assert (tmp_path / "metrics_val.json").is_file()

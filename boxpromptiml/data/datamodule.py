@@ -22,9 +22,15 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import read_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
-from boxpromptiml.sidecars import expected_signature, read_sidecar
+from boxpromptiml.sidecars import expected_signature, mask_sha256, read_sidecar
 
 log = logging.getLogger(__name__)
+
+_HINTS = {
+    "pseudo": ": run `python -m data_prep pseudo-masks` and train on its manifest.jsonl",
+    "box": ": import boxes first",
+    "mask": ": try --data.supervision=pseudo or box",
+}
 
 
 class LocalizationData(LightningDataModule):
@@ -92,7 +98,9 @@ class LocalizationData(LightningDataModule):
         """
         if stage == "fit":
             train, val = self._training_sources(), self._with_truth("val", "val")
-            _refuse_shared_groups(train, val)
+            _refuse_shared_images(train, val, "validation")
+            if self.paths["test"] and all(path.exists() for path in self.paths["test"]):
+                _refuse_shared_images(train, self._sources("test", "test"), "test")
             transform = TrainTransform(self.input, self.augmentation)
             self._datasets["train"] = TrainDataset(
                 train, self.supervision, transform, self.seed, self.soft_unsure
@@ -109,10 +117,8 @@ class LocalizationData(LightningDataModule):
         """Shuffled, the same for any number of workers; the last incomplete batch is dropped."""
         dataset = self._datasets["train"]
         rank, world_size = self._process()
-        batch_size = min(self.batch_size, len(dataset))
-        return self._loader(
-            dataset, EpochSampler(dataset, self.seed, rank, world_size), batch_size, drop_last=True
-        )
+        sampler = EpochSampler(dataset, self.seed, rank, world_size)
+        return self._loader(dataset, sampler, min(self.batch_size, len(sampler)), drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation image once over all processes."""
@@ -160,6 +166,7 @@ class LocalizationData(LightningDataModule):
             for sample in manifest.samples
             if split in (None, sample.split)
         ]
+        _refuse_duplicate_ids(sources)
         if not sources:
             names = ", ".join(str(path) for path in paths)
             raise UserError(f'no row of {names} has "split": "{split}"')
@@ -190,21 +197,41 @@ class LocalizationData(LightningDataModule):
         if not any(source.sample.label for source in kept):
             raise UserError(
                 f"no manipulated training image has what `{self.supervision}` supervision needs"
+                + _HINTS.get(self.supervision, "")
             )
         if self.supervision == "pseudo":
             _refuse_stale_pseudo_masks(kept, self.teacher_signature)
         return kept
 
 
-def _refuse_shared_groups(train: list[Source], other: list[Source]) -> None:
-    def groups(sources: list[Source]) -> set[tuple[str, str]]:
-        return {(source.sample.dataset, source.sample.group) for source in sources}
+def _refuse_shared_images(train: list[Source], other: list[Source], name: str) -> None:
+    """Neither sibling groups nor equal files may be on both sides."""
 
-    shared = sorted(groups(train) & groups(other))
+    def keys(sources: list[Source]) -> dict[tuple[str, ...], str]:
+        samples = [source.sample for source in sources]
+        found: dict[tuple[str, ...], str] = {}
+        for sample in samples:
+            found[(sample.dataset, sample.group)] = sample.id
+            if sample.image_sha256:
+                found[(sample.image_sha256,)] = sample.id
+        return found
+
+    ours, theirs = keys(train), keys(other)
+    shared = sorted(ours.keys() & theirs.keys())
     if shared:
         raise UserError(
-            f"{len(shared)} groups of sibling images are in both training and validation, "
-            f"for example {shared[0][1]!r} of {shared[0][0]!r}: the score would be a leak"
+            f"{len(shared)} images or groups of siblings are in both training and {name}, for "
+            f"example {ours[shared[0]]!r} and {theirs[shared[0]]!r}: the score would be a leak"
+        )
+
+
+def _refuse_duplicate_ids(sources: list[Source]) -> None:
+    counts = Counter(source.sample.id for source in sources)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{len(twice)} ids are in more than one manifest, for example {twice[0]!r}; import "
+            "them again with different --name"
         )
 
 
@@ -215,17 +242,21 @@ def _refuse_stale_pseudo_masks(sources: list[Source], wanted: str | None) -> Non
         if path is None or sample.label == 0:
             continue
         made_by = manifest.header.teacher_signature
-        if made_by is None or wanted not in (None, made_by):
+        if made_by is None:
+            raise UserError(f"{manifest.path}: the header names no teacher of its pseudo-masks")
+        if wanted not in (None, made_by):
             raise UserError(
                 f"{manifest.path}: pseudo-masks of teacher {made_by}, expected {wanted}; "
                 "run `python -m data_prep pseudo-masks` again"
             )
         sidecar = read_sidecar(path)
         image_sha256 = sample.image_sha256 or sidecar.image_sha256
-        if sidecar.signature != expected_signature(sample, image_sha256, made_by):
+        expected = expected_signature(sample, image_sha256, made_by)
+        if sidecar.signature != expected or mask_sha256(path) != sidecar.mask_sha256:
             stale.append(sample.id)
     if stale:
         raise UserError(
             f"{len(stale)} pseudo-masks are stale (made from other images, boxes or another "
-            f"teacher), for example {stale[0]!r}; run `python -m data_prep pseudo-masks` again"
+            f"teacher, or changed since), for example {stale[0]!r}; run "
+            "`python -m data_prep pseudo-masks` again"
         )

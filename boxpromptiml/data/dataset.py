@@ -48,12 +48,12 @@ class Item:
     """One sample on its way into a `Batch`; see there for the meaning of the fields."""
 
     image: torch.Tensor  # (3, h, w)
-    target: torch.Tensor  # (1, h, w)
-    valid: torch.Tensor  # (1, h, w)
     label: float
     id: str
     size: tuple[int, int]
-    truth: torch.Tensor | None = None  # (H, W)
+    target: torch.Tensor | None = None  # (1, h, w), in training
+    valid: torch.Tensor | None = None  # (1, h, w), in training
+    truth: torch.Tensor | None = None  # (H, W), in evaluation
 
 
 def supervision_levels(source: Source, supervision: Supervision) -> LevelArray:
@@ -100,7 +100,8 @@ def ground_truth(source: Source) -> MaskArray:
 
     Raises:
         UserError: If the image is manipulated or unknown and has no mask.
-        RejectedInput: If the mask is damaged, not binary, or of another size than the image.
+        RejectedInput: If the mask is damaged, not binary, of another size than the image, or empty
+            although the image is manipulated.
     """
     manifest, sample = source
     if sample.label == 0:
@@ -110,6 +111,8 @@ def ground_truth(source: Source) -> MaskArray:
         raise UserError(f"{manifest.path}: sample {sample.id!r} has no ground-truth mask")
     mask = images.read_mask(path, sample.mask_threshold)
     _check_size(mask.shape, sample, str(path))
+    if sample.label == 1 and not mask.any():
+        raise RejectedInput(path, "empty_mask", f"{sample.id!r} is manipulated, its mask is empty")
     return mask
 
 
@@ -170,6 +173,7 @@ class TrainDataset(Dataset[Item]):
     def __getitem__(self, key: Key) -> Item:
         epoch, position = key
         source = self.sources[position]
+        label, soft = _label(source.sample), self._soft_unsure
         try:
             image = stored_image(source)
             levels = supervision_levels(source, self._supervision)
@@ -177,15 +181,16 @@ class TrainDataset(Dataset[Item]):
             log.warning("left out of training: %s", error)
             image = np.zeros((*source.sample.size, 3), np.uint8)
             levels = np.full(source.sample.size, UNSURE, np.uint8)
+            label, soft = float("nan"), False
         seed = int(np.random.SeedSequence([self._seed, epoch, position]).generate_state(1)[0])
         image, levels, inside = self._transform(image, levels, seed)
-        known = inside & ((levels != UNSURE) | self._soft_unsure)
+        known = inside & ((levels != UNSURE) | soft)
         target = np.where(levels == UNSURE, np.float32(0.5), levels.astype(np.float32) / 255)
         return Item(
             image=to_tensor(image),
             target=torch.from_numpy(target)[None],
             valid=torch.from_numpy(known)[None],
-            label=_label(source.sample),
+            label=label,
             id=source.sample.id,
             size=source.sample.size,
         )
@@ -213,12 +218,9 @@ class EvalDataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         source = self.sources[index]
         image = fit_image(stored_image(source), self._input)
-        height, width = image.shape[:2]
         truth = torch.from_numpy(ground_truth(source)) if self._with_truth else None
         return Item(
             image=to_tensor(image),
-            target=torch.zeros(1, height, width),
-            valid=torch.zeros(1, height, width, dtype=torch.bool),
             label=_label(source.sample),
             id=source.sample.id,
             size=source.sample.size,
@@ -243,13 +245,15 @@ def collate(items: list[Item]) -> Batch:
 
     batch = Batch(
         image=stack([item.image for item in items]),
-        target=stack([item.target for item in items]),
-        valid=stack([item.valid for item in items]),
         label=torch.tensor([item.label for item in items], dtype=torch.float32),
         id=[item.id for item in items],
         extent=[(item.image.shape[1], item.image.shape[2]) for item in items],
         size=[item.size for item in items],
     )
+    targets = [item.target for item in items if item.target is not None]
+    valids = [item.valid for item in items if item.valid is not None]
+    if len(targets) == len(valids) == len(items):
+        batch["target"], batch["valid"] = stack(targets), stack(valids)
     truths = [item.truth for item in items if item.truth is not None]
     if len(truths) == len(items):
         batch["truth"] = truths

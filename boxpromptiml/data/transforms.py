@@ -79,6 +79,8 @@ def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[
     height, width = network_input.size
     steps: list[A.BasicTransform] = []
     if network_input.fit == "native":
+        if augmentation.min_scale < 1:
+            raise UserError("augmentation.min_scale resamples; it needs data.input.fit=resize")
         pad = A.PadIfNeeded(height, width, border_mode=cv2.BORDER_CONSTANT, position="random")
         steps += [pad, A.RandomCrop(height, width)]
     elif augmentation.min_scale < 1:

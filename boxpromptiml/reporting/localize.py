@@ -19,6 +19,9 @@ from boxpromptiml.models.student import Student
 from boxpromptiml.provenance import write_jsonl
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.reporting.predictions import Prediction, write_prediction, write_tables
+from boxpromptiml.weights import require_device
+
+_MOST_WHOLE_PIXELS = 4_000_000
 
 
 class Localized(NamedTuple):
@@ -49,6 +52,7 @@ class Localizer:
         Raises:
             UserError: If it is missing, damaged or no such checkpoint.
         """
+        require_device(device)
         student, card = load_student(Path(checkpoint))
         return cls(student.to(device, memory_format=torch.channels_last), card, device)  # type: ignore[call-overload]
 
@@ -78,15 +82,24 @@ class Localizer:
 
     @torch.inference_mode()
     def localize(self, images: Sequence[ImageArray], tile: bool = False) -> list[Localized]:
-        """Maps and image scores of one batch of RGB arrays (H, W, 3) uint8."""
-        if tile:
-            tensors = [to_tensor(image).to(self.device) for image in images]
-            found = [tiled_map(self.student, image, self.card.input.size) for image in tensors]
-            return [Localized(prob.numpy(), float(score)) for prob, score in found]
+        """Maps and image scores of one batch of RGB arrays (H, W, 3) uint8.
+
+        With a `native` student, images of more than 4 megapixels are tiled in any case: whole, they
+        would take gigabytes.
+        """
+        large = any(image.shape[0] * image.shape[1] > _MOST_WHOLE_PIXELS for image in images)
+        if tile or (self.card.input.fit == "native" and large):
+            return [self._localize_tiled(image) for image in images]
         fitted = [to_tensor(fit_image(image, self.card.input)).to(self.device) for image in images]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         maps, scores = probability_maps(self.student, fitted, sizes)
         return [Localized(p.numpy(), float(s)) for p, s in zip(maps, scores, strict=True)]
+
+    def _localize_tiled(self, image: ImageArray) -> Localized:
+        height, width = self.card.input.size
+        tensor = to_tensor(image).to(self.device)
+        prob, score = tiled_map(self.student, tensor, (height, width))
+        return Localized(prob.numpy(), float(score))
 
 
 def _as_array(image: str | Path | ImageArray) -> ImageArray:
@@ -128,21 +141,23 @@ def localize(
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     localizer = Localizer.load(checkpoint, device)
-    inputs = name_inputs(find_inputs(images))
+    inputs = name_inputs(find_inputs(images, out))
     if not inputs:
         raise UserError(f"no files found in {', '.join(images)}")
     limit = localizer.card.threshold if threshold is None else threshold
     predictions: list[Prediction] = []
     errors: list[RejectedInput] = []
-    for batch in _batches(inputs, batch_size, errors):
-        found = localizer.localize([image for _, image, _ in batch], tile)
-        for (name, image, info), (prob, score) in zip(batch, found, strict=True):
-            path = inputs[name]
-            predictions.append(
-                write_prediction(out, name, path, image, info, prob, score, limit, overlays)
-            )
-    write_tables(out, predictions)
-    write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
+    try:
+        for batch in _batches(inputs, batch_size, errors):
+            found = localizer.localize([image for _, image, _ in batch], tile)
+            for (name, image, info), (prob, score) in zip(batch, found, strict=True):
+                path = inputs[name]
+                predictions.append(
+                    write_prediction(out, name, path, image, info, prob, score, limit, overlays)
+                )
+    finally:  # an interrupted run keeps the rows of what is finished
+        write_tables(out, predictions)
+        write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
     sys.stdout.write(f"{out}: {len(predictions)} localized, {len(errors)} rejected\n")
     return EXIT_REJECTED if errors else EXIT_OK
 
@@ -167,10 +182,11 @@ def _batches(
         yield batch
 
 
-def find_inputs(patterns: Sequence[str]) -> list[tuple[Path, Path]]:
+def find_inputs(patterns: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
     """Files behind paths, folders and globs, as (file, folder that its name is relative to).
 
-    A path that leads nowhere stays in the list, so that it is reported and not lost.
+    A path that leads nowhere stays in the list, so that it is reported and not lost. What lies
+    below `out` is what we wrote ourselves, and left out.
     """
     found: list[tuple[Path, Path]] = []
     for pattern in patterns:
@@ -180,10 +196,12 @@ def find_inputs(patterns: Sequence[str]) -> list[tuple[Path, Path]]:
         elif any(c in pattern for c in "*?[") and not path.exists():
             anchor = Path(path.anchor or ".")
             relative = str(path.relative_to(path.anchor)) if path.anchor else pattern
-            found += [(file, file.parent) for file in sorted(anchor.glob(relative))]
+            matches = (file for file in sorted(anchor.glob(relative)) if not file.is_dir())
+            found += [(file, file.parent) for file in matches]
         else:
             found.append((path, path.parent))
-    return list(dict.fromkeys(found))
+    ours = out.resolve()
+    return [pair for pair in dict.fromkeys(found) if ours not in pair[0].absolute().parents]
 
 
 def name_inputs(inputs: Sequence[tuple[Path, Path]]) -> dict[str, Path]:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from boxpromptiml import images
-from boxpromptiml.manifest import confined
+from boxpromptiml.manifest import safe_name
 from boxpromptiml.provenance import write_bytes, write_jsonl, write_text
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.reporting.overlays import overlay
@@ -101,10 +101,10 @@ class PredictionWriter(BasePredictionWriter):
     """Writes what `boxpromptiml predict` finds: prob/ID.png and predictions.jsonl.
 
     Args:
-        out: Folder to write.
+        out: Folder to write; predictions/ in the run's folder by default.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path | None = None) -> None:
         super().__init__("batch")
         self.out = out
         self._rows: list[dict[str, Any]] = []
@@ -122,11 +122,15 @@ class PredictionWriter(BasePredictionWriter):
         """Called after every batch."""
         found = zip(prediction["id"], prediction["prob"], prediction["image_score"], strict=True)
         for name, prob, score in found:
-            path = confined(self.out / "prob", f"{name}.png")
-            write_bytes(path, prob_to_png(prob.numpy()))
-            self._rows.append({"name": name, "image_score": round(float(score), 6)})
+            file = safe_name(name)
+            write_bytes(self._folder(trainer) / "prob" / f"{file}.png", prob_to_png(prob.numpy()))
+            row = {"id": name, "name": file, "image_score": round(float(score), 6)}
+            self._rows.append(row)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table; with several processes, one table a process."""
         suffix = f".{trainer.global_rank}" if trainer.world_size > 1 else ""
-        write_jsonl(self.out / f"predictions{suffix}.jsonl", self._rows)
+        write_jsonl(self._folder(trainer) / f"predictions{suffix}.jsonl", self._rows)
+
+    def _folder(self, trainer: Trainer) -> Path:
+        return self.out or Path(trainer.default_root_dir) / "predictions"

@@ -6,16 +6,19 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from boxpromptiml.errors import UserError
 from boxpromptiml.provenance import write_json
-from boxpromptiml.tasks.distill import finite_weights
+from boxpromptiml.tasks.distill import DivergedError, finite_weights
 
 
 class GuardedCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint on validation and the last one.
 
-    An interrupted run (SIGTERM, Ctrl-C, an exception) saves where it stands; a diverged one saves
-    nothing, so that the last good checkpoint stays.
+    They lie in the run's folder, in checkpoints/. An interrupted run (SIGTERM, Ctrl-C, an
+    exception) saves where it stands as last.ckpt; a diverged one saves nothing: the good ones stay.
 
     Args:
         monitor: The validation score to choose by; never a test score.
@@ -39,17 +42,39 @@ class GuardedCheckpoint(ModelCheckpoint):
             filename=filename,
             save_top_k=save_top_k,
             save_last=save_last,
-            save_on_exception=True,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the folder; refuse a run that would end before its first validation."""
+        every = trainer.check_val_every_n_epoch or 1
+        short = trainer.max_epochs is not None and 0 < trainer.max_epochs < every
+        if stage == "fit" and short and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise UserError(
+                f"{trainer.max_epochs} epochs end before the first validation; set "
+                f"--trainer.check_val_every_n_epoch={trainer.max_epochs} or less"
+            )
+        self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
+        super().setup(trainer, pl_module, stage)
+
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save, unless there is nothing sound to save."""
-        if finite_weights(pl_module):
-            super().on_exception(trainer, pl_module, exception)
+        """Save last.ckpt, unless there is nothing sound to save.
+
+        With several processes only for signals, which reach all of them: saving waits for everyone.
+        """
+        everywhere = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        if (
+            trainer.state.fn == TrainerFn.FITTING
+            and trainer.global_step > 0
+            and not trainer.fast_dev_run  # type: ignore[attr-defined]
+            and (everywhere or trainer.world_size == 1)
+            and not isinstance(exception, DivergedError)
+            and finite_weights(pl_module)
+        ):
+            trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.CHECKPOINT_NAME_LAST}.ckpt")
 
 
 class MetricsFile(Callback):
@@ -76,6 +101,7 @@ class MetricsFile(Callback):
             if name.startswith(f"{stage}/")
         }
         curve = getattr(pl_module, "f1_curves", {}).get(stage, [])
+        scores["epoch"] = trainer.current_epoch
         scores["f1_curve"] = [point for point in curve if not isnan(point[1])]
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         write_json(folder / f"metrics_{stage}.json", scores)

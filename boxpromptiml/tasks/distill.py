@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -18,6 +19,8 @@ from boxpromptiml.models.inference import probability_maps
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import Student, StudentConfig
 from boxpromptiml.records import Batch
+
+_MOST_BLANK_BATCHES = 10
 
 
 class Maps(TypedDict):
@@ -71,17 +74,20 @@ class DistillTask(LightningModule):
         self._metrics = {stage: LocalizationMetrics(threshold) for stage in ("val", "test")}
         self.f1_curves: dict[str, list[tuple[float, float]]] = {}
         self._trained = False
+        self._blank_batches = 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss over the valid pixels of one batch.
 
         Raises:
             DivergedError: If the loss is not finite.
+            UserError: If nothing of many batches could be read.
         """
+        known = ~batch["label"].isnan()
+        self._require_content(bool(batch["valid"].any() or known.any()))
         image = batch["image"].contiguous(memory_format=torch.channels_last)
         logits, image_logit = self.student(image)
         loss = distillation_loss(logits, batch["target"], batch["valid"], self.dice_weight)
-        known = ~batch["label"].isnan()
         if self.image_weight and known.any():
             image_loss = F.binary_cross_entropy_with_logits(
                 image_logit[known].float(), batch["label"][known]
@@ -94,6 +100,14 @@ class DistillTask(LightningModule):
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(image))
         return loss
+
+    def _require_content(self, has_content: bool) -> None:
+        self._blank_batches = 0 if has_content else self._blank_batches + 1
+        if self._blank_batches >= _MOST_BLANK_BATCHES:
+            raise UserError(
+                f"no image of {_MOST_BLANK_BATCHES} batches could be read (see the warnings): are "
+                "the manifest's paths still right?"
+            )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch's images to the validation scores."""
@@ -169,12 +183,27 @@ class DistillTask(LightningModule):
         if CHECKPOINT_KEY not in checkpoint:
             raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
         card = StudentCard.from_dict(checkpoint[CHECKPOINT_KEY])
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        if not fitting and (card.input, card.threshold) != (self.card.input, self.card.threshold):
+            raise UserError(
+                f"the checkpoint was trained for {card.input}, threshold {card.threshold}; the "
+                f"configuration asks for {self.card.input}, {self.card.threshold}. Use the "
+                "config.yaml beside the checkpoint: --config RUN/config.yaml"
+            )
         if card.student != self.card.student:
             raise UserError(
                 f"the checkpoint holds another student:\n  {card.student}\nthe configuration asks "
                 f"for\n  {self.card.student}\nuse the config.yaml beside the checkpoint"
             )
         self._trained = True
+
+    def on_fit_start(self) -> None:
+        """Refuse a combination that would learn nothing from manipulated images."""
+        supervision = getattr(self.trainer.datamodule, "supervision", None)  # type: ignore[attr-defined]
+        if supervision == "label" and not self.image_weight:
+            raise UserError(
+                "with `label` supervision only the image score learns: set --model.image_weight=1"
+            )
 
     def on_train_end(self) -> None:
         """From here on the weights are worth testing."""
@@ -194,8 +223,9 @@ class DistillTask(LightningModule):
 
 
 def finite_weights(module: torch.nn.Module) -> bool:
-    """Whether no parameter is NaN or infinite."""
-    return all(bool(torch.isfinite(p).all()) for p in module.parameters())
+    """Whether no weight, running statistics included, is NaN or infinite."""
+    values = (v for v in module.state_dict().values() if v.is_floating_point())
+    return all(bool(torch.isfinite(v).all()) for v in values)
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.geometry import jitter
+from boxpromptiml.geometry import jitter, pixel_slices
 from boxpromptiml.provenance import sha256_bytes
 from boxpromptiml.records import (
     AUTHENTIC,
@@ -40,7 +40,7 @@ class Consensus:
         jitter: How far a side of a copy may move, as a fraction of the box, in [0, 0.5).
         upper: Share of a box's answers from which on a pixel is manipulated.
         lower: Share of a box's answers up to which a pixel is authentic.
-        min_score: Answers with a lower score make their pixels unsure at most.
+        min_score: Answers with a lower score do not count; a box with none left is unsure.
         seed: Of the jitter; the boxes themselves are mixed in, so order does not matter.
     """
 
@@ -98,16 +98,18 @@ def fuse(
 def _box_levels(
     answers: Sequence[Proposal], size: tuple[int, int], consensus: Consensus
 ) -> LevelArray:
-    """Levels of one box: the share of trusted answers, and what others claim as unsure."""
+    """Levels of one box: the share of its trusted answers; without any, the box is unsure.
+
+    An empty answer is no answer: the person who drew the box saw something there.
+    """
     levels = np.full(size, AUTHENTIC, dtype=np.uint8)
-    votes = [answer.mask for answer in answers if answer.score >= consensus.min_score]
-    for answer in answers:
-        if answer.score < consensus.min_score:
-            levels[answer.mask] = UNSURE
-    if votes:
-        share = np.sum(votes, axis=0, dtype=np.int64) / len(votes)
-        levels[share > consensus.lower] = UNSURE
-        levels[share >= consensus.upper] = MANIPULATED
+    votes = [a.mask for a in answers if a.score >= consensus.min_score and a.mask.any()]
+    if not votes:
+        levels[pixel_slices(answers[0].box, size)] = UNSURE
+        return levels
+    share = np.sum(votes, axis=0, dtype=np.int64) / len(votes)
+    levels[share > consensus.lower] = UNSURE
+    levels[share >= consensus.upper] = MANIPULATED
     return levels
 
 

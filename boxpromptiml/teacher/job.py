@@ -13,21 +13,23 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
 from boxpromptiml import geometry, images
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import Manifest, confined, relative_root, write_manifest
+from boxpromptiml.manifest import Manifest, confined, relative_root, safe_name, write_manifest
 from boxpromptiml.metrics import Counts, f1, iou
-from boxpromptiml.provenance import sha256_bytes, sha256_file, write_bytes, write_json, write_jsonl
+from boxpromptiml.provenance import sha256_bytes, write_bytes, write_json, write_jsonl
 from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, Proposal, Sample, Teacher
 from boxpromptiml.sidecars import (
     SIDECAR_VERSION,
     Sidecar,
     Status,
     expected_signature,
+    mask_sha256,
     read_sidecar,
     teacher_signature,
     write_sidecar,
@@ -67,11 +69,14 @@ class PseudoMasks(Dataset[Outcome]):
             return Outcome(sample, "authentic", made=False)
         if not sample.boxes:
             return Outcome(sample, "no_boxes", made=False)
-        relative = mask_name(sample.id)
+        relative = f"masks/{safe_name(sample.id)}.png"
         try:
             status, made = self._bring_up_to_date(sample, confined(self.out, relative))
         except RejectedInput as error:
             return Outcome(sample, "rejected", made=False, error=error)
+        except UserError as error:  # its path leads out of the root
+            rejected = RejectedInput(sample.image, "bad_path", str(error))
+            return Outcome(sample, "rejected", made=False, error=rejected)
         return Outcome(replace(sample, pseudo_mask=relative), status, made)
 
     def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
@@ -109,24 +114,14 @@ class PseudoMasks(Dataset[Outcome]):
         return status, True
 
 
-def mask_name(sample_id: str) -> str:
-    """Where a sample's pseudo-mask lies below the job's folder; its id, if that is a sound path."""
-    sound = all(c.isalnum() or c in "-_./ " for c in sample_id) and len(sample_id) < 200
-    parts = sample_id.split("/")
-    if sound and all(part.strip(". ") for part in parts):
-        return f"masks/{sample_id}.png"
-    return f"masks/{sha256_bytes(sample_id.encode(errors='surrogatepass'))[:32]}.png"
-
-
 def _fresh(path: Path, wanted: str) -> Sidecar | None:
     """The sidecar, if it and the mask are what a run would write now."""
     try:
         sidecar = read_sidecar(path)
-        if sidecar.signature == wanted and sha256_file(path) == sidecar.mask_sha256:
-            return sidecar
-    except (UserError, OSError):
-        pass
-    return None
+    except UserError:
+        return None
+    whole = sidecar.signature == wanted and mask_sha256(path) == sidecar.mask_sha256
+    return sidecar if whole else None
 
 
 def _status(levels: LevelArray, proposals: Iterable[Proposal]) -> Status:
@@ -153,7 +148,21 @@ def run_job(
 
     Returns:
         The content of summary.json.
+
+    Raises:
+        UserError: If another job is writing into `out`.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock").acquire(timeout=0):
+            return _run_locked(manifest, out, teacher, consensus, num_workers)
+    except Timeout as error:
+        raise UserError(f"{out}: another pseudo-mask job is writing there") from error
+
+
+def _run_locked(
+    manifest: Manifest, out: Path, teacher: Teacher, consensus: Consensus, num_workers: int
+) -> dict[str, Any]:
     signature = teacher_signature(teacher.signature, consensus.signature)
     work = PseudoMasks(manifest, out, teacher, consensus, signature)
     loader: DataLoader[Outcome] = DataLoader(
@@ -227,6 +236,8 @@ def audit(manifest: Manifest) -> dict[str, Any]:
         try:
             truth = images.read_mask(mask_path, sample.mask_threshold)
             levels = images.read_levels(pseudo_path)
+            if truth.shape != levels.shape:
+                raise RejectedInput(mask_path, "size_mismatch", "is not of the image's size")
         except RejectedInput as error:
             log.warning("not audited: %s", error)
             continue

@@ -18,7 +18,7 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.provenance import sha256_file
 from boxpromptiml.records import Box, BoxArray, Description, ImageArray, MaskArray, Proposal
-from boxpromptiml.weights import load_into, load_weights, require_local_file
+from boxpromptiml.weights import load_into, load_weights, require_device, require_local_file
 
 ModelType = Literal["vit_h", "vit_l", "vit_b"]
 
@@ -229,9 +229,4 @@ def _check_settings(device: str, margin: float, box_batch: int | None) -> None:
         raise UserError(f"margin must be 0 or more, got {margin}")
     if box_batch is not None and box_batch < 1:
         raise UserError(f"box_batch must be 1 or more, got {box_batch}")
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UserError(f"device {device!r} is unknown; use cpu, cuda or cuda:0") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device}: PyTorch finds no GPU here; use cpu")
+    require_device(device)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.records import Box, Sample, Split
-from data_prep.boxes import read_coco
+from boxpromptiml.records import Sample, Split
+from data_prep.boxes import Annotated, read_coco
 from data_prep.importers import Imported
 
 _KINDS = ("splice", "copymove", "removal")
+_NOTHING_THERE = Annotated((0, 0), ())  # an authentic image needs no annotation
 
 
 def import_folder(source: Path, dataset: str, split: Split, mask_threshold: int | None) -> Imported:
@@ -35,10 +36,10 @@ def import_folder(source: Path, dataset: str, split: Split, mask_threshold: int 
         for stem, path in _by_stem(folder, rejected).items():
             mask = masks.pop(stem, None) if label else None
             relative = path.relative_to(source).as_posix()
-            image_boxes = boxes.pop(relative, None) if label else ()
+            annotated = boxes.pop(relative, None) if label else _NOTHING_THERE
             try:
                 samples.append(
-                    _sample(source, path, dataset, split, label, mask, image_boxes, mask_threshold)
+                    _sample(source, path, dataset, split, label, mask, annotated, mask_threshold)
                 )
             except RejectedInput as error:
                 rejected.append(error)
@@ -48,11 +49,12 @@ def import_folder(source: Path, dataset: str, split: Split, mask_threshold: int 
     rejected += [
         RejectedInput(source / name, "no_image", "boxes.json names an image that is not there")
         for name in boxes
+        if not (source / name).exists()
     ]
     return Imported(samples, rejected)
 
 
-def _boxes(source: Path, rejected: list[RejectedInput]) -> dict[str, tuple[Box, ...]]:
+def _boxes(source: Path, rejected: list[RejectedInput]) -> dict[str, Annotated]:
     path = source / "boxes.json"
     if not path.exists():
         return {}
@@ -82,10 +84,19 @@ def _sample(
     split: Split,
     label: int,
     mask: Path | None,
-    boxes: tuple[Box, ...] | None,
+    annotated: Annotated | None,
     mask_threshold: int | None,
 ) -> Sample:
+    if not path.name.isprintable() or any(0xD800 <= ord(c) < 0xE000 for c in path.name):
+        raise RejectedInput(path, "bad_name", "has a name that is not printable text; rename it")
     info = images.probe(path)
+    if annotated is not None and annotated.size not in (info.size, _NOTHING_THERE.size):
+        raise RejectedInput(
+            path,
+            "size_mismatch",
+            f"is {info.size[1]} x {info.size[0]}, boxes.json says {annotated.size[1]:.0f} x "
+            f"{annotated.size[0]:.0f}: were the boxes drawn on a rotated (EXIF) or resized copy?",
+        )
     if mask is not None and images.probe(mask).size != info.size:
         raise RejectedInput(mask, "size_mismatch", f"the mask is not of {path.name}'s size")
     kind = path.stem.split("_")[0]
@@ -97,7 +108,7 @@ def _sample(
         image=path.relative_to(source).as_posix(),
         size=info.size,
         label=label,
-        boxes=boxes,
+        boxes=annotated.boxes if annotated else None,
         kind=kind if kind in _KINDS else None,
         mask=mask.relative_to(source).as_posix() if mask else None,
         mask_threshold=mask_threshold if mask else None,

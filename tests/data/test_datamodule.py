@@ -14,8 +14,8 @@ from boxpromptiml.data.transforms import Augmentation
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifest import read_manifest, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.provenance import write_bytes
-from boxpromptiml.records import Batch, Sample
+from boxpromptiml.provenance import sha256_file, write_bytes
+from boxpromptiml.records import Batch, Box, Sample
 from boxpromptiml.sidecars import SIDECAR_VERSION, Sidecar, expected_signature, write_sidecar
 
 SMALL = NetworkInput("native", (64, 64))
@@ -57,8 +57,8 @@ def _with_pseudo_masks(root: Path, made_by: str = "teacher-1", level: int = 255)
         signature = expected_signature(sample, sample.image_sha256, made_by)
         write_sidecar(
             path,
-            Sidecar(SIDECAR_VERSION, signature, sample.image_sha256, "", sample.boxes, {}, (), (),
-                    "ok", 0.0),
+            Sidecar(SIDECAR_VERSION, signature, sample.image_sha256, sha256_file(path),
+                    sample.boxes, {}, (), (), "ok", 0.0),
         )  # fmt: skip
         samples.append(replace(sample, pseudo_mask=f"pseudo/{sample.group}.png"))
     write_manifest(
@@ -113,7 +113,7 @@ def test_unsure_and_padding_do_not_count(data_root, tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"boxes": ((1.0, 1.0, 9.0, 9.0),)}, "stale"),
+        ({"boxes": (Box(1.0, 1.0, 9.0, 9.0),)}, "stale"),
         ({"image_sha256": "0" * 64}, "stale"),
     ],
 )
@@ -127,6 +127,14 @@ def test_stale_pseudo_masks_are_refused(data_root, tmp_path, change, match):
         [replace(manifest.samples[0], **change), *manifest.samples[1:]],
     )
     with pytest.raises(UserError, match=match):
+        _data(root, supervision="pseudo").setup("fit")
+
+
+def test_a_pseudo_mask_changed_by_hand_is_refused(data_root, tmp_path):
+    root = _with_pseudo_masks(_copy(data_root, tmp_path))
+    path = next((root / "pseudo").glob("*.png"))
+    images.write_png(path, np.zeros((64, 96), np.uint8))
+    with pytest.raises(UserError, match="stale"):
         _data(root, supervision="pseudo").setup("fit")
 
 
@@ -178,6 +186,7 @@ def test_a_rotten_training_image_is_named_and_counts_for_nothing(data_root, tmp_
     place = rows.get(manifest.samples[0].id)
     assert place is not None or len(rows) == 8  # the last incomplete batch is dropped
     if place is not None:
+        assert batches[place // 10]["label"][place % 10].isnan()
         assert not batches[place // 10]["valid"][place % 10].any()
         assert bad.name in caplog.text
 
@@ -191,6 +200,10 @@ def test_evaluation_refuses_rotten_or_unlabelled_images(data_root, tmp_path):
     data.setup("validate")
     with pytest.raises(RejectedInput, match=bad.name):
         list(data.val_dataloader())
+    empty = Source(manifest, manifest.samples[1])
+    images.write_png(manifest.mask_path(empty.sample), np.zeros((64, 96), np.uint8))
+    with pytest.raises(RejectedInput, match="empty"):
+        ground_truth(empty)
     samples = [replace(manifest.samples[0], mask=None), *manifest.samples[1:]]
     write_manifest(root / "val.jsonl", manifest.header, samples)
     with pytest.raises(UserError, match="can not be scored"):
@@ -222,6 +235,13 @@ def test_shared_groups_and_missing_splits_are_errors(data_root, tmp_path):
     )
     data.paths["val"] = [leak.path]
     with pytest.raises(UserError, match="leak"):
+        data.setup("fit")
+    renamed = [replace(s, split="val", group=f"x{s.group}") for s in manifest.samples]
+    write_manifest(leak.path, header, renamed)
+    with pytest.raises(UserError, match="leak"):  # the same files under another group
+        data.setup("fit")
+    data.paths["train"] = [data_root / "train.jsonl"] * 2
+    with pytest.raises(UserError, match="--name"):
         data.setup("fit")
     data.paths["train"] = None
     with pytest.raises(UserError, match=r"--data\.train"):

@@ -47,5 +47,7 @@ def test_wrong_settings_are_named():
         Augmentation(jpeg=1.5)
     with pytest.raises(UserError, match="square"):
         TrainTransform(NetworkInput("native", (32, 64)), Augmentation(rotate90=0.5))
+    with pytest.raises(UserError, match="resize"):
+        TrainTransform(NetworkInput("native", (32, 32)), Augmentation(min_scale=0.5))
     with pytest.raises(UserError, match="at least 32"):
         NetworkInput("native", (16, 64))

@@ -60,6 +60,29 @@ def test_a_mask_of_another_size_is_rejected(tmp_path):
     assert "size_mismatch" in (tmp_path / "m.errors.jsonl").read_text()
 
 
+def test_boxes_drawn_on_a_rotated_copy_are_rejected(tmp_path):
+    source = make_folder(tmp_path / "src", 2, 0)
+    coco = json.loads((source / "boxes.json").read_text())
+    coco["images"][0] |= {"width": 64, "height": 96}
+    coco["annotations"][0]["bbox"] = [1, 1, 5, 5]
+    (source / "boxes.json").write_text(json.dumps(coco))
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert "EXIF" in (tmp_path / "m.errors.jsonl").read_text()
+    assert len(read_manifest(tmp_path / "m.jsonl").samples) == 1
+
+
+def test_a_name_that_is_no_text_is_rejected_and_the_manifest_stays_readable(tmp_path):
+    source = make_folder(tmp_path / "src", 1, 1)
+    photo = next((source / "authentic").iterdir())
+    for name in (b"a\xff.jpg", "b\u2028.jpg".encode(), "\u00fc\u4e2d\u6587.jpg".encode()):
+        target = os.path.join(os.fsencode(source / "authentic"), name)  # noqa: PTH118
+        with open(target, "wb") as stream:  # noqa: PTH123
+            stream.write(photo.read_bytes())
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert (tmp_path / "m.errors.jsonl").read_text().count("bad_name") == 2
+    assert len(read_manifest(tmp_path / "m.jsonl").samples) == 3
+
+
 def test_unannotated_is_not_the_same_as_authentic(tmp_path):
     source = make_folder(tmp_path / "src", 2, 1)
     coco = json.loads((source / "boxes.json").read_text())
@@ -105,7 +128,7 @@ def test_one_bad_box_does_not_lose_the_rest(tmp_path, bbox, kept):
     coco = COCO | {"annotations": [good, {"image_id": 1, "bbox": bbox}, {"image_id": 9}, good]}
     (tmp_path / "b.json").write_text(json.dumps(coco))
     boxes, rejected = read_coco(tmp_path / "b.json")
-    assert boxes == {"a.jpg": ((2, 2, 4, 4), *kept, (2, 2, 4, 4))}
+    assert boxes == {"a.jpg": ((8, 10), ((2, 2, 4, 4), *kept, (2, 2, 4, 4)))}
     assert len(rejected) == 2 - len(kept)
     assert "annotations[2]" in str(rejected[-1])
 
@@ -125,5 +148,5 @@ def test_boxes_agree_with_pycocotools(tmp_path):
     boxes, _ = read_coco(source / "boxes.json")
     for image in reference.loadImgs(reference.getImgIds()):
         expected = [a["bbox"] for a in reference.loadAnns(reference.getAnnIds(image["id"]))]
-        found = [[b.x0, b.y0, b.x1 - b.x0, b.y1 - b.y0] for b in boxes[image["file_name"]]]
+        found = [[b.x0, b.y0, b.x1 - b.x0, b.y1 - b.y0] for b in boxes[image["file_name"]].boxes]
         assert found == [pytest.approx(box) for box in expected]

@@ -124,8 +124,10 @@ def test_csv_cells_are_no_formulas_and_names_never_clash(checkpoint, tmp_path):
 
 
 def test_globs_folders_and_missing_paths(tmp_path, photos):
-    named = name_inputs(find_inputs([str(photos / "*.jpg"), str(photos), str(photos / "no.jpg")]))
+    patterns = [str(photos / "*"), str(photos), str(photos / "no.jpg")]
+    named = name_inputs(find_inputs(patterns, tmp_path / "out"))
     assert sorted(named) == ["a", "b", "no", "sub/c"]
+    assert sorted(name_inputs(find_inputs(patterns, photos / "sub"))) == ["a", "b", "no"]
 
 
 class _Mean(torch.nn.Module):
@@ -142,6 +144,22 @@ def test_tiles_cover_everything_without_seams(size):
     prob, score = tiled_map(_Mean(), image, (64, 64))
     torch.testing.assert_close(prob, image.mean(0).sigmoid(), atol=1e-6, rtol=1e-5)
     assert score == pytest.approx(float(image.mean(0).max().sigmoid()), abs=1e-6)
+
+
+def test_large_images_are_tiled_by_themselves(checkpoint, monkeypatch):
+    import boxpromptiml.reporting.localize as module
+
+    localizer = Localizer.load(checkpoint)
+    image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    tiled, whole = localizer(image, tile=True), localizer(image)
+    assert np.abs(tiled - whole).max() > 0
+    monkeypatch.setattr(module, "_MOST_WHOLE_PIXELS", 100 * 150 - 1)
+    np.testing.assert_array_equal(localizer(image), tiled)
+
+
+def test_a_missing_gpu_is_said(checkpoint):
+    with pytest.raises(UserError, match=r"GPU|unknown"):
+        Localizer.load(checkpoint, device="cuda" if not torch.cuda.is_available() else "none")
 
 
 def test_tiled_command(checkpoint, photos, tmp_path):

@@ -104,20 +104,51 @@ def test_another_students_checkpoint_is_refused(data_root, tmp_path):
 
 
 class _Poison(MetricsFile):
-    """Makes the loss NaN from the second epoch on."""
+    """Makes the loss NaN, or raises, at the second step of the second epoch."""
+
+    def __init__(self, error: type[BaseException] | None = None) -> None:
+        self.error = error
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.current_epoch >= 1:
+        if trainer.current_epoch == 1 and batch_idx == 1:
+            if self.error:
+                raise self.error
             batch["image"].fill_(math.nan)
 
 
-def test_a_nan_loss_stops_the_run_and_keeps_the_good_checkpoint(data_root, tmp_path):
+def test_a_nan_loss_stops_the_run_and_keeps_the_good_checkpoints(data_root, tmp_path):
     trainer = make_trainer(tmp_path, checkpoints(tmp_path), _Poison(), max_epochs=3)
     with pytest.raises(DivergedError, match=r"--model\.lr"):
         trainer.fit(make_task(), make_data(data_root))
     for name in ("best.ckpt", "last.ckpt"):
-        student, _ = load_student(tmp_path / name)
-        assert all(torch.isfinite(p).all() for p in student.parameters())
+        checkpoint = torch.load(tmp_path / name, weights_only=True)  # noqa: TID251
+        assert checkpoint["global_step"] == 2  # of the end of the first epoch
+        load_student(tmp_path / name)
+
+
+def test_an_interruption_saves_last_and_leaves_best(data_root, tmp_path):
+    poison = _Poison(MemoryError)
+    trainer = make_trainer(tmp_path, checkpoints(tmp_path), poison, max_epochs=3)
+    with pytest.raises(MemoryError):
+        trainer.fit(make_task(), make_data(data_root))
+    steps = {
+        name: torch.load(tmp_path / name, weights_only=True)["global_step"]  # noqa: TID251
+        for name in ("best.ckpt", "last.ckpt")
+    }
+    assert steps == {"best.ckpt": 2, "last.ckpt": 3}
+
+
+def test_a_run_that_would_never_validate_is_refused(data_root, tmp_path):
+    trainer = make_trainer(tmp_path, checkpoints(tmp_path), check_val_every_n_epoch=5)
+    with pytest.raises(UserError, match="check_val_every_n_epoch=2"):
+        trainer.fit(make_task(), make_data(data_root))
+
+
+def test_label_supervision_without_an_image_loss_is_refused(data_root, tmp_path):
+    with pytest.raises(UserError, match="image_weight"):
+        make_trainer(tmp_path).fit(make_task(), make_data(data_root, supervision="label"))
+    trainer = make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=1)
+    trainer.fit(make_task(image_weight=1.0), make_data(data_root, supervision="label"))
 
 
 def test_weights_that_are_not_finite_are_never_written(data_root, tmp_path):
@@ -167,8 +198,7 @@ def test_sigterm_saves_where_the_run_stands(data_root, tmp_path):
         "--model.student.backbone=mobilenetv3_small_050", "--data.input.fit=native",
         "--data.input.size=[64,64]", "--data.batch_size=4", "--trainer.max_epochs=10000",
         f"--trainer.default_root_dir={tmp_path}", "--trainer.enable_progress_bar=false",
-        "--trainer.limit_val_batches=0", "--checkpoint.monitor=train/loss",
-        "--checkpoint.save_last=false",
+        "--trainer.limit_val_batches=0", "--checkpoint.save_last=false",
     ]  # fmt: skip
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
@@ -180,6 +210,6 @@ def test_sigterm_saves_where_the_run_stands(data_root, tmp_path):
         assert process.wait(timeout=120) != 0
     finally:
         process.kill()
-    (saved, *_) = tmp_path.rglob("*.ckpt")
+    (saved,) = tmp_path.rglob("last.ckpt")
     student, _ = load_student(saved)
     assert np.isfinite(sum(float(p.detach().sum()) for p in student.parameters()))

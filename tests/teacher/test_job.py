@@ -15,13 +15,13 @@ from sklearn.metrics import f1_score, jaccard_score
 from boxpromptiml import geometry, images
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest, write_manifest
+from boxpromptiml.manifest import read_manifest, safe_name, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Box, Proposal
 from boxpromptiml.sidecars import read_sidecar
 from boxpromptiml.teacher.fuse import Consensus
 from boxpromptiml.teacher.grabcut import GrabCutTeacher
-from boxpromptiml.teacher.job import mask_name, run_job, sure_counts
+from boxpromptiml.teacher.job import run_job, sure_counts
 from data_prep.__main__ import main
 
 
@@ -188,12 +188,35 @@ def test_low_scores_are_unsure_and_unsure_pixels_leave_the_audit(train, tmp_path
     assert sure_counts(levels, truth) == (1, 1, 1, 0)
 
 
+def test_two_jobs_do_not_write_into_one_folder(train, tmp_path):
+    class Impatient(FilledBox):
+        def propose(self, image, boxes):
+            with pytest.raises(UserError, match="another"):
+                run_job(train, tmp_path, FilledBox(), Consensus())
+            return super().propose(image, boxes)
+
+    assert run_job(train, tmp_path, Impatient(), Consensus())["made"] == 6
+
+
+def test_a_path_out_of_the_root_and_an_odd_mask_cost_one_image_each(data_root, tmp_path):
+    root = Path(shutil.copytree(data_root, tmp_path / "data"))
+    manifest = read_manifest(root / "train.jsonl")
+    linked = manifest.image_path(manifest.samples[0])
+    linked.rename(tmp_path / "elsewhere.jpg")
+    linked.symlink_to(tmp_path / "elsewhere.jpg")
+    images.write_png(manifest.mask_path(manifest.samples[1]), np.zeros((9, 9), np.uint8))
+    summary = run_job(manifest, tmp_path / "out", FilledBox(), Consensus())
+    assert summary["status"] == {"authentic": 3, "ok": 5, "rejected": 1}
+    assert summary["audit"]["images"] == 4
+    assert "bad_path" in (tmp_path / "out" / "errors.jsonl").read_text()
+
+
 def test_ids_become_sound_paths():
-    assert mask_name("d/tampered/a 1") == "masks/d/tampered/a 1.png"
+    assert safe_name("d/tampered/a 1") == "d/tampered/a 1"
     hostile = ["../x", "/x", "a/../b", "a\\b", "c:x", "a\0b", "", "a//b", "x" * 300, "\udcff"]
-    names = [mask_name(name) for name in hostile]
+    names = [safe_name(name) for name in hostile]
     assert len(set(names)) == len(names)
-    assert all(name.count("/") == 1 and ".." not in name for name in names)
+    assert all("/" not in name and ".." not in name for name in names)
 
 
 def test_interrupted_leaves_nothing_half_written(data_root, tmp_path):
@@ -201,7 +224,7 @@ def test_interrupted_leaves_nothing_half_written(data_root, tmp_path):
     out, whole = tmp_path / "out", tmp_path / "whole"
     command = [
         sys.executable, "-m", "data_prep", "pseudo-masks", "--num_workers=1",
-        f"--manifest={data_root}/train.jsonl", "--consensus.copies=40", f"--out={out}",
+        f"--manifest={data_root}/train.jsonl", "--copies=40", f"--out={out}",
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ, text=True)
     deadline = time.monotonic() + 120

@@ -1,0 +1,82 @@
+"""The README's tour, line by line, on tiny data: what it promises must run as it stands."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_folder
+
+from boxpromptiml import images
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+FASTER = [
+    "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.input.size=[64,64]",
+    "--model.student.backbone=mobilenetv3_small_050", "--data.batch_size=2",
+    "--trainer.enable_progress_bar=false",
+]  # fmt: skip
+
+
+def tour() -> list[list[str]]:
+    block = re.search(r"## Five minutes\n```bash\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    lines = [line for line in block[1].splitlines() if line and not line.startswith("#")]
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    for seed, split in enumerate(("train", "val", "test")):
+        make_folder(tmp_path / "DATA" / split, 4, 2, seed=seed)
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    for place in ("photos/a.jpg", "more/b.tif"):
+        target = tmp_path / place
+        target.parent.mkdir()
+        pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+        if target.suffix == ".jpg":
+            images.write_jpeg(target, pixels, 90)
+        else:
+            from PIL import Image
+
+            Image.fromarray(pixels).save(target)
+    return tmp_path
+
+
+def test_the_tour_runs_line_by_line(workplace):
+    lines = tour()
+    assert [line[1] for line in lines if line[0] == "boxpromptiml"] == ["fit", "test", "localize"]
+    for line in lines:
+        if line[0] == "boxpromptiml":
+            line[:1] = [sys.executable, "-m", "boxpromptiml"]
+        else:
+            line[:1] = [sys.executable]
+        more = FASTER if "fit" in line else []
+        done = subprocess.run(
+            [*line, *more],
+            cwd=workplace,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr[-3000:])
+    assert (workplace / "runs" / "student" / "metrics_test.json").is_file()
+    found = sorted(path.name for path in (workplace / "runs/out/prob").iterdir())
+    assert found == ["a.png", "b.png"]
+
+
+def test_python_lines_name_what_exists():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code.splitlines()[0], {})  # noqa: S102 - our own README
+
+
+def test_files_in_the_readme_exist():
+    for path in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"`((?:boxpromptiml|data_prep|docs|experiments)/[\w/.]*)`", README):
+        assert (ROOT / path).exists(), path
