@@ -56,8 +56,11 @@ def run(command: Callable[[], int]) -> int:
     _log_to_stderr()
     try:
         return command()
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+    except ValueError as error:
+        mistake = _mistake_behind(error)
+        if mistake is None:
+            raise
+        sys.stderr.write(f"error: {mistake}\n")
         return EXIT_FAILED
     except OSError as error:  # disk full, read-only folder
         sys.stderr.write(f"error: {error.filename or 'file'}: {error.strerror or error}\n")
@@ -67,6 +70,13 @@ def run(command: Callable[[], int]) -> int:
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
+
+
+def _mistake_behind(error: BaseException | None) -> UserError | None:
+    """The user's mistake in a chain of errors: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
 
 
 def _log_to_stderr() -> None:

@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
@@ -63,17 +64,27 @@ class TrainerCLI(LightningCLI):
 
 
 def _settle_logger(trainer: Namespace, fitting: bool) -> None:
-    """Point the logger at the run's folder, and never write over the history of a training."""
+    """Point the logger at the run's folder, and never write over a training's history."""
     logger, folder = trainer.logger, Path(trainer.default_root_dir)
     if not isinstance(logger, Namespace):
         return
     ours = logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
     if ours and not fitting:
         trainer.logger = False
-    elif ours or logger.init_args.get("save_dir") in (None, "."):
+    elif ours or logger.init_args.get("save_dir") in (None, ".", _RUN_FOLDER):
         logger.init_args.save_dir = str(folder)
+    for key in ("name", "version"):  # jsonargparse carries ours over to another class of logger
+        if not ours and logger.init_args.get(key) == "":
+            logger.init_args[key] = None
+    if ours and fitting:
+        _keep_history(folder)
+
+
+@rank_zero_only
+def _keep_history(folder: Path) -> None:
+    """Move the metrics.csv of an earlier run aside: CSVLogger would delete it."""
     history = folder / "metrics.csv"
-    if ours and fitting and history.exists():  # CSVLogger would delete it
+    if history.exists():
         number = len(list(folder.glob("metrics_before_*.csv")))
         history.rename(folder / f"metrics_before_{number}.csv")
 

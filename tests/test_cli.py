@@ -93,7 +93,7 @@ def test_fit_then_test_then_predict(data_root, tmp_path, capsys):
         (["fit", "--config=nowhere.yaml"], 2, "nowhere.yaml"),
         (["fit", "--data.train=[nowhere.jsonl]"], 1, "nowhere.jsonl"),
         (["fit"], 1, "--data.train"),
-        (["fit", "--model.student.backbone=tiny_vit_5m"], 2, "tiny_vit_5m_224"),
+        (["fit", "--model.student.backbone=tiny_vit_5m"], 1, "tiny_vit_5m_224"),
         (["test", "--ckpt_path=https://example.org/x.ckpt"], 1, "download"),
         (["test", "--weights_only=false"], 1, "weights_only"),
         (["localise"], 2, "localise"),
