@@ -218,7 +218,7 @@ def train(taught: Manifest, out: Path, settings: DemoSettings) -> Path:
         seed=settings.seed,
     )
     task = DistillTask(settings.student, network_input, dice_weight=1.0, lr=settings.lr)
-    keeper = GuardedCheckpoint(save_last=False)
+    keeper = GuardedCheckpoint()
     keeper.dirpath = str(out / "checkpoints")
     trainer = Trainer(
         accelerator="cpu",

@@ -15,7 +15,7 @@ from boxpromptiml.tasks.distill import DivergedError, finite_weights
 
 
 class GuardedCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint on validation and the last one.
+    """Keeps the best checkpoint on validation, and last.ckpt of every epoch's end to go on from.
 
     They lie in the run's folder, in checkpoints/. An interrupted run (SIGTERM, Ctrl-C, an
     exception) saves where it stands as last.ckpt; a diverged one saves nothing: the good ones stay.
@@ -25,7 +25,6 @@ class GuardedCheckpoint(ModelCheckpoint):
         mode: Whether more is better.
         filename: Of the best checkpoint.
         save_top_k: How many of the best to keep.
-        save_last: Also keep `last.ckpt`, to resume from.
     """
 
     def __init__(
@@ -34,14 +33,12 @@ class GuardedCheckpoint(ModelCheckpoint):
         mode: str = "max",
         filename: str = "best",
         save_top_k: int = 1,
-        save_last: bool = True,
     ) -> None:
         super().__init__(
             monitor=monitor,
             mode=mode,
             filename=filename,
             save_top_k=save_top_k,
-            save_last=save_last,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
@@ -57,6 +54,15 @@ class GuardedCheckpoint(ModelCheckpoint):
             )
         self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save last.ckpt; Lightning's own `save_last` only follows the best one."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self._last_path())
+
+    def _last_path(self) -> Path:
+        return Path(str(self.dirpath)) / f"{self.CHECKPOINT_NAME_LAST}.ckpt"
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -74,7 +80,7 @@ class GuardedCheckpoint(ModelCheckpoint):
             and not isinstance(exception, DivergedError)
             and finite_weights(pl_module)
         ):
-            trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.CHECKPOINT_NAME_LAST}.ckpt")
+            trainer.save_checkpoint(self._last_path())
 
 
 class MetricsFile(Callback):

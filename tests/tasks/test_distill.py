@@ -138,6 +138,18 @@ def test_an_interruption_saves_last_and_leaves_best(data_root, tmp_path):
     assert steps == {"best.ckpt": 2, "last.ckpt": 3}
 
 
+def test_last_is_the_last_epoch_whatever_was_best(data_root, tmp_path):
+    callback = checkpoints(tmp_path)
+    make_trainer(tmp_path, callback, max_epochs=3, check_val_every_n_epoch=2).fit(
+        make_task(), make_data(data_root)
+    )
+    epochs = {
+        name: torch.load(tmp_path / name, weights_only=True)["epoch"]  # noqa: TID251
+        for name in ("best.ckpt", "last.ckpt")
+    }
+    assert epochs == {"best.ckpt": 1, "last.ckpt": 2}
+
+
 def test_a_run_that_would_never_validate_is_refused(data_root, tmp_path):
     trainer = make_trainer(tmp_path, checkpoints(tmp_path), check_val_every_n_epoch=5)
     with pytest.raises(UserError, match="check_val_every_n_epoch=2"):
@@ -198,7 +210,7 @@ def test_sigterm_saves_where_the_run_stands(data_root, tmp_path):
         "--model.student.backbone=mobilenetv3_small_050", "--data.input.fit=native",
         "--data.input.size=[64,64]", "--data.batch_size=4", "--trainer.max_epochs=10000",
         f"--trainer.default_root_dir={tmp_path}", "--trainer.enable_progress_bar=false",
-        "--trainer.limit_val_batches=0", "--checkpoint.save_last=false",
+        "--trainer.limit_val_batches=0",
     ]  # fmt: skip
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
