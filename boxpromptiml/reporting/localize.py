@@ -171,7 +171,7 @@ def _batches(
         try:
             image, info = pixel_io.read_image(path)
         except RejectedInput as error:
-            console.print(f"rejected {error}", markup=False)
+            console.print(f"rejected {error}", markup=False, soft_wrap=True)
             errors.append(error)
             continue
         batch.append((name, image, info))

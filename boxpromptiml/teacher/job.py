@@ -213,7 +213,7 @@ def _with_progress(loader: DataLoader[Outcome], total: int) -> Iterable[Outcome]
         task = progress.add_task("", total=total, rate="")
         for outcome in loader:
             if outcome.error is not None:
-                progress.console.print(f"rejected {outcome.error}", markup=False)
+                progress.console.print(f"rejected {outcome.error}", markup=False, soft_wrap=True)
             speed = progress.tasks[0].speed
             progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
             yield outcome
