@@ -4,7 +4,6 @@ Every image is one unit of work: its mask is written, then its sidecar, each who
 So the job can be stopped anywhere and started again; it redoes only what is missing or stale.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 from boxpromptiml import geometry, images
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifest import Manifest, confined, relative_root, safe_name, write_manifest
-from boxpromptiml.metrics import Counts, f1, iou
 from boxpromptiml.provenance import sha256_bytes, write_bytes, write_json, write_jsonl
 from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, Proposal, Sample, Teacher
 from boxpromptiml.sidecars import (
@@ -34,9 +32,8 @@ from boxpromptiml.sidecars import (
     teacher_signature,
     write_sidecar,
 )
+from boxpromptiml.teacher.audit import audit
 from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
-
-log = logging.getLogger(__name__)
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
@@ -217,49 +214,3 @@ def _with_progress(loader: DataLoader[Outcome], total: int) -> Iterable[Outcome]
             speed = progress.tasks[0].speed
             progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
             yield outcome
-
-
-def audit(manifest: Manifest) -> dict[str, Any]:
-    """Compare pseudo-masks with the ground truth, where there is one.
-
-    Unsure pixels are left out of both; a mask that is missing or damaged leaves its image out.
-
-    Returns:
-        `images`, `iou` and `f1` (means over images), `unsure` (share of pixels), `worst` (the 20
-        lowest IoUs, id and value).
-    """
-    rows: list[tuple[str, float, float, float]] = []
-    for sample in manifest.samples:
-        mask_path, pseudo_path = manifest.mask_path(sample), manifest.pseudo_mask_path(sample)
-        if mask_path is None or pseudo_path is None or not mask_path.exists():
-            continue
-        try:
-            truth = images.read_mask(mask_path, sample.mask_threshold)
-            levels = images.read_levels(pseudo_path)
-            if truth.shape != levels.shape:
-                raise RejectedInput(mask_path, "size_mismatch", "is not of the image's size")
-        except RejectedInput as error:
-            log.warning("not audited: %s", error)
-            continue
-        counts = sure_counts(levels, truth)
-        unsure = float(np.mean(levels == UNSURE))
-        rows.append((sample.id, np.nan_to_num(iou(counts)), np.nan_to_num(f1(counts)), unsure))
-    if not rows:
-        return {"images": 0}
-    worst = sorted(rows, key=lambda row: row[1])[:20]
-    return {
-        "images": len(rows),
-        "iou": float(np.mean([row[1] for row in rows])),
-        "f1": float(np.mean([row[2] for row in rows])),
-        "unsure": float(np.mean([row[3] for row in rows])),
-        "worst": [{"id": row[0], "iou": round(row[1], 4)} for row in worst],
-    }
-
-
-def sure_counts(levels: LevelArray, truth: np.ndarray[Any, np.dtype[np.bool_]]) -> Counts:
-    """Counts of a pseudo-mask (H, W) against the truth (H, W) over the pixels it is sure of."""
-    sure, flagged = levels != UNSURE, levels == MANIPULATED
-    tp = int(np.count_nonzero(flagged & truth))
-    fp = int(np.count_nonzero(flagged & ~truth))
-    fn = int(np.count_nonzero(sure & ~flagged & truth))
-    return Counts(tp, fp, fn, int(np.count_nonzero(sure)) - tp - fp - fn)

@@ -19,9 +19,10 @@ from boxpromptiml.manifest import read_manifest, safe_name, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Box, Proposal
 from boxpromptiml.sidecars import read_sidecar
+from boxpromptiml.teacher.audit import sure_counts
 from boxpromptiml.teacher.fuse import Consensus
 from boxpromptiml.teacher.grabcut import GrabCutTeacher
-from boxpromptiml.teacher.job import run_job, sure_counts
+from boxpromptiml.teacher.job import run_job
 from data_prep.__main__ import main
 
 
