@@ -148,9 +148,10 @@ def _prepare_process(seed: int) -> None:
 
 
 def _peak_memory_gib() -> float:
-    """Most memory of this process and of its largest child at once, at worst (Linux: KiB)."""
+    """Most memory of this process and of its largest child at once, at worst."""
+    unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(resource.getrusage(one).ru_maxrss for one in who) / 2**20
+    return sum(resource.getrusage(one).ru_maxrss for one in who) * unit / 2**30
 
 
 def make_forgeries(out: Path, settings: DemoSettings) -> Manifest:
