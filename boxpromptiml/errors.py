@@ -3,7 +3,9 @@
 Everything else is a bug and keeps its traceback.
 """
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 # Exit statuses of every command.
 EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_REJECTED = 0, 1, 2, 3
@@ -37,3 +39,10 @@ class RejectedInput(UserError):  # noqa: N818 - a record of errors.jsonl as much
     def as_row(self) -> dict[str, str]:
         """The row of `errors.jsonl` for this rejection."""
         return {"path": self.path, "reason": self.reason, "message": self.message}
+
+
+def refuse_unknown(values: dict[str, Any], owner: type[Any], where: str) -> None:
+    """UserError if `values` has keys that are no fields of the dataclass `owner`."""
+    known = {f.name for f in fields(owner)}
+    if unknown := sorted(set(values) - known):
+        raise UserError(f"{where}: unknown keys {unknown}; known are {sorted(known)}")

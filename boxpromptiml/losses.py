@@ -1,26 +1,31 @@
-"""Losses of the distillation, over valid pixels only. Pure functions of tensors.
+"""Losses of training, over valid pixels and known labels only. Pure functions of tensors.
 
 In all of them `logits`, `target` and `valid` have one shape (B, 1, h, w); `target` is in [0, 1],
 hard or soft; `valid` is bool, False where the teacher is unsure or the canvas has no image. What
-stands in invalid pixels, NaN included, changes neither the value nor the gradient.
+stands in invalid pixels, NaN included, changes neither the value nor the gradient. `weight` (B,) is
+how much each image counts, 0 or more.
 """
 
 import torch
 import torch.nn.functional as F
 
 
-def masked_bce(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, mean over the valid pixels of the batch; 0 if there are none.
+def masked_bce(
+    logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Binary cross-entropy, weighted mean over the valid pixels of the batch; 0 if there are none.
 
     The loss of BoxPromptIML (arXiv 2511.20359), BCE(A_refined, M_teacher).
     """
     logits, target = _valid_only(logits, target, valid)
     each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return (each * valid).sum() / valid.sum().clamp(min=1)
+    return _weighted_mean(each, valid * weight[:, None, None, None])
 
 
-def masked_dice(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Soft Dice loss in [0, 1]: 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)) an image, mean over images.
+def masked_dice(
+    logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Soft Dice loss in [0, 1]: 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)) an image, weighted mean.
 
     The squares (V-Net, Milletari et al., arXiv 1606.04797, section 3) make p = t the optimum for
     soft targets too. Images without a manipulated valid pixel are left out: Dice would be 1
@@ -33,15 +38,39 @@ def masked_dice(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor)
     )
     counts = mass > 0
     dice = 1 - 2 * both / torch.where(counts, energy, 1)
-    return (dice * counts).sum() / counts.sum().clamp(min=1)
+    return _weighted_mean(dice, counts * weight)
 
 
 def distillation_loss(
-    logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, dice_weight: float
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    valid: torch.Tensor,
+    weight: torch.Tensor,
+    dice_weight: float,
 ) -> torch.Tensor:
     """`masked_bce` + `dice_weight` * `masked_dice`; the paper's loss at weight 0."""
-    bce = masked_bce(logits, target, valid)
-    return bce + dice_weight * masked_dice(logits, target, valid) if dice_weight else bce
+    bce = masked_bce(logits, target, valid, weight)
+    return bce + dice_weight * masked_dice(logits, target, valid, weight) if dice_weight else bce
+
+
+def image_label_loss(
+    image_logit: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Binary cross-entropy of image logits (B,) with labels (B,), weighted mean over the known.
+
+    A label is 0, 1 or nan (unknown); without a known one the loss is 0.
+    """
+    known = ~label.isnan()
+    target = torch.where(known, label, 0.0)
+    logits = torch.where(known, image_logit.float(), 0.0)
+    each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return _weighted_mean(each, known * weight)
+
+
+def _weighted_mean(each: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """sum(w x) / sum(w); 0 where all weights are 0."""
+    total = weight.sum()
+    return (each * weight).sum() / torch.where(total > 0, total, 1)
 
 
 def _valid_only(

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -74,21 +74,31 @@ def confined(root: Path, relative: str) -> Path:
     """`root / relative`, made sure that it stays below `root`.
 
     Raises:
-        UserError: For absolute paths, `..`, drives, backslashes, NUL, and links that lead out.
+        UserError: As `check_relative`, and for links that lead out.
     """
-    parts = PurePosixPath(relative).parts
-    if (
-        not parts
-        or relative.startswith("/")
-        or ".." in parts
-        or any(c in relative for c in "\\\0")
-        or ":" in parts[0]
-    ):
-        raise UserError(f"path {relative!r} must be relative, with forward slashes, without '..'")
+    check_relative(relative)
     path = root / relative
     if not path.resolve().is_relative_to(root.resolve()):
         raise UserError(f"path {relative!r} leads out of {root} through a link")
     return path
+
+
+def check_relative(relative: str) -> None:
+    """Make sure of a path's text alone; nothing on the disk is looked at.
+
+    Raises:
+        UserError: For empty and absolute paths, `..`, drives, backslashes, NUL.
+    """
+    parts = [part for part in relative.split("/") if part not in ("", ".")]
+    if (
+        not parts
+        or relative.startswith("/")
+        or ".." in parts
+        or "\\" in relative
+        or "\0" in relative
+        or ":" in parts[0]
+    ):
+        raise UserError(f"path {relative!r} must be relative, with forward slashes, without '..'")
 
 
 _SAMPLE_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -103,7 +113,8 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         UserError: Naming file and line, for anything that is not a valid manifest: not JSON,
             unknown or missing keys, wrong types, non-finite numbers, duplicate ids, boxes that are
-            empty, inverted or outside the image, paths that leave their root, a newer schema.
+            empty, inverted or outside the image, a box origin without boxes, paths that leave
+            their root, a newer schema.
     """
     path = Path(path)
     try:
@@ -179,10 +190,12 @@ def _problem(sample: Sample) -> str | None:
     for box in sample.boxes or ():
         if not (0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height):
             return f"box {list(box)} is empty, inverted or outside the image of {width} x {height}"
+    if sample.box_origin is not None and sample.boxes is None:
+        return f"box_origin {sample.box_origin!r} without boxes"
     for relative in (sample.image, sample.mask, sample.pseudo_mask):
         if relative is not None:
             try:
-                confined(Path(), relative)
+                check_relative(relative)
             except UserError as error:
                 return str(error)
     return None

@@ -24,6 +24,7 @@ BoxArray = npt.NDArray[np.float32]  # (N, 4) x0 y0 x1 y1, half-open pixels
 AUTHENTIC, UNSURE, MANIPULATED = 0, 127, 255  # levels of a pseudo-mask
 
 Split = Literal["train", "val", "test"]
+BoxOrigin = Literal["human", "cam", "mask"]
 
 
 class Box(NamedTuple):
@@ -54,6 +55,8 @@ class Sample:
         mask_threshold: A mask value above this is manipulated; None for lossless {0,1} or {0,255}.
         pseudo_mask: Teacher's answer, below the header's `pseudo_root`.
         image_sha256: Hash of the image file, to detect changed or rotten bytes.
+        box_origin: Where the boxes come from: a person, a network trained on image labels (`cam`)
+            or the ground-truth mask; None where it was not recorded.
     """
 
     id: str
@@ -69,6 +72,7 @@ class Sample:
     mask_threshold: int | None = None
     pseudo_mask: str | None = None
     image_sha256: str | None = None
+    box_origin: BoxOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +95,22 @@ class Proposal:
 class Batch(TypedDict):
     """What a dataloader yields.
 
-    `target` and `valid` exist in training only, `truth`, the ground truth at the stored size, in
-    evaluation only;
+    `target`, `valid` and `weight` exist in training only; `truth`, the ground truth, and `regions`
+    of a segmenter, both at the stored size, in evaluation only;
     `extent` is the (h, w) part of the canvas that the image fills, from the top left;
     `size` is the stored (H, W), to which a map is brought back.
     """
 
-    image: "torch.Tensor"  # (B, 3, h, w) float32 in [0, 1]
+    image: "torch.Tensor"  # (B, C, h, w) float32: RGB in [0, 1], then error levels in [-1, 1]
     target: NotRequired["torch.Tensor"]  # (B, 1, h, w) float32 in [0, 1]
     valid: NotRequired["torch.Tensor"]  # (B, 1, h, w) bool: counts in the loss
+    weight: NotRequired["torch.Tensor"]  # (B,) float32 >= 0: how much the image counts in the loss
     label: "torch.Tensor"  # (B,) float32: 0 authentic, 1 manipulated, nan unknown
     id: list[str]
     extent: list[tuple[int, int]]
     size: list[tuple[int, int]]
     truth: NotRequired["list[torch.Tensor]"]  # B x (H, W) uint8 0 | 1
+    regions: NotRequired["list[torch.Tensor]"]  # B x (H, W) int32, 0 = no region
 
 
 class LocalizerOutput(NamedTuple):

@@ -15,6 +15,9 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.reporting.predictions import PredictionWriter
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
+from boxpromptiml.tasks.image_label import (
+    ImageLabelTask,  # noqa: F401 - so that `--model=ImageLabelTask` finds it
+)
 
 _RUN_FOLDER = "runs/student"
 

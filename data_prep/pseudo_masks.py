@@ -7,11 +7,11 @@ from typing import Literal
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.manifest import read_manifest
 from boxpromptiml.records import Teacher
+from boxpromptiml.sam_weights import ModelType
 from boxpromptiml.teacher.fuse import Consensus
 from boxpromptiml.teacher.grabcut import GrabCutTeacher
 from boxpromptiml.teacher.job import run_job
 
-ModelType = Literal["vit_h", "vit_l", "vit_b"]
 _MIN_SCORE = {"grabcut": 0.0, "sam": 0.5}
 
 

@@ -1,14 +1,24 @@
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
+import torch
+import torchvision
 import yaml
+from tiny_sam import tiny_sam
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from boxpromptiml.cli import main
+from boxpromptiml.segmenters import sam_regions
 
-EXPERIMENTS = sorted(Path(__file__).parent.parent.joinpath("experiments").glob("*.yaml"))
+FOLDER = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
+IMAGE_LABEL = sorted(FOLDER.glob("image_label/*.yaml"))
+SWEEPS = sorted(FOLDER.glob("sweeps/*.yaml"))
 TINY = ["--data.batch_size=2", "--data.num_workers=0", "--trainer.accelerator=cpu"]
 
 
@@ -28,6 +38,66 @@ def test_every_experiment_runs_as_it_is(config, data_root, tmp_path):
          "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}", *TINY]
     )  # fmt: skip
     assert status == 0
+
+
+@pytest.mark.parametrize("config", IMAGE_LABEL, ids=lambda path: path.stem)
+def test_every_ablation_of_the_image_label_branch_runs(config, data_root, tmp_path, monkeypatch):
+    """After image_label.yaml, as its first line says; networks with weights made here."""
+    monkeypatch.setattr(sam_regions, "load_sam", lambda *_: (tiny_sam(), "tiny"))
+    settings = yaml.safe_load(config.read_text())
+    segmenter = settings.get("data", {}).get("segmenter", {})
+    more = [f"--data.segmenter.cache={tmp_path}/regions"] if "cache" in segmenter else []
+    if "weights" in segmenter:
+        more += segmenter_weights(segmenter["name"], tmp_path)
+    status = main(
+        ["fit", "--config", str(FOLDER / "image_label.yaml"), "--config", str(config),
+         *data_arguments(data_root), "--data.input.size=[64,96]", *more, *TINY,
+         "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}"]
+    )  # fmt: skip
+    assert status == 0
+    assert not more or list(tmp_path.rglob("*.npz"))  # the regions were made and kept
+
+
+def segmenter_weights(name: str, folder: Path) -> list[str]:
+    """Random weights of the true architecture, saved as their users would have them."""
+    torch.manual_seed(0)
+    given = f"--data.segmenter.weights={folder}"
+    if name == "deeplabv3":
+        network = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=4
+        )
+        torch.save(network.state_dict(), folder / "deeplab.pth")
+        return [f"{given}/deeplab.pth"]
+    if name == "sam":
+        return [f"{given}/sam.pth", "--data.segmenter.points_per_side=2"]
+    kind = {"pspnet": smp.PSPNet, "deeplabv3plus": smp.DeepLabV3Plus}[name]
+    kind("resnet18", encoder_weights=None, classes=4).save_pretrained(folder / name)
+    return [f"{given}/{name}"]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_starts_runs_that_parse(sweep, data_root, tmp_path, capsys):
+    """Expanded as the W&B agent expands it; every combination of a grid."""
+    settings = yaml.safe_load(sweep.read_text())
+    choices = {name: parameter["values"] for name, parameter in settings["parameters"].items()}
+    assert settings["method"] == "grid"
+    for values in itertools.product(*choices.values()):
+        chosen = {name: {"value": value} for name, value in zip(choices, values, strict=True)}
+        command = {"program": settings["program"], "args": chosen}
+        arguments = create_sweep_command_args(command)["args"]
+        words = [
+            word
+            for part in settings["command"]
+            for word in (arguments if part == "${args}" else [part])
+        ]
+        assert words[:2] == ["${env}", "boxpromptiml"]
+        assert main([*words[2:], "--print_config"]) == 0
+        printed = yaml.safe_load(capsys.readouterr().out)
+        for name, value in zip(choices, values, strict=True):
+            found = printed
+            for key in name.split("."):
+                found = found[key]
+            assert found == value, name
 
 
 def test_base_states_every_default(tmp_path, capsys):

@@ -6,9 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from boxpromptiml.losses import distillation_loss, masked_bce, masked_dice
+from boxpromptiml.losses import (
+    distillation_loss,
+    image_label_loss,
+    masked_bce,
+    masked_dice,
+)
 
 Case = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _bce(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    return masked_bce(logits, target, valid, torch.ones(len(logits)))
+
+
+def _dice(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    return masked_dice(logits, target, valid, torch.ones(len(logits)))
 
 
 def _case(seed: int, batch: int = 3) -> Case:
@@ -21,16 +34,16 @@ def _case(seed: int, batch: int = 3) -> Case:
 
 
 def _mix(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    return distillation_loss(logits, target, valid, dice_weight=0.7)
+    return distillation_loss(logits, target, valid, torch.ones(len(logits)), dice_weight=0.7)
 
 
-LOSSES = [masked_bce, masked_dice, _mix]
+LOSSES = [_bce, _dice, _mix]
 
 
 def test_bce_is_torchs_on_the_selected_pixels() -> None:
     logits, target, valid = _case(0)
     expected = F.binary_cross_entropy_with_logits(logits[valid], target[valid])
-    torch.testing.assert_close(masked_bce(logits, target, valid), expected)
+    torch.testing.assert_close(_bce(logits, target, valid), expected)
 
 
 def test_dice_of_hard_masks_is_one_minus_f1() -> None:
@@ -40,13 +53,13 @@ def test_dice_of_hard_masks_is_one_minus_f1() -> None:
         f1_score(t[v].numpy(), (x[v] > 0).numpy())
         for x, t, v in zip(logits, hard, valid, strict=True)
     ]
-    assert masked_dice(logits, hard, valid).item() == pytest.approx(1 - np.mean(scores))
+    assert _dice(logits, hard, valid).item() == pytest.approx(1 - np.mean(scores))
 
 
 def test_dice_is_zero_at_the_soft_target_and_lowest_there() -> None:
     _, target, valid = _case(2)
     logits = target.logit().requires_grad_()
-    loss = masked_dice(logits, target, valid)
+    loss = _dice(logits, target, valid)
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-12)
     assert logits.grad is not None
@@ -57,15 +70,17 @@ def test_dice_leaves_out_images_without_a_manipulated_valid_pixel() -> None:
     logits, target, valid = _case(3)
     target[0] = 0
     target[1][valid[1]] = 0
-    alone = masked_dice(logits[2:], target[2:], valid[2:])
-    torch.testing.assert_close(masked_dice(logits, target, valid), alone)
+    alone = _dice(logits[2:], target[2:], valid[2:])
+    torch.testing.assert_close(_dice(logits, target, valid), alone)
 
 
 def test_weight() -> None:
     logits, target, valid = _case(4)
-    bce, dice = masked_bce(logits, target, valid), masked_dice(logits, target, valid)
-    torch.testing.assert_close(distillation_loss(logits, target, valid, 0.0), bce)
-    torch.testing.assert_close(distillation_loss(logits, target, valid, 2.0), bce + 2 * dice)
+    bce, dice = _bce(logits, target, valid), _dice(logits, target, valid)
+    torch.testing.assert_close(distillation_loss(logits, target, valid, torch.ones(3), 0.0), bce)
+    torch.testing.assert_close(
+        distillation_loss(logits, target, valid, torch.ones(3), 2.0), bce + 2 * dice
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -78,7 +93,7 @@ def test_nothing_to_learn_from(loss: object, empty: str) -> None:
     value.backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
-    if empty == "valid" or loss is masked_dice:
+    if empty == "valid" or loss is _dice:
         assert value.item() == 0
         assert not logits.grad.any()
 
@@ -118,4 +133,30 @@ def test_half_precision_logits_are_summed_in_single(loss: object) -> None:
 def test_shapes_must_agree() -> None:
     logits, target, valid = _case(8)
     with pytest.raises(ValueError, match="differ in shape"):
-        masked_bce(logits, target[:, 0], valid)
+        _bce(logits, target[:, 0], valid)
+
+
+def test_a_weight_counts_an_image_that_often() -> None:
+    logits, target, valid = _case(8)
+    valid[:] = True
+    weight = torch.tensor([0.0, 1.0, 2.0])
+    again = [1, 2, 2]
+    for loss in (masked_bce, masked_dice):
+        torch.testing.assert_close(
+            loss(logits, target, valid, weight),
+            loss(logits[again], target[again], valid[again], torch.ones(3)),
+        )
+        assert loss(logits, target, valid, torch.zeros(3)).item() == 0
+
+
+def test_image_labels_unknown_ones_left_out() -> None:
+    logits = torch.tensor([0.3, -2.0, 50.0, 1.0], requires_grad=True)
+    label = torch.tensor([1.0, 0.0, float("nan"), 1.0])
+    weight = torch.tensor([1.0, 1.0, 1.0, 3.0])
+    each = F.binary_cross_entropy_with_logits(logits[[0, 1, 3]], label[[0, 1, 3]], reduction="none")
+    loss = image_label_loss(logits, label, weight)
+    torch.testing.assert_close(loss, (each * weight[[0, 1, 3]]).sum() / 5)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[2] == 0
+    assert image_label_loss(logits, torch.full((4,), torch.nan), weight).item() == 0

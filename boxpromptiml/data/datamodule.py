@@ -8,21 +8,16 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from boxpromptiml.data.dataset import (
-    EvalDataset,
-    Source,
-    Supervision,
-    TrainDataset,
-    collate,
-    has_supervision,
-)
+from boxpromptiml.data.dataset import EvalDataset, TrainDataset, collate
+from boxpromptiml.data.leaks import refuse_shared_images, refuse_stale_pseudo_masks
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
+from boxpromptiml.data.supervision import Lesson, Source, SourceWeights, Supervision, lesson
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import read_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
-from boxpromptiml.sidecars import expected_signature, mask_sha256, read_sidecar
+from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +25,7 @@ _HINTS = {
     "pseudo": ": run `python -m data_prep pseudo-masks` and train on its manifest.jsonl",
     "box": ": import boxes first",
     "mask": ": try --data.supervision=pseudo or box",
+    "mixed": ": see --data.weights; a source of weight 0 is not used",
 }
 
 
@@ -45,9 +41,12 @@ class LocalizationData(LightningDataModule):
         test: Manifests to report on.
         predict: Manifests to predict, all rows.
         supervision: What a manipulated training image teaches: its ground-truth `mask`, the
-            teacher's `pseudo`-mask, its `box`es filled, or its image `label` only.
+            teacher's `pseudo`-mask, its `box`es filled, its image `label` only, or `mixed`: each
+            image the best it has, by `weights`.
+        weights: Of the images by what they teach with, for `mixed` supervision.
         input: What the network is fed.
         augmentation: Of the training images.
+        segmenter: Regions of the evaluation images, for tasks that refine maps by them.
         include_authentic: Train on authentic images too (the paper does not).
         soft_unsure: Train unsure pixels of a pseudo-mask towards 0.5 instead of ignoring them.
         batch_size: Training images a step, for each process.
@@ -65,8 +64,10 @@ class LocalizationData(LightningDataModule):
         test: list[Path] | None = None,
         predict: list[Path] | None = None,
         supervision: Supervision = "pseudo",
+        weights: SourceWeights = SourceWeights(),  # noqa: B008
         input: NetworkInput = NetworkInput(),  # noqa: A002, B008
         augmentation: Augmentation = Augmentation(),  # noqa: B008
+        segmenter: SegmenterConfig = SegmenterConfig(name="none"),  # noqa: B008
         include_authentic: bool = True,
         soft_unsure: bool = False,
         batch_size: int = 16,
@@ -78,8 +79,10 @@ class LocalizationData(LightningDataModule):
         super().__init__()
         self.paths = {"train": train, "val": val, "test": test, "predict": predict}
         self.supervision: Supervision = supervision
+        self.weights = weights
         self.input = input
         self.augmentation = augmentation
+        self.segmenter = segmenter
         self.include_authentic = include_authentic
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
@@ -97,21 +100,24 @@ class LocalizationData(LightningDataModule):
                 of images between training and evaluation, or holds stale pseudo-masks.
         """
         if stage == "fit":
-            train, val = self._training_sources(), self._with_truth("val", "val")
-            _refuse_shared_images(train, val, "validation")
+            (train, lessons), val = self._training_sources(), self._with_truth("val", "val")
+            refuse_shared_images(train, val, "validation")
             if self.paths["test"] and all(path.exists() for path in self.paths["test"]):
-                _refuse_shared_images(train, self._sources("test", "test"), "test")
+                refuse_shared_images(train, self._sources("test", "test"), "test")
             transform = TrainTransform(self.input, self.augmentation)
             self._datasets["train"] = TrainDataset(
-                train, self.supervision, transform, self.seed, self.soft_unsure
+                train, lessons, transform, self.seed, self.soft_unsure
             )
-            self._datasets["val"] = EvalDataset(val, self.input, with_truth=True)
+            self._datasets["val"] = self._evaluation(val)
         elif stage == "validate":
-            self._datasets["val"] = EvalDataset(self._with_truth("val", "val"), self.input, True)
+            self._datasets["val"] = self._evaluation(self._with_truth("val", "val"))
         elif stage == "test":
-            self._datasets["test"] = EvalDataset(self._with_truth("test", "test"), self.input, True)
+            self._datasets["test"] = self._evaluation(self._with_truth("test", "test"))
         elif stage == "predict":
-            self._datasets["predict"] = EvalDataset(self._sources("predict"), self.input, False)
+            self._datasets["predict"] = self._evaluation(self._sources("predict"), False)
+
+    def _evaluation(self, sources: list[Source], with_truth: bool = True) -> EvalDataset:
+        return EvalDataset(sources, self.input, with_truth, build_segmenter(self.segmenter))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, the same for any number of workers; the last incomplete batch is dropped."""
@@ -182,16 +188,19 @@ class LocalizationData(LightningDataModule):
             )
         return sources
 
-    def _training_sources(self) -> list[Source]:
+    def _training_sources(self) -> tuple[list[Source], list[Lesson]]:
         kept: list[Source] = []
+        lessons: list[Lesson] = []
         left_out: Counter[str] = Counter()
         for source in self._sources("train", "train"):
+            taught = lesson(source.sample, self.supervision, self.weights)
             if source.sample.label == 0 and not self.include_authentic:
                 left_out["authentic (include_authentic is false)"] += 1
-            elif not has_supervision(source.sample, self.supervision):
+            elif taught is None:
                 left_out[f"without what `{self.supervision}` supervision needs"] += 1
             else:
                 kept.append(source)
+                lessons.append(taught)
         for reason, count in left_out.items():
             log.warning("%d training images left out: %s", count, reason)
         if not any(source.sample.label for source in kept):
@@ -199,30 +208,10 @@ class LocalizationData(LightningDataModule):
                 f"no manipulated training image has what `{self.supervision}` supervision needs"
                 + _HINTS.get(self.supervision, "")
             )
-        if self.supervision == "pseudo":
-            _refuse_stale_pseudo_masks(kept, self.teacher_signature)
-        return kept
-
-
-def _refuse_shared_images(train: list[Source], other: list[Source], name: str) -> None:
-    """Neither sibling groups nor equal files may be on both sides."""
-
-    def keys(sources: list[Source]) -> dict[tuple[str, ...], str]:
-        samples = [source.sample for source in sources]
-        found: dict[tuple[str, ...], str] = {}
-        for sample in samples:
-            found[(sample.dataset, sample.group)] = sample.id
-            if sample.image_sha256:
-                found[(sample.image_sha256,)] = sample.id
-        return found
-
-    ours, theirs = keys(train), keys(other)
-    shared = sorted(ours.keys() & theirs.keys())
-    if shared:
-        raise UserError(
-            f"{len(shared)} images or groups of siblings are in both training and {name}, for "
-            f"example {ours[shared[0]]!r} and {theirs[shared[0]]!r}: the score would be a leak"
-        )
+        pairs = zip(kept, lessons, strict=True)
+        taught_by_teacher = [source for source, taught in pairs if taught.annotation == "pseudo"]
+        refuse_stale_pseudo_masks(taught_by_teacher, self.teacher_signature)
+        return kept, lessons
 
 
 def _refuse_duplicate_ids(sources: list[Source]) -> None:
@@ -232,31 +221,4 @@ def _refuse_duplicate_ids(sources: list[Source]) -> None:
         raise UserError(
             f"{len(twice)} ids are in more than one manifest, for example {twice[0]!r}; import "
             "them again with different --name"
-        )
-
-
-def _refuse_stale_pseudo_masks(sources: list[Source], wanted: str | None) -> None:
-    stale: list[str] = []
-    for manifest, sample in sources:
-        path = manifest.pseudo_mask_path(sample)
-        if path is None or sample.label == 0:
-            continue
-        made_by = manifest.header.teacher_signature
-        if made_by is None:
-            raise UserError(f"{manifest.path}: the header names no teacher of its pseudo-masks")
-        if wanted not in (None, made_by):
-            raise UserError(
-                f"{manifest.path}: pseudo-masks of teacher {made_by}, expected {wanted}; "
-                "run `python -m data_prep pseudo-masks` again"
-            )
-        sidecar = read_sidecar(path)
-        image_sha256 = sample.image_sha256 or sidecar.image_sha256
-        expected = expected_signature(sample, image_sha256, made_by)
-        if sidecar.signature != expected or mask_sha256(path) != sidecar.mask_sha256:
-            stale.append(sample.id)
-    if stale:
-        raise UserError(
-            f"{len(stale)} pseudo-masks are stale (made from other images, boxes or another "
-            f"teacher, or changed since), for example {stale[0]!r}; run "
-            "`python -m data_prep pseudo-masks` again"
         )

@@ -5,12 +5,16 @@ Every sample has its own seed, so batches do not depend on the number of workers
 
 import os
 from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.error_levels import scaled_error_levels
+from boxpromptiml.models.inputs import NetworkInput, to_tensor
 from boxpromptiml.records import ImageArray, LevelArray, MaskArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else a network call at import
@@ -48,31 +52,51 @@ class Augmentation:
                 raise UserError(f"augmentation.{name} must be in [0, 1], got {value}")
 
 
+class Augmented(NamedTuple):
+    """One training sample at network size."""
+
+    image: torch.Tensor  # (C, h, w) float32, see `to_tensor`
+    levels: LevelArray  # (h, w) supervision
+    inside: MaskArray  # (h, w), where there is image and no padding
+
+
 class TrainTransform:
-    """Image and levels to network size, augmented; the same seed gives the same result."""
+    """Stored pixels and supervision to network size; the same seed gives the same result.
+
+    Degradations come first, at the stored size, as they would have happened to the file; then
+    error levels, which need the stored grid; then flips, crops and the one resampling.
+    """
 
     def __init__(self, network_input: NetworkInput, augmentation: Augmentation) -> None:
-        self._compose = A.Compose(
-            [*_placement(network_input, augmentation), *_degradation(augmentation)],
-            additional_targets={"valid": "mask"},
+        self._degrade = A.Compose(_degradation(augmentation))
+        self._place = A.Compose(
+            _placement(network_input, augmentation),
+            additional_targets={"valid": "mask", "errors": "image"},
         )
+        self._qualities = network_input.error_levels
 
-    def __call__(
-        self, image: ImageArray, levels: LevelArray, seed: int
-    ) -> tuple[ImageArray, LevelArray, MaskArray]:
+    def __call__(self, image: ImageArray, levels: LevelArray, seed: int) -> Augmented:
         """Augment one sample.
 
         Args:
             image: (H, W, 3).
             levels: (H, W) supervision.
             seed: Decides every random choice.
-
-        Returns:
-            Image (h, w, 3), levels (h, w), and (h, w) where there is image and no padding.
         """
-        self._compose.set_random_seed(seed)
-        out = self._compose(image=image, mask=levels, valid=np.ones(levels.shape, np.uint8))
-        return out["image"], out["mask"], out["valid"].astype(bool)
+        for step in (self._degrade, self._place):
+            step.set_random_seed(seed)
+        image = self._degrade(image=image)["image"]
+        placed: dict[str, npt.NDArray[Any]] = {
+            "image": image,
+            "mask": levels,
+            "valid": np.ones(levels.shape, np.uint8),
+        }
+        if self._qualities:  # albumentations refuses an image without channels
+            placed["errors"] = scaled_error_levels(image, self._qualities)
+        out = self._place(**placed)
+        no_errors = np.empty((*out["mask"].shape, 0), np.float32)
+        tensor = to_tensor(out["image"], out.get("errors", no_errors))
+        return Augmented(tensor, out["mask"], out["valid"].astype(bool))
 
 
 def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[A.BasicTransform]:

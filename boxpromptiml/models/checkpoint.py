@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, so that a student is rebuilt from the file alone.
+"""What a checkpoint says of itself, so that a localizer is rebuilt from the file alone.
 
 Lightning's own hyperparameters are not used: rebuilding from them imports whatever class the file
 names. Ours are plain values, checked against a known shape.
@@ -6,43 +6,77 @@ names. Ours are plain values, checked against a known shape.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from torch import nn
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.models.bayes import Prior
+from boxpromptiml.models.cam import CamConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import Student, StudentConfig
+from boxpromptiml.models.wcbnet import WCBConfig, WCBNet
 from boxpromptiml.weights import load_into, load_weights
 
 CHECKPOINT_KEY = "boxpromptiml"
 CHECKPOINT_VERSION = 1
-_PREFIX = "student."
 
 
 @dataclass(frozen=True)
-class StudentCard:
+class Refinement:
+    """How `localize` refines a map by regions.
+
+    Attributes:
+        segmenter: What makes the regions: `SegmenterConfig.to_dict()`.
+        prior: See `models.bayes`.
+    """
+
+    segmenter: dict[str, Any]
+    prior: Prior = "image"
+
+
+@dataclass(frozen=True)
+class Card:
     """Everything but the weights that localizing needs.
 
     Attributes:
-        student: The network's configuration.
+        network: Configuration of the student or of the WCBnet.
         input: What the network is fed.
         threshold: A pixel is flagged where its probability is strictly above.
+        cam: How the map is read off a WCBnet; a student has its own.
+        refinement: None: the map stays as it is.
     """
 
-    student: StudentConfig
+    network: StudentConfig | WCBConfig
     input: NetworkInput
     threshold: float
+    cam: CamConfig = CamConfig()  # noqa: RUF009 - frozen
+    refinement: Refinement | None = None
+
+    @property
+    def kind(self) -> Literal["student", "wcbnet"]:
+        """Names the network in the file: key of its configuration, prefix of its weights."""
+        return "student" if isinstance(self.network, StudentConfig) else "wcbnet"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
+        values: dict[str, Any] = {
             "schema_version": CHECKPOINT_VERSION,
-            "student": self.student.to_dict(),
+            self.kind: self.network.to_dict(),
             "input": self.input.to_dict(),
             "threshold": self.threshold,
         }
+        if self.kind == "wcbnet":
+            values["cam"] = self.cam.to_dict()
+        if self.refinement is not None:
+            values["refinement"] = {
+                "segmenter": self.refinement.segmenter,
+                "prior": self.refinement.prior,
+            }
+        return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "StudentCard":
+    def from_dict(cls, values: dict[str, Any]) -> "Card":
         """Inverse of `to_dict`; UserError for anything else."""
         if values.get("schema_version") != CHECKPOINT_VERSION:
             raise UserError(
@@ -51,16 +85,36 @@ class StudentCard:
             )
         try:
             return cls(
-                StudentConfig.from_dict(values["student"]),
+                _network_config(values),
                 NetworkInput.from_dict(values["input"]),
                 float(values["threshold"]),
+                CamConfig(**values.get("cam", {})),
+                Refinement(**values["refinement"]) if "refinement" in values else None,
             )
         except (KeyError, TypeError) as error:
             raise UserError(f"the checkpoint's description is incomplete: {error}") from error
 
 
-def load_student(path: Path) -> tuple[Student, StudentCard]:
-    """A trained student in evaluation mode, and its card.
+def _network_config(values: dict[str, Any]) -> StudentConfig | WCBConfig:
+    if "wcbnet" in values:
+        return WCBConfig.from_dict(values["wcbnet"])
+    return StudentConfig.from_dict(values["student"])
+
+
+def build_network(card: Card, pretrained: Path | None = None) -> Student | WCBNet:
+    """The network of a card, its backbone with local weights or random ones.
+
+    Raises:
+        UserError: See `Backbone` and `WCBNet`.
+    """
+    qualities = len(card.input.error_levels)
+    if isinstance(card.network, StudentConfig):
+        return Student(card.network, qualities, pretrained)
+    return WCBNet(card.network, qualities, pretrained, card.cam)
+
+
+def load_localizer(path: Path) -> tuple[nn.Module, Card]:
+    """A trained network in evaluation mode, and its card.
 
     Raises:
         UserError: If the file is no checkpoint of `boxpromptiml fit`, or a damaged one.
@@ -68,12 +122,13 @@ def load_student(path: Path) -> tuple[Student, StudentCard]:
     checkpoint = load_weights(path)
     if CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of `boxpromptiml fit`")
-    card = StudentCard.from_dict(checkpoint[CHECKPOINT_KEY])
-    student = Student(card.student)
+    card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
+    network = build_network(card)
+    prefix = f"{card.kind}."
     state = {
-        name.removeprefix(_PREFIX): value
+        name.removeprefix(prefix): value
         for name, value in checkpoint["state_dict"].items()
-        if name.startswith(_PREFIX)
+        if name.startswith(prefix)
     }
-    load_into(student, state, path)
-    return student.eval(), card
+    load_into(network, state, path)
+    return network.eval(), card

@@ -4,15 +4,19 @@ There is at most one resampling on the way in: forensic traces do not survive tw
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.models.error_levels import scaled_error_levels
 from boxpromptiml.records import ImageArray
+
+T = TypeVar("T", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -23,43 +27,72 @@ class NetworkInput:
         fit: `resize` stretches the image to `size` (the paper); `native` keeps the stored pixels:
             training takes crops of `size`, evaluation the whole image.
         size: (h, w) in pixels.
+        error_levels: JPEG qualities; each adds three channels of signed error levels, computed on
+            the stored pixels before any resize.
     """
 
     fit: Literal["resize", "native"] = "resize"
     size: tuple[int, int] = (224, 224)
+    error_levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 32:
             raise UserError(
                 f"input size must be two numbers (h, w) of at least 32, got {self.size}"
             )
+        if not all(1 <= quality <= 100 for quality in self.error_levels):
+            raise UserError(f"input error_levels must be from 1 to 100, got {self.error_levels}")
+
+    @property
+    def extra_channels(self) -> int:
+        """Channels after RGB."""
+        return 3 * len(self.error_levels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for a checkpoint."""
-        return {"fit": self.fit, "size": list(self.size)}
+        return {
+            "fit": self.fit,
+            "size": list(self.size),
+            "error_levels": list(self.error_levels),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "NetworkInput":
         """Inverse of `to_dict`; raises UserError for unknown or missing keys."""
-        if set(values) != {"fit", "size"} or values["fit"] not in ("resize", "native"):
+        keys = set(values) - {"error_levels"}  # older checkpoints have none
+        if keys != {"fit", "size"} or values["fit"] not in ("resize", "native"):
             raise UserError(f"not a network input: {values}")
         height, width = (int(v) for v in values["size"])
-        return cls(values["fit"], (height, width))
+        qualities = tuple(int(v) for v in values.get("error_levels", ()))
+        return cls(values["fit"], (height, width), qualities)
 
 
-def fit_image(image: ImageArray, network_input: NetworkInput) -> ImageArray:
-    """The whole image (H, W, 3) as the network sees it in evaluation, (h, w, 3) uint8."""
-    if network_input.fit == "native":
-        return image
-    height, width = network_input.size
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(resized, dtype=np.uint8)
+def whole_image(image: ImageArray, network_input: NetworkInput) -> torch.Tensor:
+    """The whole stored image (H, W, 3) as the network sees it in evaluation, (C, h, w) float32."""
+    levels = scaled_error_levels(image, network_input.error_levels)
+    if network_input.fit == "resize":
+        image = _shrunk(image, network_input.size)
+        triples = np.split(levels, len(network_input.error_levels) or 1, axis=2)
+        levels = np.concatenate([_shrunk(triple, network_input.size) for triple in triples], axis=2)
+    return to_tensor(image, levels)
 
 
-def to_tensor(image: ImageArray) -> torch.Tensor:
-    """(h, w, 3) uint8 [0, 255] to (3, h, w) float32 [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return tensor.to(torch.float32).div_(255)
+def _shrunk(array: npt.NDArray[T], size: tuple[int, int]) -> npt.NDArray[T]:
+    """(h, w, C) of (H, W, C), C at most 4 for OpenCV, by area averages."""
+    if not array.shape[2]:
+        return np.empty((*size, 0), array.dtype)
+    return cv2.resize(array, size[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def to_tensor(image: ImageArray, levels: npt.NDArray[np.float32]) -> torch.Tensor:
+    """One network input (3 + L, h, w) float32: RGB in [0, 1], then error levels in [-1, 1].
+
+    Args:
+        image: (h, w, 3).
+        levels: (h, w, L), L = 0 for none.
+    """
+    rgb = image.astype(np.float32) / np.float32(255)
+    return torch.from_numpy(np.concatenate([rgb, levels], axis=2).transpose(2, 0, 1).copy())
 
 
 def to_stored_size(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """The student: a timm backbone, the gated fusion, a small head. Image in, map out, no prompt."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from boxpromptiml.errors import UserError
+from boxpromptiml.errors import UserError, refuse_unknown
 from boxpromptiml.models.backbone import Backbone
 from boxpromptiml.models.fusion import FusionConfig, GatedFusion
 from boxpromptiml.models.residuals import SrmResiduals
@@ -58,18 +58,12 @@ class StudentConfig:
             UserError: An unknown key, or a value out of range.
         """
         fusion = values.get("fusion", {})
-        _refuse_unknown(values, cls, "student")
-        _refuse_unknown(fusion, FusionConfig, "student.fusion")
+        refuse_unknown(values, cls, "student")
+        refuse_unknown(fusion, FusionConfig, "student.fusion")
         parts: dict[str, Any] = {"fusion": FusionConfig(**fusion)}
         if "stages" in values:
             parts["stages"] = tuple(values["stages"])
         return cls(**(values | parts))
-
-
-def _refuse_unknown(values: dict[str, Any], owner: type[Any], where: str) -> None:
-    known = {f.name for f in fields(owner)}
-    if unknown := sorted(set(values) - known):
-        raise UserError(f"{where}: unknown keys {unknown}; known are {sorted(known)}")
 
 
 class Student(nn.Module):
@@ -77,6 +71,7 @@ class Student(nn.Module):
 
     Args:
         config: Shape of the network.
+        error_levels: Number of JPEG qualities whose signed error levels follow RGB in the input.
         pretrained: Local weights of the backbone, or None for random ones.
 
     Raises:
@@ -86,11 +81,14 @@ class Student(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, config: StudentConfig, pretrained: Path | None = None) -> None:
+    def __init__(
+        self, config: StudentConfig, error_levels: int = 0, pretrained: Path | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.residuals = SrmResiduals(config.truncation) if config.residuals == "srm" else None
-        in_chans = 3 + (self.residuals.channels if self.residuals is not None else 0)
+        in_chans = 3 + 3 * error_levels
+        in_chans += self.residuals.channels if self.residuals is not None else 0
         self.backbone = Backbone(config.backbone, in_chans, pretrained, config.stages)
         self.fusion = GatedFusion(self.backbone.channels, config.fusion)
         self.head = _head(config.fusion.width)
@@ -98,7 +96,7 @@ class Student(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> LocalizerOutput:
-        """Map and score of images (B, 3, h, w) in [0, 1], any h and w.
+        """Map and score of inputs (B, 3 + 3 Q, h, w), any h and w.
 
         The right and lower borders are repeated up to the backbone's stride and cut off again.
         `logits` has the input's size. `image_logit` is the mean of the map's top 1 % of cells: a
@@ -110,9 +108,11 @@ class Student(nn.Module):
         padded = image
         if height % stride or width % stride:
             padded = F.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
-        x = (padded - self.mean) / self.std
+        rgb, levels = padded[:, :3], padded[:, 3:]
+        parts = [(rgb - self.mean) / self.std, levels]
         if self.residuals is not None:
-            x = torch.cat([x, self.residuals(padded)], dim=1)
+            parts.append(self.residuals(rgb))
+        x = torch.cat(parts, dim=1)
         coarse = self.head(self.fusion(self.backbone(x))).float()
         logits = F.interpolate(coarse, size=padded.shape[-2:], mode="bilinear", align_corners=False)
         cell = self.backbone.strides[0]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from boxpromptiml import geometry, images
-from boxpromptiml.data.dataset import Source, ground_truth
+from boxpromptiml.data.supervision import Source, ground_truth
 from boxpromptiml.manifest import Manifest
 from boxpromptiml.metrics import LocalizationMetrics, f1, iou, pixel_counts
 from boxpromptiml.records import MANIPULATED, ImageArray, MaskArray, ProbArray, Sample, Split

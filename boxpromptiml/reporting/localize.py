@@ -1,24 +1,26 @@
-"""Using a trained student on images nobody has annotated: in Python, and as `localize`."""
+"""Using a trained localizer on images nobody has annotated: in Python, and as `localize`."""
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, overload
 
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import nn
 
 from boxpromptiml import images as pixel_io
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
-from boxpromptiml.models.checkpoint import StudentCard, load_student
+from boxpromptiml.models.bayes import region_posterior
+from boxpromptiml.models.checkpoint import Card, load_localizer
 from boxpromptiml.models.inference import probability_maps, tiled_map
-from boxpromptiml.models.inputs import fit_image, to_tensor
-from boxpromptiml.models.student import Student
+from boxpromptiml.models.inputs import whole_image
 from boxpromptiml.provenance import write_jsonl
-from boxpromptiml.records import ImageArray, ProbArray
+from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.reporting.predictions import Prediction, write_prediction, write_tables
+from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 from boxpromptiml.weights import require_device
 
 _MOST_WHOLE_PIXELS = 4_000_000
@@ -33,7 +35,7 @@ class Localized(NamedTuple):
 
 @dataclass(frozen=True)
 class Localizer:
-    """A trained student, ready for images of any size.
+    """A trained student or WCBnet, ready for images of any size.
 
     Example:
         localizer = Localizer.load("student.ckpt")
@@ -41,20 +43,36 @@ class Localizer:
         first, second = localizer(["a.png", array])
     """
 
-    student: Student
-    card: StudentCard
+    network: nn.Module
+    card: Card
     device: str = "cpu"
+    segmenter: Segmenter | None = None
 
     @classmethod
-    def load(cls, checkpoint: str | Path, device: str = "cpu") -> "Localizer":
+    def load(
+        cls,
+        checkpoint: str | Path,
+        device: str = "cpu",
+        segmenter: SegmenterConfig | None = None,
+    ) -> "Localizer":
         """Load a checkpoint of `boxpromptiml fit`; it is read as data, no code in it is run.
 
+        Args:
+            checkpoint: Of a student or a WCBnet.
+            device: Where the network runs.
+            segmenter: Refines the maps by its regions; None: as the checkpoint says.
+
         Raises:
-            UserError: If it is missing, damaged or no such checkpoint.
+            UserError: If it is missing, damaged or no such checkpoint, or if its segmenter needs
+                weights that are not given.
         """
         require_device(device)
-        student, card = load_student(Path(checkpoint))
-        return cls(student.to(device, memory_format=torch.channels_last), card, device)  # type: ignore[call-overload]
+        network, card = load_localizer(Path(checkpoint))
+        if segmenter is None and card.refinement is not None:
+            segmenter = SegmenterConfig.from_dict(card.refinement.segmenter)
+        regions = None if segmenter is None else build_segmenter(segmenter, device)
+        placed = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(placed, card, device, regions)
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
@@ -84,21 +102,32 @@ class Localizer:
     def localize(self, images: Sequence[ImageArray], tile: bool = False) -> list[Localized]:
         """Maps and image scores of one batch of RGB arrays (H, W, 3) uint8.
 
-        With a `native` student, images of more than 4 megapixels are tiled in any case: whole, they
+        With a `native` network, images of more than 4 megapixels are tiled in any case: whole, they
         would take gigabytes.
         """
         large = any(image.shape[0] * image.shape[1] > _MOST_WHOLE_PIXELS for image in images)
         if tile or (self.card.input.fit == "native" and large):
-            return [self._localize_tiled(image) for image in images]
-        fitted = [to_tensor(fit_image(image, self.card.input)).to(self.device) for image in images]
+            found = [self._tiled(image) for image in images]
+        else:
+            found = self._whole(images)
+        if self.segmenter is None:
+            return found
+        prior = self.card.refinement.prior if self.card.refinement else "image"
+        return [
+            Localized(region_posterior(coarse, self.segmenter.regions(image), prior), score)
+            for image, (coarse, score) in zip(images, found, strict=True)
+        ]
+
+    def _whole(self, images: Sequence[ImageArray]) -> list[Localized]:
+        fitted = [whole_image(image, self.card.input).to(self.device) for image in images]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
-        maps, scores = probability_maps(self.student, fitted, sizes)
+        maps, scores = probability_maps(self.network, fitted, sizes)
         return [Localized(p.numpy(), float(s)) for p, s in zip(maps, scores, strict=True)]
 
-    def _localize_tiled(self, image: ImageArray) -> Localized:
-        height, width = self.card.input.size
-        tensor = to_tensor(image).to(self.device)
-        prob, score = tiled_map(self.student, tensor, (height, width))
+    def _tiled(self, image: ImageArray) -> Localized:
+        network_input = self.card.input
+        stored = whole_image(image, replace(network_input, fit="native")).to(self.device)
+        prob, score = tiled_map(self.network, stored, network_input.size)
         return Localized(prob.numpy(), float(score))
 
 
@@ -121,6 +150,7 @@ def localize(
     batch_size: int = 4,
     overlays: bool = True,
     device: str = "cpu",
+    segmenter: SegmenterConfig | None = None,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
@@ -137,10 +167,12 @@ def localize(
         batch_size: Images through the network at a time.
         overlays: Write overlay/.
         device: cpu or cuda.
+        segmenter: Refine the maps by these regions instead of the checkpoint's own choice
+            (`--segmenter.name=none` for the coarse maps of an image-label checkpoint).
     """
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
-    localizer = Localizer.load(checkpoint, device)
+    localizer = Localizer.load(checkpoint, device, segmenter)
     inputs = name_inputs(find_inputs(images, out))
     if not inputs:
         raise UserError(f"no files found in {', '.join(images)}")

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.provenance import write_json
-from boxpromptiml.tasks.distill import DivergedError, finite_weights
+from boxpromptiml.tasks.localizer import DivergedError, finite_weights
 
 
 class GuardedCheckpoint(ModelCheckpoint):

@@ -1,35 +1,24 @@
 """Segment Anything as a teacher: every box of an image prompts one mask.
 
 SAM (Kirillov et al., ICCV 2023, https://arxiv.org/abs/2304.02643) runs from its own package; here
-are the choice among its answers, their confinement to the box, and the proof of its weights.
+are the choice among its answers and their confinement to the box.
 """
 
 import math
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
-from segment_anything import SamPredictor, sam_model_registry
+from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import sha256_file
 from boxpromptiml.records import Box, BoxArray, Description, ImageArray, MaskArray, Proposal
-from boxpromptiml.weights import load_into, load_weights, require_device, require_local_file
-
-ModelType = Literal["vit_h", "vit_l", "vit_b"]
-
-# SHA-256 of the files at dl.fbaipublicfiles.com/segment_anything. The digits in their names are
-# the start of the MD5, not of the SHA-256.
-OFFICIAL_SHA256 = {
-    "sam_vit_h_4b8939.pth": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-    "sam_vit_l_0b3195.pth": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    "sam_vit_b_01ec64.pth": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-}
-_WIDTHS = {1280: "vit_h", 1024: "vit_l", 768: "vit_b"}  # channels of the image encoder
+from boxpromptiml.sam_weights import OFFICIAL_SHA256, ModelType, load_sam
+from boxpromptiml.weights import require_device
 
 
 class SamTeacher:
@@ -180,48 +169,8 @@ class SamTeacher:
         return Proposal(mask, float(np.clip(score, 0, 1)), _as_box(box), note)
 
 
-def load_sam(checkpoint: Path, model_type: ModelType) -> tuple[Sam, str]:
-    """Build SAM with the weights of a local file.
-
-    Returns:
-        The network on the CPU, and the SHA-256 of the file.
-
-    Raises:
-        UserError: The file carries an official name but not the official content, holds another
-            architecture than `model_type`, or cannot be loaded.
-    """
-    require_local_file(checkpoint)
-    sha256 = sha256_file(checkpoint)
-    official = OFFICIAL_SHA256.get(checkpoint.name, sha256)
-    if sha256 != official:
-        raise UserError(
-            f"{checkpoint}: is a damaged download: its SHA-256 is {sha256}, Meta's is {official}; "
-            "download it again, or rename it if these weights are your own"
-        )
-    state = load_weights(checkpoint)
-    found = _architecture(state)
-    if found is None:
-        raise UserError(
-            f"{checkpoint}: holds no weights of Segment Anything in the layout of Meta's files; "
-            "SAM 2, MobileSAM and transformers files do not fit"
-        )
-    if found != model_type:
-        raise UserError(
-            f"{checkpoint}: holds {found} weights, not {model_type}; set model_type to {found}"
-        )
-    sam = sam_model_registry[model_type](checkpoint=None)
-    load_into(sam, state, checkpoint)
-    return sam, sha256
-
-
 def _as_box(box: BoxArray) -> Box:
     return Box(*map(float, box))
-
-
-def _architecture(state: dict[str, Any]) -> str | None:
-    """The model type that a state dict most likely belongs to, from the encoder's width."""
-    position = state.get("image_encoder.pos_embed")
-    return _WIDTHS.get(position.shape[-1]) if isinstance(position, torch.Tensor) else None
 
 
 def _check_settings(device: str, margin: float, box_batch: int | None) -> None:

@@ -8,14 +8,22 @@ import torch
 
 from boxpromptiml import geometry, images
 from boxpromptiml.data.datamodule import LocalizationData
-from boxpromptiml.data.dataset import Key, Source, ground_truth, supervision_levels
+from boxpromptiml.data.dataset import Key
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
+from boxpromptiml.data.supervision import (
+    Source,
+    SourceWeights,
+    ground_truth,
+    lesson,
+    supervision_levels,
+)
 from boxpromptiml.data.transforms import Augmentation
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifest import read_manifest, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.provenance import sha256_file, write_bytes
 from boxpromptiml.records import Batch, Box, Sample
+from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 from boxpromptiml.sidecars import SIDECAR_VERSION, Sidecar, expected_signature, write_sidecar
 
 SMALL = NetworkInput("native", (64, 64))
@@ -260,3 +268,76 @@ def test_samplers_share_out_without_loss():
     assert len(keys[0]) == len(keys[1]) == 4
     assert {key.position for part in keys for key in part} == set(dataset)
     assert all(isinstance(key, Key) and key.epoch == 3 for part in keys for key in part)
+
+
+def _sample(**changes) -> Sample:
+    sample = Sample("a", "made", "train", "a", "a.jpg", (64, 96), 1, (Box(1, 2, 30, 40),), mask="m")
+    return replace(sample, **changes)
+
+
+ALL_WEIGHTS = SourceWeights(mask=0.9, pseudo=0.8, cam=0.7, box=0.6, label=0.5, authentic=0.4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "closed", "expected"),
+    [
+        ({}, ("mask",), ("box", 0.6)),
+        ({}, (), ("mask", 0.9)),
+        ({"pseudo_mask": "p"}, ("mask",), ("pseudo", 0.8)),
+        ({"pseudo_mask": "p", "box_origin": "cam"}, ("mask",), ("pseudo", 0.7)),
+        ({"pseudo_mask": "p"}, ("mask", "pseudo", "box"), ("label", 0.5)),
+        ({"box_origin": "cam"}, ("mask",), ("label", 0.5)),
+        ({"boxes": None}, ("mask",), ("label", 0.5)),
+        ({"boxes": None}, ("mask", "label"), None),
+        ({"label": 0}, (), ("label", 0.4)),
+        ({"label": 0}, ("authentic",), None),
+        ({"label": None}, (), None),
+    ],
+)
+def test_mixed_takes_the_best_annotation_that_counts(changes, closed, expected):
+    weights = replace(ALL_WEIGHTS, **dict.fromkeys(closed, 0.0))
+    assert lesson(_sample(**changes), "mixed", weights) == expected
+
+
+def test_by_default_mixed_keeps_masks_closed(data_root, tmp_path):
+    root = _with_pseudo_masks(_copy(data_root, tmp_path))
+    shutil.rmtree(root / "train" / "masks")
+    manifest = read_manifest(root / "train.jsonl")
+    boxed, cam, label, *rest = (s for s in manifest.samples if s.label)
+    changed = [boxed, replace(cam, box_origin="cam"), replace(label, pseudo_mask=None), *rest[:0]]
+    authentic = [s for s in manifest.samples if s.label == 0][:1]
+    write_manifest(root / "train.jsonl", manifest.header, [*changed, *authentic])
+    weights = SourceWeights(pseudo=1.0, cam=0.25, label=0.5, authentic=2.0)
+    (batch,) = _batches(_data(root, supervision="mixed", weights=weights))
+    found = {
+        name: (weight, known)
+        for name, weight, known in zip(
+            batch["id"], batch["weight"].tolist(), batch["valid"].flatten(1).any(1), strict=True
+        )
+    }
+    assert found == {
+        boxed.id: (1.0, True), cam.id: (0.25, True), label.id: (0.5, False),
+        authentic[0].id: (2.0, True),
+    }  # fmt: skip
+
+
+def test_stale_pseudo_masks_are_refused_in_mixed_too(data_root, tmp_path):
+    root = _with_pseudo_masks(_copy(data_root, tmp_path))
+    next((root / "pseudo").glob("*.png")).write_bytes(images.encode_png(np.zeros((64, 96), "u1")))
+    with pytest.raises(UserError, match="stale"):
+        _data(root, supervision="mixed").setup("fit")
+
+
+def test_weights_are_checked():
+    with pytest.raises(UserError, match=r"weights\.cam"):
+        SourceWeights(cam=-1)
+
+
+def test_regions_come_with_evaluation_only(data_root):
+    data = _data(data_root, segmenter=SegmenterConfig(name="slic", segments=20))
+    (batch, *_) = _batches(data)
+    assert "regions" not in batch
+    (batch, *_) = list(data.val_dataloader())
+    image, _ = images.read_image(data_root / "val" / f"{batch['id'][0].split('/', 1)[1]}.jpg")
+    expected = build_segmenter(data.segmenter).regions(image)
+    np.testing.assert_array_equal(batch["regions"][0], expected)

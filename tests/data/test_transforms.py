@@ -3,7 +3,8 @@ import pytest
 
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.error_levels import scaled_error_levels
+from boxpromptiml.models.inputs import NetworkInput, whole_image
 
 RNG = np.random.default_rng(0)
 LEVELS = np.zeros((40, 60), np.uint8)
@@ -26,7 +27,8 @@ def test_a_seed_decides_everything(fit):
 @pytest.mark.parametrize("seed", range(8))
 def test_native_keeps_pixels_as_stored_and_levels_aligned(seed):
     transform = TrainTransform(NetworkInput("native", (64, 64)), Augmentation(0.5, 0.5))
-    image, levels, inside = transform(IMAGE, LEVELS, seed)
+    tensor, levels, inside = transform(IMAGE, LEVELS, seed)
+    image = (tensor.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     assert image.shape == (64, 64, 3)
     np.testing.assert_array_equal(levels == 255, (image == (255, 0, 0)).all(axis=2))
     assert inside.sum() == IMAGE[..., 0].size
@@ -51,3 +53,36 @@ def test_wrong_settings_are_named():
         TrainTransform(NetworkInput("native", (32, 32)), Augmentation(min_scale=0.5))
     with pytest.raises(UserError, match="at least 32"):
         NetworkInput("native", (16, 64))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_error_levels_are_those_of_the_stored_pixels(seed):
+    """Flips and crops move them with the pixels; nothing is computed on a crop."""
+    qualities = NetworkInput("native", (64, 64), (60, 90))
+    tensor, _levels, inside = TrainTransform(qualities, Augmentation(0.5, 0.5))(IMAGE, LEVELS, seed)
+    assert tensor.shape == (9, 64, 64)
+    stored = np.concatenate([IMAGE / np.float32(255), scaled_error_levels(IMAGE, (60, 90))], axis=2)
+    placed = tensor.permute(1, 2, 0).numpy()[inside].reshape(40, 60, 9)
+    found = [
+        np.array_equal(placed, stored[:: 1 - 2 * up, :: 1 - 2 * left])
+        for up in (0, 1)
+        for left in (0, 1)
+    ]
+    assert any(found)
+
+
+def test_degradations_come_before_the_error_levels():
+    blurred = Augmentation(horizontal_flip=0, blur=1.0)
+    tensor, *_ = TrainTransform(NetworkInput("native", (40, 60), (75,)), blurred)(IMAGE, LEVELS, 0)
+    image = (tensor[:3].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    assert (image != IMAGE).any()
+    np.testing.assert_array_equal(
+        tensor[3:].permute(1, 2, 0).numpy(), scaled_error_levels(image, (75,))
+    )
+
+
+@pytest.mark.parametrize("qualities", [(), (75,), (60, 75, 90)])
+def test_training_and_evaluation_see_the_same_channels(qualities):
+    network_input = NetworkInput("resize", (32, 48), qualities)
+    tensor, *_ = TrainTransform(network_input, Augmentation(horizontal_flip=0))(IMAGE, LEVELS, 0)
+    np.testing.assert_allclose(tensor.numpy(), whole_image(IMAGE, network_input), atol=1e-6)

@@ -15,12 +15,13 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, load_student
+from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, load_localizer
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
-from boxpromptiml.tasks.distill import DistillTask, DivergedError
+from boxpromptiml.tasks.distill import DistillTask
+from boxpromptiml.tasks.localizer import DivergedError
 
 STUDENT = StudentConfig(
     backbone="mobilenetv3_small_050", fusion=FusionConfig(width=16, prototypes=8)
@@ -70,8 +71,8 @@ def test_it_learns_what_is_easy_and_the_checkpoint_alone_brings_it_back(data_roo
     assert json.loads((tmp_path / "metrics_test.json").read_text())["pixel_f1"] == pytest.approx(
         scores["test/pixel_f1"]
     )
-    student, card = load_student(tmp_path / "best.ckpt")
-    assert (card.student, card.input, card.threshold) == (STUDENT, SMALL, 0.5)
+    student, card = load_localizer(tmp_path / "best.ckpt")
+    assert (card.network, card.input, card.threshold) == (STUDENT, SMALL, 0.5)
     image = torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
         same = task.eval().student(image).logits  # in channels_last: other rounding
@@ -99,7 +100,7 @@ def test_another_students_checkpoint_is_refused(data_root, tmp_path):
     trainer = make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=1)
     trainer.fit(make_task(), make_data(data_root))
     other = DistillTask(StudentConfig(backbone="resnet10t"), SMALL)
-    with pytest.raises(UserError, match="another student"):
+    with pytest.raises(UserError, match="another network"):
         make_trainer(tmp_path).test(other, make_data(data_root), ckpt_path=tmp_path / "last.ckpt")
 
 
@@ -123,7 +124,7 @@ def test_a_nan_loss_stops_the_run_and_keeps_the_good_checkpoints(data_root, tmp_
     for name in ("best.ckpt", "last.ckpt"):
         checkpoint = torch.load(tmp_path / name, weights_only=True)  # noqa: TID251
         assert checkpoint["global_step"] == 2  # of the end of the first epoch
-        load_student(tmp_path / name)
+        load_localizer(tmp_path / name)
 
 
 def test_an_interruption_saves_last_and_leaves_best(data_root, tmp_path):
@@ -223,5 +224,5 @@ def test_sigterm_saves_where_the_run_stands(data_root, tmp_path):
     finally:
         process.kill()
     (saved,) = tmp_path.rglob("last.ckpt")
-    student, _ = load_student(saved)
+    student, _ = load_localizer(saved)
     assert np.isfinite(sum(float(p.detach().sum()) for p in student.parameters()))

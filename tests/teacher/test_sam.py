@@ -9,55 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from segment_anything import SamPredictor, sam_model_registry
-from segment_anything.modeling import (
-    ImageEncoderViT,
-    MaskDecoder,
-    PromptEncoder,
-    Sam,
-    TwoWayTransformer,
-)
+from segment_anything.modeling import Sam
+from tiny_sam import tiny_sam
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray, Teacher
+from boxpromptiml.sam_weights import OFFICIAL_SHA256, load_sam
 from boxpromptiml.teacher import sam as module
-from boxpromptiml.teacher.sam import OFFICIAL_SHA256, SamTeacher, load_sam
+from boxpromptiml.teacher.sam import SamTeacher
 
 SIZES = [(48, 70), (200, 131), (128, 128), (3, 500), (1, 1)]
 WIDE = 1e6  # a margin that confines to the image only
-
-
-def tiny_sam(side: int = 128, width: int = 32) -> Sam:
-    """SAM's own parts with 0.1 M random parameters; every answer of its three gets chosen."""
-    torch.manual_seed(1)
-    grid = side // 16
-    sam = Sam(
-        ImageEncoderViT(
-            img_size=side,
-            embed_dim=width,
-            depth=2,
-            num_heads=2,
-            out_chans=width,
-            use_rel_pos=True,
-            window_size=4,
-            global_attn_indexes=(1,),
-        ),
-        PromptEncoder(
-            embed_dim=width,
-            image_embedding_size=(grid, grid),
-            input_image_size=(side, side),
-            mask_in_chans=4,
-        ),
-        MaskDecoder(
-            transformer_dim=width,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=64, num_heads=4),
-            iou_head_hidden_dim=width,
-        ),
-    )
-    for values in sam.parameters():
-        if values.ndim > 1:
-            torch.nn.init.normal_(values, std=0.2)
-    return sam
 
 
 def teacher(
@@ -273,47 +236,6 @@ def test_bad_settings(wrong: dict[str, float], match: str, tmp_path: Path) -> No
 def test_no_gpu_is_a_user_error() -> None:
     with pytest.raises(UserError, match="no GPU"):
         SamTeacher(tiny_sam(), "tiny", "", device="cuda:0")
-
-
-@pytest.mark.parametrize("name", OFFICIAL_SHA256)
-def test_damaged_official_download_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"half of it")
-    with pytest.raises(UserError, match="damaged download") as caught:
-        load_sam(tmp_path / name, "vit_b")
-    assert OFFICIAL_SHA256[name] in str(caught.value)
-    assert hashlib.sha256(b"half of it").hexdigest() in str(caught.value)
-
-
-def test_official_content_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "sam_vit_b_01ec64.pth"
-    torch.save({"image_encoder.pos_embed": torch.zeros(1, 1, 1, 768)}, tmp_path / name)
-    digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    monkeypatch.setitem(module.OFFICIAL_SHA256, name, digest)
-    with pytest.raises(UserError, match="not vit_h; set model_type to vit_b"):  # past the hash
-        load_sam(tmp_path / name, "vit_h")
-
-
-@pytest.mark.parametrize(("width", "held"), [(768, "vit_b"), (1024, "vit_l"), (1280, "vit_h")])
-def test_wrong_model_type_names_the_right_one(tmp_path: Path, width: int, held: str) -> None:
-    torch.save({"image_encoder.pos_embed": torch.zeros(1, 1, 1, width)}, tmp_path / "w.pth")
-    given_type = "vit_l" if held != "vit_l" else "vit_b"
-    with pytest.raises(UserError, match=f"set model_type to {held}"):
-        load_sam(tmp_path / "w.pth", given_type)
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        {"vision_encoder.pos_embed": torch.zeros(1, 64, 64, 768)},
-        {"model": {"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}},
-        {"image_encoder.pos_embed": torch.zeros(1, 64, 64, 96)},
-        {"image_encoder.pos_embed": 3},
-    ],
-)
-def test_other_networks_are_refused(tmp_path: Path, state: dict[str, object]) -> None:
-    torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="holds no weights of Segment Anything"):
-        load_sam(tmp_path / "w.pth", "vit_b")
 
 
 def shallow(network: Sam) -> Sam:

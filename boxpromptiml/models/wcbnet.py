@@ -1,0 +1,211 @@
+"""WCBnet: an image classifier that weighs its blocks, and shows where each of them looked.
+
+Weighted cross-block network (MMSP 2023; arXiv 2505.23586): the feature maps F_b of all blocks of a
+convolutional backbone are pooled, self-attention over the pooled features gives every block a
+weight a_b, and the weighted features are concatenated and classified by one linear layer:
+
+    image_logit = mean_b a_b v_b . pool(F_b) + bias        with mean_b a_b = 1
+
+Since the classifier is linear, the same weights say what each place adds (`models/cam.py`).
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from boxpromptiml.errors import UserError, refuse_unknown
+from boxpromptiml.models.backbone import Backbone
+from boxpromptiml.models.cam import (
+    CamConfig,
+    evidence_logits,
+    fuse_views,
+    views_from_classifier,
+    views_from_gradients,
+)
+from boxpromptiml.records import LocalizerOutput
+
+Inputs = Literal["rgb", "sel", "both"]
+Pooling = Literal["mean", "dense"]
+
+DENSE_SCALES = (1, 2, 4, 8)  # cells a side
+_TOKEN = 16  # width of a block's token; wider ones cost more than 3 % of a small backbone
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as timm's weights expect
+
+
+@dataclass(frozen=True)
+class WCBConfig:
+    """Everything that decides the shape of a WCBnet; travels in its checkpoint.
+
+    Attributes:
+        backbone: Name of a convolutional timm model.
+        inputs: What the backbone sees: the photograph, its signed error levels, or both.
+        stages: Which blocks of the backbone, ascending, 0 the finest.
+        weighting: Cross-block attention; False gives every block the same weight.
+        pooling: `mean` over the map; `dense` adds the strongest cell of 2 x 2, 4 x 4 and 8 x 8
+            grids, so that a small region is not averaged away.
+    """
+
+    backbone: str = "mobilenetv3_small_100"
+    inputs: Inputs = "both"
+    stages: tuple[int, ...] = (0, 1, 2, 3)
+    weighting: bool = True
+    pooling: Pooling = "dense"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("inputs", self.inputs, get_args(Inputs)),
+            ("pooling", self.pooling, get_args(Pooling)),
+        ):
+            if value not in allowed:
+                raise UserError(f"wcbnet.{name} must be one of {allowed}, got {value!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, for a checkpoint."""
+        return asdict(self) | {"stages": list(self.stages)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`; keys left out take their defaults.
+
+        Raises:
+            UserError: An unknown key, or a value out of range.
+        """
+        refuse_unknown(values, cls, "wcbnet")
+        stages = {"stages": tuple(values["stages"])} if "stages" in values else {}
+        return cls(**(values | stages))
+
+
+class CrossBlockAttention(nn.Module):
+    """Weights (B, L) of L blocks from their mean-pooled features; every row sums to L."""
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.token = nn.ModuleList(nn.Linear(c, _TOKEN) for c in channels)
+        self.norm = nn.LayerNorm(_TOKEN)
+        self.attention = nn.MultiheadAttention(_TOKEN, 1, batch_first=True)
+        self.score = nn.Linear(_TOKEN, 1)
+        nn.init.zeros_(self.score.weight)  # equal weights at the start
+
+    def forward(self, pooled: list[torch.Tensor]) -> torch.Tensor:
+        """From (B, C_b) of every block."""
+        tokens = [layer(p) for layer, p in zip(self.token, pooled, strict=True)]
+        stacked = self.norm(torch.stack(tokens, dim=1))
+        mixed, _ = self.attention(stacked, stacked, stacked, need_weights=False)
+        scores: torch.Tensor = self.score(stacked + mixed).squeeze(2)
+        return scores.softmax(dim=1) * len(pooled)
+
+
+class WCBNet(nn.Module):
+    """Classifier of manipulated images, with a map of where the evidence lies.
+
+    Args:
+        config: Shape of the network.
+        error_levels: Number of JPEG qualities in the input; at least one unless `inputs` is rgb.
+        pretrained: Local weights of the backbone, or None for random ones.
+        cam: How the map is read off.
+
+    Raises:
+        UserError: See `Backbone`; no error levels where the network needs them; no such view.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        config: WCBConfig,
+        error_levels: int = 0,
+        pretrained: Path | None = None,
+        cam: CamConfig = CamConfig(),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        if config.inputs != "rgb" and not error_levels:
+            raise UserError(
+                f"wcbnet.inputs={config.inputs} needs error levels: set --data.input.error_levels"
+            )
+        if config.inputs == "sel" and pretrained is not None:
+            raise UserError("pretrained weights see photographs; with wcbnet.inputs=sel use none")
+        if cam.view is not None and cam.view >= len(config.stages):
+            raise UserError(f"cam.view {cam.view}: wcbnet.stages {config.stages} has no such index")
+        self.config = config
+        self.cam = cam
+        channels = {"rgb": 3, "sel": 3 * error_levels, "both": 3 + 3 * error_levels}
+        self.backbone = Backbone(
+            config.backbone, channels[config.inputs], pretrained, config.stages
+        )
+        self.taps = nn.ModuleList(nn.Identity() for _ in config.stages)  # where Grad-CAM hooks in
+        width = len(DENSE_SCALES) if config.pooling == "dense" else 1
+        self.weighting = CrossBlockAttention(self.backbone.channels) if config.weighting else None
+        self.classifier = nn.ModuleList(
+            nn.Linear(width * c, 1, bias=False) for c in self.backbone.channels
+        )
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: torch.Tensor) -> LocalizerOutput:
+        """Coarse map (at the input's size) and score of inputs (B, 3 + 3 Q, h, w)."""
+        logit, maps, weights = self.classify(image)
+        if self.cam.method == "classifier":
+            views = views_from_classifier(maps, self._vectors())
+        else:
+            taps = list(self.taps)
+            views = views_from_gradients(_ImageLogit(self), taps, image, self.cam.method)
+        if self.cam.view is not None:
+            views, weights = [views[self.cam.view]], torch.ones_like(weights[:, :1])
+        fused = fuse_views(views, weights, (image.shape[2], image.shape[3]))
+        return LocalizerOutput(evidence_logits(fused, logit), logit)
+
+    def classify(
+        self, image: torch.Tensor
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """Image logits (B,), feature maps finest first, block weights (B, L)."""
+        maps = [tap(m) for tap, m in zip(self.taps, self.backbone(self._input(image)), strict=True)]
+        pooled = [self._pool(m) for m in maps]
+        if self.weighting is None:
+            weights = torch.ones(len(image), len(maps), device=image.device)
+        else:
+            means = [p[:, : m.shape[1]] for p, m in zip(pooled, maps, strict=True)]
+            weights = self.weighting(means)
+        parts = [layer(p) for layer, p in zip(self.classifier, pooled, strict=True)]
+        logit = (torch.cat(parts, dim=1) * weights).mean(dim=1) + self.bias
+        return logit, maps, weights
+
+    def _input(self, image: torch.Tensor) -> torch.Tensor:
+        rgb, levels = (image[:, :3] - self.mean) / self.std, image[:, 3:]
+        if self.config.inputs == "sel":
+            return levels
+        return rgb if self.config.inputs == "rgb" else torch.cat([rgb, levels], dim=1)
+
+    def _pool(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, C) means of (B, C, h, w), or (B, 4 C): the strongest cell of each grid as well."""
+        if self.config.pooling == "mean":
+            return features.mean(dim=(2, 3))
+        grids = [F.adaptive_avg_pool2d(features, scale) for scale in DENSE_SCALES]
+        return torch.cat([grid.amax(dim=(2, 3)) for grid in grids], dim=1)
+
+    def _vectors(self) -> list[torch.Tensor]:
+        """Per block the classifier's weights (C_b,), those of all scales added up.
+
+        A map that looks the same everywhere pools to itself at every scale; so this is what a
+        place would add to the logit if the whole image looked like it.
+        """
+        return [layer.weight.view(-1, c).sum(dim=0) for layer, c in self._linear()]
+
+    def _linear(self) -> list[tuple[nn.Linear, int]]:
+        return list(zip(self.classifier, self.backbone.channels, strict=True))  # type: ignore[arg-type]
+
+
+class _ImageLogit(nn.Module):
+    """A WCBnet as a plain classifier, logits (B, 1)."""
+
+    def __init__(self, network: WCBNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.network.classify(image)[0][:, None]

@@ -1,0 +1,71 @@
+"""Regions kept on disk, for segmenters that are slower than reading a file."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from boxpromptiml.provenance import atomic_writer, signature, write_json
+from boxpromptiml.records import Description, ImageArray, Segmenter
+from boxpromptiml.segmenters.labels import LabelArray
+
+log = logging.getLogger(__name__)
+
+
+class CachedSegmenter:
+    """Answers from a folder where it can, and asks the segmenter otherwise.
+
+    One subfolder a signature, so that changed weights or settings never meet old regions; one file
+    an image, named by the hash of its pixels. A damaged file is made again. Several processes may
+    share a folder: files appear whole, and the same name always means the same regions.
+
+    Args:
+        segmenter: Who is asked for images that the folder does not hold.
+        folder: Where the subfolders go; made if missing.
+    """
+
+    def __init__(self, segmenter: Segmenter, folder: Path) -> None:
+        self._segmenter = segmenter
+        self._folder = folder / signature(segmenter.signature)[:16]
+
+    @property
+    def signature(self) -> Description:
+        """That of the segmenter: a cache changes no answer."""
+        return self._segmenter.signature
+
+    def regions(self, image: ImageArray) -> LabelArray:
+        """(H, W) region numbers of an image (H, W, 3), 0 where there is no region."""
+        path = self._folder / f"{_pixel_hash(image)}.npz"
+        kept = _read(path, image.shape[:2])
+        if kept is not None:
+            return kept
+        labels: LabelArray = self._segmenter.regions(image)
+        description = self._folder / "segmenter.json"
+        if not description.exists():
+            write_json(description, self.signature)
+        with atomic_writer(path) as stream:
+            np.savez_compressed(stream, regions=labels)
+        return labels
+
+
+def _pixel_hash(image: ImageArray) -> str:
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, size: tuple[int, ...]) -> LabelArray | None:
+    """The regions in a file; None if it is missing, damaged or of another size."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            labels: LabelArray = archive["regions"]
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001 (damaged archives raise anything)
+        log.warning("%s: made again, cannot be read: %s", path, error)
+        return None
+    if labels.dtype != np.int32 or labels.shape != size or (labels.size and labels.min() < 0):
+        log.warning("%s: made again, holds no regions of an image of size %s", path, size)
+        return None
+    return labels

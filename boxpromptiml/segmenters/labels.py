@@ -1,0 +1,65 @@
+"""Label maps (H, W) int32: 0 no region, regions numbered from 1 without gaps."""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from skimage.measure import label
+from skimage.segmentation import relabel_sequential
+
+from boxpromptiml.records import ImageArray, MaskArray
+
+LabelArray = npt.NDArray[np.int32]
+
+
+def reduced(image: ImageArray, max_side: int) -> ImageArray:
+    """The image (H, W, 3), or its copy with the longer side at `max_side` pixels if larger."""
+    height, width = image.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return image
+    target = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def enlarged(labels: LabelArray, size: tuple[int, int]) -> LabelArray:
+    """A label map at another size (H, W), every pixel from the one that holds its centre."""
+    if labels.shape == size:
+        return labels
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(size, labels.shape, strict=True)
+    )
+    larger: LabelArray = labels[rows[:, None], columns]
+    return larger
+
+
+def components(classes: npt.NDArray[np.integer], min_share: float) -> LabelArray:
+    """Connected parts (8 neighbours) of equal class, background 0 left out.
+
+    Args:
+        classes: (H, W) class numbers.
+        min_share: Parts below this share of the image are no region.
+    """
+    labels = label(classes, background=0, connectivity=2)  # type: ignore[no-untyped-call]
+    areas = np.bincount(labels.ravel())
+    areas[0] = labels.size
+    return renumbered(np.where(areas[labels] < min_share * labels.size, 0, labels))
+
+
+def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> LabelArray:
+    """One label map of masks (H, W) that may overlap: later ones cover earlier ones.
+
+    Masks of which nothing stays visible get no number.
+    """
+    labels = np.zeros(size, dtype=np.int32)
+    for number, mask in enumerate(masks, start=1):
+        labels[mask] = number
+    return renumbered(labels)
+
+
+def renumbered(labels: npt.NDArray[np.integer]) -> LabelArray:
+    """The same regions numbered from 1 without gaps, in the old order; 0 stays 0."""
+    dense, _, _ = relabel_sequential(labels)  # type: ignore[no-untyped-call]
+    return np.asarray(dense, dtype=np.int32)

@@ -1,0 +1,172 @@
+"""Semantic segmentation networks as segmenters, from local weights; nothing is ever downloaded.
+
+DeepLabV3 (Chen et al., arXiv 1706.05587) comes from torchvision, PSPNet (Zhao et al., CVPR 2017)
+and DeepLabV3+ (Chen et al., ECCV 2018) from segmentation-models-pytorch. What the objects are does
+not matter here, only where one ends and the next begins.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self, assert_never
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+from torchvision.models import segmentation
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.provenance import sha256_file
+from boxpromptiml.records import Description, ImageArray
+from boxpromptiml.segmenters.labels import LabelArray, components, enlarged, reduced
+from boxpromptiml.segmenters.smp_networks import SmpName, load_smp
+from boxpromptiml.weights import load_into, load_weights, require_device
+
+NetworkName = Literal["deeplabv3"] | SmpName
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the weights expect
+# A layer that only this backbone has, deepest first.
+_BACKBONES = {
+    "backbone.layer3.22.conv1.weight": "resnet101",
+    "backbone.layer3.5.conv1.weight": "resnet50",
+    "backbone.16.0.weight": "mobilenet_v3_large",
+}
+
+
+class NetworkSegmenter:
+    """Regions are the connected parts of each class that a network sees, background left out.
+
+    The class of a pixel is decided at the network's size and carried to the stored size by its
+    nearest pixel: interpolating the logits of every class there would smooth the borders of
+    reduced images, at gigabytes for a photograph of 12 megapixels.
+
+    Args:
+        network: Images (1, 3, h, w), normalised as for ImageNet, to logits (1, C, ., .); class 0 is
+            the background. One logit is one foreground class.
+        description: Name, weights and versions, for the signature.
+        multiple: The network takes sides that are multiples of this; images are padded to it.
+        device: Where the network runs, such as `cpu` or `cuda:0`.
+        min_share: Parts below this share of the image are no region.
+        max_side: Larger images are reduced to this many pixels on the longer side.
+
+    Raises:
+        UserError: A setting is out of range, or there is no such device.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        description: Description,
+        multiple: int = 1,
+        device: str = "cpu",
+        min_share: float = 0.0005,
+        max_side: int = 512,
+    ) -> None:
+        _check_settings(device, min_share, max_side)
+        self._network = network.eval().requires_grad_(False).to(device)
+        self._description = description
+        self._multiple = multiple
+        self._device = device
+        self._min_share = min_share
+        self._max_side = max_side
+
+    @classmethod
+    def from_weights(
+        cls,
+        name: NetworkName,
+        weights: Path,
+        encoder: str | None = None,
+        device: str = "cpu",
+        min_share: float = 0.0005,
+        max_side: int = 512,
+    ) -> Self:
+        """Build a network and load its weights.
+
+        Args:
+            name: Which network; the backbone of deeplabv3 is recognised from its weights.
+            weights: A local `.pth` or `.safetensors` file; for the networks of
+                segmentation-models-pytorch also a folder that `save_pretrained` wrote.
+            encoder: pspnet, deeplabv3plus: the encoder's name, where `weights` is a file.
+            device: As for the class.
+            min_share: As for the class.
+            max_side: As for the class.
+
+        Raises:
+            UserError: As the class does; or the weights are missing, damaged or of another network.
+        """
+        _check_settings(device, min_share, max_side)
+        match name:
+            case "deeplabv3":
+                network, description = _load_deeplabv3(weights)
+                multiple = 1
+            case "pspnet" | "deeplabv3plus":
+                network, description, multiple = load_smp(name, weights, encoder)
+            case _:
+                assert_never(name)
+        return cls(network, description, multiple, device, min_share, max_side)
+
+    @property
+    def signature(self) -> Description:
+        """Architecture, weights, versions and every setting that changes an answer."""
+        settings = {"min_share": self._min_share, "max_side": self._max_side}
+        return self._description | {"settings": settings}
+
+    def regions(self, image: ImageArray) -> LabelArray:
+        """(H, W) region numbers of an image (H, W, 3), 0 for background and tiny parts."""
+        classes = self._classes(reduced(image, self._max_side)).cpu().numpy()
+        return enlarged(components(classes, self._min_share), image.shape[:2])
+
+    @torch.inference_mode()
+    def _classes(self, image: ImageArray) -> torch.Tensor:
+        """(h, w) class numbers of an image (h, w, 3)."""
+        height, width = image.shape[:2]
+        pixels = torch.from_numpy(image).to(self._device).permute(2, 0, 1)[None].float() / 255
+        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
+        padding = (0, -width % self._multiple, 0, -height % self._multiple)
+        padded = F.pad((pixels - mean) / std, padding)
+        logits = _only_map(self._network(padded))
+        if logits.shape[-2:] != padded.shape[-2:]:
+            logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
+        logits = logits[0, :, :height, :width]
+        return logits[0] > 0 if len(logits) == 1 else logits.argmax(dim=0)
+
+
+def _only_map(output: Any) -> torch.Tensor:
+    """The map among what the libraries return: torchvision a dictionary, smp a map or a pair."""
+    if isinstance(output, dict):
+        output = output["out"]
+    logits: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return logits
+
+
+def _load_deeplabv3(weights: Path) -> tuple[nn.Module, Description]:
+    state = load_weights(weights)
+    if isinstance(state.get("model"), dict):  # a checkpoint of torchvision's training script
+        state = state["model"]
+    # The auxiliary head serves training only.
+    state = {key: value for key, value in state.items() if not key.startswith("aux_classifier.")}
+    backbone = next((name for key, name in _BACKBONES.items() if key in state), None)
+    head = state.get("classifier.4.weight")
+    if backbone is None or not isinstance(head, torch.Tensor) or head.ndim != 4:
+        raise UserError(
+            f"{weights}: holds no weights of torchvision's DeepLabV3 with one of "
+            f"{', '.join(_BACKBONES.values())}; give its plain state dict"
+        )
+    architecture = f"deeplabv3_{backbone}"
+    network: nn.Module = getattr(segmentation, architecture)(
+        weights=None, weights_backbone=None, num_classes=len(head), aux_loss=False
+    )
+    load_into(network, state, weights)
+    return network, {
+        "name": "deeplabv3",
+        "architecture": architecture,
+        "weights_sha256": sha256_file(weights),
+        "versions": {"torchvision": torchvision.__version__.split("+")[0]},
+    }
+
+
+def _check_settings(device: str, min_share: float, max_side: int) -> None:
+    if not 0 <= min_share < 1:
+        raise UserError(f"min_share must be in [0, 1), got {min_share}")
+    if max_side < 1:
+        raise UserError(f"max_side must be 1 or more, got {max_side}")
+    require_device(device)

@@ -1,0 +1,111 @@
+"""Everything that Segment Anything finds in an image, as one map of regions."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+import torch
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import rle_to_mask
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.records import Description, ImageArray
+from boxpromptiml.sam_weights import ModelType, load_sam
+from boxpromptiml.segmenters.labels import LabelArray, enlarged, painted, reduced
+from boxpromptiml.weights import require_device
+
+# Beyond about 90 the generator fails on a GPU (segment-anything issue 17).
+_MOST_POINTS = 64
+
+
+class SamSegmenter:
+    """SAM's automatic masks, small ones over large ones, so that parts stay visible in wholes.
+
+    SAM shrinks every image to its own size (1024) and knows no finer edge: so the masks are made at
+    that size and the map is brought back.
+
+    Args:
+        sam: The network; it is frozen, put in evaluation mode and moved to `device`.
+        model_type: Name of the architecture, for the signature.
+        weights_sha256: SHA-256 of the weights file, for the signature.
+        device: Where the network runs, such as `cpu` or `cuda:0`.
+        points_per_side: Prompts in a row and in a column of the grid, 1 to 64.
+        min_iou: Masks must have a higher predicted IoU.
+        min_stability: Masks must be at least as stable when SAM's threshold moves.
+
+    Raises:
+        UserError: A setting is out of range, or there is no such device.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        model_type: str,
+        weights_sha256: str,
+        device: str = "cpu",
+        points_per_side: int = 32,
+        min_iou: float = 0.88,
+        min_stability: float = 0.95,
+    ) -> None:
+        _check_settings(device, points_per_side)
+        self._generator = SamAutomaticMaskGenerator(
+            sam.eval().requires_grad_(False).to(device),
+            points_per_side=points_per_side,
+            points_per_batch=16 if torch.device(device).type == "cpu" else 64,  # 16: less memory
+            pred_iou_thresh=min_iou,
+            stability_score_thresh=min_stability,
+            output_mode="uncompressed_rle",  # hundreds of masks a photograph
+        )
+        self._side = int(sam.image_encoder.img_size)
+        self._model_type = model_type
+        self._weights_sha256 = weights_sha256
+        self._settings = {
+            "points_per_side": points_per_side,
+            "min_iou": min_iou,
+            "min_stability": min_stability,
+        }
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Path,
+        model_type: ModelType,
+        device: str = "cpu",
+        points_per_side: int = 32,
+    ) -> Self:
+        """Build SAM and load its weights from a local `.pth` or `.safetensors` file.
+
+        Raises:
+            UserError: As the class and `load_sam` do.
+        """
+        _check_settings(device, points_per_side)
+        sam, sha256 = load_sam(checkpoint, model_type)
+        return cls(sam, model_type, sha256, device, points_per_side)
+
+    @property
+    def signature(self) -> Description:
+        """Weights, versions and every setting that changes an answer; the device is left out."""
+        return {
+            "name": "sam-regions",
+            "model_type": self._model_type,
+            "weights_sha256": self._weights_sha256,
+            "settings": dict(self._settings),
+            "versions": {
+                "segment-anything": version("segment-anything"),
+                "torch": torch.__version__.split("+")[0],
+            },
+        }
+
+    def regions(self, image: ImageArray) -> LabelArray:
+        """(H, W) region numbers of an image (H, W, 3), 0 where SAM finds nothing."""
+        small = reduced(image, self._side)
+        masks = sorted(self._generator.generate(small), key=lambda mask: -mask["area"])
+        labels = painted((rle_to_mask(mask["segmentation"]) for mask in masks), small.shape[:2])
+        return enlarged(labels, image.shape[:2])
+
+
+def _check_settings(device: str, points_per_side: int) -> None:
+    if not 1 <= points_per_side <= _MOST_POINTS:
+        raise UserError(f"sam: points_per_side must be 1 to {_MOST_POINTS}, got {points_per_side}")
+    require_device(device)

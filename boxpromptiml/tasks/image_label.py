@@ -1,0 +1,104 @@
+"""Training WCBnet from image labels, and reading maps off it (arXiv 2505.23586)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from boxpromptiml.losses import image_label_loss
+from boxpromptiml.metrics import LocalizationMetrics
+from boxpromptiml.models.bayes import Prior, region_posterior
+from boxpromptiml.models.cam import CamConfig
+from boxpromptiml.models.checkpoint import Card, Refinement
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.wcbnet import WCBConfig
+from boxpromptiml.records import Batch
+from boxpromptiml.tasks.localizer import LocalizerTask
+
+
+class ImageLabelTask(LocalizerTask):
+    """Loss, metrics and optimiser of the image-label branch.
+
+    The loss sees image labels and nothing else. In evaluation the coarse map is refined by the
+    regions of `data.segmenter`, if there is one: `val/auc` and its like are of the final map, and
+    `val/coarse_auc` and its like of the map before.
+
+    Args:
+        wcbnet: The network.
+        input: What the network is fed; set by the data module's `data.input`.
+        cam: How the coarse map is read off the network.
+        prior: Of the refinement by regions: the pixel's own, or the image's mean.
+        pretrained: Local weights of the backbone (.safetensors or .pth), from timm.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW; not for biases and normalisation.
+        warmup: Share of the steps in which the rate rises linearly; then it falls as a cosine to 0.
+        threshold: A pixel is flagged where its probability is strictly above.
+    """
+
+    def __init__(
+        self,
+        wcbnet: WCBConfig = WCBConfig(),  # noqa: B008
+        input: NetworkInput = NetworkInput(error_levels=(75,)),  # noqa: A002, B008
+        cam: CamConfig = CamConfig(),  # noqa: B008
+        prior: Prior = "image",
+        pretrained: Path | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-2,
+        warmup: float = 0.05,
+        threshold: float = 0.5,
+    ) -> None:
+        card = Card(wcbnet, input, threshold, cam)
+        super().__init__(card, pretrained, lr, weight_decay, warmup)
+        self.prior: Prior = prior
+        self._coarse = {s: LocalizationMetrics(threshold) for s in ("val", "test")}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Binary cross-entropy of the image logit with the image label.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+            UserError: If nothing of many batches could be read.
+        """
+        label = batch["label"]
+        self.require_content(bool((~label.isnan()).any()))
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        image_logit = self.network.classify(image)[0]  # type: ignore[operator]
+        return self.finite_loss(image_label_loss(image_logit, label, batch["weight"]), len(image))
+
+    def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The final maps, refined where the batch brings regions."""
+        coarse, score = super().localize(batch)
+        return self._refined(coarse, batch), score
+
+    def _refined(self, coarse: list[torch.Tensor], batch: Batch) -> list[torch.Tensor]:
+        if "regions" not in batch:
+            return coarse
+        pairs = zip(coarse, batch["regions"], strict=True)
+        return [
+            torch.from_numpy(region_posterior(prob.numpy(), regions.cpu().numpy(), self.prior))
+            for prob, regions in pairs
+        ]
+
+    def score(self, batch: Batch, stage: str) -> None:
+        """Score the final map, and beside it the coarse one if they differ."""
+        coarse, score = super().localize(batch)
+        if "regions" in batch:
+            self.add_scores(self._coarse[stage], batch, coarse, score)
+        self.add_scores(self._metrics[stage], batch, self._refined(coarse, batch), score)
+
+    def log_scores(self, stage: str) -> None:
+        """Log the scores of the final map, and those of the coarse one as `coarse_*`."""
+        super().log_scores(stage)
+        metrics = self._coarse[stage]
+        if metrics.update_called:
+            scores = metrics.compute()
+            for name in ("pixel_f1", "iou", "auc", "false_alarm_pixels"):
+                self.log(f"{stage}/coarse_{name}", scores[name].float(), rank_zero_only=True)
+            metrics.reset()
+
+    def on_fit_start(self) -> None:
+        """Remember in the checkpoints what refines the map, for `localize`."""
+        segmenter = getattr(self.trainer.datamodule, "segmenter", None)  # type: ignore[attr-defined]
+        if segmenter is not None and segmenter.name != "none":
+            refinement = Refinement(segmenter.to_dict(), self.prior)
+            self.card = replace(self.card, refinement=refinement)

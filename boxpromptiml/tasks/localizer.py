@@ -1,0 +1,224 @@
+"""What all our LightningModules share: scoring, prediction, optimiser, checkpoints."""
+
+import math
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.metrics import LocalizationMetrics
+from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, Card, build_network
+from boxpromptiml.models.inference import probability_maps
+from boxpromptiml.records import Batch
+
+_MOST_BLANK_BATCHES = 10
+
+
+class Maps(TypedDict):
+    """What `predict` returns for a batch, images in the order of the batch."""
+
+    id: list[str]
+    prob: list[torch.Tensor]  # (H, W) at the stored size
+    image_score: torch.Tensor  # (B,) in [0, 1]
+
+
+class DivergedError(UserError):
+    """The loss or the weights are not finite any more."""
+
+
+class LocalizerTask(LightningModule):
+    """A localizer in Lightning; subclasses add the loss.
+
+    Args:
+        card: Network, input, threshold: what its checkpoints will say.
+        pretrained: Local weights of the backbone.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW; not for biases and normalisation.
+        warmup: Share of the steps in which the rate rises linearly; then it falls as a cosine to 0.
+    """
+
+    def __init__(
+        self, card: Card, pretrained: Path | None, lr: float, weight_decay: float, warmup: float
+    ) -> None:
+        super().__init__()
+        self.card = card
+        network = build_network(card, pretrained).to(memory_format=torch.channels_last)
+        self.add_module(card.kind, network)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        # In a dictionary, so that Lightning does not move them: MPS has no float64.
+        self._metrics = {s: LocalizationMetrics(card.threshold) for s in ("val", "test")}
+        self.f1_curves: dict[str, list[tuple[float, float]]] = {}
+        self._trained = False
+        self._blank_batches = 0
+
+    @property
+    def network(self) -> nn.Module:
+        """The student or the WCBnet."""
+        return self.get_submodule(self.card.kind)
+
+    def require_content(self, has_content: bool) -> None:
+        """UserError when nothing of many batches in a row could be read."""
+        self._blank_batches = 0 if has_content else self._blank_batches + 1
+        if self._blank_batches >= _MOST_BLANK_BATCHES:
+            raise UserError(
+                f"no image of {_MOST_BLANK_BATCHES} batches could be read (see the warnings): are "
+                "the manifest's paths still right?"
+            )
+
+    def finite_loss(self, loss: torch.Tensor, batch_size: int) -> torch.Tensor:
+        """Log and return the loss of a step.
+
+        Raises:
+            DivergedError: If it is not finite.
+        """
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss.item()} (epoch {self.current_epoch}, step {self.global_step}); "
+                "lower --model.lr or set --trainer.gradient_clip_val=1. Checkpoints are untouched"
+            )
+        self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch's images to the validation scores."""
+        self.score(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch's images to the test scores."""
+        self.score(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Maps:
+        """Probability maps at the stored size."""
+        prob, score = self.localize(batch)
+        return Maps(id=batch["id"], prob=prob, image_score=score)
+
+    def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Maps (H, W) at the stored sizes and image scores (B,) of a batch."""
+        images = [
+            image[:, :height, :width]
+            for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
+        ]
+        return probability_maps(self.network, images, batch["size"])
+
+    def score(self, batch: Batch, stage: str) -> None:
+        """Add the batch's images to the scores of a stage."""
+        prob, score = self.localize(batch)
+        self.add_scores(self._metrics[stage], batch, prob, score)
+
+    def add_scores(
+        self,
+        metrics: LocalizationMetrics,
+        batch: Batch,
+        prob: list[torch.Tensor],
+        image_score: torch.Tensor,
+    ) -> None:
+        """Add maps of a batch to a metric, on a device that has float64."""
+        device = "cpu" if self.device.type == "mps" else self.device
+        metrics.to(device).update(prob, batch["truth"], batch["label"], image_score)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores under `val/`."""
+        self.log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores under `test/`."""
+        self.log_scores("test")
+
+    def log_scores(self, stage: str) -> None:
+        """Log and forget the scores of a stage."""
+        metrics = self._metrics[stage]
+        scores = metrics.compute()
+        thresholds, curve = metrics.f1_curve()
+        self.f1_curves[stage] = list(zip(thresholds.tolist(), curve.tolist(), strict=True))
+        if not curve.isnan().all():
+            best = int(curve.argmax())
+            scores |= {"best_f1": curve[best], "best_f1_threshold": thresholds[best]}
+        metrics.reset()
+        for name, value in scores.items():
+            show = stage == "val" and name in ("pixel_f1", "auc")
+            self.log(f"{stage}/{name}", value.float(), prog_bar=show, rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; a linear warm-up, then a cosine to zero, by steps."""
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, self.warmup))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the card; refuse to save weights that are not finite."""
+        if not finite_weights(self):
+            raise DivergedError("the weights are not finite; the checkpoint was not written")
+        checkpoint[CHECKPOINT_KEY] = self.card.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the weights of another network before any is loaded."""
+        if CHECKPOINT_KEY not in checkpoint:
+            raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
+        card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        if not fitting and (card.input, card.threshold) != (self.card.input, self.card.threshold):
+            raise UserError(
+                f"the checkpoint was trained for {card.input}, threshold {card.threshold}; the "
+                f"configuration asks for {self.card.input}, {self.card.threshold}. Use the "
+                "config.yaml beside the checkpoint: --config RUN/config.yaml"
+            )
+        if card.network != self.card.network:
+            raise UserError(
+                f"the checkpoint holds another network:\n  {card.network}\nthe configuration asks "
+                f"for\n  {self.card.network}\nuse the config.yaml beside the checkpoint"
+            )
+        self._trained = True
+
+    def on_train_end(self) -> None:
+        """From here on the weights are worth testing."""
+        self._trained = True
+
+    def on_test_start(self) -> None:
+        """Refuse random weights."""
+        self._require_trained("test")
+
+    def on_predict_start(self) -> None:
+        """Refuse random weights."""
+        self._require_trained("predict")
+
+    def _require_trained(self, verb: str) -> None:
+        if not self._trained:
+            raise UserError(f"`{verb}` needs trained weights: add --ckpt_path FILE.ckpt")
+
+
+def finite_weights(module: torch.nn.Module) -> bool:
+    """Whether no weight, running statistics included, is NaN or infinite."""
+    values = (v for v in module.state_dict().values() if v.is_floating_point())
+    return all(bool(torch.isfinite(v).all()) for v in values)
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear from 0 to 1 over the first `warmup` share, cosine to 0.
+
+    Example:
+        >>> [round(warmup_cosine(s, 100, 0.1), 3) for s in (0, 9, 55, 100)]
+        [0.1, 1.0, 0.5, 0.0]
+    """
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1) if rising < 1 else min((step + 1) / rising, 1.0)
+    done = (step - rising) / max(steps - rising, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

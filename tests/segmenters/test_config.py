@@ -1,0 +1,146 @@
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from jsonargparse import ArgumentParser
+from torchvision.models import segmentation
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
+from boxpromptiml.segmenters.superpixels import FelzenszwalbSegmenter, SlicSegmenter
+
+CHANGED = SegmenterConfig(
+    "pspnet",
+    Path("w.pth"),
+    "resnet18",
+    "vit_b",
+    segments=7,
+    compactness=2.5,
+    scale=3,
+    sigma=0,
+    min_size=9,
+    min_share=0.2,
+    points_per_side=4,
+    max_side=100,
+    cache=Path("c"),
+)
+NETWORKS = ["deeplabv3", "pspnet", "deeplabv3plus", "sam"]
+
+
+def test_every_field_is_changed_above() -> None:
+    changed, default = asdict(CHANGED), asdict(SegmenterConfig())
+    assert not [name for name in default if changed[name] == default[name]]
+
+
+def test_round_trip_through_json_without_paths() -> None:
+    for config in (SegmenterConfig(), CHANGED):
+        text = json.dumps(config.to_dict(), allow_nan=False)
+        again = SegmenterConfig.from_dict(json.loads(text))
+        assert again.weights is None
+        assert again.cache is None
+        assert again.to_dict() == config.to_dict()
+        assert "w.pth" not in text
+    missing = {field.name for field in fields(SegmenterConfig)} - set(CHANGED.to_dict())
+    assert missing == {"weights", "cache"}
+    assert SegmenterConfig.from_dict({}) == SegmenterConfig()
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"colour": 1}, "colour"),
+        ({"weights": "/etc/passwd"}, "weights"),
+        ({"cache": "here"}, "cache"),
+        ({"name": "unet"}, "name"),
+        ({"name": None}, "name"),
+        ({"segments": "200"}, "segments"),
+        ({"segments": 2.5}, "segments"),
+        ({"segments": True}, "segments"),
+        ({"encoder": 3}, "encoder"),
+        ({"model_type": "vit_x"}, "model_type"),
+        ({"scale": [1.0]}, "scale"),
+        ({"sigma": {1, 2}}, "not plain values"),
+        ({"segments": 0}, "segments"),
+        ({"compactness": -1.0}, "compactness"),
+        ({"scale": float("nan")}, "scale"),
+        ({"min_share": 1.0}, "min_share"),
+        ({"points_per_side": 0}, "points_per_side"),
+        ({"max_side": 0}, "max_side"),
+        ([], "segmenter"),
+    ],
+)
+def test_wrong_values(values: dict[str, Any], match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        SegmenterConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": "unet"}, {"segments": 0}, {"min_share": -1.0}, {"min_size": 0}]
+)
+def test_ranges_are_checked_when_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        SegmenterConfig(**wrong)
+
+
+def test_jsonargparse_takes_it(tmp_path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--segmenter", type=SegmenterConfig, default=SegmenterConfig())
+    words = ["--segmenter.name=felzenszwalb", "--segmenter.scale=7", "--segmenter.cache=/x/y"]
+    config = parser.instantiate(parser.parse_args(words)).segmenter
+    assert config == SegmenterConfig("felzenszwalb", scale=7, cache=Path("/x/y"))
+
+
+def test_superpixels_take_their_settings() -> None:
+    assert build_segmenter(SegmenterConfig("none")) is None
+    assert build_segmenter(SegmenterConfig()) == SlicSegmenter()
+    slic = SegmenterConfig("slic", segments=7, compactness=3, max_side=9)
+    assert build_segmenter(slic) == SlicSegmenter(7, 3, max_side=9)
+    assert build_segmenter(SegmenterConfig("felzenszwalb")) == FelzenszwalbSegmenter()
+    other = SegmenterConfig("felzenszwalb", scale=7, sigma=2, min_size=3, max_side=9)
+    assert build_segmenter(other) == FelzenszwalbSegmenter(7, 2, 3, 9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_are_asked_for_when_built(name: Any) -> None:
+    with pytest.raises(UserError, match=rf"{name} needs weights: .*segmenter\.weights PATH"):
+        build_segmenter(SegmenterConfig(name))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_missing_weights(name: Any, tmp_path: Path) -> None:
+    config = SegmenterConfig(name, tmp_path / "absent.pth", "resnet18")
+    with pytest.raises(UserError, match=r"absent\.pth: no such weights file"):
+        build_segmenter(config)
+    with pytest.raises(UserError, match="device"):
+        build_segmenter(config, device="gpu")
+
+
+def test_networks_take_their_settings(tmp_path: Path) -> None:
+    deeplab = segmentation.deeplabv3_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=3
+    )
+    torch.save(deeplab.state_dict(), tmp_path / "d.pth")
+    psp = smp.PSPNet("resnet18", encoder_weights=None, classes=3)
+    torch.save(psp.state_dict(), tmp_path / "p.pth")
+    plus = smp.DeepLabV3Plus("resnet18", encoder_weights=None, classes=3)
+    plus.save_pretrained(tmp_path / "plus")
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    for name, weights, encoder in (
+        ("deeplabv3", "d.pth", None),
+        ("pspnet", "p.pth", "resnet18"),
+        ("deeplabv3plus", "plus", None),
+    ):
+        config = SegmenterConfig(
+            name, tmp_path / weights, encoder, min_share=0.1, max_side=64, cache=tmp_path / "cache"
+        )
+        segmenter = build_segmenter(config)
+        assert segmenter is not None
+        assert segmenter.signature["name"] == name
+        assert segmenter.signature["settings"] == {"min_share": 0.1, "max_side": 64}
+        assert segmenter.regions(image).shape == (30, 40)
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 3

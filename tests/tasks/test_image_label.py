@@ -1,0 +1,175 @@
+"""The image-label branch from end to end, as its users run it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boxpromptiml import Localizer, images
+from boxpromptiml.cli import main
+from boxpromptiml.manifest import read_manifest
+from boxpromptiml.models.bayes import region_posterior
+from boxpromptiml.models.cam import CamConfig
+from boxpromptiml.models.checkpoint import Refinement, load_localizer
+from boxpromptiml.models.wcbnet import WCBNet
+from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
+from data_prep.__main__ import main as data_prep
+
+TASK = "boxpromptiml.tasks.image_label.ImageLabelTask"
+NETWORK = [f"--model={TASK}", "--model.wcbnet.backbone=mobilenetv3_small_050"]
+DATA = ["--data.supervision=label", "--data.batch_size=4", "--data.input.fit=native",
+        "--data.input.size=[64,96]", "--data.input.error_levels=[75]",
+        "--data.segmenter.name=slic", "--data.segmenter.segments=40"]  # fmt: skip
+TRAINER = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
+           "--checkpoint.monitor=val/image_auc"]  # fmt: skip
+
+
+def arguments(root: Path, run: Path) -> list[str]:
+    splits = [f"--data.{split}=[{root}/{split}.jsonl]" for split in ("train", "val", "test")]
+    return [*NETWORK, *DATA, *TRAINER, *splits, f"--trainer.default_root_dir={run}"]
+
+
+def grey(path: Path) -> np.ndarray:
+    return images.read_image(path)[0][..., 0].astype(int)
+
+
+@pytest.fixture(scope="module")
+def unmasked(data_root, tmp_path_factory):
+    """Training data without masks and boxes: what an image-label data set is."""
+    root = Path(shutil.copytree(data_root, tmp_path_factory.mktemp("labels") / "data"))
+    shutil.rmtree(root / "train" / "masks")
+    lines = (root / "train.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows[1:]:
+        row.pop("mask", None)
+        row["boxes"] = None if row["label"] else []
+    (root / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(unmasked, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    command = ["fit", *arguments(unmasked, folder), "--trainer.max_epochs=25", "--model.lr=0.003",
+               "--trainer.check_val_every_n_epoch=25"]  # fmt: skip
+    assert main(command) == 0
+    return folder
+
+
+def test_it_learns_from_labels_alone_and_says_how_well(run, unmasked):
+    """Bright ellipses on noise, told apart without one mask or box."""
+    checkpoint = f"--ckpt_path={run}/checkpoints/last.ckpt"
+    assert main(["test", "--config", f"{run}/config.yaml", checkpoint]) == 0
+    scores = json.loads((run / "metrics_test.json").read_text())
+    assert scores["image_auc"] > 0.9
+    assert scores["auc"] > 0.8
+    assert {"image_f1", "image_accuracy", "pixel_f1", "iou"} <= scores.keys()
+    coarse = {name for name in scores if name.startswith("coarse_")}
+    assert coarse == {"coarse_pixel_f1", "coarse_iou", "coarse_auc", "coarse_false_alarm_pixels"}
+    assert scores["auc"] != scores["coarse_auc"]
+
+
+def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run):
+    network, card = load_localizer(run / "checkpoints" / "last.ckpt")
+    assert isinstance(network, WCBNet)
+    assert card.input.error_levels == (75,)
+    assert card.cam == CamConfig()
+    assert card.refinement == Refinement(
+        SegmenterConfig(name="slic", segments=40).to_dict(), "image"
+    )
+
+
+def test_localize_refines_as_the_test_did(run, unmasked, tmp_path):
+    """`predict`, `localize` and Python give one answer; --segmenter.name=none the coarse map."""
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    manifest = read_manifest(unmasked / "test.jsonl")
+    sample = manifest.samples[0]
+    path = manifest.image_path(sample)
+    predict = ["predict", "--config", f"{run}/config.yaml", f"--ckpt_path={checkpoint}",
+               f"--data.predict=[{unmasked}/test.jsonl]"]  # fmt: skip
+    assert main(predict) == 0
+    predicted = grey(run / "predictions" / "prob" / f"{sample.id}.png")
+    common = ["localize", f"--checkpoint={checkpoint}", f"--images=[{path}]"]
+    assert main([*common, f"--out={tmp_path}/fine"]) == 0
+    assert main([*common, f"--out={tmp_path}/coarse", "--segmenter.name=none"]) == 0
+    fine, coarse = (
+        grey(tmp_path / name / "prob" / f"{path.stem}.png") for name in ("fine", "coarse")
+    )
+    np.testing.assert_allclose(predicted, fine, atol=2)
+    raw = Localizer.load(checkpoint, segmenter=SegmenterConfig(name="none"))(path)
+    np.testing.assert_allclose(coarse / 255, raw, atol=3e-3)
+    regions = build_segmenter(SegmenterConfig(name="slic", segments=40)).regions(
+        images.read_image(path)[0]
+    )
+    np.testing.assert_allclose(fine / 255, region_posterior(raw, regions), atol=3e-3)
+    tiled = Localizer.load(checkpoint)(path, tile=True)
+    np.testing.assert_allclose(tiled, fine / 255, atol=3e-2)  # one tile: the image itself
+
+
+def test_boxes_from_maps_join_the_students_training(run, unmasked, tmp_path):
+    """The bridge: labels -> maps -> boxes -> pseudo-masks -> mixed supervision."""
+    boxes = tmp_path / "boxes.jsonl"
+    checkpoint = f"--checkpoint={run}/checkpoints/last.ckpt"
+    source = f"--manifest={unmasked}/train.jsonl"
+    assert data_prep(["cam-boxes", source, checkpoint, f"--out={boxes}"]) == 0
+    samples = read_manifest(boxes).samples
+    made = [sample for sample in samples if sample.label == 1]
+    assert {sample.box_origin for sample in made} <= {"cam", None}
+    assert sum(bool(sample.boxes) for sample in made) >= len(made) / 2
+    pseudo = tmp_path / "pseudo"
+    assert data_prep(["pseudo-masks", f"--manifest={boxes}", f"--out={pseudo}"]) == 0
+    fit = ["fit", f"--data.train=[{pseudo}/manifest.jsonl]", f"--data.val=[{unmasked}/val.jsonl]",
+           "--model.student.backbone=mobilenetv3_small_050", "--data.input.size=[64,64]",
+           "--data.supervision=mixed", "--data.batch_size=4", "--trainer.fast_dev_run=true",
+           f"--trainer.default_root_dir={tmp_path}", *TRAINER[:2]]  # fmt: skip
+    assert main(fit) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--data.input.error_levels=[]"], "error_levels"),
+        (["--model.cam.view=7"], "no such index"),
+        (["--data.segmenter.name=deeplabv3"], "weights"),
+        (["--data.segmenter.name=pspnet", "--data.segmenter.weights=nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_named(unmasked, tmp_path, capsys, more, said):
+    assert main(["fit", *arguments(unmasked, tmp_path), *more]) == 1
+    captured = capsys.readouterr().err
+    assert said in captured
+    assert "Traceback" not in captured
+
+
+def test_training_images_may_be_unlabelled_but_not_all(unmasked, tmp_path, capsys):
+    lines = (unmasked / "train.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows[1:]:
+        row["label"] = None
+    train = tmp_path / "train.jsonl"
+    train.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    shutil.copytree(unmasked / "train", tmp_path / "train")
+    command = ["fit", *arguments(unmasked, tmp_path), f"--data.train=[{train}]"]
+    assert main(command) == 1
+    assert "no manipulated training image" in capsys.readouterr().err
+
+
+def test_the_loss_sees_labels_only(unmasked):
+    """Whatever the pixel targets say, the gradient is that of the labels."""
+    from boxpromptiml.models.inputs import NetworkInput
+    from boxpromptiml.models.wcbnet import WCBConfig
+    from boxpromptiml.tasks.image_label import ImageLabelTask
+
+    torch.manual_seed(0)
+    config = WCBConfig("mobilenetv3_small_050", inputs="rgb")
+    task = ImageLabelTask(config, NetworkInput("native", (64, 96)))
+    task.log = lambda *_, **__: None
+    batch = {"image": torch.rand(2, 3, 64, 96), "label": torch.tensor([1.0, 0.0]),
+             "weight": torch.ones(2)}  # fmt: skip
+    loss = task.eval().training_step(batch, 0)  # no target, no mask, no box in it
+    logit = task.network.classify(batch["image"])[0]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logit, batch["label"])
+    torch.testing.assert_close(loss, expected)
