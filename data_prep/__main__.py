@@ -8,6 +8,11 @@ from boxpromptiml.errors import EXIT_OK, EXIT_WRONG_USE
 
 _JOBS = {
     "import": ("raw dataset to manifest.jsonl", "data_prep.importing:import_dataset"),
+    "forgeries": ("photographs to forgeries with masks and boxes", "data_prep.forgeries:forgeries"),
+    "cam-boxes": ("image labels to boxes by a trained network", "data_prep.cam_boxes:cam_boxes"),
+    "boxes": ("masks to coarse boxes, as a person draws them", "data_prep.simulate_boxes:boxes"),
+    "import-boxes": ("boxes of an annotation tool", "data_prep.import_boxes:import_boxes"),
+    "export-boxes": ("boxes to COCO JSON", "data_prep.export_boxes:export_boxes"),
     "pseudo-masks": ("boxes to pseudo-masks by a teacher", "data_prep.pseudo_masks:pseudo_masks"),
 }
 

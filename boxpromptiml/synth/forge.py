@@ -5,8 +5,10 @@ input is changed. The three kinds and their parameters follow common practice (s
 removal by inpainting); they serve demos, tests and pre-training, not as a benchmark.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,20 +18,28 @@ from boxpromptiml import geometry
 from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray
 from boxpromptiml.synth.degrade import rescale
 from boxpromptiml.synth.regions import connected_parts, largest_part, object_region
+from boxpromptiml.synth.style import DEFAULT_STYLE, KINDS, ForgeryStyle, Kind
 
-Kind = Literal["splice", "copymove", "removal"]
-KIND_SHARES: dict[Kind, float] = {"splice": 0.60, "copymove": 0.25, "removal": 0.15}
-FEATHER = 2  # a forgery may blend into the host by so many pixels outside its mask
+# Least and greatest share of an image that the region of a forgery covers.
+REGION_AREAS: Mapping[Kind, tuple[float, float]] = MappingProxyType(
+    {"splice": (0.02, 0.2), "copymove": (0.02, 0.12), "removal": (0.02, 0.1)}
+)
+Drawn = dict[str, float | int | str]  # what a generator decided
 _MAX_OVERLAP = 0.25  # of the source of a copy-move
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """A forged image (H, W, 3), its exact mask (H, W) and how it was made."""
+    """A forged image (H, W, 3), its exact mask (H, W) and how it was made.
+
+    `drawn` names what was decided at random: scale, degrees, flipped, feather, exposure, and the
+    row and column of the pasted window; radius and method of a removal.
+    """
 
     image: ImageArray
     mask: MaskArray
     kind: Kind
+    drawn: Drawn
 
 
 class _Patch(NamedTuple):
@@ -37,56 +47,73 @@ class _Patch(NamedTuple):
 
     colour: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32]
+    drawn: Drawn
 
 
 def splice(
-    host: ImageArray, donor: ImageArray, region: MaskArray, rng: np.random.Generator
+    host: ImageArray,
+    donor: ImageArray,
+    region: MaskArray,
+    rng: np.random.Generator,
+    style: ForgeryStyle = DEFAULT_STYLE,
 ) -> Forgery:
     """Paste a region of a donor into a host, at a random place.
 
-    The object is scaled by 0.6 to 1.4 relative to the sizes of the two images (less where it
-    would not fit), turned by up to 15 degrees, flipped half the time, and in half of the cases
-    made darker or brighter by up to 15 %. Its edge is sharp, or softened by 1 or 2 pixels.
+    The object is scaled relative to the sizes of the two images (less where it would not fit),
+    turned, flipped half the time, and in half of the cases made darker or brighter. Its edge is
+    sharp or soft.
 
     Args:
         host: (H, W, 3) RGB.
         donor: (h, w, 3) RGB.
         region: (h, w), the object in the donor, not empty.
         rng: Decides everything else.
+        style: The ranges it draws from.
     """
-    scale = rng.uniform(0.6, 1.4)
+    scale = rng.uniform(*style.splice_scale)
     relative = float(np.sqrt(host[..., 0].size / donor[..., 0].size))
     if relative < 1:  # areas are averaged, so that a large donor brings no aliasing
         donor = rescale(donor, relative)
         region = cv2.resize(region.astype(np.float32), _size(donor)[::-1]) > 0.5
     else:
         scale *= relative
-    patch = _cut(donor, region, scale, _size(host), rng)
+    patch = _cut(donor, region, scale, _size(host), rng, style)
     if rng.random() < 0.5:
-        patch = patch._replace(colour=np.clip(patch.colour * rng.uniform(0.85, 1.15), 0, 255))
+        exposure = rng.uniform(1 - style.exposure, 1 + style.exposure)
+        drawn = patch.drawn | {"exposure": exposure}
+        patch = patch._replace(colour=np.clip(patch.colour * exposure, 0, 255), drawn=drawn)
     rows, columns = (s - p for s, p in zip(host.shape[:2], patch.alpha.shape, strict=True))
     corner = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
     return _paste(host, patch, corner, "splice")
 
 
-def copy_move(image: ImageArray, region: MaskArray, rng: np.random.Generator) -> Forgery:
+def copy_move(
+    image: ImageArray,
+    region: MaskArray,
+    rng: np.random.Generator,
+    style: ForgeryStyle = DEFAULT_STYLE,
+    source: ImageArray | None = None,
+) -> Forgery:
     """Paste a region of an image elsewhere into it; the mask is the copy, not its source.
 
-    The copy is scaled by 0.8 to 1.2, turned and flipped as in `splice`, and covers less than a
-    quarter of its source: a copy that finds no such place is made smaller.
+    The copy is scaled, turned and flipped as in `splice`, and covers less than a quarter of its
+    source: a copy that finds no such place is made smaller.
 
     Args:
         image: (H, W, 3) RGB.
         region: (H, W), the source, not empty.
         rng: Decides everything else.
+        style: The ranges it draws from.
+        source: (H, W, 3) to cut the copy from, if it has another history than the image.
 
     Raises:
         ValueError: The image has only a few pixels.
     """
-    scale = rng.uniform(0.8, 1.2)
+    scale = rng.uniform(*style.copy_scale)
+    source = image if source is None else source
     allowed = max(_MAX_OVERLAP * np.count_nonzero(region), 1)
     for shrink in 0.8 ** np.arange(10):
-        patch = _cut(image, region, scale * shrink, _size(image), rng)
+        patch = _cut(source, region, scale * shrink, _size(image), rng, style)
         copied = (patch.alpha > 0.5).astype(np.float32)
         overlap = cv2.matchTemplate(region.astype(np.float32), copied, cv2.TM_CCORR)
         corners = np.argwhere(overlap < allowed - 0.5)  # 0.5: the sums come from an FFT
@@ -98,24 +125,30 @@ def copy_move(image: ImageArray, region: MaskArray, rng: np.random.Generator) ->
 
 def removal(image: ImageArray, region: MaskArray, rng: np.random.Generator) -> Forgery:
     """Inpaint a region (H, W) of an image from its surroundings, by Telea or Navier-Stokes."""
-    method = cv2.INPAINT_TELEA if rng.random() < 0.5 else cv2.INPAINT_NS
+    telea = bool(rng.random() < 0.5)
     radius = int(rng.integers(3, 6))
+    method = cv2.INPAINT_TELEA if telea else cv2.INPAINT_NS
     filled = cv2.inpaint(image, region.astype(np.uint8), radius, method)
-    return Forgery(np.asarray(filled, dtype=np.uint8), region.copy(), "removal")
+    drawn: Drawn = {"radius": radius, "method": "telea" if telea else "navier-stokes"}
+    return Forgery(np.asarray(filled, dtype=np.uint8), region.copy(), "removal", drawn)
 
 
 def forge(
-    host: ImageArray, donor: ImageArray, rng: np.random.Generator, kind: Kind | None = None
+    host: ImageArray,
+    donor: ImageArray,
+    rng: np.random.Generator,
+    kind: Kind | None = None,
+    style: ForgeryStyle = DEFAULT_STYLE,
 ) -> Forgery:
-    """Forge a host, with a donor for splices; None draws the kind by `KIND_SHARES`."""
+    """Forge a host, with a donor for splices; None draws the kind by the shares of the style."""
     if kind is None:
-        kinds = list(KIND_SHARES)
-        kind = kinds[int(rng.choice(len(kinds), p=list(KIND_SHARES.values())))]
+        kind = KINDS[int(rng.choice(len(KINDS), p=style.shares))]
+    area = REGION_AREAS[kind]
     if kind == "splice":
-        return splice(host, donor, object_region(donor, rng), rng)
+        return splice(host, donor, object_region(donor, rng, area), rng, style)
     if kind == "copymove":
-        return copy_move(host, object_region(host, rng, (0.02, 0.12)), rng)
-    return removal(host, object_region(host, rng, (0.02, 0.1)), rng)
+        return copy_move(host, object_region(host, rng, area), rng, style)
+    return removal(host, object_region(host, rng, area), rng)
 
 
 def _size(image: ImageArray) -> tuple[int, int]:
@@ -128,24 +161,29 @@ def _cut(
     scale: float,
     limit: tuple[int, int],
     rng: np.random.Generator,
+    style: ForgeryStyle,
 ) -> _Patch:
     """Cut a region out, turn it, maybe flip it, scale it (to at most `limit` (H, W)), soften it."""
     y, x = np.nonzero(region)
-    angle, flip = np.deg2rad(rng.uniform(-15, 15)), rng.choice([-1.0, 1.0])
+    degrees, flip = rng.uniform(-style.rotation, style.rotation), rng.choice([-1.0, 1.0])
+    angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag([flip, 1.0])
     corners = turn @ np.stack([x, y])
     low, extent = corners.min(axis=1), np.ptp(corners, axis=1) + 1
-    margin = 2 * FEATHER
+    reach = style.feather[1]
+    margin = 2 * reach
     scale = min(scale, *((np.array(limit[::-1]) - margin) / extent))
     width, height = (int(side) for side in np.ceil(extent * scale - 1e-6) + margin)
-    shift = FEATHER + (0.5 - low) * scale
+    shift = reach + (0.5 - low) * scale
     matrix = np.column_stack([turn * scale, shift])
     frame = (width, height)
     colour = cv2.warpAffine(image, matrix, frame, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(region.astype(np.float32), matrix, frame)
     cut = alpha > min(0.5, alpha.max() / 2)  # the smaller: a pixel or two may not reach 0.5
-    return _Patch(colour.astype(np.float32), _soft_edge(cut, int(rng.integers(0, 3))))
+    feather = int(rng.integers(style.feather[0], style.feather[1] + 1))
+    drawn: Drawn = {"scale": scale, "degrees": degrees, "flipped": int(flip < 0)}
+    return _Patch(colour.astype(np.float32), _soft_edge(cut, feather), drawn | {"feather": feather})
 
 
 def _soft_edge(region: MaskArray, feather: int) -> npt.NDArray[np.float32]:
@@ -168,7 +206,7 @@ def _paste(host: ImageArray, patch: _Patch, corner: tuple[int, int], kind: Kind)
     alpha = patch.alpha[..., None]
     image[window] = np.rint(alpha * patch.colour + (1 - alpha) * host[window]).astype(np.uint8)
     mask[window] = patch.alpha > 0.5
-    return Forgery(image, mask, kind)
+    return Forgery(image, mask, kind, patch.drawn | {"row": row, "column": column})
 
 
 def coarse_box(

@@ -115,7 +115,7 @@ def forge_photo(split: Split, side: int, rng: np.random.Generator) -> ForgedPhot
         host, donor = _host_and_donor(SPLIT_AREAS[split], rng)
         untouched, other = _crop(host.pixels, side, rng), _crop(donor.pixels, side, rng)
         if host.grey:
-            other = _without_colour(other)
+            other = without_colour(other)
         if min(untouched.std(), other.std()) < _LEAST_DETAIL:
             continue
         forgery = forge(untouched, other, rng)
@@ -145,6 +145,7 @@ def _is_grey(name: str) -> bool:
     return bool((photo == photo[..., :1]).all())
 
 
-def _without_colour(image: ImageArray) -> ImageArray:
+def without_colour(image: ImageArray) -> ImageArray:
+    """Every pixel the mean of its three values."""
     mean = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
     return np.repeat(mean, 3, axis=2)

@@ -7,8 +7,10 @@ from hypothesis.extra.numpy import arrays
 from skimage import data, measure
 
 from boxpromptiml import geometry
+from boxpromptiml.errors import UserError
 from boxpromptiml.synth import forge as synth
 from boxpromptiml.synth import regions
+from boxpromptiml.synth.style import DEFAULT_STYLE, ForgeryStyle
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.tuples(st.integers(24, 90), st.integers(24, 90))
@@ -43,7 +45,7 @@ def test_a_forgery_changes_only_its_mask(host_size, donor_size, seed, kind):
     assert forgery.mask.shape == host_size
     assert forgery.mask.any()
     assert forgery.mask.mean() < 0.45
-    reach = 2 * (0 if kind == "removal" else synth.FEATHER) + 1
+    reach = 2 * (0 if kind == "removal" else DEFAULT_STYLE.feather[1]) + 1
     near = cv2.dilate(forgery.mask.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     np.testing.assert_array_equal(forgery.image[~near], host[~near])
     np.testing.assert_array_equal(host, before[0])
@@ -129,6 +131,83 @@ def test_kinds_come_in_their_shares(monkeypatch):
     drawn = [synth.forge(None, None, rng) for _ in range(2000)]
     for kind, share in (("splice", 0.6), ("copymove", 0.25), ("removal", 0.15)):
         assert drawn.count(kind) / 2000 == pytest.approx(share, abs=0.04)
+
+
+def test_a_style_bounds_what_is_drawn():
+    style = ForgeryStyle(
+        splice_scale=(0.5, 0.6), copy_scale=(0.7, 0.75), rotation=90, exposure=0.4, feather=(3, 6)
+    )
+    drawn = {"splice": [], "copymove": []}
+    host, donor = picture((80, 80), 0), picture((80, 80), 1)
+    region = regions.random_region((80, 80), np.random.default_rng(0), (0.05, 0.06))
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        drawn["splice"].append(synth.splice(host, donor, region, rng, style).drawn)
+        drawn["copymove"].append(synth.copy_move(host, region, rng, style).drawn)
+    for kind, scale in (("splice", (0.5, 0.6)), ("copymove", (0.7, 0.75))):
+        assert all(scale[0] <= one["scale"] <= scale[1] for one in drawn[kind])
+        assert {one["feather"] for one in drawn[kind]} == {3, 4, 5, 6}
+        assert 60 < max(abs(one["degrees"]) for one in drawn[kind]) <= 90
+        assert {one["flipped"] for one in drawn[kind]} == {0, 1}
+    exposures = [one["exposure"] for one in drawn["splice"] if "exposure" in one]
+    assert 15 <= len(exposures) <= 45
+    assert 0.6 <= min(exposures) < 0.8
+    assert 1.2 < max(exposures) <= 1.4
+
+
+@pytest.mark.parametrize("feather", [0, 2, 9])
+def test_a_softer_edge_reaches_farther_and_no_farther(feather):
+    style = ForgeryStyle(feather=(feather, feather), exposure=0, rotation=0)
+    host, donor = np.zeros((90, 90, 3), np.uint8), np.full((90, 90, 3), 200, np.uint8)
+    region = np.zeros((90, 90), bool)
+    region[20:50, 25:60] = True
+    forgery = synth.splice(host, donor, region, np.random.default_rng(1), style)
+    changed = forgery.image[..., 0] > 0
+    window = np.ones((2 * feather + 1,) * 2, np.uint8)
+    assert not changed[cv2.dilate(forgery.mask.astype(np.uint8), window) == 0].any()
+    assert (len(np.unique(forgery.image)) > 2) == (feather > 0)
+
+
+def test_a_copy_can_come_from_another_version_of_the_image():
+    image, source = np.full((60, 60, 3), 10, np.uint8), np.full((60, 60, 3), 77, np.uint8)
+    region = regions.random_region((60, 60), np.random.default_rng(0), (0.05, 0.06))
+    style = ForgeryStyle(feather=(0, 0))
+    forgery = synth.copy_move(image, region, np.random.default_rng(0), style, source)
+    assert (forgery.image[forgery.mask] == 77).all()
+    assert (forgery.image[~forgery.mask] == 10).all()
+
+
+def test_what_was_drawn_is_told():
+    rng = np.random.default_rng(0)
+    region = regions.random_region((60, 60), rng, (0.05, 0.06))
+    forgery = synth.splice(picture((60, 60), 0), picture((60, 60), 1), region, rng)
+    row, column = forgery.drawn["row"], forgery.drawn["column"]
+    box = geometry.from_mask(forgery.mask)
+    assert row <= box.y0 <= row + 2 * DEFAULT_STYLE.feather[1] + 1
+    assert column <= box.x0 <= column + 2 * DEFAULT_STYLE.feather[1] + 1
+    removed = synth.removal(picture((60, 60), 0), region, rng)
+    method = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}[removed.drawn["method"]]
+    hole, radius = region.astype(np.uint8), removed.drawn["radius"]
+    np.testing.assert_array_equal(
+        removed.image, cv2.inpaint(picture((60, 60), 0), hole, radius, method)
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shares": (0.5, 0.5, 0.5)},
+        {"shares": (2.0, -1.0, 0.0)},
+        {"splice_scale": (1.4, 0.6)},
+        {"copy_scale": (0.0, 1.0)},
+        {"rotation": float("nan")},
+        {"exposure": 1.0},
+        {"feather": (0, 99)},
+    ],
+)
+def test_an_impossible_style_is_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        ForgeryStyle(**wrong)
 
 
 @settings(deadline=None)

@@ -1,0 +1,98 @@
+"""COCO JSON: `images`, `annotations` and, for labels, `categories`.
+
+`bbox` is [x, y, width, height] in pixels of the stored image; where it is missing, the box is that
+of `segmentation` (polygons or run lengths). A listed image without annotations was annotated as
+empty, unless its `annotated` says false, as `export-boxes` writes it.
+"""
+
+from pathlib import Path
+from typing import Any, get_args
+
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.records import BoxOrigin
+from data_prep.annotations import Annotations, Corners, Entry, Shape
+from data_prep.annotations.rle import rle_corners
+from data_prep.annotations.screen import hull, image_name, number, read_json, screening, size_of
+
+_MAX_BYTES = 512 * 2**20
+
+
+def read(path: Path) -> Annotations:
+    """All images of a COCO file; one bad annotation does not lose the rest.
+
+    Raises:
+        UserError: If the file as a whole is not COCO.
+    """
+    content = read_json(path, _MAX_BYTES)
+    if not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
+        raise UserError(f"{path}: not COCO: needs the lists `images` and `annotations`")
+    rejected: list[RejectedInput] = []
+    entries: dict[Any, Entry] = {}  # by COCO's image id
+    names: set[str] = set()
+    for index, image in enumerate(content["images"]):
+        place = f"{path}#images[{index}]"
+        with screening(place, rejected):
+            name = image_name(image["file_name"])
+            if name in names or image["id"] in entries:
+                raise ValueError("file_name or id is not unique")
+            size = size_of(image["width"], image["height"])
+            annotated = image.get("annotated") is not False
+            entries[image["id"]] = Entry(place, name, size, [], [], annotated)
+            names.add(name)
+    labels = _labels(content)
+    origins: dict[Any, set[str]] = {}
+    for index, annotation in enumerate(content["annotations"]):
+        place = f"{path}#annotations[{index}]"
+        with screening(place, rejected):
+            if annotation["image_id"] not in entries:
+                raise ValueError(f"there is no image {annotation['image_id']!r:.40}")
+            entry = entries[annotation["image_id"]]
+            origins.setdefault(annotation["image_id"], set()).add(_origin(annotation))
+            with screening(place, entry.rejected):
+                label = labels.get(annotation.get("category_id"), "")
+                entry.shapes.append(Shape(place, label, _corners(annotation, entry)))
+    return Annotations(
+        [
+            entry._replace(origin=_common_origin(origins.get(number, set())))
+            for number, entry in entries.items()
+        ],
+        rejected,
+    )
+
+
+def _labels(content: dict[str, Any]) -> dict[Any, str]:
+    unlabelled: list[RejectedInput] = []  # a label is only needed where labels are chosen
+    labels: dict[Any, str] = {}
+    categories = content.get("categories")
+    for category in categories if isinstance(categories, list) else ():
+        with screening("", unlabelled):
+            labels[category["id"]] = str(category["name"])
+    return labels
+
+
+def _corners(annotation: dict[str, Any], entry: Entry) -> Corners:
+    bbox, segmentation = annotation.get("bbox"), annotation.get("segmentation")
+    if bbox or not segmentation:
+        if not isinstance(bbox, list):
+            raise TypeError("bbox is not a list")
+        x, y, width, height = (number(value) for value in bbox)
+        return x, y, x + width, y + height
+    if isinstance(segmentation, dict):
+        return rle_corners(segmentation, entry.size or (0, 0))
+    points = [number(value) for polygon in segmentation for value in polygon]
+    if any(len(polygon) % 2 for polygon in segmentation):
+        raise ValueError("a polygon has an odd number of coordinates")
+    return hull(points[::2], points[1::2])
+
+
+def _origin(annotation: dict[str, Any]) -> str:
+    attributes = annotation.get("attributes")
+    return str(attributes.get("box_origin")) if isinstance(attributes, dict) else ""
+
+
+def _common_origin(origins: set[str]) -> BoxOrigin:
+    """What all boxes of an image say; where they say nothing or differ, a person drew them."""
+    for origin in get_args(BoxOrigin):
+        if origins == {origin}:
+            return origin  # type: ignore[no-any-return]
+    return "human"

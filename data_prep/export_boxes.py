@@ -1,0 +1,65 @@
+"""`python -m data_prep export-boxes`: the boxes of a manifest as COCO JSON."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from boxpromptiml.manifest import read_manifest
+from boxpromptiml.provenance import write_json
+from boxpromptiml.records import Sample
+
+_CATEGORY = 1
+
+
+def export_boxes(manifest: Path, out: Path) -> None:
+    """Write the boxes of a manifest as COCO, for Label Studio, CVAT, FiftyOne and pycocotools.
+
+    Every image is listed, also those without boxes. `annotated` of an image tells whether somebody
+    looked at it, `box_origin` in the attributes of a box who drew it; import-boxes reads both back,
+    other tools ignore them. Paths are relative to the manifest's image root.
+
+    Args:
+        manifest: Images and boxes.
+        out: COCO file to write (.json).
+    """
+    source = read_manifest(manifest)
+    write_json(out, to_coco(source.samples))
+    boxes = sum(len(sample.boxes or ()) for sample in source.samples)
+    root = (source.path.parent / source.header.image_root).resolve()
+    sys.stdout.write(f"{out}: {len(source.samples)} images below {root}, {boxes} boxes\n")
+
+
+def to_coco(samples: tuple[Sample, ...]) -> dict[str, Any]:
+    """Samples as a COCO object with one category, `manipulated`; ids count from 1."""
+    rows = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, sample in enumerate(samples, start=1):
+        rows.append(
+            {
+                "id": image_id,
+                "file_name": sample.image,
+                "height": sample.size[0],
+                "width": sample.size[1],
+                "annotated": sample.boxes is not None,
+            }
+        )
+        for x0, y0, x1, y1 in sample.boxes or ():
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": _CATEGORY,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": (x1 - x0) * (y1 - y0),
+                    "segmentation": [],
+                    "iscrowd": 0,
+                    "attributes": {"box_origin": sample.box_origin} if sample.box_origin else {},
+                }
+            )
+    return {
+        "info": {"description": "coarse boxes around manipulated regions"},
+        "licenses": [],
+        "images": rows,
+        "annotations": annotations,
+        "categories": [{"id": _CATEGORY, "name": "manipulated", "supercategory": ""}],
+    }

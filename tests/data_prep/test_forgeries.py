@@ -1,0 +1,396 @@
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from boxpromptiml import geometry, images
+from boxpromptiml.manifest import read_manifest
+from boxpromptiml.synth.degrade import jpeg
+from data_prep.__main__ import main
+
+SIZE = (96, 144)
+STILL = ["--style.copy_scale=[1,1]", "--style.splice_scale=[1,1]", "--style.rotation=0",
+         "--style.feather=[0,0]", "--style.exposure=0"]  # fmt: skip
+
+
+def photograph(seed, size=SIZE, grey=False):
+    """Discs, texture and noise: something to cut out, and nothing that is flat."""
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(60, 180, (1, 1, 3)) + 30 * np.sin(np.arange(size[1]) / 9)[None, :, None]
+    image = np.broadcast_to(image, (*size, 3)).copy()
+    for _ in range(5):
+        centre = tuple(int(v) for v in rng.integers(12, np.array(size[::-1]) - 12))
+        image = cv2.circle(image, centre, int(rng.integers(8, 22)), rng.uniform(0, 255, 3), -1)
+    image += rng.normal(0, 9, image.shape)
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    return np.repeat(image[..., :1], 3, axis=2) if grey else image
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Read-only: seven PNGs, so that their pixels were never compressed; one of them grey."""
+    root = tmp_path_factory.mktemp("photos")
+    for number in range(7):
+        images.write_png(root / "trip" / f"p{number}.png", photograph(number, grey=number == 6))
+    return root
+
+
+def forge(photos, out, count=8, *more) -> int:
+    return main(["forgeries", f"--photos={photos}", f"--out={out}", f"--count={count}", *more])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def made(out):
+    """(sample, image, mask, provenance) of every forgery."""
+    manifest = read_manifest(out / "manifest.jsonl")
+    for sample in manifest.samples:
+        if sample.label:
+            record = json.loads((out / f"provenance/{sample.id}.json").read_text())
+            image = images.read_image(manifest.image_path(sample))[0]
+            yield sample, image, images.read_mask(manifest.mask_path(sample)), record
+
+
+def errors(out):
+    rows = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    return {Path(row["path"]).name: row["reason"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def made_once(photos, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("made")
+    assert forge(photos, out, 10, "--name=toy", "--split=val", "--host_quality=[40,70]") == 0
+    return out
+
+
+def test_what_comes_out(photos, made_once):
+    manifest = read_manifest(made_once / "manifest.jsonl")
+    assert [s.label for s in manifest.samples].count(0) == 7  # one for every host
+    assert {s.split for s in manifest.samples} == {"val"}
+    assert {s.dataset for s in manifest.samples} == {"toy"}
+    assert errors(made_once) == {}
+    hosts = {}
+    for sample, image, mask, record in made(made_once):
+        assert image.shape[:2] == mask.shape == sample.size == SIZE
+        boxes = geometry.as_array(sample.boxes)
+        assert len(boxes) == 1
+        assert mask[geometry.union_mask(boxes, SIZE)].sum() >= 0.9 * mask.sum() > 0
+        assert record["kind"] == sample.kind
+        assert record["donor"] is None or sample.kind != "removal"
+        assert record["donor"] != record["host"] or sample.kind == "copymove"
+        data = (photos / record["host"]["photo"]).read_bytes()
+        assert images.decode_image(data, "")[1].sha256 == record["host"]["sha256"]
+        hosts.setdefault(record["host"]["photo"], set()).add(sample.group)
+    assert len(hosts) == 7
+    assert all(len(groups) == 1 for groups in hosts.values())  # siblings stay together
+    assert len(set.union(*hosts.values())) == 7
+    for sample in manifest.samples:
+        info = images.probe(manifest.image_path(sample))
+        assert (info.sha256, info.size, info.format) == (sample.image_sha256, SIZE, "JPEG")
+        if not sample.label:
+            assert sample.boxes == ()
+            assert sample.group == next(
+                s.group for s in manifest.samples if f"{s.id}_authentic" == sample.id
+            )
+
+
+def test_workers_do_not_change_a_byte(photos, made_once, tmp_path):
+    forge(photos, tmp_path, 10, "--name=toy", "--split=val", "--host_quality=[40,70]",
+          "--num_workers=2")  # fmt: skip
+    assert content(tmp_path) == content(made_once)
+    forge(photos, tmp_path / "1", 2, "--seed=1")
+    forge(photos, tmp_path / "2", 2, "--seed=2")
+    one, other = content(tmp_path / "1"), content(tmp_path / "2")
+    assert all(one[name] != other[name] for name in one if name.endswith(".jpg"))
+
+
+def test_a_second_run_makes_only_what_is_missing_or_damaged(photos, tmp_path, capsys):
+    forge(photos, tmp_path)
+    before = content(tmp_path)
+    forge(photos, tmp_path)
+    assert "0 forgeries made now" in capsys.readouterr().out
+    stem = "forgeries_train_00000"
+    (tmp_path / f"images/{stem}0.jpg").unlink()
+    (tmp_path / f"images/{stem}1_authentic.jpg").unlink()
+    (tmp_path / f"masks/{stem}2.png").write_bytes(before[f"masks/{stem}2.png"][:-9])
+    (tmp_path / f"provenance/{stem}3.json").write_text("{}")
+    (tmp_path / "manifest.jsonl").unlink()
+    forge(photos, tmp_path)
+    assert "4 forgeries made now" in capsys.readouterr().out
+    assert content(tmp_path) == before
+
+
+def test_another_setting_makes_all_anew_and_a_larger_count_only_adds(photos, tmp_path, capsys):
+    forge(photos, tmp_path, 4, "--authentic=2")
+    forge(photos, tmp_path, 6, "--authentic=2")
+    assert "2 forgeries made now" in capsys.readouterr().out.splitlines()[-1]
+    assert len(read_manifest(tmp_path / "manifest.jsonl").samples) == 8
+    forge(photos, tmp_path, 6, "--authentic=2", "--style.rotation=5")
+    assert "6 forgeries made now" in capsys.readouterr().out
+    forge(photos, tmp_path, 6, "--authentic=2", "--style.rotation=5", "--quality=60")
+    assert "6 forgeries made now" in capsys.readouterr().out
+
+
+def test_outside_its_mask_a_forgery_is_its_authentic_counterpart(made_once):
+    """Same JPEG path: all blocks that the forgery does not reach are equal."""
+    for sample, image, mask, record in made(made_once):
+        path = made_once / f"images/{sample.id}_authentic.jpg"
+        if not path.exists():
+            continue
+        same = (images.read_image(path)[0] == image).all(axis=2)
+        reach = cv2.dilate(mask.astype(np.uint8), np.ones((2 * 20 + 1,) * 2, np.uint8)) > 0
+        assert same[~reach].all()  # 16 for chroma blocks, 2 for the feather, 2 for upsampling
+        assert same[mask].mean() < 0.2
+        tables = [Image.open(p).quantization for p in (path, made_once / sample.image)]
+        assert tables[0] == tables[1]
+        assert 75 <= record["jpeg"]["final"] <= 98
+        assert 40 <= record["jpeg"]["host"] <= 70
+
+
+def errors_at(quality, image, mask):
+    """Mean change by another compression, well inside the mask and well outside."""
+    change = np.abs(jpeg(image, quality).astype(int) - image).mean(axis=2)
+    core = cv2.erode(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((33, 33), np.uint8)) > 0
+    return change[core].mean(), change[~near].mean()
+
+
+def test_the_host_was_compressed_before_and_the_region_was_not(photos, tmp_path):
+    shares = {"splice": "[1,0,0]", "copymove": "[0,1,0]"}
+    for kind, share in shares.items():
+        out = tmp_path / kind
+        history = ["--host_quality=60", "--quality=95", f"--style.shares={share}"]
+        forge(photos, out, 4, *history)
+        for _, image, mask, _ in made(out):
+            region, host = errors_at(60, image, mask)
+            assert host < 0.5 * region
+    out = tmp_path / "region"
+    forge(photos, out, 4, "--region_quality=20", "--quality=99", "--style.shares=[0,1,0]", *STILL)
+    for sample, image, mask, record in made(out):
+        assert record["jpeg"] == {"host": None, "region": 20, "final": 99}
+        assert sample.kind == "copymove"
+        source = images.read_image(photos / record["host"]["photo"])[0]
+        aligned = placed(jpeg(source, 20), record)
+        plain = placed(source, record)
+        luma = np.array([0.299, 0.587, 0.114])  # the final save halves the chroma
+        wrong = [np.abs((image - other)[mask] @ luma).mean() for other in (aligned, plain)]
+        assert wrong[0] < 0.5 * wrong[1]
+
+
+def placed(source, record, size=SIZE):
+    """The region of a forgery that was neither scaled nor turned, where it was pasted.
+
+    Regions are resampled half a pixel down and right (the mean of four neighbours), as by any
+    scale or turn.
+    """
+    x0, y0, x1, y1 = (int(v) for v in record["region"]["box"])
+    if record["parameters"]["flipped"]:
+        source, x0 = source[:, ::-1], source.shape[1] - x1
+    padded = np.pad(source.astype(float), ((1, 0), (1, 0)) + ((0, 0),) * (source.ndim - 2), "edge")
+    moved = (padded[1:, 1:] + padded[1:, :-1] + padded[:-1, 1:] + padded[:-1, :-1]) / 4
+    patch = moved[y0:y1, x0:][:, : int(x1 - record["region"]["box"][0])]
+    row, column = record["parameters"]["row"], record["parameters"]["column"]
+    canvas = np.zeros((*size, *source.shape[2:]))
+    canvas[row : row + patch.shape[0], column : column + patch.shape[1]] = patch
+    return canvas
+
+
+def coco(photos, size=SIZE):
+    """A COCO file with an ellipse in every photograph, once as a polygon, once as run lengths."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    truth, listed, annotations = {}, [], []
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):
+        y, x = 40 + number, 60 + 3 * number
+        mask = ((rows - y) / 12) ** 2 + ((columns - x) / 17) ** 2 < 1
+        angle = np.linspace(0, 2 * np.pi, 40)[:-1]
+        polygon = np.stack([x + 17 * np.cos(angle), y + 12 * np.sin(angle)], axis=1).ravel()
+        run_lengths = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+        runs = np.diff(np.flatnonzero(np.diff(mask.ravel("F"), prepend=False, append=False)))
+        first = int(np.flatnonzero(mask.ravel("F"))[0])
+        counts = [first, *runs.tolist(), int(mask.size - first - runs.sum())]
+        segmentation = (
+            [polygon.tolist()],
+            {"size": list(size), "counts": run_lengths["counts"].decode()},
+            {"size": list(size), "counts": counts},
+        )[number % 3]
+        if number % 3 == 0:
+            merged = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+            mask = coco_mask.decode(merged) > 0
+        key = path.relative_to(photos).as_posix()
+        truth[key] = mask
+        listed.append({"id": number, "file_name": key, "height": size[0], "width": size[1]})
+        annotations.append({"id": number, "image_id": number, "segmentation": segmentation})
+    return truth, {"images": listed, "annotations": annotations}
+
+
+@pytest.mark.parametrize("form", ["coco", "masks"])
+def test_given_outlines_are_forged_and_masks_are_exact(photos, tmp_path, form):
+    truth, file = coco(photos)
+    regions = tmp_path / "regions"
+    if form == "coco":
+        file["images"].append({"id": 99, "file_name": "other.png", "height": 9, "width": 9})
+        regions = tmp_path / "regions.json"
+        regions.write_text(json.dumps(file))
+    else:
+        for key, mask in truth.items():
+            images.write_png(regions / key, mask.astype(np.uint8) * 255)
+    shares = "--style.shares=[0.4,0.3,0.3]"
+    assert forge(photos, tmp_path / "out", 14, f"--regions={regions}", shares, *STILL) == 0
+    kinds = set()
+    for sample, _, mask, record in made(tmp_path / "out"):
+        assert record["region"]["from"] == "outline"
+        outline = truth[(record["donor"] or record["host"])["photo"]]
+        assert record["region"]["box"] == list(geometry.from_mask(outline))
+        expected = outline if sample.kind == "removal" else placed(outline, record) > 0.5
+        np.testing.assert_array_equal(mask, expected)
+        kinds.add(sample.kind)
+    assert kinds == {"splice", "copymove", "removal"}
+
+
+def test_a_bad_outline_is_listed_and_does_not_lose_the_rest(photos, tmp_path):
+    _, file = coco(photos)
+    bad = [
+        None,
+        [],
+        [[1, 2, 3, 4]],
+        [[0, 0, 5, 5, 1e9, 9]],
+        [[0, 0, "x", 5, 9, 9]],
+        {"size": list(SIZE), "counts": "04"},  # pycocotools would decode it from stray memory
+        {"size": list(SIZE), "counts": [5, 5]},
+        {"size": [9, 9], "counts": [81]},
+        {"size": list(SIZE), "counts": [SIZE[0] * SIZE[1]]},
+    ]
+    file["annotations"] += [{"image_id": 0, "segmentation": one} for one in bad]
+    file["annotations"].append({"image_id": 0, "iscrowd": 1, "segmentation": None})
+    file["images"][1]["width"] += 1
+    (tmp_path / "regions.json").write_text(json.dumps(file))
+    out = tmp_path / "out"
+    assert forge(photos, out, 7, f"--regions={tmp_path}/regions.json") == 3
+    assert sorted(errors(out).values()) == ["bad_annotation"] * len(bad) + ["size_mismatch"]
+    origins = {}
+    for _, _, _, record in made(out):
+        photo = (record["donor"] or record["host"])["photo"]
+        origins.setdefault(photo, set()).add(record["region"]["from"])
+    assert origins.pop("trip/p1.png") == {"superpixels"}
+    assert set.union(*origins.values()) == {"outline"}
+
+
+def test_every_bad_photograph_is_listed_once_and_the_rest_goes_on(photos, tmp_path):
+    root = Path(shutil.copytree(photos, tmp_path / "photos"))
+    whole = (root / "trip/p0.png").read_bytes()
+    (root / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "notes.txt").write_text("hello")
+    (root / "twin.png").write_bytes(whole)
+    (root / "link.png").symlink_to(root / "trip/p0.png")
+    images.write_png(root / "tiny.png", photograph(1, (30, 90)))
+    images.write_png(root / "flat.png", np.full((*SIZE, 3), 9, np.uint8))
+    (root / ".hidden").write_bytes(b"")
+    out = root / "out"  # what we wrote ourselves is no photograph
+    assert forge(root, out, 4) == 3
+    reasons = errors(out)
+    assert {"twin.png", "p0.png"} & set(reasons)
+    reasons = {name: why for name, why in reasons.items() if why != "duplicate"}
+    assert reasons == {
+        "cut.png": "truncated_or_corrupt",
+        "notes.txt": "unknown_format",
+        "link.png": "not_a_file",
+        "tiny.png": "too_small",
+        "flat.png": "featureless",
+    }
+    assert len(list(made(out))) == 4
+    before = content(out)
+    assert forge(root, out, 4) == 3
+    assert content(out) == before
+
+
+def test_a_photograph_that_gives_no_forgery_is_listed(tmp_path):
+    """A ramp looks the same after any removal."""
+    for number in range(2):
+        ramp = np.linspace(100, 140 - number, SIZE[1])[None, :, None]
+        image = np.broadcast_to(ramp, (*SIZE, 3)).astype(np.uint8)
+        images.write_png(tmp_path / f"photos/r{number}.png", image)
+    assert forge(tmp_path / "photos", tmp_path / "out", 2, "--style.shares=[0,0,1]") == 3
+    assert errors(tmp_path / "out") == {"r0.png": "no_forgery", "r1.png": "no_forgery"}
+    assert not list(made(tmp_path / "out"))
+
+
+def test_colour_never_gives_a_splice_away(photos, tmp_path):
+    forge(photos, tmp_path, 14, "--style.shares=[1,0,0]", "--quality=100", "--authentic=0")
+    hosts = set()
+    for _, image, _, record in made(tmp_path):
+        hosts.add(record["host"]["photo"])
+        assert record["donor"]["photo"] != "trip/p6.png"
+        if record["host"]["photo"] == "trip/p6.png":
+            assert (image == image[..., :1]).all()
+    assert "trip/p6.png" in hosts
+
+
+def test_large_photographs_can_be_made_smaller_first(photos, tmp_path):
+    truth, _ = coco(photos)
+    for key, mask in truth.items():
+        images.write_png(tmp_path / "masks" / key, mask.astype(np.uint8) * 255)
+    forge(photos, tmp_path / "out", 5, "--max_side=108", f"--regions={tmp_path}/masks", *STILL,
+          "--style.shares=[0,0,1]")  # fmt: skip
+    for sample, image, mask, record in made(tmp_path / "out"):
+        assert image.shape[:2] == sample.size == (72, 108)
+        outline = truth[record["host"]["photo"]].astype(np.float32)
+        np.testing.assert_array_equal(mask, cv2.resize(outline, (108, 72)) > 0.5)
+
+
+def test_several_folders(photos, tmp_path):
+    for name in ("a", "b"):
+        images.write_png(tmp_path / name / "same.png", photograph(ord(name)))
+    words = ["forgeries", "--photos", f"{tmp_path}/a", f"{tmp_path}/b", f"--out={tmp_path}/out"]
+    assert main([*words, "--count=2"]) == 0
+    assert len({sample.group for sample, *_ in made(tmp_path / "out")}) == 2
+    images.write_png(tmp_path / "masks" / "same.png", np.zeros(SIZE, np.uint8))
+    assert main([*words, "--count=2", f"--regions={tmp_path}/masks"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--count=0", "--count"),
+        ("--seed=-1", "--seed"),
+        ("--quality=[90,80]", "--quality"),
+        ("--host_quality=0", "--host_quality"),
+        ("--name=../x", "--name"),
+        ("--authentic=9", "--authentic"),
+        ("--max_side=50", "--max_side"),
+        ("--min_side=999", "too few"),
+        ("--photos=nowhere", "no such folder"),
+        ("--regions=nowhere", "nowhere"),
+        ("--style.shares=[1,1,0]", "style.shares"),
+        ("--style.feather=[2,1]", "style.feather"),
+    ],
+)
+def test_a_wrong_option_is_named(photos, tmp_path, capsys, option, said):
+    assert forge(photos, tmp_path / "out", 8, option) in (1, 2)
+    assert said in capsys.readouterr().err
+
+
+def test_regions_of_other_photographs_are_refused(photos, tmp_path, capsys):
+    (tmp_path / "r.json").write_text(json.dumps({"images": [], "annotations": []}))
+    assert forge(photos, tmp_path / "out", 8, f"--regions={tmp_path}/r.json") == 1
+    assert "none of the photographs" in capsys.readouterr().err
+    (tmp_path / "r.json").write_text("[1]")
+    assert forge(photos, tmp_path / "out", 8, f"--regions={tmp_path}/r.json") == 1
+    assert "not COCO" in capsys.readouterr().err
+
+
+def test_two_jobs_do_not_write_into_one_folder(photos, tmp_path, capsys):
+    with FileLock(tmp_path / ".lock"):
+        assert forge(photos, tmp_path, 2) == 1
+    assert "another job" in capsys.readouterr().err

@@ -1,0 +1,222 @@
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+from globox import Annotation, AnnotationSet, BoundingBox
+
+from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.records import Box, Sample
+from data_prep.__main__ import main
+
+SIZE = (80, 120)
+BOX = (1.25, 2.5, 30.75, 40.125)
+
+
+def _sample(image, label=1, boxes=None, **more) -> Sample:
+    return Sample(image, "d", "train", image, image, SIZE, label, boxes, **more)
+
+
+def _manifest(tmp_path, *samples) -> Path:
+    header = Header(image_root="photos", pseudo_root="pseudo", notes={"dataset": "d"})
+    write_manifest(tmp_path / "m.jsonl", header, samples)
+    return tmp_path / "m.jsonl"
+
+
+def _coco(tmp_path, images, name="boxes.json") -> Path:
+    """COCO of {file name: boxes, or (size, boxes)}; boxes of 4 numbers as globox writes them."""
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "forged"}]}
+    for number, (file_name, boxes) in enumerate(images.items()):
+        row = {"id": number, "file_name": file_name, "width": SIZE[1], "height": SIZE[0]}
+        content["images"].append(row)
+        for x0, y0, x1, y1 in boxes:
+            box = {"image_id": number, "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+            content["annotations"].append(box)
+    (tmp_path / name).write_text(json.dumps(content))
+    return tmp_path / name
+
+
+def _run(manifest, annotations, *more, kind="coco", out=None) -> tuple[int, dict[str, Sample]]:
+    out = out or manifest.parent / "out.jsonl"
+    words = ["--manifest", manifest, "--annotations", annotations, "--format", kind, "--out", out]
+    status = main(["import-boxes", *map(str, words), *more])
+    return status, {s.id: s for s in read_manifest(out).samples} if status in (0, 3) else {}
+
+
+def _errors(manifest, name="out.errors.jsonl") -> list[tuple[str, str]]:
+    rows = (manifest.parent / name).read_text().splitlines()
+    return [(row["reason"], row["message"]) for row in map(json.loads, rows)]
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "cvat", "labelme"])
+def test_every_format_joins_by_path(kind, tmp_path):
+    names = [
+        "a/x.jpg",
+        "b/x.jpg",
+        "b/my photo ü.png",
+        "b/empty.jpg",
+        "b/nobody.jpg",
+        "b/classes.jpg",
+    ]
+    drawn = {
+        "a/x.jpg": [BOX],
+        "b/x.jpg": [(0, 0, 120, 80), (5, 5, 6.5, 7)],
+        "b/my photo ü.png": [BOX],
+        "b/empty.jpg": [],
+    }
+    written = AnnotationSet(
+        Annotation(
+            name,
+            (SIZE[1], SIZE[0]),
+            [BoundingBox.create(label="f", coords=box) for box in boxes],
+        )
+        for name, boxes in drawn.items()
+    )
+    target = tmp_path / "labels"
+    for folder in "ab":
+        (target / folder).mkdir(parents=True)
+    if kind == "coco":
+        written.save_coco(target / "x.json", auto_ids=True)
+    elif kind == "cvat":
+        written.save_cvat(target / "x.xml")
+    elif kind == "voc":
+        written.save_pascal_voc(target)
+    elif kind == "labelme":
+        written.save_labelme(target)
+    else:
+        written.save_yolo_darknet(target, label_to_id={"f": 0})
+        (target / "b" / "classes.txt").write_text("forged\n")
+    manifest = _manifest(tmp_path, *(_sample(name) for name in names))
+    status, samples = _run(manifest, target, kind=kind)
+    assert status == 0
+    for name, boxes in drawn.items():
+        assert samples[name].boxes == tuple(pytest.approx(box) for box in boxes)
+        assert samples[name].box_origin == "human"
+    for name in names[-2:]:
+        assert samples[name].boxes is None
+        assert samples[name].box_origin is None
+    assert [s.label for s in samples.values()] == [1] * len(names)
+    assert [reason for reason, _ in _errors(manifest, "out.unannotated.jsonl")] == [
+        "not_annotated"
+    ] * 2
+    assert not (tmp_path / "out.errors.jsonl").exists()
+
+
+def test_bare_names_and_longer_paths_join_but_contradicting_folders_do_not(tmp_path):
+    manifest = _manifest(tmp_path, _sample("t/x.jpg"), _sample("t/y.jpg"), _sample("t/z.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [BOX], "my/photos/t/y.jpg": [BOX], "au/z.jpg": [BOX]})
+    status, samples = _run(manifest, boxes)
+    assert status == 3
+    assert [s.boxes for s in samples.values()] == [(BOX,), (BOX,), None]
+    ((reason, message),) = _errors(manifest)
+    assert reason == "no_image"
+    assert "'au/z.jpg'" in message
+
+
+def test_ambiguous_and_duplicate_names_are_errors_that_say_so(tmp_path):
+    names = ["a/x.jpg", "b/x.jpg", "y.jpg", "c/y.jpg", "z.jpg"]
+    manifest = _manifest(tmp_path, *map(_sample, names))
+    boxes = _coco(tmp_path, {"x.jpg": [BOX], "y.jpg": [BOX], "z.jpg": [BOX], "photos/z.jpg": [BOX]})
+    status, samples = _run(manifest, boxes)
+    assert status == 3
+    assert [name for name in names if samples[name].boxes] == ["y.jpg"]  # the very path
+    errors = _errors(manifest)
+    assert [reason for reason, _ in errors] == ["ambiguous", "duplicate", "duplicate"]
+    assert "'a/x.jpg', 'b/x.jpg'" in errors[0][1]
+
+
+def test_unicode_forms_are_one_name(tmp_path):
+    composed = unicodedata.normalize("NFC", "ü.jpg")
+    manifest = _manifest(tmp_path, _sample(composed))
+    boxes = _coco(tmp_path, {unicodedata.normalize("NFD", composed): [BOX]})
+    assert _run(manifest, boxes)[1][composed].boxes == (BOX,)
+
+
+def test_boxes_of_another_size_are_rejected(tmp_path):
+    manifest = _manifest(tmp_path, _sample("x.jpg"), _sample("y.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [BOX], "y.jpg": [BOX]})
+    content = json.loads(boxes.read_text())
+    content["images"][0] |= {"width": SIZE[0], "height": SIZE[1]}
+    boxes.write_text(json.dumps(content))
+    status, samples = _run(manifest, boxes)
+    assert status == 3
+    assert [s.boxes for s in samples.values()] == [None, (BOX,)]
+    ((reason, message),) = _errors(manifest)
+    assert reason == "size_mismatch"
+    assert "80 x 120" in message
+    assert "EXIF" in message
+
+
+def test_an_image_of_bad_boxes_only_is_not_an_empty_one(tmp_path):
+    manifest = _manifest(tmp_path, _sample("x.jpg"), _sample("y.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [(5, 5, 1, 1)], "y.jpg": [(5, 5, 1, 1), BOX]})
+    status, samples = _run(manifest, boxes)
+    assert status == 3
+    assert [s.boxes for s in samples.values()] == [None, (BOX,)]
+    assert len(_errors(manifest)) == 2
+
+
+def test_labels_of_images_never_change(tmp_path):
+    manifest = _manifest(
+        tmp_path,
+        _sample("au.jpg", label=0, boxes=()),
+        _sample("unknown.jpg", label=None),
+        _sample("empty.jpg"),
+    )
+    boxes = _coco(tmp_path, {"au.jpg": [BOX], "unknown.jpg": [BOX], "empty.jpg": []})
+    status, samples = _run(manifest, boxes)
+    assert status == 3
+    assert [(s.label, s.boxes) for s in samples.values()] == [(0, ()), (None, (BOX,)), (1, ())]
+    assert [reason for reason, _ in _errors(manifest)] == ["authentic_has_boxes"]
+
+
+def test_listed_images_without_shapes_can_be_kept_apart(tmp_path):
+    manifest = _manifest(tmp_path, _sample("x.jpg"), _sample("y.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [], "y.jpg": [BOX]})
+    assert _run(manifest, boxes)[1]["x.jpg"].boxes == ()
+    status, samples = _run(manifest, boxes, "--empty", "unannotated")
+    assert status == 0
+    assert [s.boxes for s in samples.values()] == [None, (BOX,)]
+
+
+def test_labels_choose_and_a_misspelt_one_is_an_error(tmp_path, capsys):
+    manifest = _manifest(tmp_path, _sample("x.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [BOX]})
+    assert _run(manifest, boxes, "--labels", "forgd", "sky")[0] == 1
+    assert "'forged'" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+    assert _run(manifest, boxes, "--labels", "forged")[1]["x.jpg"].boxes == (BOX,)
+
+
+def test_a_bad_file_of_a_folder_does_not_lose_the_others(tmp_path):
+    manifest = _manifest(tmp_path, _sample("x.jpg"))
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "x.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (folder / "bad.txt").write_bytes(b"\xff\xfe\xfa")
+    (folder / "link.txt").symlink_to("/etc/hostname")
+    (folder / ".hidden.txt").write_text("?")
+    status, samples = _run(manifest, folder, kind="yolo")
+    assert status == 3
+    assert samples["x.jpg"].boxes == (Box(30, 20, 90, 60),)
+    assert [reason for reason, _ in _errors(manifest)] == ["bad_file", "bad_file"]
+    assert _run(manifest, folder / "bad.txt", kind="yolo")[0] == 1
+    assert _run(manifest, tmp_path / "nowhere", kind="yolo")[0] == 1
+    assert _run(manifest, folder, kind="voc")[0] == 1  # none of the files is XML
+
+
+def test_roots_notes_and_pseudo_masks(tmp_path):
+    old = {"boxes": (Box(*BOX),), "box_origin": "mask", "pseudo_mask": "p.png"}
+    manifest = _manifest(tmp_path, *(_sample(name, **old) for name in ("x.jpg", "y.jpg", "z.jpg")))
+    boxes = _coco(tmp_path, {"x.jpg": [(0, 0, 9, 9)], "y.jpg": [BOX]})
+    out = tmp_path / "deep" / "out.jsonl"
+    status, samples = _run(manifest, boxes, out=out)
+    assert status == 0
+    assert [s.pseudo_mask for s in samples.values()] == [None, "p.png", "p.png"]  # x has new boxes
+    assert [s.box_origin for s in samples.values()] == ["human", "human", "mask"]
+    written = read_manifest(out)
+    assert written.header.notes["dataset"] == "d"
+    assert written.header.notes["boxes"]["format"] == "coco"
+    wanted = read_manifest(manifest).image_path(written.samples[0])
+    assert written.image_path(written.samples[0]).resolve() == wanted.resolve()
+    assert (out.parent / written.header.pseudo_root).resolve() == tmp_path / "pseudo"
