@@ -250,6 +250,22 @@ def join_by_key(
     return pairs, sorted(left.keys() - right.keys()), sorted(right.keys() - left.keys())
 
 
+def nested_share(ids: Iterable[str], share: float, seed: int) -> set[str]:
+    """A share of ids, rounded to a whole number; a larger share contains a smaller one.
+
+    The choice depends on seed and ids, not on their order.
+
+    Example:
+        >>> some, more = (nested_share("abcdefgh", share, seed=0) for share in (0.25, 0.5))
+        >>> len(some), len(more), some <= more
+        (2, 4, True)
+    """
+    ordered = sorted(
+        ids, key=lambda key: sha256_bytes(f"{seed}/{key}".encode(errors="surrogatepass"))
+    )
+    return set(ordered[: round(share * len(ordered))])
+
+
 def split_by_group(
     samples: Sequence[Sample], fractions: Mapping[Split, float], seed: int
 ) -> list[Sample]:

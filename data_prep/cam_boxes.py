@@ -11,8 +11,8 @@ from rich.progress import track
 from boxpromptiml.data.dataset import stored_image
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import Manifest, read_manifest
-from boxpromptiml.provenance import sha256_bytes, sha256_file
+from boxpromptiml.manifest import Manifest, nested_share, read_manifest
+from boxpromptiml.provenance import sha256_file
 from boxpromptiml.records import Box, ImageArray, Sample
 from boxpromptiml.reporting.localize import Localizer
 from boxpromptiml.segmenters.config import SegmenterConfig
@@ -34,7 +34,8 @@ def cam_boxes(
     """Box what a trained network sees in manipulated images that nobody has boxed.
 
     Only images with label 1 and without boxes are opened, and no mask is: an image label stays an
-    image label. Their boxes get the origin `cam`; one in which the network sees nothing stays
+    image label. Since the label is known, a map counts relative to its maximum: the network's doubt
+    whether the image is manipulated at all is no reason to box less. Their boxes get the origin `cam`; one in which the network sees nothing stays
     without. All other rows stay as they are. Images that cannot be read are listed in
     <out stem>.errors.jsonl, and the exit status is 3. Make pseudo-masks of the result as of any
     boxes.
@@ -84,11 +85,8 @@ def cam_boxes(
 def _unboxed(samples: Iterable[Sample], share: float, seed: int) -> list[Sample]:
     """Manipulated samples without boxes, and those boxed ones that do not keep theirs."""
     manipulated = [sample for sample in samples if sample.label == 1]
-    boxed = sorted(
-        (sample.id for sample in manipulated if sample.boxes is not None),
-        key=lambda key: sha256_bytes(f"{seed}/{key}".encode(errors="surrogatepass")),
-    )
-    keeping = set(boxed[: round(share * len(boxed))])
+    boxed = [sample.id for sample in manipulated if sample.boxes is not None]
+    keeping = nested_share(boxed, share, seed)
     return [sample for sample in manipulated if sample.id not in keeping]
 
 
@@ -113,7 +111,8 @@ def _localized(
                 console.print(f"rejected {error}", markup=False, soft_wrap=True)
                 answers[sample.id] = error
         for key, located in zip(images, localizer.localize(list(images.values())), strict=True):
-            answers[key] = tuple(one.box for one in boxes_from_map(located.prob, settings))
+            relative = located.prob / max(float(located.prob.max()), 1e-6)
+            answers[key] = tuple(one.box for one in boxes_from_map(relative, settings))
     return answers
 
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FASTER = [
     "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.input.size=[64,64]",
-    "--model.student.backbone=mobilenetv3_small_050", "--data.batch_size=2",
-    "--trainer.enable_progress_bar=false",
+    "--data.batch_size=2", "--trainer.enable_progress_bar=false",
+    "--trainer.check_val_every_n_epoch=1",
 ]  # fmt: skip
 
 
@@ -49,13 +49,17 @@ def workplace(tmp_path):
 
 def test_the_tour_runs_line_by_line(workplace):
     lines = tour()
-    assert [line[1] for line in lines if line[0] == "boxpromptiml"] == ["fit", "test", "localize"]
+    assert [line[1] for line in lines if line[0] == "boxpromptiml"] == [
+        "fit", "test", "localize", "fit", "fit"
+    ]  # fmt: skip
     for line in lines:
         if line[0] == "boxpromptiml":
             line[:1] = [sys.executable, "-m", "boxpromptiml"]
         else:
             line[:1] = [sys.executable]
-        more = FASTER if "fit" in line else []
+        network = "wcbnet" if "experiments/image_label.yaml" in line else "student"
+        smaller = f"--model.{network}.backbone=mobilenetv3_small_050"
+        more = [*FASTER, smaller] if "fit" in line else []
         done = subprocess.run(
             [*line, *more],
             cwd=workplace,
@@ -66,6 +70,7 @@ def test_the_tour_runs_line_by_line(workplace):
         )
         assert done.returncode == 0, (line, done.stderr[-3000:])
     assert (workplace / "runs" / "student" / "metrics_test.json").is_file()
+    assert (workplace / "runs" / "mixed" / "checkpoints" / "last.ckpt").is_file()
     found = sorted(path.name for path in (workplace / "runs/out/prob").iterdir())
     assert found == ["a.png", "b.png"]
 

@@ -14,7 +14,7 @@ from boxpromptiml.data.samplers import EpochSampler, ShardSampler
 from boxpromptiml.data.supervision import Lesson, Source, SourceWeights, Supervision, lesson
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.manifest import nested_share, read_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
@@ -48,6 +48,8 @@ class LocalizationData(LightningDataModule):
         augmentation: Of the training images.
         segmenter: Regions of the evaluation images, for tasks that refine maps by them.
         include_authentic: Train on authentic images too (the paper does not).
+        train_share: Share of the training images to use, for learning curves: of the manipulated
+            and of the authentic ones alike, chosen by `seed`, a larger share containing a smaller.
         soft_unsure: Train unsure pixels of a pseudo-mask towards 0.5 instead of ignoring them.
         batch_size: Training images a step, for each process.
         eval_batch_size: Images at a time in evaluation.
@@ -69,6 +71,7 @@ class LocalizationData(LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         segmenter: SegmenterConfig = SegmenterConfig(name="none"),  # noqa: B008
         include_authentic: bool = True,
+        train_share: float = 1.0,
         soft_unsure: bool = False,
         batch_size: int = 16,
         eval_batch_size: int = 8,
@@ -77,6 +80,8 @@ class LocalizationData(LightningDataModule):
         teacher_signature: str | None = None,
     ) -> None:
         super().__init__()
+        if not 0 < train_share <= 1:
+            raise UserError(f"data.train_share must be in (0, 1], got {train_share}")
         self.paths = {"train": train, "val": val, "test": test, "predict": predict}
         self.supervision: Supervision = supervision
         self.weights = weights
@@ -84,6 +89,7 @@ class LocalizationData(LightningDataModule):
         self.augmentation = augmentation
         self.segmenter = segmenter
         self.include_authentic = include_authentic
+        self.train_share = train_share
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -188,11 +194,19 @@ class LocalizationData(LightningDataModule):
             )
         return sources
 
+    def _chosen(self, sources: list[Source]) -> list[Source]:
+        """The share to train on, of every label, in the manifests' order."""
+        ids: set[str] = set()
+        for label in (0, 1, None):
+            some = [source.sample.id for source in sources if source.sample.label == label]
+            ids |= nested_share(some, self.train_share, self.seed)
+        return [source for source in sources if source.sample.id in ids]
+
     def _training_sources(self) -> tuple[list[Source], list[Lesson]]:
         kept: list[Source] = []
         lessons: list[Lesson] = []
         left_out: Counter[str] = Counter()
-        for source in self._sources("train", "train"):
+        for source in self._chosen(self._sources("train", "train")):
             taught = lesson(source.sample, self.supervision, self.weights)
             if source.sample.label == 0 and not self.include_authentic:
                 left_out["authentic (include_authentic is false)"] += 1

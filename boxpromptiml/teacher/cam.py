@@ -33,7 +33,8 @@ class MapBoxes:
     pixels, not those of its box.
 
     Attributes:
-        threshold: Pixels strictly above it count, in [0, 1).
+        threshold: Pixels strictly above it count, in [0, 1). 0.6 gave the best boxes of 0.3 to 0.7
+            on 100 made forgeries (IoU with the tight boxes .66; at 0.5 .62).
         merge: Components with at most about this distance between them, as a share of the image's
             longer side, become one.
         min_area: Smaller components are dropped; share of the image.
@@ -45,7 +46,7 @@ class MapBoxes:
             into `max_area`; `min_area` does not count. None: such an image has no box.
     """
 
-    threshold: float = 0.5
+    threshold: float = 0.6
     merge: float = 0.0
     min_area: float = 0.002
     max_area: float = 0.8

@@ -341,3 +341,17 @@ def test_regions_come_with_evaluation_only(data_root):
     image, _ = images.read_image(data_root / "val" / f"{batch['id'][0].split('/', 1)[1]}.jpg")
     expected = build_segmenter(data.segmenter).regions(image)
     np.testing.assert_array_equal(batch["regions"][0], expected)
+
+
+def test_a_share_of_the_training_images_keeps_the_classes_and_is_nested(data_root):
+    def ids(share: float) -> dict[str, int]:
+        data = _data(data_root, train_share=share)
+        data.setup("fit")
+        return {s.sample.id: s.sample.label for s in data.train_dataloader().dataset.sources}
+
+    third, most, everything = ids(1 / 3), ids(2 / 3), ids(1.0)
+    assert sorted(third.values()) == [0, 1, 1]
+    assert sorted(most.values()) == [0, 0, 1, 1, 1, 1]
+    assert third.keys() < most.keys() < everything.keys()
+    with pytest.raises(UserError, match="train_share"):
+        _data(data_root, train_share=0)

@@ -84,13 +84,16 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch):
         views_from_gradients(Reference(), [], IMAGE, "gradcam")
 
 
-def test_fusion_is_the_weighted_mean_at_the_input_size():
-    fine, coarse = torch.rand(2, 8, 12), torch.rand(2, 2, 3)
+def test_fusion_is_the_weighted_mean_of_stretched_views_at_the_input_size():
+    fine, coarse = torch.randn(2, 8, 12) * 5, torch.randn(2, 2, 3)
     weights = torch.tensor([[0.5, 1.5], [2.0, 0.0]])
     fused = fuse_views([fine, coarse], weights, (8, 12))
-    up = F.interpolate(coarse[:, None], size=(8, 12), mode="bilinear", align_corners=False)[:, 0]
-    torch.testing.assert_close(fused[0, 0], (0.5 * fine[0] + 1.5 * up[0]) / 2)
-    torch.testing.assert_close(fused[1, 0], fine[1])
+    one, two = (
+        torch.stack([(m - m.min()) / (m.max() - m.min()) for m in view]) for view in (fine, coarse)
+    )
+    up = F.interpolate(two[:, None], size=(8, 12), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(fused[0, 0], (0.5 * one[0] + 1.5 * up[0]) / 2)
+    torch.testing.assert_close(fused[1, 0], one[1])
 
 
 def test_the_map_is_stretched_and_an_authentic_image_has_no_evidence():

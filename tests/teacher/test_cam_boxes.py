@@ -14,7 +14,7 @@ from boxpromptiml.provenance import signature
 from boxpromptiml.records import Box
 from boxpromptiml.teacher.cam import MapBoxes, boxes_from_map
 
-EVERYTHING = MapBoxes(min_area=0, max_area=1, most=1000, always=None)
+EVERYTHING = MapBoxes(threshold=0.5, min_area=0, max_area=1, most=1000, always=None)
 
 # Few levels make large components and equal values; their sums are exact.
 maps = hnp.arrays(
@@ -148,7 +148,7 @@ def test_components_are_merged_up_to_a_distance(gap):
         assert found == [(Box(5, 5, 20 + gap, 9), pytest.approx(0.7))]  # gaps do not count
 
 
-ALWAYS = MapBoxes(min_area=0.1, max_area=0.5, always=0.5)
+ALWAYS = MapBoxes(threshold=0.5, min_area=0.1, max_area=0.5, always=0.5)
 
 
 def test_always_takes_what_is_around_the_highest_probability():
