@@ -19,8 +19,13 @@ _KINDS = ("splice", "copymove", "removal")
 _NOTHING_THERE = Annotated((0, 0), ())  # an authentic image needs no annotation
 
 
-def import_folder(source: Path, dataset: str, split: Split, mask_threshold: int | None) -> Imported:
+def import_folder(
+    source: Path, dataset: str, split: Split, mask_threshold: int | None, verify: bool = False
+) -> Imported:
     """Read the layout; nothing but headers and hashes is read of the images.
+
+    Args:
+        verify: Decode images and masks as well.
 
     Raises:
         UserError: If the folder holds neither tampered/ nor authentic/.
@@ -38,9 +43,12 @@ def import_folder(source: Path, dataset: str, split: Split, mask_threshold: int 
             relative = path.relative_to(source).as_posix()
             annotated = boxes.pop(relative, None) if label else _NOTHING_THERE
             try:
-                samples.append(
-                    _sample(source, path, dataset, split, label, mask, annotated, mask_threshold)
+                sample = _sample(
+                    source, path, dataset, split, label, mask, annotated, mask_threshold
                 )
+                if verify:
+                    _decode(path, mask, mask_threshold)
+                samples.append(sample)
             except RejectedInput as error:
                 rejected.append(error)
     rejected += [
@@ -52,6 +60,12 @@ def import_folder(source: Path, dataset: str, split: Split, mask_threshold: int 
         if not (source / name).exists()
     ]
     return Imported(samples, rejected)
+
+
+def _decode(path: Path, mask: Path | None, mask_threshold: int | None) -> None:
+    images.read_image(path)
+    if mask is not None:
+        images.read_mask(mask, mask_threshold)
 
 
 def _boxes(source: Path, rejected: list[RejectedInput]) -> dict[str, Annotated]:

@@ -1,0 +1,175 @@
+"""Zip archives, whose members are streamed out one by one.
+
+Archives are untrusted. A member is written only when a layout asks for it, to a name that we make,
+through a temporary file. Its number, size, ratio, name and type are looked at first, and its bytes
+are counted while they come.
+"""
+
+import lzma
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.images import DEFAULT_LIMITS
+from boxpromptiml.manifest import check_relative
+from boxpromptiml.provenance import atomic_writer
+from data_prep.importers.sources import MAX_TEXT, FolderSource, Source, decode_text, is_hidden
+
+_CHUNK = 1 << 20
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+_ENCRYPTED = 0x1  # bit of a member's flags
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What an archive may cost.
+
+    A member of photographs or masks does not shrink to a hundredth; nor does a whole archive, which
+    also catches members that share their bytes.
+    """
+
+    max_members: int = 1_000_000
+    max_member_bytes: int = DEFAULT_LIMITS.max_bytes
+    max_total_bytes: int = 2**39
+    max_ratio: int = 100
+    ratio_from: int = 2**20  # smaller members may shrink as they like
+
+
+DEFAULT_ARCHIVE_LIMITS = ArchiveLimits()
+
+
+class ZipSource:
+    """A zip archive; members that are asked for are written below `root`."""
+
+    def __init__(
+        self, archive: Path, root: Path, limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
+    ) -> None:
+        self._archive = archive
+        self._limits = limits
+        self.root = root.resolve()
+        self.rejected: list[RejectedInput] = []
+        try:
+            self._zip = zipfile.ZipFile(archive)
+        except (*_DAMAGE, OSError) as error:
+            raise UserError(f"{archive}: is no whole zip archive: {error}") from error
+        members = self._zip.infolist()
+        if len(members) > limits.max_members:
+            raise UserError(f"{archive}: has more than {limits.max_members} members")
+        self._members = self._sound(members)
+        self.names = sorted(self._members)
+        total, size = sum(m.file_size for m in self._members.values()), archive.stat().st_size
+        most = min(limits.max_total_bytes, limits.max_ratio * max(size, limits.ratio_from))
+        if total > most:
+            raise UserError(f"{archive}: {size} bytes would become {total}, more than {most}")
+        self._placed: dict[str, Path] = {}
+        self._targets: set[str] = set()
+
+    def _sound(self, members: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+        """The members that may be read, by name; the others are rejected."""
+        sound: dict[str, zipfile.ZipInfo] = {}
+        times = Counter(member.orig_filename for member in members)
+        for member in members:
+            name = member.orig_filename
+            reason, message = self._fault(member)
+            hidden = any(is_hidden(part) for part in name.split("/"))
+            if member.is_dir() or (hidden and reason != "bad_name"):
+                continue
+            if times[name] > 1:
+                reason, message = "duplicate", "is in the archive twice; which is meant is unknown"
+            if reason:
+                self.rejected.append(RejectedInput(self.shown(name), reason, message))
+            else:
+                sound[name] = member
+        return sound
+
+    def _fault(self, member: zipfile.ZipInfo) -> tuple[str, str]:
+        """Reason and message why a member is not even looked at; empty if it may be."""
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        try:
+            check_relative(member.orig_filename)
+        except UserError as error:
+            return "bad_name", str(error)
+        if kind not in (0, stat.S_IFREG):
+            return "not_a_file", "is a link or device, not a file"
+        if member.flag_bits & _ENCRYPTED:
+            return "encrypted", "is encrypted; unpack the archive yourself"
+        if member.file_size > self._limits.max_member_bytes:
+            return "too_many_bytes", f"would have {member.file_size} bytes"
+        most = self._limits.max_ratio * max(member.compress_size, 1)
+        if member.file_size > max(most, self._limits.ratio_from):
+            return "ratio", f"{member.compress_size} bytes would become {member.file_size}"
+        return "", ""
+
+    def shown(self, name: str) -> str:
+        """Archive, then member."""
+        return f"{self._archive}/{name}"
+
+    def read_text(self, name: str) -> str:
+        """A text member of at most 64 MiB, byte order mark removed."""
+        member = self._members[name]
+        if member.file_size > MAX_TEXT:
+            raise UserError(f"{self.shown(name)}: is larger than {MAX_TEXT >> 20} MiB")
+        return decode_text(b"".join(self._read(member)), self.shown(name))
+
+    def place(self, name: str, wanted: str) -> Path:
+        """Write a member, once however often it is asked for.
+
+        Raises:
+            RejectedInput: If its bytes are damaged, or `wanted` was taken by another member.
+        """
+        if name not in self._placed:
+            check_relative(wanted)
+            path = self.root / wanted
+            if wanted.casefold() in self._targets:
+                message = f"would be written over another member at {path}"
+                raise RejectedInput(self.shown(name), "duplicate", message)
+            try:
+                with atomic_writer(path, durable=False) as stream:
+                    stream.writelines(self._read(self._members[name]))
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                message = f"stands for a file and a folder: {error}"
+                raise RejectedInput(self.shown(name), "duplicate", message) from error
+            self._targets.add(wanted.casefold())
+            self._placed[name] = path
+        return self._placed[name]
+
+    def _read(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        """Bytes of a member, never more than it declares."""
+        left = member.file_size
+        try:
+            with self._zip.open(member) as stream:
+                while chunk := stream.read(_CHUNK):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise zipfile.BadZipFile("more bytes than declared")
+                    yield chunk
+        except (*_DAMAGE, OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk, not the archive
+            message = f"cannot be unpacked: {error}"
+            shown = self.shown(member.orig_filename)
+            raise RejectedInput(shown, "truncated_or_corrupt", message) from error
+
+
+def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> Source:
+    """A folder or zip archive; `unpacked` is where an archive's members go.
+
+    A list (.json) stands for its folder.
+
+    Raises:
+        UserError: If there is neither.
+    """
+    if path.is_dir():
+        return FolderSource(path, skipped)
+    if not path.is_file():
+        raise UserError(f"{path}: no such folder or archive")
+    if path.suffix.lower() == ".json":
+        return FolderSource(path.parent, skipped)
+    if path.suffix.lower() != ".zip":
+        raise UserError(f"{path}: is no folder and no zip archive; unpack it, give the folder")
+    return ZipSource(path, unpacked)

@@ -1,0 +1,122 @@
+"""From the layout of a source to a manifest's samples and notes."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.records import Sample
+from data_prep.importers import Imported
+from data_prep.importers.checking import Checked, Options, Placed, check, place
+from data_prep.importers.layout import Dataset, Item, Tree
+from data_prep.importers.sources import Source
+
+_THREADS = min(4, os.cpu_count() or 1)
+_BATCH = 512  # items in flight, so that memory does not grow with the dataset
+_SHOWN = 5  # names in a message
+_MOST_COVERED = 0.5  # forgeries are small; masks that cover more on average are likely inverted
+_LARGE_GROUP = 0.2  # a split cannot be finer than its largest group
+
+
+def assemble(dataset: Dataset, source: Source, options: Options) -> Imported:
+    """Samples, rejections and the header's notes.
+
+    Raises:
+        UserError: If nothing in the source looks like the dataset.
+    """
+    tree = Tree(source)
+    items = _unique(dataset.find(tree), tree)
+    archives = ", ".join(tree.archives()[:_SHOWN])
+    if not items:
+        hint = f"; unpack {archives} first" if archives else ""
+        where = source.shown("").rstrip("/")
+        raise UserError(f"{where}: nothing of {dataset.name} ({dataset.layout}){hint}")
+    tree.reject_unclaimed(dataset.name, dataset.ignored)
+    samples: list[Sample] = []
+    covered: list[float] = []
+    for checked in _check_all(dataset, source, options, items):
+        if isinstance(checked, RejectedInput):
+            tree.rejected.append(checked)
+            continue
+        samples.append(checked.sample)
+        if checked.covered is not None:
+            covered.append(checked.covered)
+    counts = _counts(samples)
+    warnings = [
+        *_unexpected(counts, dataset.expected),
+        *_suspicious(samples, covered),
+        *([f"archives in the source are not opened: {archives}"] if archives else []),
+    ]
+    given = options.mask_threshold
+    notes: dict[str, Any] = {
+        "masks": dataset.polarity if given is None else f"above {given}, as the user said",
+        "verified": options.verify,
+        "counts": counts,
+        "warnings": warnings,
+        "corrections": tree.corrections,
+    }
+    return Imported(samples, tree.rejected, notes)
+
+
+def _unique(items: Iterable[Item], tree: Tree) -> list[Item]:
+    """Items in the order of their keys; of two with one key the later is rejected."""
+    kept: dict[str, Item] = {}
+    for item in items:
+        if item.key in kept:
+            tree.reject(item.image, "duplicate", f"has the same id as {kept[item.key].image}")
+        else:
+            kept[item.key] = item
+    return [kept[key] for key in sorted(kept)]
+
+
+def _check_all(
+    dataset: Dataset, source: Source, options: Options, items: Sequence[Item]
+) -> Iterator[Checked | RejectedInput]:
+    """Check every item, in order. Hashing and decoding run outside Python's lock, in threads."""
+
+    def run(placed: Placed | RejectedInput) -> Checked | RejectedInput:
+        if isinstance(placed, RejectedInput):
+            return placed
+        try:
+            return check(dataset, source, options, placed)
+        except RejectedInput as error:
+            return error
+
+    def put(item: Item) -> Placed | RejectedInput:
+        try:
+            return place(source, item)
+        except RejectedInput as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(items), _BATCH):
+            yield from pool.map(run, [put(item) for item in items[start : start + _BATCH]])
+
+
+def _counts(samples: Sequence[Sample]) -> dict[str, int]:
+    labels = Counter("manipulated" if sample.label else "authentic" for sample in samples)
+    kinds = Counter(sample.kind for sample in samples if sample.kind)
+    return dict(sorted((labels + kinds).items()))
+
+
+def _unexpected(counts: Mapping[str, int], expected: Mapping[str, int]) -> list[str]:
+    """A sentence for every number that is not the published one."""
+    return [
+        f"{counts.get(what, 0)} {what} images, {number} expected"
+        for what, number in expected.items()
+        if counts.get(what, 0) != number
+    ]
+
+
+def _suspicious(samples: Sequence[Sample], covered: Sequence[float]) -> list[str]:
+    """What looks wrong with the whole, though every single image passed."""
+    found = []
+    if covered and (mean := sum(covered) / len(covered)) > _MOST_COVERED:
+        found.append(f"masks cover {mean:.0%} of their images on average: are they inverted?")
+    if samples:
+        group, size = Counter(sample.group for sample in samples).most_common(1)[0]
+        if size > max(_LARGE_GROUP * len(samples), 20):
+            found.append(f"group {group} holds {size} of {len(samples)} images: shared sources")
+    return found

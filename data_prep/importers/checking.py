@@ -1,0 +1,139 @@
+"""From one item of a layout to a sample: probe, compare sizes, convert or verify the mask."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from boxpromptiml import images
+from boxpromptiml.errors import RejectedInput
+from boxpromptiml.manifest import safe_name
+from boxpromptiml.records import MANIPULATED, MaskArray, Sample, Split
+from data_prep.importers.layout import Dataset, Item
+from data_prep.importers.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user decides of an import.
+
+    Attributes:
+        name: Name of the dataset in the manifest.
+        split: Split of all images; the dataset's own, else `train`, when None.
+        mask_threshold: Instead of the dataset's own.
+        verify: Decode every image and mask, not only their headers.
+        root: Folder that holds all images and masks; the manifest's `image_root`.
+        masks: Folder below `root` for masks that are written anew.
+    """
+
+    name: str
+    split: Split | None
+    mask_threshold: int | None
+    verify: bool
+    root: Path
+    masks: Path
+
+
+class Placed(NamedTuple):
+    """An item whose files are on the disk."""
+
+    item: Item
+    image: Path
+    mask: Path | None
+
+
+class Checked(NamedTuple):
+    """A sample, and the share of its image that its mask covers, where the mask was decoded."""
+
+    sample: Sample
+    covered: float | None
+
+
+def place(source: Source, item: Item) -> Placed:
+    """Bring the files of an item onto the disk; from one thread, because members may be shared.
+
+    Raises:
+        RejectedInput: If a name or a member of an archive cannot be used.
+    """
+    for text in (item.image, item.key, item.mask or ""):
+        if any(not c.isprintable() or 0xD800 <= ord(c) < 0xE000 for c in text):
+            message = "has a name that is not printable text; rename it"
+            raise RejectedInput(source.shown(item.image), "bad_name", message)
+    image = source.place(item.image, _wanted("images", item.image))
+    mask = source.place(item.mask, _wanted("masks", item.mask)) if item.mask else None
+    return Placed(item, image, mask)
+
+
+def _wanted(folder: str, name: str) -> str:
+    """Where a member goes: a sound relative path, made from its name."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{folder}/{safe_name(stem)}{dot}{suffix.lower()}"
+
+
+def check(dataset: Dataset, source: Source, options: Options, placed: Placed) -> Checked:
+    """The sample of an item.
+
+    Raises:
+        RejectedInput: If image or mask cannot be used, in the source's names.
+    """
+    item, mask, covered, threshold = placed.item, None, None, None
+    with _naming(source.shown(item.image)):
+        info = images.probe(placed.image)
+        if options.verify:
+            images.read_image(placed.image)
+    if item.mask is not None and placed.mask is not None:
+        given = options.mask_threshold
+        threshold = dataset.mask_threshold if given is None else given
+        with _naming(source.shown(item.mask)):
+            _compare(images.probe(placed.mask).size, info.size, dataset.known.get(item.key))
+            mask, covered = _mask(dataset, options, item.key, placed.mask, threshold)
+    sample = Sample(
+        id=f"{options.name}/{item.key}",
+        dataset=options.name,
+        split=options.split or item.split or "train",
+        group=item.group or f"{options.name}/{item.key}",
+        image=placed.image.relative_to(options.root).as_posix(),
+        size=info.size,
+        label=item.label,
+        boxes=None if item.label else (),
+        kind=item.kind,
+        mask=mask.relative_to(options.root).as_posix() if mask else None,
+        mask_threshold=None if dataset.convert else threshold,
+        image_sha256=info.sha256,
+    )
+    return Checked(sample, covered)
+
+
+def _compare(mask: tuple[int, int], image: tuple[int, int], known: str | None) -> None:
+    """Refuse a mask of another size; nothing says how it would have to be turned or resized."""
+    if mask != image:
+        message = f"the mask is {mask[1]} x {mask[0]}, its image {image[1]} x {image[0]}"
+        raise RejectedInput("", "size_mismatch", f"{message}; {known}" if known else message)
+
+
+def _mask(
+    dataset: Dataset, options: Options, key: str, path: Path, threshold: int | None
+) -> tuple[Path, float | None]:
+    """Path of the mask to use, and its share of the image where it was decoded."""
+    if dataset.convert is None and not options.verify:
+        return path, None
+    mask: MaskArray
+    mask = dataset.convert(path) if dataset.convert else images.read_mask(path, threshold)
+    if not mask.any():
+        raise RejectedInput("", "empty_mask", "marks no pixel of a manipulated image")
+    if dataset.convert:
+        path = options.masks / f"{safe_name(key)}.png"
+        images.write_png(path, mask.astype(np.uint8) * MANIPULATED)
+    return path, float(mask.mean())
+
+
+@contextmanager
+def _naming(shown: str) -> Iterator[None]:
+    """Give a rejection the name that the user knows."""
+    try:
+        yield
+    except RejectedInput as error:
+        raise RejectedInput(shown, error.reason, error.message) from error

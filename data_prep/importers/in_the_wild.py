@@ -1,0 +1,21 @@
+"""In the Wild (ITW): forgeries from the Internet, no authentic images."""
+
+from collections.abc import Iterator
+
+from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
+
+
+def _find(tree: Tree) -> Iterator[Item]:
+    tampered = tree.by_key(rf"images/([^/]+){IMAGE}")
+    for key, image, mask in tree.pair(tampered, tree.by_key(r"masks/([^/]+)\.png")):
+        yield Item(key, image, 1, mask)
+
+
+IN_THE_WILD = Dataset(
+    name="in_the_wild",
+    layout="label_in_wild/images/*.jpg, label_in_wild/masks/*.png",
+    polarity="anything but black is manipulated",
+    find=_find,
+    expected={"manipulated": 201},
+    mask_threshold=0,
+)

@@ -1,0 +1,131 @@
+"""Data sets that were already prepared for another project.
+
+IMDLBenCo: folders `Tp/` and `Gt/` (and `Au/`), or a list [["Tp/6.jpg", "Gt/6.jpg"], ["Tp/8.jpg",
+"Negative"], ..]. WSCL: a list {"id": {"subset", "path", "label", "mask"}, ..}. SCAF: `train/` and
+`test/` with `Image/` and `GT/`, and `train.txt`, `test.txt` that name the images to use; scribbles
+are no masks. Paths in a list are relative to its folder, or to the folder above if they begin with
+its name.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifest import parse_json
+from boxpromptiml.records import Split
+from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
+
+_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
+_SPLIT = rf"(?:({'|'.join(_SPLITS)})/)?"
+
+
+def pairs(source: Path) -> Dataset:
+    """The description of a source: of its folders, or of the list (.json) that it is."""
+    is_list = source.suffix.lower() == ".json"
+    return Dataset(
+        name="pairs",
+        layout="Tp/*, Gt/*, Au/*; {train,test}/Image/*, {train,test}/GT/*; or a list (.json)",
+        polarity="lossless 0 | 1 or 0 | 255, white is manipulated",
+        find=(lambda tree: _listed(tree, source)) if is_list else _in_folders,
+        ignored=".*" if is_list else r"(?:Scribble|trainset_fg|trainset_bg|fg|bg)/.*",
+    )
+
+
+def _in_folders(tree: Tree) -> Iterator[Item]:
+    files = _chosen(tree, tree.by_key(rf"{_SPLIT}(?:Tp|Image)/([^/]+{IMAGE})"))
+    masks = tree.by_key(rf"{_SPLIT}Gt/([^/]+?)(?:_gt|_mask)?{IMAGE}")
+    tampered: dict[str, str] = {}
+    for key, image in sorted(files.items()):
+        stem = key.rpartition(".")[0]
+        if stem in tampered:
+            tree.reject(image, "duplicate", f"has the name of {tampered[stem]}")
+        else:
+            tampered[stem] = image
+    masked = {_split(key) for key in masks}
+    for key in sorted(key for key in tampered if _split(key) not in masked):
+        yield Item(f"Tp/{key}", tampered.pop(key), 1, split=_split(key))  # nobody drew masks
+    for key, image, mask in tree.pair(tampered, masks):
+        yield Item(f"Tp/{key}", image, 1, mask, split=_split(key))
+    for key, image in tree.by_key(rf"{_SPLIT}Au/([^/]+){IMAGE}").items():
+        yield Item(f"Au/{key}", image, 0, split=_split(key))
+
+
+def _chosen(tree: Tree, files: dict[str, str]) -> dict[str, str]:
+    """The images that `train.txt` and `test.txt` name; all of a split that has no such file."""
+    lists = tree.by_key(rf"({'|'.join(_SPLITS)})\.txt")
+    chosen = {key: image for key, image in files.items() if _split(key) not in lists}
+    for split, name in lists.items():
+        for line in filter(None, map(str.strip, tree.source.read_text(name).split("\n"))):
+            key = f"{split}/{line}"
+            if key in files:
+                chosen[key] = files[key]
+            else:
+                tree.reject(key, "missing", f"{name} names an image that is not there")
+    for key in sorted(files.keys() - chosen.keys()):
+        tree.reject(files[key], "not_listed", f"is not named in {_split(key)}.txt")
+    return chosen
+
+
+def _split(key: str) -> Split | None:
+    return _SPLITS.get(key.partition("/")[0].lower()) if "/" in key else None
+
+
+def _listed(tree: Tree, path: Path) -> Iterator[Item]:
+    """Items of IMDLBenCo's or WSCL's list; an entry that is neither is rejected."""
+    for key, entry in _entries(path):
+        try:
+            image, mask, label, split = _parse(entry)
+        except (KeyError, TypeError, ValueError):
+            tree.reject(f"{path.name}#{key}", "bad_row", "is neither IMDLBenCo's nor WSCL's")
+            continue
+        found = _look_up(tree, path.parent, image)
+        found_mask = _look_up(tree, path.parent, mask) if mask else None
+        if found is None:
+            message = f"names {image!r}, which is not below the list's folder"
+            tree.reject(f"{path.name}#{key}", "missing", message)
+        elif mask and found_mask is None:
+            tree.reject(found, "no_mask", f"its mask {mask!r} is not below the list's folder")
+        else:
+            name = str(PurePosixPath(found).with_suffix(""))
+            yield Item(name, found, label, found_mask, split=split)
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        content = parse_json(path.read_text(encoding="utf-8-sig"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    if isinstance(content, dict):
+        yield from content.items()
+    elif isinstance(content, list):
+        yield from ((str(number), entry) for number, entry in enumerate(content))
+
+
+def _parse(entry: Any) -> tuple[str, str | None, int, Split | None]:
+    """Image, mask, label and split of an entry."""
+    if isinstance(entry, list):
+        image, mask = entry
+        if mask == "Negative":
+            return _text(image), None, 0, None
+        return _text(image), _text(mask), 1, None
+    label, mask = {0: 0, 1: 1}[entry["label"]], entry.get("mask")
+    split = _SPLITS[entry["subset"]]
+    return _text(entry["path"]), _text(mask) if label and mask else None, label, split
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError("not a path")
+    return value
+
+
+def _look_up(tree: Tree, folder: Path, named: str) -> str | None:
+    """The file that a list in `folder` names, relative to it or to the folder above."""
+    folder = folder.resolve()
+    for base in (folder, folder.parent):
+        relative = os.path.relpath(base / named, folder)
+        if (found := tree.look_up(relative)) is not None:
+            return found
+    return None

@@ -1,0 +1,96 @@
+"""Where raw data lies: names, and the files behind them; here in a folder."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from boxpromptiml.errors import RejectedInput, UserError
+
+MAX_TEXT = 64 * 2**20
+
+
+class Source(Protocol):
+    """Names, and the files behind them.
+
+    Attributes:
+        root: Folder below which `place` puts files.
+        names: Relative names with forward slashes, sorted; hidden files and folders left out.
+        rejected: What could not even be listed.
+    """
+
+    root: Path
+    names: list[str]
+    rejected: list[RejectedInput]
+
+    def shown(self, name: str) -> str:
+        """How messages call a name."""
+        ...
+
+    def read_text(self, name: str) -> str:
+        """A small text file."""
+        ...
+
+    def place(self, name: str, wanted: str) -> Path:
+        """The file behind a name, on the disk. An archive writes it to `wanted`, below its root."""
+        ...
+
+
+class FolderSource:
+    """A folder, as it is; nothing in it is written."""
+
+    def __init__(self, folder: Path, skipped: Sequence[Path] = ()) -> None:
+        self._folder = folder
+        self.root = folder.resolve()
+        self._skipped = {path.resolve() for path in skipped}
+        self.rejected: list[RejectedInput] = []
+        self.names = sorted(self._walk("", self.root))
+
+    def _walk(self, prefix: str, folder: Path | str) -> Iterator[str]:
+        try:
+            entries = list(os.scandir(folder))
+        except PermissionError:
+            self.rejected.append(
+                RejectedInput(self.shown(prefix), "permission", "the folder cannot be listed")
+            )
+            return
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if Path(entry.path) not in self._skipped:
+                    yield from self._walk(f"{name}/", entry.path)
+            elif entry.is_symlink() and entry.is_dir():
+                message = "is a link to a folder, which is not followed; give the folder itself"
+                self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
+            else:
+                yield name
+
+    def shown(self, name: str) -> str:
+        """Path as the user began it."""
+        return f"{self._folder}/{name}"
+
+    def read_text(self, name: str) -> str:
+        """A text file of at most 64 MiB, byte order mark removed."""
+        path = self.root / name
+        if not path.is_file() or path.stat().st_size > MAX_TEXT:
+            raise UserError(f"{path}: is no file of at most {MAX_TEXT >> 20} MiB")
+        return decode_text(path.read_bytes(), self.shown(name))
+
+    def place(self, name: str, wanted: str) -> Path:
+        """Where the file lies; `wanted` plays no part."""
+        return self.root / name
+
+
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder name is left out: dot files, and what a Mac adds to archives."""
+    return (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX"
+
+
+def decode_text(data: bytes, shown: str) -> str:
+    """UTF-8 text without byte order mark; a `UserError` beginning with `shown` otherwise."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{shown}: is not UTF-8 text: {error}") from error
