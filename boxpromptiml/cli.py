@@ -96,35 +96,34 @@ def call(target: str, args: Sequence[str], prog: str) -> int:
 
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
-    words = join_lists(args, function)
+    words = complete(args, function)
     status: Any = auto_cli(function, args=words, as_positional=False, prog=prog)
     return EXIT_OK if status is None else int(status)
 
 
-def join_lists(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
-    """Turn `--images a b` into the one argument that jsonargparse takes for a list.
+def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
+    """The words as jsonargparse takes them: `--images a b` as one list, `--verify` as true.
 
     Example:
-        >>> def f(images: list[str], out: str): ...
-        >>> join_lists(["--images", "a", "b", "--out", "c"], f)
-        ['--images=["a", "b"]', '--out', 'c']
+        >>> def f(images: list[str], out: str, verify: bool = False): ...
+        >>> complete(["--images", "a", "b", "--verify", "--out", "c"], f)
+        ['--images=["a", "b"]', '--verify=true', '--out', 'c']
     """
-    lists = {
-        f"--{parameter.name}"
-        for parameter in inspect.signature(function).parameters.values()
-        if getattr(parameter.annotation, "__origin__", None) is list
-    }
+    types = {f"--{p.name}": p.annotation for p in inspect.signature(function).parameters.values()}
     words: list[str] = []
     rest = list(args)
     while rest:
-        word, _, value = rest.pop(0).partition("=")
-        if word not in lists or value.startswith("["):
-            words.append(f"{word}={value}" if value else word)
-            continue
-        values = [value] if value else []
-        while rest and not rest[0].startswith("--"):
-            values.append(rest.pop(0))
-        words.append(f"{word}={json.dumps(values)}")
+        word, equals, value = rest.pop(0).partition("=")
+        is_list = getattr(types.get(word), "__origin__", None) is list
+        if is_list and not value.startswith("["):
+            values = [value] if value else []
+            while rest and not rest[0].startswith("--"):
+                values.append(rest.pop(0))
+            words.append(f"{word}={json.dumps(values)}")
+        elif types.get(word) is bool and not equals and (not rest or rest[0].startswith("--")):
+            words.append(f"{word}=true")
+        else:
+            words.append(f"{word}{equals}{value}")
     return words
 
 

@@ -7,6 +7,7 @@ yours. Reading checks every row; an error names the file and the line.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -260,10 +261,40 @@ def nested_share(ids: Iterable[str], share: float, seed: int) -> set[str]:
         >>> len(some), len(more), some <= more
         (2, 4, True)
     """
-    ordered = sorted(
-        ids, key=lambda key: sha256_bytes(f"{seed}/{key}".encode(errors="surrogatepass"))
-    )
+    ordered = _shuffled(ids, seed)
     return set(ordered[: round(share * len(ordered))])
+
+
+def _shuffled(keys: Iterable[str], seed: int) -> list[str]:
+    """Keys in an order that depends on seed and key alone, so that one more moves no other."""
+    return sorted(
+        keys, key=lambda key: sha256_bytes(f"{seed}/{key}".encode(errors="surrogatepass"))
+    )
+
+
+def take_by_group(
+    samples: Iterable[Sample], count: int, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Take about `count` samples, whole groups only.
+
+    Never more than `count`. Fewer, where there are enough, by less than the size of the largest
+    group: groups are drawn by `seed`, and those that no longer fit are passed over.
+
+    Returns:
+        The taken and the others, each in their order.
+    """
+    kept = list(samples)
+    sizes = Counter(sample.group for sample in kept)
+    taken: set[str] = set()
+    room = count
+    for group in _shuffled(sizes, seed):
+        if sizes[group] <= room:
+            taken.add(group)
+            room -= sizes[group]
+    return (
+        [sample for sample in kept if sample.group in taken],
+        [sample for sample in kept if sample.group not in taken],
+    )
 
 
 def split_by_group(

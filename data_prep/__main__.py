@@ -13,6 +13,8 @@ _JOBS = {
     "boxes": ("masks to coarse boxes, as a person draws them", "data_prep.simulate_boxes:boxes"),
     "import-boxes": ("boxes of an annotation tool", "data_prep.import_boxes:import_boxes"),
     "export-boxes": ("boxes to COCO JSON", "data_prep.export_boxes:export_boxes"),
+    "protocol": ("imported datasets to a known protocol", "data_prep.protocol:write_protocol"),
+    "check": ("what is wrong with manifests and their files", "data_prep.check:check"),
     "pseudo-masks": ("boxes to pseudo-masks by a teacher", "data_prep.pseudo_masks:pseudo_masks"),
 }
 

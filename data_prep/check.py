@@ -1,0 +1,119 @@
+"""`python -m data_prep check`: what is wrong with the images of manifests, before training."""
+
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+from rich.progress import track
+
+from boxpromptiml.data.supervision import Source
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
+from boxpromptiml.manifest import Manifest, read_manifest
+from boxpromptiml.provenance import write_json, write_jsonl, write_text
+from data_prep.checks.across import Looked, duplicates, shared_groups, twins
+from data_prep.checks.findings import Finding
+from data_prep.checks.one_image import Look, look
+from data_prep.checks.page import render
+from data_prep.checks.summary import Summary, as_json, as_text
+from data_prep.checks.totals import balances, histograms, leaks
+
+cv2.setNumThreads(0)  # the workers are the threads
+
+_STDERR = Console(stderr=True)
+_BATCH = 2048  # images in flight, so that memory does not grow with the manifest
+
+
+def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: int = 0) -> int:
+    """Check manifests and all their files; of several, also what must not be in two splits.
+
+    Writes into `out`: report.html (for a person), check.json (all of it) and errors.jsonl (what is
+    rejected, with path and reason). Exit status 3 if anything is rejected: files that are missing,
+    damaged or not those of the manifest, masks that cannot be used, stale pseudo-masks. Leaks,
+    duplicates and odd annotations are warnings.
+
+    Args:
+        manifest: Manifests to check together, such as those of training and evaluation.
+        out: Folder to write.
+        verify: Decode every image and mask: finds damage behind the header, near-duplicates across
+            splits, and what is wrong inside masks. By default only headers and hashes are read.
+        num_workers: Processes beside this one.
+    """
+    if not manifest:
+        raise UserError("--manifest: name at least one manifest")
+    manifests, findings = _read(manifest)
+    sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
+    looks = track(
+        _look_at_all(sources, verify, num_workers),
+        "checking",
+        total=len(sources),
+        console=_STDERR,
+    )
+    looked = [Looked(source.sample, one) for source, one in zip(sources, looks, strict=True)]
+    summary = _summary(manifest, looked, findings, verify)
+    write_json(out / "check.json", as_json(summary))
+    rejected = [finding for finding in summary.findings if finding.severity == "rejected"]
+    rows = [{"path": f.path, "reason": f.reason, "message": f.message} for f in rejected]
+    write_jsonl(out / "errors.jsonl", rows)
+    write_text(out / "report.html", render(summary))
+    sys.stdout.write(f"{as_text(summary)}{out / 'report.html'}\n")
+    return EXIT_REJECTED if rejected else EXIT_OK
+
+
+def _read(paths: Sequence[Path]) -> tuple[list[Manifest], list[Finding]]:
+    """Manifests that can be read, and a rejection of each other one."""
+    manifests: list[Manifest] = []
+    findings: list[Finding] = []
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"--manifest {path}: no such file")
+        try:
+            manifests.append(read_manifest(path))
+        except UserError as error:
+            findings.append(Finding("rejected", str(path), "bad_manifest", str(error)))
+    return manifests, findings
+
+
+def _without_samples(manifest: Manifest) -> Manifest:
+    """What a worker needs of a manifest: where its files are."""
+    return replace(manifest, samples=())
+
+
+def _look_at_all(sources: Sequence[Source], verify: bool, num_workers: int) -> Iterator[Look]:
+    """Look at every image, in order."""
+    job = partial(look, verify=verify)
+    if not num_workers:
+        yield from map(job, sources)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of our threads
+    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        for start in range(0, len(sources), _BATCH):
+            yield from pool.map(job, sources[start : start + _BATCH], chunksize=16)
+
+
+def _summary(
+    paths: Sequence[Path], looked: Sequence[Looked], findings: Sequence[Finding], verify: bool
+) -> Summary:
+    pairs = twins(looked)
+    found = [
+        *findings,
+        *(finding for one in looked for finding in one.look.findings),
+        *duplicates(looked),
+        *shared_groups(looked),
+        *(two.finding() for two in pairs),
+    ]
+    return Summary(
+        manifests=tuple(str(path) for path in paths),
+        images=len(looked),
+        verified=verify,
+        findings=tuple(dict.fromkeys(found)),
+        twins=tuple(pairs),
+        balances=tuple(balances(one.sample for one in looked)),
+        histograms=tuple(histograms(looked)),
+        leaks=tuple(leaks(looked)),
+    )

@@ -1,0 +1,63 @@
+"""What a check finds, and how it is worded."""
+
+from typing import Literal, NamedTuple
+
+Severity = Literal["rejected", "warning"]
+
+# What a person reads above the list of a reason; others are those of `boxpromptiml.images`.
+TITLES = {
+    "authentic_has_boxes": "Authentic by its label, and yet it has boxes",
+    "authentic_has_mask": "Authentic by its label, and yet its mask marks pixels",
+    "bad_manifest": "The manifest cannot be read, nothing of it was checked",
+    "bad_path": "The path leads out of its folder",
+    "box_covers_image": "A box covers almost all of the image and says nothing",
+    "changed": "Not the file that was imported",
+    "duplicate": "The same file more than once",
+    "duplicate_across_splits": "The same file in two splits",
+    "empty_mask": "Manipulated by its label, and yet its mask marks no pixel",
+    "group_across_splits": "A group of siblings in two splits",
+    "leak": "A property of the files tells the classes apart",
+    "manipulated_without_boxes": "Manipulated, looked at, and nobody boxed anything",
+    "mask_not_binary": "A mask of more than two levels, and no threshold is declared",
+    "mask_outside_boxes": "More than a tenth of the true mask lies outside the boxes",
+    "missing": "The file is not there",
+    "near_duplicate": "Nearly the same picture in two splits",
+    "not_annotated": "Manipulated, and neither boxes nor a mask (not a confirmed authentic image)",
+    "size_mismatch": "Not of the size that the manifest says",
+    "stale_pseudo_mask": "The pseudo-mask is not what its sidecar and the manifest say",
+    "truncated_or_corrupt": "The file is damaged",
+    "unlabelled": "Neither authentic nor manipulated by its label",
+}
+
+
+class Finding(NamedTuple):
+    """One thing wrong with one file.
+
+    Attributes:
+        severity: `rejected` cannot be used as it is; a `warning` can, but look at it.
+        path: The file.
+        reason: Short stable code.
+        message: One sentence.
+    """
+
+    severity: Severity
+    path: str
+    reason: str
+    message: str
+
+
+def title(reason: str) -> str:
+    """What a reason means, in words."""
+    return TITLES.get(reason, reason.replace("_", " ").capitalize())
+
+
+def printable(text: str) -> str:
+    r"""Text for a terminal: whatever could steer it is escaped.
+
+    Example:
+        >>> printable(f"a{chr(27)}[2Jb")
+        'a\\x1b[2Jb'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )

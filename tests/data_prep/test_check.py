@@ -1,0 +1,386 @@
+import json
+import os
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from test_near_duplicates import forged, recompressed, scene
+
+from boxpromptiml import images
+from boxpromptiml.manifest import Header, write_manifest
+from boxpromptiml.provenance import sha256_file
+from boxpromptiml.records import Box, Sample
+from boxpromptiml.teacher.fuse import Consensus
+from boxpromptiml.teacher.grabcut import GrabCutTeacher
+from boxpromptiml.teacher.job import run_job
+from data_prep.__main__ import main
+
+SIZE = (48, 64)
+BOX = Box(8, 8, 40, 32)
+
+
+class Data:
+    """A manifest whose every row is right; tests break one thing."""
+
+    def __init__(self, root):
+        self.root = root
+        self.samples: list[Sample] = []
+
+    def add(self, name="a.jpg", seed=None, label=1, image=None, mask=None, **changes) -> Sample:
+        image = scene(len(self.samples) if seed is None else seed, SIZE) if image is None else image
+        path = self.root / name
+        if path.suffix == ".jpg":
+            images.write_jpeg(path, image, 90)
+        else:
+            images.write_png(path, image)
+        if mask is None and label == 1:
+            mask = np.zeros(SIZE, np.uint8)
+            mask[10:30, 10:38] = 255
+        if mask is not None:
+            images.write_png(self.root / "masks" / f"{name}.png", mask)
+        sample = Sample(
+            id=name,
+            dataset="d",
+            split="train",
+            group=name,
+            image=name,
+            size=SIZE,
+            label=label,
+            boxes=(BOX,) if label else (),
+            mask=None if mask is None else f"masks/{name}.png",
+            image_sha256=sha256_file(path),
+        )
+        self.samples.append(replace(sample, **changes))
+        return self.samples[-1]
+
+    def check(self, *words, status=None, verify=True):
+        write_manifest(self.root / "m.jsonl", Header(), self.samples)
+        return run(self.root, "m.jsonl", *words, status=status, verify=verify)
+
+
+def run(root, *manifests, status=None, verify=True, workers=0):
+    words = ["check", "--manifest", *map(str, manifests), f"--out={root / 'out'}"]
+    code = main([*words, f"--verify={verify}".lower(), f"--num_workers={workers}"])
+    found = json.loads((root / "out" / "check.json").read_text())
+    errors = [json.loads(x) for x in (root / "out" / "errors.jsonl").read_text().splitlines()]
+    rejected = [f for f in found["findings"] if f["severity"] == "rejected"]
+    assert errors == [{k: v for k, v in f.items() if k != "severity"} for f in rejected]
+    assert code == (3 if rejected else 0)
+    if status is not None:
+        assert code == status
+    return found
+
+
+def reasons(found):
+    return [(f["severity"], f["reason"], os.path.basename(f["path"])) for f in found["findings"]]  # noqa: PTH119
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Data(tmp_path)
+
+
+def test_nothing_wrong(data, capsys):
+    data.add("a.jpg")
+    data.add("b.jpg", label=0)
+    found = data.check(status=0)
+    assert found["findings"] == []
+    assert found["images"] == 2
+    assert found["classes"] == [
+        {
+            "dataset": "d",
+            "split": "train",
+            "images": 2,
+            "authentic": 1,
+            "manipulated": 1,
+            "unlabelled": 0,
+            "boxed": 1,
+            "masked": 1,
+            "not_annotated": 0,
+        }
+    ]
+    out = capsys.readouterr().out
+    assert "rejected: 0" in out
+    assert "report.html" in out
+
+
+def _corrupt(path):
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: path.write_bytes(b"no image at all"), "unknown_format"),
+        (lambda path: (path.unlink(), path.symlink_to("b.jpg")), "not_a_file"),
+        (lambda path: (path.unlink(), path.symlink_to("/etc/hosts")), "bad_path"),
+    ],
+)
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_bad_image_is_listed_once_and_the_others_are_looked_at(data, damage, reason, verify):
+    data.add("a.jpg")
+    data.add("b.jpg", seed=5)
+    data.add("c.jpg", seed=6, boxes=None, mask=None)
+    data.samples[-1] = replace(data.samples[-1], mask=None)
+    damage(data.root / "a.jpg")
+    assert reasons(data.check(status=3, verify=verify)) == [
+        ("rejected", reason, "a.jpg"),
+        ("warning", "not_annotated", "c.jpg"),
+    ]
+
+
+def test_damage_behind_the_header_needs_verify(data):
+    data.add("a.jpg", image_sha256=None)
+    _corrupt(data.root / "a.jpg")
+    assert data.check(status=0, verify=False)["findings"] == []
+    assert reasons(data.check(status=3)) == [("rejected", "truncated_or_corrupt", "a.jpg")]
+
+
+def test_not_the_file_of_the_manifest(data):
+    data.add("a.jpg")
+    data.add("b.jpg", image_sha256=None)
+    images.write_jpeg(data.root / "a.jpg", scene(30, SIZE), 90)
+    images.write_jpeg(data.root / "b.jpg", scene(31, (40, 64)), 90)
+    assert reasons(data.check(verify=False)) == [
+        ("rejected", "changed", "a.jpg"),
+        ("rejected", "size_mismatch", "b.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (np.zeros(SIZE, np.uint8), "empty_mask"),
+        (np.full((48, 60), 255, np.uint8), "size_mismatch"),
+        (np.full(SIZE, 130, np.uint8), "mask_not_binary"),
+        (scene(3, SIZE), "mask_colour"),
+        (None, "missing"),
+    ],
+)
+def test_a_mask_that_cannot_be_used(data, mask, reason):
+    sample = data.add("a.jpg", mask=mask)
+    if mask is None:
+        (data.root / sample.mask).unlink()
+    assert reasons(data.check(status=3)) == [("rejected", reason, "a.jpg.png")]
+
+
+def test_mask_against_boxes_and_labels(data):
+    data.add("inside.jpg")
+    data.add("outside.jpg", boxes=(Box(0, 0, 20, 30),))
+    data.add("whole.jpg", boxes=(Box(0, 0, 64, 47),))
+    data.add("blank_answer.jpg", boxes=())
+    data.add("unlabelled.jpg", label=None, boxes=None)
+    data.add("boxed.jpg", label=0, boxes=(BOX,))
+    data.add("marked.jpg", label=0, mask=np.full(SIZE, 255, np.uint8))
+    data.add("black.jpg", label=0, mask=np.zeros(SIZE, np.uint8))
+    found = data.check(status=0)
+    assert reasons(found) == [
+        ("warning", "mask_outside_boxes", "outside.jpg.png"),
+        ("warning", "box_covers_image", "whole.jpg"),
+        ("warning", "manipulated_without_boxes", "blank_answer.jpg"),
+        ("warning", "unlabelled", "unlabelled.jpg"),
+        ("warning", "authentic_has_boxes", "boxed.jpg"),
+        ("warning", "authentic_has_mask", "marked.jpg.png"),
+    ]
+    assert found["findings"][0]["message"].startswith("64%")  # 18 of 28 columns
+
+
+def test_a_manifest_that_cannot_be_read_loses_no_other(data):
+    data.add("a.jpg")
+    write_manifest(data.root / "bad.jsonl", Header(), data.samples)
+    text = (data.root / "bad.jsonl").read_text().replace("40.0", "400.0")
+    (data.root / "bad.jsonl").write_text(text)
+    write_manifest(data.root / "good.jsonl", Header(), data.samples)
+    found = run(data.root, data.root / "bad.jsonl", data.root / "good.jsonl", status=3)
+    assert reasons(found) == [("rejected", "bad_manifest", "bad.jsonl")]
+    assert "bad.jsonl:2: box [8.0, 8.0, 400.0, 32.0]" in found["findings"][0]["message"]
+    assert found["images"] == 1
+
+
+def test_paths_are_named_as_the_manifest_is(data):
+    data.add("a.jpg", label=None, boxes=None)
+    (relative,) = data.check()["findings"]
+    (absolute,) = run(data.root, data.root / "m.jsonl")["findings"]
+    assert relative["path"] == "a.jpg"
+    assert absolute["path"] == str(data.root / "a.jpg")
+
+
+def test_a_manifest_that_is_not_there_is_wrong_use(data, capsys):
+    assert main(["check", "--manifest", "none.jsonl", "--out", "out"]) == 1
+    assert "none.jsonl: no such file" in capsys.readouterr().err
+
+
+def test_leaks_between_splits(data):
+    data.add("a.jpg", group="scene")
+    data.add("b.jpg", seed=0, label=0)  # the bytes of a.jpg
+    data.add("c.jpg", seed=0, split="val")
+    data.add("d.jpg", seed=9, split="test", group="scene")
+    data.add("e.jpg", seed=20, label=0)
+    data.add("f.jpg", image=recompressed(scene(20, SIZE), 60), label=0, split="val")
+    found = data.check(status=0)
+    assert reasons(found) == [
+        ("warning", "duplicate", "b.jpg"),
+        ("warning", "duplicate_across_splits", "c.jpg"),
+        ("warning", "group_across_splits", "a.jpg"),
+        ("warning", "near_duplicate", "f.jpg"),
+    ]
+    messages = [finding["message"] for finding in found["findings"]]
+    assert messages[0] == "is the same file as a.jpg, with another label"
+    assert messages[1] == "is the same file as a.jpg (train, this is val)"
+    assert "'scene' are also d.jpg (test)" in messages[2]
+    (pair,) = found["near_duplicates"]
+    assert (pair["first"], pair["second"], pair["splits"]) == ("e.jpg", "f.jpg", ["train", "val"])
+    assert pair["correlation"] > 0.9
+
+
+def test_near_duplicates_of_one_split_are_siblings_not_leaks(data):
+    data.add("a.jpg", seed=1)
+    data.add("b.jpg", image=forged(scene(1, (120, 160)))[:48, :64])
+    assert data.check()["near_duplicates"] == []
+
+
+def _with_pseudo_masks(data):
+    data.add("a.jpg")
+    write_manifest(data.root / "boxes.jsonl", Header(), data.samples)
+    from boxpromptiml.manifest import read_manifest
+
+    out = data.root / "pseudo"
+    run_job(read_manifest(data.root / "boxes.jsonl"), out, GrabCutTeacher(), Consensus())
+    return out / "manifest.jsonl", out / "masks" / "a.jpg.png"
+
+
+def _move_box(manifest):
+    manifest.write_text(manifest.read_text().replace("40.0", "41.0"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda manifest, mask: mask.unlink(), "missing"),
+        (lambda manifest, mask: mask.with_suffix(".json").unlink(), "stale_pseudo_mask"),
+        (lambda manifest, mask: _move_box(manifest), "stale_pseudo_mask"),
+        (lambda m, mask: images.write_png(mask, np.zeros(SIZE, np.uint8)), "stale_pseudo_mask"),
+        (lambda m, mask: images.write_png(mask, np.full(SIZE, 9, np.uint8)), "not_levels"),
+    ],
+)
+def test_pseudo_masks(data, damage, reason):
+    manifest, mask = _with_pseudo_masks(data)
+    assert run(data.root, manifest)["findings"] == []
+    damage(manifest, mask)
+    assert reasons(run(data.root, manifest, status=3)) == [("rejected", reason, mask.name)]
+
+
+def test_authentic_images_of_another_format_are_a_leak(data, capsys):
+    for number in range(120):
+        manipulated = number % 2
+        ending = "jpg" if manipulated else "png"
+        data.add(f"{number}.{ending}", label=manipulated, mask=None)
+    found = data.check(status=0, verify=False)
+    areas = {leak["property"]: (leak["auc"], leak["warn"]) for leak in found["leaks"]}
+    assert areas["file format"] == (1.0, True)
+    assert areas["file name's ending"] == (1.0, True)
+    assert areas["exact size"] == (0.5, False)
+    assert areas["JPEG quality"] == (None, False)  # only one class has any
+    assert "train: file format alone gives AUC 1.00" in capsys.readouterr().out
+    assert "file format alone gives AUC 1.00" in (data.root / "out/report.html").read_text()
+
+
+def test_histograms_count_everything_once(data):
+    data.add("a.jpg", boxes=(BOX, Box(0, 0, 64, 48)))
+    data.add("b.png", label=0)
+    found = {h["name"]: h for h in data.check()["histograms"]}
+    sums = {name: {k: sum(v) for k, v in h["series"].items()} for name, h in found.items()}
+    assert sums == {
+        "Image size, megapixels": {"authentic": 1, "manipulated": 1},
+        "Box area, percent of the image": {"boxes": 2},
+        "Mask area, percent of the image": {"masks": 1},
+        "JPEG quality (nearest IJG tables)": {"manipulated": 1},
+    }
+    boxes = found["Box area, percent of the image"]
+    counted = dict(zip(boxes["ranges"], boxes["series"]["boxes"], strict=True))
+    assert counted["20 to 40 %"] == 1  # 24 of 48 rows, half of the columns
+    assert counted["90 % and more"] == 1
+    quality = found["JPEG quality (nearest IJG tables)"]
+    assert quality["series"]["manipulated"][quality["ranges"].index("90 to 95")] == 1
+
+
+def test_workers_change_nothing(data):
+    for number in range(5):
+        data.add(f"{number}.jpg")
+    (data.root / "3.jpg").unlink()
+    alone = data.check()
+    assert run(data.root, "m.jsonl", workers=2) == alone
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'\u202e&.jpg"
+
+
+def test_hostile_names_stay_text(data, capsys):
+    data.add(HOSTILE.replace("/", "_"), group="<script>", dataset="</td><script>x</script>")
+    copy = recompressed(scene(0, SIZE), 70)
+    data.add(f"val{HOSTILE}", image=copy, split="val", group="<script>", boxes=(Box(0, 0, 64, 48),))
+    data.add("\x1b[2J.jpg", split="test", boxes=(Box(0, 0, 64, 48),))
+    data.check(status=0)
+    text = (data.root / "out" / "report.html").read_text()
+    page = Page(text)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "form"}
+    assert all(set(attrs) <= {"src", "alt"} for tag, attrs in page.tags if tag == "img")
+    sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert "<img src=x onerror=alert(1)>\"'\\u202e&.jpg" in page.words
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)|url\(|@import", text)
+    out = capsys.readouterr().out
+    assert "\x1b" not in text + out
+    assert "\\x1b[2J.jpg" in page.words
+    assert "</td><script>x</script>, train" in page.words
+
+
+def test_the_text_is_short_whatever_is_wrong(data, capsys):
+    for number in range(12):
+        dataset = f"d{number}"
+        data.add(f"{number}.jpg", dataset=dataset, boxes=((BOX,), None, ())[number % 3], mask=None)
+    for number, content in enumerate((None, b"", b"x", b"\x89PNG\r\n\x1a\n")):
+        path = data.root / f"{number}.jpg"
+        path.unlink() if content is None else path.write_bytes(content)
+    for number in range(4, 8):
+        _corrupt(data.root / f"{number}.jpg")
+    data.check(status=3)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 30
+    assert "  and 9 more datasets and splits" in lines
+
+
+def test_empty_manifest(data):
+    found = data.check(status=0)
+    assert found["images"] == 0
+    assert "No file could be read" in (data.root / "out/report.html").read_text()
+
+
+def test_it_starts_without_torch(data):
+    import subprocess
+
+    code = "import data_prep.check, sys; sys.exit('torch' in sys.modules)"
+    root = os.path.dirname(os.path.dirname(sys.modules["data_prep"].__file__))  # noqa: PTH120
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
