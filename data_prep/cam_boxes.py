@@ -35,10 +35,10 @@ def cam_boxes(
 
     Only images with label 1 and without boxes are opened, and no mask is: an image label stays an
     image label. Since the label is known, a map counts relative to its maximum: the network's doubt
-    whether the image is manipulated at all is no reason to box less. Their boxes get the origin `cam`; one in which the network sees nothing stays
-    without. All other rows stay as they are. Images that cannot be read are listed in
-    <out stem>.errors.jsonl, and the exit status is 3. Make pseudo-masks of the result as of any
-    boxes.
+    whether the image is manipulated at all is no reason to box less. Their boxes get the origin
+    `cam`; one in which the network sees nothing stays without. All other rows stay as they are.
+    Images that cannot be read are listed in <out stem>.errors.jsonl, and the exit status is 3. Make
+    pseudo-masks of the result as of any boxes.
 
     Args:
         manifest: The images.

@@ -14,6 +14,7 @@ from boxpromptiml.manifest import (
     read_manifest,
     relative_root,
     split_by_group,
+    take_by_group,
     write_manifest,
 )
 from boxpromptiml.records import Box, Sample
@@ -165,3 +166,24 @@ def test_split_shares_are_met():
     assert sum(s.split == "train" for s in done) == pytest.approx(160, abs=4)
     with pytest.raises(UserError, match="sum to 1"):
         split_by_group(samples, {"train": 0.8}, 0)
+
+
+@given(st.lists(st.integers(0, 12), max_size=60), st.integers(0, 70), st.integers(0, 5))
+def test_groups_are_taken_whole_and_the_count_is_met_but_for_one_group(groups, count, seed):
+    samples = [replace(SAMPLE, id=str(i), group=str(g)) for i, g in enumerate(groups)]
+    taken, others = take_by_group(samples, count, seed)
+    assert not {s.group for s in taken} & {s.group for s in others}
+    assert sorted([*taken, *others], key=lambda s: int(s.id)) == samples
+    assert [taken, others] == [sorted(part, key=lambda s: int(s.id)) for part in (taken, others)]
+    short = min(count, len(samples)) - len(taken)
+    assert 0 <= short < max([groups.count(g) for g in groups], default=1)
+    assert (taken, others) == take_by_group(samples, count, seed)
+
+
+def test_single_images_are_taken_to_the_exact_count():
+    samples = [replace(SAMPLE, id=str(i), group=str(i)) for i in range(40)]
+    chosen = [{s.id for s in take_by_group(samples, 13, seed)[0]} for seed in (0, 1)]
+    assert [len(ids) for ids in chosen] == [13, 13]
+    assert chosen[0] != chosen[1]
+    reversed_order = {s.id for s in take_by_group(samples[::-1], 13, 0)[0]}
+    assert reversed_order == chosen[0]

@@ -2,8 +2,8 @@
 
 SEL_q = image - decode(encode(image, quality q)), the input of WCBnet (MMSP 2023) and of the
 image-label branch of arXiv 2505.23586. Pixels that were compressed at q before lose next to
-nothing; pixels with another history lose more. Classical error level analysis drops the sign (N. Krawetz,
-"A Picture's Worth", 2007) and with it the direction of the error.
+nothing; pixels with another history lose more. Classical error level analysis (N. Krawetz, "A
+Picture's Worth", 2007) drops the sign and with it the direction of the error.
 """
 
 from collections.abc import Sequence

@@ -118,7 +118,9 @@ def test_the_maps_may_be_refined_by_regions(partly, checkpoint, tmp_path):
     regions = Localizer.load(checkpoint, segmenter=SegmenterConfig("slic"))
     for sample in read_manifest(refined).samples[3:6]:
         prob = regions(partly.image_path(sample))
-        assert sample.boxes == tuple(one.box for one in boxes_from_map(prob / prob.max(), MapBoxes()))
+        assert sample.boxes == tuple(
+            one.box for one in boxes_from_map(prob / prob.max(), MapBoxes())
+        )
 
 
 def test_no_mask_and_no_other_image_is_opened(partly, checkpoint, tmp_path):
@@ -234,7 +236,9 @@ def test_images_of_one_size_go_together_and_batches_do_not_change_the_result(
     for sample in read_manifest(out).samples:
         image = images.read_image(changed.image_path(sample))[0]
         prob = (image.max(axis=2) > 120).astype(np.float32) * np.float32(0.8)
-        assert sample.boxes == tuple(one.box for one in boxes_from_map(prob / prob.max(), MapBoxes()))
+        assert sample.boxes == tuple(
+            one.box for one in boxes_from_map(prob / prob.max(), MapBoxes())
+        )
 
 
 @pytest.mark.parametrize(
