@@ -42,7 +42,8 @@ def cam_boxes(
 
     Args:
         manifest: The images.
-        checkpoint: A checkpoint of `boxpromptiml fit`, trained on image labels.
+        checkpoint: A checkpoint of `boxpromptiml fit`. A WCBnet knows image labels only; boxes of a
+            student carry what the student was trained on (its kind is in the header's notes).
         out: Manifest to write (.jsonl).
         boxes: How a map becomes boxes.
         box_share: Share of the boxed manipulated images that keep their boxes; the others count as
@@ -66,6 +67,7 @@ def cam_boxes(
     ]
     notes = {
         "checkpoint": checkpoint.name,
+        "network": localizer.card.kind,
         "checkpoint_sha256": sha256_file(checkpoint),
         "segmenter": localizer.segmenter.signature if localizer.segmenter else None,
         "boxes": boxes.signature,

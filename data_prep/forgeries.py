@@ -196,6 +196,7 @@ class Forging(Dataset[Outcome]):
             size=made.size,
             label=1,
             boxes=made.boxes,
+            box_origin="mask",
             kind=made.kind,
             mask=files.mask,
             image_sha256=made.image_sha256,

@@ -1,0 +1,187 @@
+"""`python -m data_prep protocol`: imported data sets to the manifests of a known protocol.
+
+One manifest for each data set and split, not one for all of training: data sets lie below different
+roots, and a common one would let a link in one archive lead into another; threshold, corrections
+and teacher stay where they hold; `data.train` takes a list; and scores are reported by test set.
+"""
+
+import logging
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from boxpromptiml.errors import EXIT_OK, UserError
+from boxpromptiml.manifest import Manifest, read_manifest
+from boxpromptiml.records import Split
+from data_prep.dividing import Part, divide
+from data_prep.protocols import PROTOCOLS, Name, Protocol
+from data_prep.rewriting import rewrite
+
+_logger = logging.getLogger(__name__)
+
+_BESIDE = (".errors.jsonl", ".unannotated.jsonl")  # what jobs write beside a manifest
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+def write_protocol(
+    protocol: Name,
+    manifests: list[Path],
+    out: Path,
+    seed: int = 0,
+    val_share: float = 0.0,
+) -> int:
+    """Write the training, validation and test manifests of a known evaluation protocol.
+
+    Each is named after its split and data set, such as test_casia_v1.jsonl, so that every test set
+    gets a score of its own. The header says what was published, what was written, and what is our
+    choice. Images that a test set has too, by group or by file, are left out of training and listed
+    in train_<dataset>.errors.jsonl; the exit status is then 3. Data sets that are missing are said.
+
+    Args:
+        protocol: boxpromptiml (the paper's), benco (IMDLBenCo's Protocol-MVSS) or cat-net.
+        manifests: Manifests of `import`, or folders of them; data sets are told by their headers.
+        out: Folder to write.
+        seed: Draws the groups of each split, where no list is published.
+        val_share: Share of every training set to validate on instead, whole groups. The papers
+            have none, and their users ask which checkpoint was reported and on what it was chosen;
+            `fit` needs one, and it must not be a test set: 0.1 is sensible.
+    """
+    if not 0 <= val_share < 1:
+        raise UserError(f"--val_share must be 0 or more and below 1, got {val_share}")
+    plan = PROTOCOLS[protocol]
+    found = _by_dataset(manifests)
+    missing = _missing(plan, found)
+    samples = {dataset: manifest.samples for dataset, manifest in found.items()}
+    parts = {
+        out / f"{part.share.split}_{part.share.dataset}.jsonl": part
+        for part in divide(plan.shares, samples, seed, val_share)
+        if part.samples or part.left_out
+    }
+    if not any(part.samples for part in parts.values() if part.share.split == "train"):
+        raise UserError("nothing is left to train on: the test sets took it all")
+    _refuse_earlier(out, parts.keys())
+    status = EXIT_OK
+    for path, part in parts.items():
+        manifest = found[part.share.dataset]
+        notes = {"protocol": _notes(protocol, part, manifest, missing)}
+        status = max(status, rewrite(manifest, path, part.samples, part.left_out, notes))
+        sys.stdout.write(f"{path}: {_in_words(part)}\n")
+    _say_settings(parts)
+    return status
+
+
+def _by_dataset(paths: Sequence[Path]) -> dict[str, Manifest]:
+    """The imported manifests by the name of their data set.
+
+    Raises:
+        UserError: If there is none, or two of one data set.
+    """
+    found: dict[str, Manifest] = {}
+    for path in _files(paths):
+        manifest = read_manifest(path)
+        dataset = manifest.header.notes.get("dataset")
+        if not isinstance(dataset, str) or "protocol" in manifest.header.notes:
+            _logger.warning("%s: not used, its header is not one of `import`", path)
+        elif dataset in found:
+            raise UserError(
+                f"{path}: another manifest of {dataset} is {found[dataset].path}; name one of them"
+            )
+        else:
+            found[dataset] = manifest
+    return found
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Manifests that are named, and those in folders that are."""
+    for path in paths:
+        if path.is_dir():
+            jsonl = sorted(path.glob("*.jsonl"))
+            yield from (file for file in jsonl if not file.name.endswith(_BESIDE))
+        else:
+            yield path
+
+
+def _missing(plan: Protocol, found: Mapping[str, Manifest]) -> list[str]:
+    """Data sets of the protocol that are not there; says so, and which are there and not in it.
+
+    Raises:
+        UserError: If nothing is there to train on.
+    """
+    if unused := sorted(found.keys() - {share.dataset for share in plan.shares}):
+        _logger.warning("not in this protocol: %s", ", ".join(unused))
+    trained = sorted({share.dataset for share in plan.shares if share.split == "train"})
+    if not found.keys() & set(trained):
+        raise UserError(
+            "--manifests: none is of a training set of this protocol "
+            f"({', '.join(trained)}); write them with `python -m data_prep import`"
+        )
+    missing = sorted({share.dataset for share in plan.shares} - found.keys())
+    if missing:
+        _logger.warning("missing data sets, the protocol is not whole: %s", ", ".join(missing))
+    return missing
+
+
+def _refuse_earlier(out: Path, written: Collection[Path]) -> None:
+    """A validation set of an earlier run could share images with the new training set."""
+    datasets = {share.dataset for plan in PROTOCOLS.values() for share in plan.shares}
+    could_be = [out / f"{split}_{dataset}.jsonl" for split in _SPLITS for dataset in datasets]
+    earlier = sorted(path for path in could_be if path not in written and path.exists())
+    if earlier:
+        names = ", ".join(path.name for path in earlier)
+        raise UserError(
+            f"--out {out}: remove {names} of an earlier run first, or name a new folder"
+        )
+
+
+def _notes(
+    protocol: Name, part: Part, manifest: Manifest, missing: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "name": protocol,
+        "chosen": part.chosen,
+        "published": _published(part),
+        "written": _written(part),
+        "imported": len(manifest.samples),
+        "left_out": len(part.left_out),
+        "missing_datasets": list(missing),
+        "notes": list(PROTOCOLS[protocol].notes),
+    }
+
+
+def _published(part: Part) -> dict[str, int | None]:
+    return {"manipulated": part.share.manipulated, "authentic": part.share.authentic}
+
+
+def _written(part: Part) -> dict[str, int]:
+    labels = Counter(sample.label for sample in part.samples)
+    return {"manipulated": labels[1], "authentic": labels[0]}
+
+
+def _in_words(part: Part) -> str:
+    """Written and published number of each label, and what was left out."""
+    published = _published(part)
+    words = [
+        f"{count} {label}" + (f" ({published[label]} published)" if published[label] else "")
+        for label, count in _written(part).items()
+    ]
+    if part.left_out:
+        words.append(f"{len(part.left_out)} left out, see its .errors.jsonl")
+    return ", ".join(words)
+
+
+def _say_settings(parts: Mapping[Path, Part]) -> None:
+    """What to put into an experiment, and what to do next."""
+    for split in _SPLITS:
+        paths = [str(path) for path, part in parts.items() if part.share.split == split]
+        if paths:
+            sys.stdout.write(f"data.{split}: [{', '.join(paths)}]\n")
+        elif split == "val":
+            sys.stdout.write("data.val: none, and `fit` needs some: --val_share 0.1\n")
+    names = shlex.join(str(path) for path in parts)
+    sys.stdout.write(
+        "Pictures that two splits share: python -m data_prep check --verify true "
+        f"--manifest {names} --out CHECK\n"
+    )

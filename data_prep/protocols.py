@@ -1,0 +1,122 @@
+"""Known evaluation protocols: which data set is trained on, which tested, and how many images.
+
+The numbers are the published ones. Whatever is our choice stands in the notes, which every manifest
+of a protocol carries in its header.
+"""
+
+from typing import Literal, NamedTuple
+
+from boxpromptiml.records import Split
+
+Name = Literal["boxpromptiml", "benco", "cat-net"]
+
+
+class Share(NamedTuple):
+    """What one split gets of one data set.
+
+    Attributes:
+        dataset: Name of its importer.
+        split: Who gets it.
+        manipulated: Published number of forgeries; None: all there are, no number is published.
+        authentic: The same of authentic images; 0: they are not used.
+        groups: Those that a published list gives to this split.
+        listed_in: Where that list is.
+    """
+
+    dataset: str
+    split: Split
+    manipulated: int | None
+    authentic: int | None = 0
+    groups: frozenset[str] = frozenset()
+    listed_in: str = ""
+
+
+class Protocol(NamedTuple):
+    """A protocol.
+
+    Attributes:
+        shares: Of the shares of one data set each but the last takes its number, the last takes
+            what is left.
+        notes: What a reader of the results has to know.
+    """
+
+    shares: tuple[Share, ...]
+    notes: tuple[str, ...]
+
+
+_CROSS_TESTS = (
+    Share("casia_v1", "test", 920),
+    Share("columbia", "test", 180, 183),
+    Share("coverage", "test", 100, 100),
+    Share("nist16", "test", 564),
+)
+_CROSS_NOTES = (
+    "CASIA v1 is tested without its authentic images: some are in CASIA v2, which is trained on. "
+    "MVSS-Net has others in their place (CASIAv1plus, from Corel), for which there is no importer.",
+    "Authentic images of other test sets are there for image scores; pixel F1 is of forgeries.",
+)
+# The folders of CAT-Net's Splicing/data/IMD_valid_list.txt, which hold its 141 forgeries.
+_CAT_NET_FOLDERS = """
+1a1ogs 1a4zdz 1anq2a 1b3t1x 1b7ua0 1bbmcy 1bh7u3 1bl55t 1buvhq 1cgvx4 1cj6ta 1coha8 1cst9h 1ctk0g
+1d0bba 1d84o7 1dcm0x 1djp9t 1dqd7u 1dtll6 1du8jo 1dxi3r 1dyeps 1dzfup 1dzjwl 1e2ic4 z28 z37
+"""
+
+PROTOCOLS: dict[Name, Protocol] = {
+    "boxpromptiml": Protocol(
+        shares=(
+            Share("casia_v2", "train", 5123),
+            Share("columbia", "test", 50),
+            Share("columbia", "train", 130),
+            Share("coverage", "test", 30),
+            Share("coverage", "train", 70),
+            Share("nist16", "test", 150),
+            Share("nist16", "train", 414),
+            Share("casia_v1", "test", 920),
+            Share("cocoglide", "test", 512),
+            Share("in_the_wild", "test", 201),
+            Share("korus", "test", 220),
+            Share("imd2020", "test", 2010),
+        ),
+        notes=(
+            "The protocol of arXiv 2511.20359 (AAAI 2026): 5,737 forgeries to train on, no "
+            "authentic images. Tests in distribution: CASIA v1, Columbia, Coverage, NIST16; out of "
+            "distribution: CocoGlide, In the Wild, Korus, IMD2020.",
+            "The paper gives the numbers, not the lists, and says nothing of validation.",
+        ),
+    ),
+    "benco": Protocol(
+        shares=(
+            Share("casia_v2", "train", 5123, 7491),
+            *_CROSS_TESTS,
+            Share("imd2020", "test", 2010, 414),
+        ),
+        notes=(
+            "IMDLBenCo's Protocol-MVSS: train on CASIA v2, test on other data sets.",
+            *_CROSS_NOTES,
+            "IMDLBenCo chooses its checkpoint on a test set; do not, and set --val_share.",
+        ),
+    ),
+    "cat-net": Protocol(
+        shares=(
+            Share("casia_v2", "train", 5123, 7491),
+            Share(
+                "imd2020",
+                "val",
+                141,
+                groups=frozenset(f"imd2020/{folder}" for folder in _CAT_NET_FOLDERS.split()),
+                listed_in="Splicing/data/IMD_valid_list.txt of github.com/mjkwon2021/CAT-Net",
+            ),
+            Share("imd2020", "train", 1869),
+            Share("tampcoco", "train", None),
+            *_CROSS_TESTS,
+        ),
+        notes=(
+            "CAT-Net also trains on FantasticReality and compRAISE, which have no importer.",
+            "CAT-Net's lists hold 5,105 forgeries of CASIA v2, some of them for validation; here "
+            "all that were imported are trained on.",
+            "CAT-Net draws 1,869 images of every list anew for each epoch. Here an epoch is all "
+            "there is, and most of it is tampCOCO.",
+            *_CROSS_NOTES,
+        ),
+    ),
+}
