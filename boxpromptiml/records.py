@@ -95,8 +95,8 @@ class Proposal:
 class Batch(TypedDict):
     """What a dataloader yields.
 
-    `target`, `valid` and `weight` exist in training only; `truth`, the ground truth, and `regions`
-    of a segmenter, both at the stored size, in evaluation only;
+    `target`, `valid` and `weight` exist in training only; `regions` of a segmenter in evaluation
+    only; `truth`, the ground truth, is None where it is unknown or not asked for;
     `extent` is the (h, w) part of the canvas that the image fills, from the top left;
     `size` is the stored (H, W), to which a map is brought back.
     """
@@ -109,7 +109,7 @@ class Batch(TypedDict):
     id: list[str]
     extent: list[tuple[int, int]]
     size: list[tuple[int, int]]
-    truth: NotRequired["list[torch.Tensor]"]  # B x (H, W) uint8 0 | 1
+    truth: "list[torch.Tensor | None]"  # B x (H, W) uint8 0 | 1, at the stored size
     regions: NotRequired["list[torch.Tensor]"]  # B x (H, W) int32, 0 = no region
 
 

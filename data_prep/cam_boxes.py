@@ -11,11 +11,12 @@ from rich.progress import track
 from boxpromptiml.data.dataset import stored_image
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import Manifest, nested_share, read_manifest
+from boxpromptiml.manifest import Manifest, read_manifest
 from boxpromptiml.provenance import sha256_file
 from boxpromptiml.records import Box, ImageArray, Sample
 from boxpromptiml.reporting.localize import Localizer
 from boxpromptiml.segmenters.config import SegmenterConfig
+from boxpromptiml.splits import nested_share
 from boxpromptiml.teacher.cam import MapBoxes, boxes_from_map
 from data_prep.rewriting import rewrite
 

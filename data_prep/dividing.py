@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from boxpromptiml.errors import RejectedInput
-from boxpromptiml.manifest import take_by_group
 from boxpromptiml.records import Sample
+from boxpromptiml.splits import take_by_group
 from data_prep.protocols import Share
 
 

@@ -33,8 +33,10 @@ def backbone() -> list[str]:
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_runs_as_it_is(config, data_root, tmp_path):
     """The file's own settings, on tiny data; pseudo-masks are replaced by masks."""
+    supervision = "label" if config.stem == "image_label" else "mask"
     status = main(
-        ["fit", "--config", str(config), *data_arguments(data_root), "--data.supervision=mask",
+        ["fit", "--config", str(config), *data_arguments(data_root),
+         f"--data.supervision={supervision}",
          "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}", *TINY]
     )  # fmt: skip
     assert status == 0

@@ -13,11 +13,10 @@ from boxpromptiml.manifest import (
     join_by_key,
     read_manifest,
     relative_root,
-    split_by_group,
-    take_by_group,
     write_manifest,
 )
 from boxpromptiml.records import Box, Sample
+from boxpromptiml.splits import split_by_group, take_by_group
 
 SAMPLE = Sample("a", "d", "train", "g", "x/y.jpg", (5, 6), 1, (Box(0, 0, 2.5, 3),))
 

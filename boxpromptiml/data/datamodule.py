@@ -14,10 +14,11 @@ from boxpromptiml.data.samplers import EpochSampler, ShardSampler
 from boxpromptiml.data.supervision import Lesson, Source, SourceWeights, Supervision, lesson
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import nested_share, read_manifest
+from boxpromptiml.manifest import read_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
+from boxpromptiml.splits import nested_share
 
 log = logging.getLogger(__name__)
 
@@ -187,12 +188,28 @@ class LocalizationData(LightningDataModule):
     def _with_truth(self, stage: str, split: Split) -> list[Source]:
         sources = self._sources(stage, split)
         unknown = [s.sample.id for s in sources if s.sample.label != 0 and s.sample.mask is None]
-        if unknown:
+        if unknown and self.supervision != "label":  # labels alone still give image scores
             raise UserError(
                 f"{len(unknown)} images of data.{stage} can not be scored, for example "
                 f"{unknown[0]!r}: they have neither a ground-truth mask nor the label 0 (authentic)"
             )
         return sources
+
+    def _warn_of_crops(self, sources: list[Source], lessons: list[Lesson]) -> None:
+        """A crop may miss what its image's label speaks of; padding thins it out."""
+        if self.input.fit == "resize":
+            return
+        odd = sum(
+            source.sample.size != self.input.size and taught.annotation == "label"
+            for source, taught in zip(sources, lessons, strict=True)
+            if source.sample.label
+        )
+        if odd:
+            log.warning(
+                "%d images teach with their label alone, but are cropped or padded to data.input"
+                ".size=%s, and a crop may miss the manipulation: use data.input.fit=resize",
+                odd, self.input.size,
+            )  # fmt: skip
 
     def _chosen(self, sources: list[Source]) -> list[Source]:
         """The share to train on, of every label, in the manifests' order."""
@@ -222,6 +239,7 @@ class LocalizationData(LightningDataModule):
                 f"no manipulated training image has what `{self.supervision}` supervision needs"
                 + _HINTS.get(self.supervision, "")
             )
+        self._warn_of_crops(kept, lessons)
         pairs = zip(kept, lessons, strict=True)
         taught_by_teacher = [source for source, taught in pairs if taught.annotation == "pseudo"]
         refuse_stale_pseudo_masks(taught_by_teacher, self.teacher_signature)

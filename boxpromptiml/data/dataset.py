@@ -151,9 +151,15 @@ class EvalDataset(Dataset[Item]):
             label=_label(source.sample),
             id=source.sample.id,
             size=source.sample.size,
-            truth=torch.from_numpy(ground_truth(source)) if self._with_truth else None,
+            truth=self._truth(source),
             regions=regions,
         )
+
+    def _truth(self, source: Source) -> torch.Tensor | None:
+        unknown = source.sample.label != 0 and source.sample.mask is None
+        if not self._with_truth or unknown:
+            return None
+        return torch.from_numpy(ground_truth(source))
 
 
 def _label(sample: Sample) -> float:
@@ -177,15 +183,13 @@ def collate(items: list[Item]) -> Batch:
         id=[item.id for item in items],
         extent=[(item.image.shape[1], item.image.shape[2]) for item in items],
         size=[item.size for item in items],
+        truth=[item.truth for item in items],
     )
     targets = [item.target for item in items if item.target is not None]
     valids = [item.valid for item in items if item.valid is not None]
     if len(targets) == len(valids) == len(items):
         batch["target"], batch["valid"] = stack(targets), stack(valids)
         batch["weight"] = torch.tensor([item.weight for item in items], dtype=torch.float32)
-    truths = [item.truth for item in items if item.truth is not None]
-    if len(truths) == len(items):
-        batch["truth"] = truths
     regions = [item.regions for item in items if item.regions is not None]
     if len(regions) == len(items):
         batch["regions"] = regions

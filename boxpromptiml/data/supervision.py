@@ -36,10 +36,11 @@ class SourceWeights:
     """Weight in the loss of an image by what it teaches with, for `mixed` supervision.
 
     A manipulated image uses the first of its annotations, in this order, whose weight is not 0.
+    The loss is the weighted mean of a batch: weights count against the others in it.
 
     Attributes:
         mask: Ground-truth mask; 0 keeps the masks closed.
-        pseudo: The teacher's pseudo-mask for a person's box.
+        pseudo: The teacher's pseudo-mask for a box of a person, or simulated from a mask.
         cam: The teacher's pseudo-mask for a box from an activation map.
         box: A person's box, filled.
         label: The image label alone (needs `model.image_weight`).

@@ -62,6 +62,19 @@ class Backbone(nn.Module):
         self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")) == "Format.NHWC"
         if pretrained is not None and in_chans > 3:
             _keep_rgb_weights(self.net, in_chans)
+        self._freeze_what_no_map_uses(in_chans)
+
+    def _freeze_what_no_map_uses(self, in_chans: int) -> None:
+        """Some timm models keep blocks behind the last map, and DDP stops at unused weights."""
+        height, width = self.fixed_size or (2 * max(self.strides),) * 2
+        was_training = self.training
+        used = list(self.parameters())
+        with torch.enable_grad():
+            maps = self.eval()(torch.zeros(1, in_chans, height, width))
+            found = torch.autograd.grad(sum(m.sum() for m in maps), used, allow_unused=True)
+        for parameter, gradient in zip(used, found, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        self.train(was_training)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps (B, channels[i], ceil(h / strides[i]), ceil(w / strides[i])) of (B, in_chans, h, w).

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -48,7 +49,9 @@ class CamConfig:
 def views_from_classifier(
     maps: Sequence[torch.Tensor], vectors: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """What each place of each block adds to the image logit, (B, h_b, w_b).
+    """The classifier's evidence in each place of each block, (B, h_b, w_b).
+
+    With mean pooling its mean is the block's part of the image logit.
 
     Args:
         maps: Feature maps (B, C_b, h_b, w_b).
@@ -85,12 +88,20 @@ def views_from_gradients(
     targets = [RawScoresOutputTarget()] * len(image)
     views: list[torch.Tensor] = []
     # Lightning and Localizer run under inference_mode, in which nothing keeps a gradient.
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        own = image.clone()
+    with (
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        torch.autocast(image.device.type, enabled=False),  # the library knows no bfloat16
+    ):
+        own = image.float().clone()
         for block in blocks:
+            found: npt.NDArray[np.float32] | None = None
             with library(model=classifier, target_layers=[block]) as cam:
-                found: np.ndarray[Any, np.dtype[np.float32]] = cam(own, targets)
+                found = cam(own, targets)
+            if found is None:  # leaving the library's context swallows an IndexError
+                raise RuntimeError(f"grad-cam gave no map of {type(block).__name__}")
             views.append(torch.from_numpy(found).to(image.device))
+    classifier.zero_grad(set_to_none=True)
     return views
 
 

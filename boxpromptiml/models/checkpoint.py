@@ -6,7 +6,7 @@ names. Ours are plain values, checked against a known shape.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -33,6 +33,10 @@ class Refinement:
 
     segmenter: dict[str, Any]
     prior: Prior = "image"
+
+    def __post_init__(self) -> None:
+        if self.prior not in get_args(Prior):
+            raise UserError(f"prior must be one of {get_args(Prior)}, got {self.prior!r}")
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,10 @@ class Card:
                 CamConfig(**values.get("cam", {})),
                 Refinement(**values["refinement"]) if "refinement" in values else None,
             )
-        except (KeyError, TypeError) as error:
-            raise UserError(f"the checkpoint's description is incomplete: {error}") from error
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the checkpoint's description is damaged: {error}") from error
 
 
 def _network_config(values: dict[str, Any]) -> StudentConfig | WCBConfig:

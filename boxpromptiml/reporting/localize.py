@@ -60,7 +60,8 @@ class Localizer:
         Args:
             checkpoint: Of a student or a WCBnet.
             device: Where the network runs.
-            segmenter: Refines the maps by its regions; None: as the checkpoint says.
+            segmenter: Refines the maps by its regions; None: as the checkpoint says. With the
+                name of the checkpoint's own and its weights, the checkpoint's settings stay.
 
         Raises:
             UserError: If it is missing, damaged or no such checkpoint, or if its segmenter needs
@@ -68,8 +69,12 @@ class Localizer:
         """
         require_device(device)
         network, card = load_localizer(Path(checkpoint))
-        if segmenter is None and card.refinement is not None:
-            segmenter = SegmenterConfig.from_dict(card.refinement.segmenter)
+        if card.refinement is not None:
+            own = SegmenterConfig.from_dict(card.refinement.segmenter)
+            if segmenter is None:
+                segmenter = own
+            elif segmenter.weights is not None and segmenter.name == own.name:
+                segmenter = replace(own, weights=segmenter.weights, cache=segmenter.cache)
         regions = None if segmenter is None else build_segmenter(segmenter, device)
         placed = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(placed, card, device, regions)
@@ -105,11 +110,12 @@ class Localizer:
         With a `native` network, images of more than 4 megapixels are tiled in any case: whole, they
         would take gigabytes.
         """
-        large = any(image.shape[0] * image.shape[1] > _MOST_WHOLE_PIXELS for image in images)
-        if tile or (self.card.input.fit == "native" and large):
-            found = [self._tiled(image) for image in images]
-        else:
-            found = self._whole(images)
+        tiled = [tile or self._too_large(image) for image in images]
+        whole = iter(self._whole([i for i, t in zip(images, tiled, strict=True) if not t]))
+        found = [
+            self._tiled(image) if in_tiles else next(whole)
+            for image, in_tiles in zip(images, tiled, strict=True)
+        ]
         if self.segmenter is None:
             return found
         prior = self.card.refinement.prior if self.card.refinement else "image"
@@ -117,6 +123,10 @@ class Localizer:
             Localized(region_posterior(coarse, self.segmenter.regions(image), prior), score)
             for image, (coarse, score) in zip(images, found, strict=True)
         ]
+
+    def _too_large(self, image: ImageArray) -> bool:
+        pixels = image.shape[0] * image.shape[1]
+        return self.card.input.fit == "native" and pixels > _MOST_WHOLE_PIXELS
 
     def _whole(self, images: Sequence[ImageArray]) -> list[Localized]:
         fitted = [whole_image(image, self.card.input).to(self.device) for image in images]

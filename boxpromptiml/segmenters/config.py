@@ -61,6 +61,8 @@ class SegmenterConfig:
         if self.name not in get_args(SegmenterName):
             raise UserError(f"segmenter {self.name!r} is none of {get_args(SegmenterName)}")
         _slic(self), _felzenszwalb(self)  # they check their own settings
+        if self.weights is not None and self.name in ("none", "slic", "felzenszwalb"):
+            raise UserError(f"segmenter {self.name} has no weights: name the network they are of")
         if not 0 <= self.min_share < 1:
             raise UserError(f"segmenter: min_share must be in [0, 1), got {self.min_share}")
         if self.points_per_side < 1:
@@ -136,8 +138,8 @@ def _build(config: SegmenterConfig, device: str) -> Segmenter | None:
 def _weights(config: SegmenterConfig) -> Path:
     if config.weights is None:
         raise UserError(
-            f"segmenter {config.name} needs weights: give their local path as the segmenter's "
-            "`weights` (such as --model.segmenter.weights PATH)"
+            f"segmenter {config.name} needs local weights: --data.segmenter.weights=PATH in "
+            f"training, --segmenter.name={config.name} --segmenter.weights=PATH in localize"
         )
     return config.weights
 

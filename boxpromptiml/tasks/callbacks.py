@@ -67,13 +67,14 @@ class GuardedCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save last.ckpt, unless there is nothing sound to save.
+        """Save last.ckpt, unless there is nothing sound to save; that of the last epoch then stays.
 
         With several processes only for signals, which reach all of them: saving waits for everyone.
         """
         everywhere = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
         if (
             trainer.state.fn == TrainerFn.FITTING
+            and trainer.training  # in validation the averaged weights may stand in for the others
             and trainer.global_step > 0
             and not trainer.fast_dev_run  # type: ignore[attr-defined]
             and (everywhere or trainer.world_size == 1)

@@ -62,8 +62,17 @@ class DistillTask(LocalizerTask):
 
     def on_fit_start(self) -> None:
         """Refuse a combination that would learn nothing from manipulated images."""
-        supervision = getattr(self.trainer.datamodule, "supervision", None)  # type: ignore[attr-defined]
-        if supervision == "label" and not self.image_weight:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        by_label = data.supervision == "label" or (
+            data.supervision == "mixed" and data.weights.label > 0
+        )
+        if by_label and not self.image_weight:
             raise UserError(
-                "with `label` supervision only the image score learns: set --model.image_weight=1"
+                "an image with a label alone teaches only the image score: set "
+                "--model.image_weight=1 (or --data.weights.label=0)"
+            )
+        if data.segmenter.name != "none":
+            raise UserError(
+                "data.segmenter refines the maps of the image-label branch; for a student's use "
+                "`localize --segmenter.name`"
             )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from boxpromptiml.errors import UserError
 from boxpromptiml.losses import image_label_loss
 from boxpromptiml.metrics import LocalizationMetrics
 from boxpromptiml.models.bayes import Prior, region_posterior
@@ -90,15 +91,23 @@ class ImageLabelTask(LocalizerTask):
         """Log the scores of the final map, and those of the coarse one as `coarse_*`."""
         super().log_scores(stage)
         metrics = self._coarse[stage]
-        if metrics.update_called:
+        if self._refines():  # the same on every process, also on one without images
             scores = metrics.compute()
             for name in ("pixel_f1", "iou", "auc", "false_alarm_pixels"):
                 self.log(f"{stage}/coarse_{name}", scores[name].float(), rank_zero_only=True)
             metrics.reset()
 
+    def _refines(self) -> bool:
+        return bool(self.trainer.datamodule.segmenter.name != "none")  # type: ignore[attr-defined]
+
     def on_fit_start(self) -> None:
-        """Remember in the checkpoints what refines the map, for `localize`."""
-        segmenter = getattr(self.trainer.datamodule, "segmenter", None)  # type: ignore[attr-defined]
-        if segmenter is not None and segmenter.name != "none":
-            refinement = Refinement(segmenter.to_dict(), self.prior)
+        """Refuse to open anything but labels; note in the checkpoints what refines the map."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.supervision != "label":
+            raise UserError(
+                f"this task learns from image labels alone: set --data.supervision=label, not "
+                f"{data.supervision}"
+            )
+        if self._refines():
+            refinement = Refinement(data.segmenter.to_dict(), self.prior)
             self.card = replace(self.card, refinement=refinement)

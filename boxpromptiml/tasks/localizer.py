@@ -174,7 +174,9 @@ class LocalizerTask(LightningModule):
             raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
         card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
         fitting = self.trainer.state.fn == TrainerFn.FITTING
-        if not fitting and (card.input, card.threshold) != (self.card.input, self.card.threshold):
+        other_channels = card.input.error_levels != self.card.input.error_levels
+        differs = (card.input, card.threshold) != (self.card.input, self.card.threshold)
+        if other_channels or (differs and not fitting):
             raise UserError(
                 f"the checkpoint was trained for {card.input}, threshold {card.threshold}; the "
                 f"configuration asks for {self.card.input}, {self.card.threshold}. Use the "

@@ -22,7 +22,7 @@ class ScoredBox(NamedTuple):
     """A box in half-open pixels of the stored image, and how sure the map is of what is in it."""
 
     box: Box
-    score: float  # mean probability of the component inside, in [0, 1]
+    score: float  # mean of the map over the component inside, in [0, 1]
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def test_evaluation_yields_whole_images_and_truth_at_the_stored_size(data_root):
     assert [t > 0 for t in truth] == [bool(label) for label in batch["label"]]
     data.setup("predict")
     (batch,) = data.predict_dataloader()
-    assert "truth" not in batch
+    assert batch["truth"] == [None] * 6
 
 
 def test_shared_groups_and_missing_splits_are_errors(data_root, tmp_path):

@@ -169,3 +169,17 @@ def test_gradients_after_an_inference_mode_forward() -> None:
     with torch.inference_mode():
         backbone(torch.rand(1, 3, 64, 64))
     backbone(torch.rand(1, 3, 64, 64))[-1].sum().backward()
+
+
+def test_weights_behind_the_last_map_are_frozen() -> None:
+    """DDP stops at weights without gradient; timm's MobileNetV3 keeps all its blocks."""
+    model = Backbone("mobilenetv3_small_050", out_indices=(0, 1))
+    whole = Backbone("mobilenetv3_small_050")
+    maps = model(torch.rand(1, 3, 64, 64))
+    sum(m.mean() for m in maps).backward()
+    for parameter in model.parameters():
+        assert parameter.requires_grad == (parameter.grad is not None)
+    trained, all_of_it = (
+        sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (model, whole)
+    )
+    assert 0 < trained < 0.1 * all_of_it

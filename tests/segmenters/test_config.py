@@ -107,7 +107,7 @@ def test_superpixels_take_their_settings() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_are_asked_for_when_built(name: Any) -> None:
-    with pytest.raises(UserError, match=rf"{name} needs weights: .*segmenter\.weights PATH"):
+    with pytest.raises(UserError, match=rf"{name} needs local weights: .*segmenter\.weights=PATH"):
         build_segmenter(SegmenterConfig(name))
 
 

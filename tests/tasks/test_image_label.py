@@ -132,6 +132,8 @@ def test_boxes_from_maps_join_the_students_training(run, unmasked, tmp_path):
     ("more", "said"),
     [
         (["--data.input.error_levels=[]"], "error_levels"),
+        (["--data.supervision=box"], "what `box` supervision needs"),
+        (["--data.segmenter.weights=x"], "no weights"),
         (["--model.cam.view=7"], "no such index"),
         (["--data.segmenter.name=deeplabv3"], "weights"),
         (["--data.segmenter.name=pspnet", "--data.segmenter.weights=nowhere"], "nowhere"),
@@ -144,7 +146,23 @@ def test_a_mistake_is_named(unmasked, tmp_path, capsys, more, said):
     assert "Traceback" not in captured
 
 
-def test_training_images_may_be_unlabelled_but_not_all(unmasked, tmp_path, capsys):
+def test_without_any_mask_there_are_image_scores(unmasked, tmp_path):
+    """Validation images with labels alone: nothing but the image scores can be said."""
+    lines = (unmasked / "val.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows[1:]:
+        row.pop("mask", None)
+    (tmp_path / "val.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    shutil.copytree(unmasked / "val", tmp_path / "val")
+    shutil.rmtree(tmp_path / "val" / "masks")
+    command = ["fit", *arguments(unmasked, tmp_path / "run"), f"--data.val=[{tmp_path}/val.jsonl]"]
+    assert main([*command, "--trainer.max_epochs=1"]) == 0
+    scores = json.loads((tmp_path / "run" / "metrics_val.json").read_text())
+    assert 0 <= scores["image_auc"] <= 1
+    assert scores.get("pixel_f1") is None
+
+
+def test_with_no_label_at_all_nothing_can_be_learnt(unmasked, tmp_path, capsys):
     lines = (unmasked / "train.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     for row in rows[1:]:
@@ -168,8 +186,9 @@ def test_the_loss_sees_labels_only(unmasked):
     task = ImageLabelTask(config, NetworkInput("native", (64, 96)))
     task.log = lambda *_, **__: None
     batch = {"image": torch.rand(2, 3, 64, 96), "label": torch.tensor([1.0, 0.0]),
-             "weight": torch.ones(2)}  # fmt: skip
-    loss = task.eval().training_step(batch, 0)  # no target, no mask, no box in it
+             "weight": torch.ones(2), "target": torch.full((2, 1, 64, 96), torch.nan),
+             "valid": torch.ones(2, 1, 64, 96, dtype=torch.bool)}  # fmt: skip
+    loss = task.eval().training_step(batch, 0)
     logit = task.network.classify(batch["image"])[0]
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logit, batch["label"])
     torch.testing.assert_close(loss, expected)
