@@ -77,7 +77,11 @@ def confined(root: Path, relative: str) -> Path:
     """
     check_relative(relative)
     path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
+        raise UserError(f"path {relative!r} below {root} cannot be followed: {error}") from error
+    if not inside:
         raise UserError(f"path {relative!r} leads out of {root} through a link")
     return path
 
@@ -115,7 +119,21 @@ def read_manifest(path: str | Path) -> Manifest:
             empty, inverted or outside the image, a box origin without boxes, paths that leave
             their root, a newer schema.
     """
-    path = Path(path)
+    header, rows = read_rows(Path(path))
+    samples: list[Sample] = []
+    for row in rows:
+        if isinstance(row, UserError):
+            raise row
+        samples.append(row)
+    return Manifest(Path(path), header, tuple(samples))
+
+
+def read_rows(path: Path) -> tuple[Header, list[Sample | UserError]]:
+    """The header of a manifest, and every row or what is wrong with it, naming file and line.
+
+    Raises:
+        UserError: If the file cannot be read, or its header is wrong.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -130,21 +148,26 @@ def read_manifest(path: str | Path) -> Manifest:
             f"{path}: manifest schema {header.schema_version}, this version reads "
             f"{SCHEMA_VERSION}; update boxpromptiml or import the data again"
         )
-    samples: list[Sample] = []
+    rows: list[Sample | UserError] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        sample = _parse(_SAMPLE, line, where)
-        problem = _problem(sample)
-        if problem:
-            raise UserError(f"{where}: {problem}")
-        if sample.id in seen:
-            raise UserError(f"{where}: duplicate id {sample.id!r}, first on line {seen[sample.id]}")
-        seen[sample.id] = number
-        samples.append(sample)
-    return Manifest(path, header, tuple(samples))
+        if line.strip():
+            try:
+                rows.append(_sample(line, f"{path}:{number}", number, seen))
+            except UserError as error:
+                rows.append(error)
+    return header, rows
+
+
+def _sample(line: str, where: str, number: int, seen: dict[str, int]) -> Sample:
+    sample = _parse(_SAMPLE, line, where)
+    problem = _problem(sample)
+    if problem:
+        raise UserError(f"{where}: {problem}")
+    if sample.id in seen:
+        raise UserError(f"{where}: duplicate id {sample.id!r}, first on line {seen[sample.id]}")
+    seen[sample.id] = number
+    return sample
 
 
 def parse_json(text: str, where: str) -> Any:

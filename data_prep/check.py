@@ -14,8 +14,9 @@ from rich.progress import track
 
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
-from boxpromptiml.manifest import Manifest, read_manifest
+from boxpromptiml.manifest import Manifest, read_rows
 from boxpromptiml.provenance import write_json, write_jsonl, write_text
+from boxpromptiml.records import Sample
 from data_prep.checks.across import Looked, duplicates, shared_groups, twins
 from data_prep.checks.findings import Finding
 from data_prep.checks.one_image import Look, look
@@ -46,6 +47,8 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
     """
     if not manifest:
         raise UserError("--manifest: name at least one manifest")
+    if num_workers < 0:
+        raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
     manifests, findings = _read(manifest)
     sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
     looks = track(
@@ -66,17 +69,27 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
 
 
 def _read(paths: Sequence[Path]) -> tuple[list[Manifest], list[Finding]]:
-    """Manifests that can be read, and a rejection of each other one."""
+    """Manifests without their bad rows, and a rejection of each of these."""
     manifests: list[Manifest] = []
     findings: list[Finding] = []
     for path in paths:
         if not path.is_file():
             raise UserError(f"--manifest {path}: no such file")
         try:
-            manifests.append(read_manifest(path))
+            header, rows = read_rows(path)
         except UserError as error:
             findings.append(Finding("rejected", str(path), "bad_manifest", str(error)))
+            continue
+        samples = tuple(row for row in rows if isinstance(row, Sample))
+        manifests.append(Manifest(path, header, samples))
+        bad = (str(row) for row in rows if isinstance(row, UserError))
+        findings += [Finding("rejected", _place(path, row), "bad_row", row) for row in bad]
     return manifests, findings
+
+
+def _place(path: Path, message: str) -> str:
+    """`FILE:LINE`, with which the reader's messages begin."""
+    return f"{path}:{message.removeprefix(f'{path}:').partition(':')[0]}"
 
 
 def _without_samples(manifest: Manifest) -> Manifest:

@@ -78,6 +78,8 @@ def forgeries(
     settings = Settings(
         count, seed, name, split, host_quality, region_quality, quality, style, max_side
     )
+    if num_workers < 0:
+        raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
     if authentic is not None and not 0 <= authentic <= count:
         raise UserError(f"--authentic must be 0 to --count, got {authentic}")
     if (max_side is not None and max_side < min_side) or min_side < 48:

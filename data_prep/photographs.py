@@ -59,9 +59,17 @@ def list_photographs(folders: list[Path], out: Path) -> list[tuple[str, Path]]:
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
             hidden = any(part.startswith(".") for part in relative.parts)
-            if not (hidden or path.is_dir() or ours in path.resolve().parents):
+            if not (hidden or path.is_dir() or ours in _followed(path).parents):
                 found.append((relative.as_posix(), path))
     return found
+
+
+def _followed(path: Path) -> Path:
+    """Where links lead; the path itself where they lead in a circle, for reading to reject it."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
 
 
 def load(photo: Photo, max_side: int | None) -> ImageArray:

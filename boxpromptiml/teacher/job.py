@@ -149,6 +149,8 @@ def run_job(
     Raises:
         UserError: If another job is writing into `out`.
     """
+    if num_workers < 0:
+        raise UserError(f"num_workers must be 0 or more, got {num_workers}")
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock").acquire(timeout=0):

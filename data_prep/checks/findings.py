@@ -9,6 +9,7 @@ TITLES = {
     "authentic_has_boxes": "Authentic by its label, and yet it has boxes",
     "authentic_has_mask": "Authentic by its label, and yet its mask marks pixels",
     "bad_manifest": "The manifest cannot be read, nothing of it was checked",
+    "bad_row": "A row of the manifest is wrong (a box out of the image, a duplicate id, ...)",
     "bad_path": "The path leads out of its folder",
     "box_covers_image": "A box covers almost all of the image and says nothing",
     "changed": "Not the file that was imported",

@@ -191,16 +191,28 @@ def test_mask_against_boxes_and_labels(data):
     assert found["findings"][0]["message"].startswith("64%")  # 18 of 28 columns
 
 
-def test_a_manifest_that_cannot_be_read_loses_no_other(data):
+def test_a_bad_row_loses_no_other(data):
     data.add("a.jpg")
+    data.add("b.jpg")
     write_manifest(data.root / "bad.jsonl", Header(), data.samples)
-    text = (data.root / "bad.jsonl").read_text().replace("40.0", "400.0")
+    text = (data.root / "bad.jsonl").read_text().replace("40.0", "400.0", 1)
     (data.root / "bad.jsonl").write_text(text)
-    write_manifest(data.root / "good.jsonl", Header(), data.samples)
-    found = run(data.root, data.root / "bad.jsonl", data.root / "good.jsonl", status=3)
-    assert reasons(found) == [("rejected", "bad_manifest", "bad.jsonl")]
+    (data.root / "worse.jsonl").write_text("no header")
+    found = run(data.root, data.root / "bad.jsonl", data.root / "worse.jsonl", status=3)
+    assert reasons(found) == [
+        ("rejected", "bad_row", "bad.jsonl:2"), ("rejected", "bad_manifest", "worse.jsonl")
+    ]  # fmt: skip
     assert "bad.jsonl:2: box [8.0, 8.0, 400.0, 32.0]" in found["findings"][0]["message"]
     assert found["images"] == 1
+
+
+def test_links_in_a_circle_are_one_rejection(data):
+    data.add("a.jpg")
+    data.add("b.jpg")
+    (data.root / "b.jpg").unlink()
+    (data.root / "b.jpg").symlink_to(data.root / "c.jpg")
+    (data.root / "c.jpg").symlink_to(data.root / "b.jpg")
+    assert ("rejected", "bad_path", "b.jpg") in reasons(data.check(status=3))
 
 
 def test_paths_are_named_as_the_manifest_is(data):
