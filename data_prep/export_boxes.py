@@ -15,8 +15,9 @@ def export_boxes(manifest: Path, out: Path) -> None:
     """Write the boxes of a manifest as COCO, for Label Studio, CVAT, FiftyOne and pycocotools.
 
     Every image is listed, also those without boxes. `annotated` of an image tells whether somebody
-    looked at it, `box_origin` in the attributes of a box who drew it; import-boxes reads both back,
-    other tools ignore them. Paths are relative to the manifest's image root.
+    looked at it, `box_origin` in the attributes of a box who drew it, `box_origin` of an image
+    without boxes who found none. import-boxes reads them back, other tools ignore them. Paths are
+    relative to the manifest's image root.
 
     Args:
         manifest: Images and boxes.
@@ -31,18 +32,19 @@ def export_boxes(manifest: Path, out: Path) -> None:
 
 def to_coco(samples: tuple[Sample, ...]) -> dict[str, Any]:
     """Samples as a COCO object with one category, `manipulated`; ids count from 1."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, sample in enumerate(samples, start=1):
-        rows.append(
-            {
-                "id": image_id,
-                "file_name": sample.image,
-                "height": sample.size[0],
-                "width": sample.size[1],
-                "annotated": sample.boxes is not None,
-            }
-        )
+        row = {
+            "id": image_id,
+            "file_name": sample.image,
+            "height": sample.size[0],
+            "width": sample.size[1],
+            "annotated": sample.boxes is not None,
+        }
+        if not sample.boxes:  # else it would outlive boxes that somebody deletes
+            row["box_origin"] = sample.box_origin
+        rows.append(row)
         for x0, y0, x1, y1 in sample.boxes or ():
             annotations.append(
                 {
@@ -53,7 +55,7 @@ def to_coco(samples: tuple[Sample, ...]) -> dict[str, Any]:
                     "area": (x1 - x0) * (y1 - y0),
                     "segmentation": [],
                     "iscrowd": 0,
-                    "attributes": {"box_origin": sample.box_origin} if sample.box_origin else {},
+                    "attributes": {"box_origin": sample.box_origin},
                 }
             )
     return {

@@ -10,7 +10,7 @@ from typing import Literal
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifest import read_manifest
-from boxpromptiml.records import Sample
+from boxpromptiml.records import Box, Sample
 from data_prep.annotations import Annotations, Entry, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.joining import join_images
 from data_prep.annotations.screen import boxes_of
@@ -26,6 +26,7 @@ _READERS: dict[Format, tuple[str, Callable[[Path, str], Annotations]]] = {
     "labelme": (".json", labelme.read),
 }
 _ANY_LABEL: list[str] = []
+_SAME = 1e-3  # pixels: what x + width and decimals may do to a box that nobody touched
 
 
 def import_boxes(
@@ -43,6 +44,8 @@ def import_boxes(
     files, subfolders are part of the name. Images that no annotation names stay as they are and are
     listed in <out stem>.unannotated.jsonl where they have no boxes. What cannot be used is listed
     in <out stem>.errors.jsonl, and the exit status is 3. Labels of images never change.
+    An image whose boxes are those it has, to a thousandth of a pixel, keeps its boxes, their origin
+    and its pseudo-mask.
 
     Args:
         manifest: The images.
@@ -147,6 +150,14 @@ def _annotate(
         return sample, [*rejected, RejectedInput(entry.place, "authentic_has_boxes", message)]
     if sample.label == 0:
         return replace(sample, boxes=()), rejected
-    pseudo_mask = sample.pseudo_mask if boxes == sample.boxes else None
-    changed = replace(sample, boxes=boxes, box_origin=entry.origin, pseudo_mask=pseudo_mask)
-    return changed, rejected
+    if sample.boxes is not None and _same(boxes, sample.boxes):
+        return sample, rejected
+    return replace(sample, boxes=boxes, box_origin=entry.origin, pseudo_mask=None), rejected
+
+
+def _same(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
+    return len(boxes) == len(others) and all(
+        abs(side - other) <= _SAME
+        for pair in zip(boxes, others, strict=True)
+        for side, other in zip(*pair, strict=True)
+    )

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
 from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import parse_json
 from boxpromptiml.records import MaskArray
 from boxpromptiml.synth.regions import connected_parts
+from data_prep.annotations.coco import name_and_size, read_content, repeated
+from data_prep.annotations.rle import checked_runs, packed
+from data_prep.annotations.screen import number, screening
 
-_MAX_BYTES = 512 * 2**20
+_MAX_POINTS = 20_000  # of one outline: every point may cost as many steps as the image has rows
 _OVERSHOOT = 2.0  # pixels a polygon may leave the image by before it is an error
 
 
@@ -29,10 +30,12 @@ class CocoOutlines:
     Attributes:
         size: (H, W) that the file says.
         segmentations: Polygons or run lengths as in the file, each with its place in it.
+        rejected: What is wrong with the image's own row; it then has no segmentations.
     """
 
-    size: tuple[int, int]
+    size: tuple[float, float]
     segmentations: tuple[tuple[str, Any], ...]
+    rejected: tuple[RejectedInput, ...] = ()
 
 
 Outlines = CocoOutlines | Path  # a path leads to a mask
@@ -79,27 +82,30 @@ def _stem(relative: Path) -> str:
 
 
 def _read_coco(path: Path, wanted: Container[str]) -> dict[str, CocoOutlines]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
-        content = parse_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    try:
-        names = {
-            image["id"]: (image["file_name"], (int(image["height"]), int(image["width"])))
-            for image in content["images"]
-            if image["file_name"] in wanted
-        }
-        found: dict[str, list[tuple[str, Any]]] = {name: [] for name, _ in names.values()}
-        for number, annotation in enumerate(content["annotations"]):
-            image = names.get(annotation.get("image_id"))
-            if image and not annotation.get("iscrowd"):
-                place = f"{path}#annotations[{number}]"
-                found[image[0]].append((place, annotation.get("segmentation")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not COCO: {type(error).__name__} {error}") from error
-    return {name: CocoOutlines(size, tuple(found[name])) for name, size in names.values()}
+    content = read_content(path)
+    twice = repeated(content["images"])
+    names: dict[Any, str] = {}  # by COCO's image id
+    sizes: dict[str, tuple[float, float]] = {}
+    rejected: dict[str, list[RejectedInput]] = {}
+    for index, image in enumerate(content["images"]):
+        name = image.get("file_name") if isinstance(image, dict) else None
+        if not isinstance(name, str) or name not in wanted:
+            continue
+        with screening(f"{path}#images[{index}]", rejected.setdefault(name, [])):
+            _, sizes[name] = name_and_size(image, twice)
+            names[image["id"]] = name
+    found: dict[str, list[tuple[str, Any]]] = {name: [] for name in rejected}
+    unnamed: list[RejectedInput] = []  # what names no image may be of one that nobody wants
+    for index, annotation in enumerate(content["annotations"]):
+        place = f"{path}#annotations[{index}]"
+        with screening(place, unnamed):
+            name = names.get(annotation["image_id"])
+            if name is not None and not annotation.get("iscrowd"):
+                found[name].append((place, annotation.get("segmentation")))
+    return {
+        name: CocoOutlines(sizes.get(name, (0, 0)), tuple(found[name]), tuple(bad))
+        for name, bad in rejected.items()
+    }
 
 
 def read_outlines(
@@ -122,63 +128,77 @@ def _from_mask(path: Path, size: tuple[int, int]) -> tuple[bytes, ...]:
 
 
 def _encoded(mask: MaskArray) -> bytes:
-    return _counts(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
-
-
-def _counts(run_lengths: Any) -> bytes:
-    """The compressed counts of pycocotools, whose stubs take them for text."""
-    return bytes(run_lengths["counts"])
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False))  # starts with background, be it none
+    return packed(np.diff([0, *edges.tolist(), flat.size]).tolist()).encode()
 
 
 def _from_coco(
     outlines: CocoOutlines, size: tuple[int, int]
 ) -> tuple[tuple[bytes, ...], list[RejectedInput]]:
     if outlines.segmentations and outlines.size != size:
-        message = f"is said to be {outlines.size}, the photograph is {size} (height, width)"
+        says = f"{outlines.size[0]:g} x {outlines.size[1]:g}"
+        message = f"is said to be {says}, the photograph is {size[0]} x {size[1]} (height x width)"
         raise RejectedInput(outlines.segmentations[0][0], "size_mismatch", message)
     kept: list[bytes] = []
-    rejected: list[RejectedInput] = []
+    rejected = list(outlines.rejected)
     for place, segmentation in outlines.segmentations:
-        try:
-            kept.append(_run_lengths(segmentation, size))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            message = f"no polygon or run lengths: {error}"[:200]
-            rejected.append(RejectedInput(place, "bad_annotation", message))
+        with screening(place, rejected):
+            mask = _mask_of(segmentation, size)
+            if not mask.any():
+                raise ValueError("an outline holds no pixel")
+            kept.append(_encoded(mask))
     return tuple(kept), rejected
 
 
-def _run_lengths(segmentation: Any, size: tuple[int, int]) -> bytes:
-    """One outline, checked as pycocotools does not: its C code trusts what it gets."""
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            _check_polygon(np.asarray(polygon, dtype=np.float64), size)
-        counts = _counts(coco_mask.merge(coco_mask.frPyObjects(segmentation, *size)))
-    elif list(segmentation["size"]) != list(size):
-        raise ValueError("run lengths of another size than the image")
-    elif isinstance(segmentation["counts"], list):
-        runs = [int(count) for count in segmentation["counts"]]
-        if min(runs) < 0 or sum(runs) != size[0] * size[1]:
-            raise ValueError("run lengths do not add up to the image")
-        mask = np.repeat(np.arange(len(runs)) % 2, runs)  # columns first, background first
-        counts = _encoded(mask.reshape(size, order="F").astype(np.bool_))
-    else:
-        counts = str(segmentation["counts"]).encode()
-        if _encoded(decode_outline(counts, size)) != counts:
-            raise ValueError("run lengths do not add up to the image")
-    if not decode_outline(counts, size).any():
-        raise ValueError("an outline holds no pixel")
-    return counts
+def _mask_of(segmentation: Any, size: tuple[int, int]) -> MaskArray:
+    """One outline, as `(H, W)`; what is wrong with it raises what `screening` catches."""
+    if not isinstance(segmentation, list):
+        return _unrolled(checked_runs(segmentation, size), size)
+    if sum(len(polygon) for polygon in segmentation) > 2 * _MAX_POINTS:
+        raise ValueError(f"an outline has more than {_MAX_POINTS} points")
+    mask = np.zeros(size, dtype=np.bool_)
+    for polygon in segmentation:
+        _fill(mask, _points(polygon, size))
+    return mask
 
 
-def _check_polygon(points: npt.NDArray[np.float64], size: tuple[int, int]) -> None:
-    if points.ndim != 1 or len(points) < 6 or len(points) % 2:
+def _points(polygon: Any, size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """The (N, 2) points x y of a polygon, none of which lies far outside the image."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         raise ValueError("a polygon needs three points or more, x and y each")
-    low, high = -_OVERSHOOT, np.tile(size[::-1], len(points) // 2) + _OVERSHOOT
-    if not ((points >= low) & (points <= high)).all():
-        raise ValueError("a polygon leaves the image, or has points that are no numbers")
+    points = np.array([number(value) for value in polygon]).reshape(-1, 2)
+    if not ((points >= -_OVERSHOOT) & (points <= np.array(size[::-1]) + _OVERSHOOT)).all():
+        raise ValueError("a polygon leaves the image")
+    return points
+
+
+def _fill(mask: MaskArray, points: npt.NDArray[np.float64]) -> None:
+    """Set the pixels of a mask (H, W) whose centres a polygon (N, 2) holds, by the even-odd rule.
+
+    cv2.fillPoly would draw the border too: a square of 8 x 8 became one of 9 x 9.
+    """
+    limit = mask.shape[::-1]
+    left, top = (int(v) for v in np.clip(np.floor(points.min(axis=0)), 0, limit))
+    right, bottom = (int(v) for v in np.clip(np.ceil(points.max(axis=0)), 0, limit))
+    crossed = np.zeros((bottom - top, right - left + 1), dtype=np.bool_)
+    for (xa, ya), (xb, yb) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        ends = np.clip(np.ceil(np.sort([ya, yb]) - 0.5), top, bottom)
+        rows = np.arange(int(ends[0]), int(ends[1]))  # those whose centre line the edge crosses
+        if len(rows):
+            x = xa + (rows + 0.5 - ya) * (xb - xa) / (yb - ya)
+            columns = np.clip(np.ceil(x - 0.5), left, right).astype(np.int64)
+            crossed[rows - top, columns - left] ^= True
+    inside = np.logical_xor.accumulate(crossed[:, :-1], axis=1)
+    mask[top:bottom, left:right] |= inside
 
 
 def decode_outline(counts: bytes, size: tuple[int, int]) -> MaskArray:
     """Mask (H, W) of compressed run lengths."""
-    decoded = coco_mask.decode({"size": list(size), "counts": counts})
-    return np.ascontiguousarray(decoded).astype(np.bool_)
+    return _unrolled(checked_runs({"size": size, "counts": counts.decode()}, size), size)
+
+
+def _unrolled(runs: Sequence[int], size: tuple[int, int]) -> MaskArray:
+    """Mask (H, W) of runs: columns first, background first."""
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(flat.reshape(size, order="F"))

@@ -98,6 +98,8 @@ def boxes(
         per_image: One box around all regions.
         seed: Another seed gives another annotator with the same habits.
     """
+    if seed < 0:
+        raise UserError(f"--seed must be 0 or more, got {seed}")
     wanted = {
         "looseness": looseness,
         "tightness": tightness,

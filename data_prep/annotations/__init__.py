@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     shapes: list[Shape]
     rejected: list[RejectedInput]  # shapes that could not be read
     annotated: bool = True  # False: the file says that nobody has looked at the image
-    origin: BoxOrigin = "human"
+    origin: BoxOrigin | None = "human"  # None: the file says that nobody knows
 
 
 class Annotations(NamedTuple):

@@ -2,9 +2,11 @@
 
 `bbox` is [x, y, width, height] in pixels of the stored image; where it is missing, the box is that
 of `segmentation` (polygons or run lengths). A listed image without annotations was annotated as
-empty, unless its `annotated` says false, as `export-boxes` writes it.
+empty, unless its `annotated` says false, as `export-boxes` writes it. Images that share an id or a
+name are all rejected: nobody knows which one an annotation means.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,41 +25,72 @@ def read(path: Path) -> Annotations:
     Raises:
         UserError: If the file as a whole is not COCO.
     """
-    content = read_json(path, _MAX_BYTES)
-    if not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
-        raise UserError(f"{path}: not COCO: needs the lists `images` and `annotations`")
+    content = read_content(path)
     rejected: list[RejectedInput] = []
     entries: dict[Any, Entry] = {}  # by COCO's image id
-    names: set[str] = set()
+    twice = repeated(content["images"])
     for index, image in enumerate(content["images"]):
         place = f"{path}#images[{index}]"
         with screening(place, rejected):
-            name = image_name(image["file_name"])
-            if name in names or image["id"] in entries:
-                raise ValueError("file_name or id is not unique")
-            size = size_of(image["width"], image["height"])
+            name, size = name_and_size(image, twice)
             annotated = image.get("annotated") is not False
-            entries[image["id"]] = Entry(place, name, size, [], [], annotated)
-            names.add(name)
+            origin = _common_origin({_origin(image)})
+            entries[image["id"]] = Entry(place, name, size, [], [], annotated, origin)
     labels = _labels(content)
-    origins: dict[Any, set[str]] = {}
+    origins: dict[Any, set[str | None]] = {}
     for index, annotation in enumerate(content["annotations"]):
         place = f"{path}#annotations[{index}]"
         with screening(place, rejected):
             if annotation["image_id"] not in entries:
-                raise ValueError(f"there is no image {annotation['image_id']!r:.40}")
+                raise ValueError(f"there is no sound image {annotation['image_id']!r:.40}")
             entry = entries[annotation["image_id"]]
-            origins.setdefault(annotation["image_id"], set()).add(_origin(annotation))
+            origins.setdefault(annotation["image_id"], set()).add(
+                _origin(annotation.get("attributes"))
+            )
             with screening(place, entry.rejected):
                 label = labels.get(annotation.get("category_id"), "")
                 entry.shapes.append(Shape(place, label, _corners(annotation, entry)))
     return Annotations(
         [
-            entry._replace(origin=_common_origin(origins.get(number, set())))
-            for number, entry in entries.items()
+            entry._replace(origin=_common_origin(origins[key])) if key in origins else entry
+            for key, entry in entries.items()
         ],
         rejected,
     )
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The object of a COCO file, of which `images` and `annotations` are lists; or `UserError`."""
+    content = read_json(path, _MAX_BYTES)
+    if not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
+        raise UserError(f"{path}: not COCO: needs the lists `images` and `annotations`")
+    return content
+
+
+def repeated(images: list[Any]) -> set[tuple[str, Any]]:
+    """Every `("id", …)` and `("file_name", …)` that more than one image has."""
+    unread: list[RejectedInput] = []  # whoever reads the image itself reports it
+    seen: Counter[tuple[str, Any]] = Counter()
+    for image in images:
+        with screening("", unread):
+            seen["id", image["id"]] += 1
+        with screening("", unread):
+            seen["file_name", image_name(image["file_name"])] += 1
+    return {key for key, count in seen.items() if count > 1}
+
+
+def name_and_size(
+    image: dict[str, Any], twice: set[tuple[str, Any]]
+) -> tuple[str, tuple[float, float]]:
+    """Name and (H, W) of an image with an id and a name of its own.
+
+    Raises:
+        KeyError, TypeError, ValueError: Where it has not; for `screening`.
+    """
+    name = image_name(image["file_name"])
+    if ("id", image["id"]) in twice or ("file_name", name) in twice:
+        raise ValueError("another image has the same id or file_name")
+    return name, size_of(image["width"], image["height"])
 
 
 def _labels(content: dict[str, Any]) -> dict[Any, str]:
@@ -85,14 +118,12 @@ def _corners(annotation: dict[str, Any], entry: Entry) -> Corners:
     return hull(points[::2], points[1::2])
 
 
-def _origin(annotation: dict[str, Any]) -> str:
-    attributes = annotation.get("attributes")
-    return str(attributes.get("box_origin")) if isinstance(attributes, dict) else ""
+def _origin(attributes: object) -> str | None:
+    origin = attributes.get("box_origin", "") if isinstance(attributes, dict) else ""
+    return origin if origin is None else str(origin)
 
 
-def _common_origin(origins: set[str]) -> BoxOrigin:
+def _common_origin(origins: set[str | None]) -> BoxOrigin | None:
     """What all boxes of an image say; where they say nothing or differ, a person drew them."""
-    for origin in get_args(BoxOrigin):
-        if origins == {origin}:
-            return origin  # type: ignore[no-any-return]
-    return "human"
+    known: tuple[BoxOrigin | None, ...] = (*get_args(BoxOrigin), None)
+    return next((origin for origin in known if origins == {origin}), "human")

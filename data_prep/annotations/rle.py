@@ -1,4 +1,4 @@
-"""Boxes of COCO run lengths, without making the mask.
+"""COCO run lengths: read with care, packed, and their boxes without making the mask.
 
 Runs alternate between background and foreground, down the columns. The text form packs them in
 groups of five bits, as the COCO API does; from the fourth run on it holds the difference to the run
@@ -6,14 +6,15 @@ before the last. pycocotools reads beyond the end of damaged text (cocodataset/c
 untrusted files are read here; the tests compare the two.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from data_prep.annotations import Corners
 from data_prep.annotations.screen import hull, number
 
 
-def rle_corners(rle: dict[str, Any], size: tuple[float, float]) -> Corners:
-    """Corners of the foreground of `{"size": [h, w], "counts": list or text}`.
+def checked_runs(rle: dict[str, Any], size: tuple[float, float]) -> list[int]:
+    """The runs of `{"size": [h, w], "counts": list or text}`, background first.
 
     Args:
         rle: As found in a file; anything wrong with it raises `ValueError`, `TypeError` or
@@ -27,6 +28,13 @@ def rle_corners(rle: dict[str, Any], size: tuple[float, float]) -> Corners:
     runs = _unpacked(counts) if isinstance(counts, str) else list(counts)
     if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != height * width:
         raise ValueError("run lengths do not fill the image")
+    return runs
+
+
+def rle_corners(rle: dict[str, Any], size: tuple[float, float]) -> Corners:
+    """Corners of the foreground of run lengths; arguments and errors as of `checked_runs`."""
+    runs = checked_runs(rle, size)
+    height = int(size[0])
     rows: list[float] = []
     columns: list[float] = []
     start = 0
@@ -37,6 +45,23 @@ def rle_corners(rle: dict[str, Any], size: tuple[float, float]) -> Corners:
             rows += [top, bottom + 1] if first == last else [0, height]
         start += run
     return hull(columns, rows)
+
+
+def packed(runs: Sequence[int]) -> str:
+    """The text form of runs, as the COCO API writes it.
+
+    Example:
+        >>> packed([0, 24])
+        '0h0'
+    """
+    text: list[str] = []
+    for index, run in enumerate(runs):
+        rest = run - runs[index - 2] if index > 2 else run
+        while not -16 <= rest < 16:  # the last group's top bit is the sign
+            text.append(chr(48 + (rest & 31 | 32)))
+            rest >>= 5
+        text.append(chr(48 + (rest & 31)))
+    return "".join(text)
 
 
 def _unpacked(text: str) -> list[int]:

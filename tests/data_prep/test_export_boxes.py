@@ -15,6 +15,9 @@ ROWS = {  # image: label, boxes, origin
     "t/cam.jpg": (1, (Box(0.1, 0.2, 0.3, 0.7),), "cam"),
     "t/human.jpg": (None, (Box(1, 2, 3, 4),), "human"),
     "t/looked.jpg": (1, (), "human"),
+    "t/network.jpg": (1, (), "cam"),
+    "t/empty of unknown.jpg": (1, (), None),
+    "t/unknown.jpg": (1, (Box(1, 2, 3, 4),), None),
     "t/nobody.jpg": (1, None, None),
     "a/authentic.jpg": (0, (), None),
 }
@@ -65,6 +68,19 @@ def test_everything_comes_back(tmp_path):
             assert sample.boxes == tuple(pytest.approx(box, abs=1e-9) for box in boxes)
 
 
+def test_deleted_and_added_boxes_are_a_persons(tmp_path):
+    rows = {"deleted.jpg": (1, (Box(1, 2, 3, 4),), "cam"), "added.jpg": (1, (), "cam")}
+    samples = _samples(rows)
+    path = _exported(tmp_path, samples)
+    content = json.loads(path.read_text())
+    content["annotations"] = [{"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4]}]
+    path.write_text(json.dumps(content))
+    words = ["--manifest", tmp_path / "m.jsonl", "--annotations", path, "--format", "coco"]
+    assert main(["import-boxes", *map(str, words), "--out", str(tmp_path / "back.jsonl")]) == 0
+    back = read_manifest(tmp_path / "back.jsonl").samples
+    assert [(s.boxes, s.box_origin) for s in back] == [((), "human"), (((1, 2, 4, 6),), "human")]
+
+
 side = st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda s: abs(s[0] - s[1]) > 1e-4)
 drawn = st.lists(st.tuples(side, side), min_size=1, max_size=4).map(
     lambda pairs: tuple(
@@ -106,5 +122,5 @@ def test_globox_reads_it(tmp_path):
 def test_ids_are_unique_and_paths_relative(tmp_path):
     content = json.loads(_exported(tmp_path, _samples(ROWS)).read_text())
     ids = [annotation["id"] for annotation in content["annotations"]]
-    assert ids == [1, 2, 3, 4]
+    assert ids == [1, 2, 3, 4, 5]
     assert not any(image["file_name"].startswith("/") for image in content["images"])

@@ -205,6 +205,17 @@ def test_a_bad_file_of_a_folder_does_not_lose_the_others(tmp_path):
     assert _run(manifest, folder, kind="voc")[0] == 1  # none of the files is XML
 
 
+def test_a_box_that_moved_by_less_than_a_thousandth_is_the_old_one(tmp_path):
+    old = {"boxes": (Box(*BOX),), "box_origin": "cam", "pseudo_mask": "p.png"}
+    manifest = _manifest(tmp_path, *(_sample(name, **old) for name in ("x.jpg", "y.jpg", "z.jpg")))
+    near, far = ((BOX[0] + shift, *BOX[1:]) for shift in (9e-4, 2e-3))
+    boxes = _coco(tmp_path, {"x.jpg": [near], "y.jpg": [far], "z.jpg": [BOX, BOX]})
+    _, samples = _run(manifest, boxes)
+    assert samples["x.jpg"] == _sample("x.jpg", **old)
+    assert [s.pseudo_mask for s in samples.values()] == ["p.png", None, None]
+    assert [s.box_origin for s in samples.values()] == ["cam", "human", "human"]
+
+
 def test_roots_notes_and_pseudo_masks(tmp_path):
     old = {"boxes": (Box(*BOX),), "box_origin": "mask", "pseudo_mask": "p.png"}
     manifest = _manifest(tmp_path, *(_sample(name, **old) for name in ("x.jpg", "y.jpg", "z.jpg")))
@@ -213,7 +224,7 @@ def test_roots_notes_and_pseudo_masks(tmp_path):
     status, samples = _run(manifest, boxes, out=out)
     assert status == 0
     assert [s.pseudo_mask for s in samples.values()] == [None, "p.png", "p.png"]  # x has new boxes
-    assert [s.box_origin for s in samples.values()] == ["human", "human", "mask"]
+    assert [s.box_origin for s in samples.values()] == ["human", "mask", "mask"]
     written = read_manifest(out)
     assert written.header.notes["dataset"] == "d"
     assert written.header.notes["boxes"]["format"] == "coco"

@@ -185,3 +185,8 @@ def test_bad_masks_are_rejected_and_unknown_labels_stay(made, tmp_path):
     kept = read_manifest(tmp_path / "out.jsonl").samples
     assert [s.boxes for s in kept] == [None, None, (), ()]
     assert [s.label for s in kept] == [None, 1, 0, 0]
+
+
+def test_a_negative_seed_is_a_users_mistake(made, tmp_path, capsys):
+    assert _run(made, tmp_path / "out.jsonl", "--seed", "-1") == 1
+    assert "--seed" in capsys.readouterr().err

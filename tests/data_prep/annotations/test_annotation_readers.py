@@ -430,3 +430,19 @@ def test_fuzzed_yolo(scratch, text):
 @pytest.mark.parametrize("kind", READERS)
 def test_fuzzed_bytes(scratch, kind, data):
     _check(READERS[kind], scratch, data)
+
+
+@pytest.mark.parametrize("same", ["id", "file_name"])
+def test_coco_images_that_share_an_id_or_a_name_are_all_rejected(same, tmp_path):
+    images = [
+        {"id": number, "file_name": f"{number}.jpg", "width": SIZE[1], "height": SIZE[0]}
+        for number in range(3)
+    ]
+    images[1][same] = images[0][same]
+    boxes = [{"image_id": number, "bbox": [1, 2, 3, 4]} for number in range(3)]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"images": images, "annotations": boxes}))
+    found, rejected = boxes_in(coco, path)
+    assert found == {"2.jpg": (Box(1, 2, 4, 6),)}
+    places = [error.path.partition("#")[2] for error in rejected]
+    assert places == ["images[0]", "images[1]", "annotations[0]", "annotations[1]"]

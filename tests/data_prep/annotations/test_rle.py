@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as reference
 
 from boxpromptiml import geometry
-from data_prep.annotations.rle import rle_corners
+from data_prep.annotations.rle import checked_runs, packed, rle_corners
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(np.any)
 
@@ -18,6 +18,19 @@ def test_text_of_pycocotools_gives_the_tight_box(mask):
     assert rle_corners(rle, mask.shape) == geometry.from_mask(mask)
     x, y, w, h = reference.toBbox(encoded)
     assert rle_corners(rle, mask.shape) == (x, y, x + w, y + h)
+
+
+@given(masks)
+def test_runs_are_packed_as_pycocotools_does(mask):
+    encoded = reference.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
+    assert (
+        packed(checked_runs({"size": list(mask.shape), "counts": encoded}, mask.shape)) == encoded
+    )
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=9))
+def test_packed_runs_come_back(runs):
+    assert checked_runs({"size": [1, sum(runs)], "counts": packed(runs)}, (1, sum(runs))) == runs
 
 
 @given(masks)
