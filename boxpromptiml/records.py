@@ -44,7 +44,8 @@ class Sample:
         id: Unique within the manifest; names output files.
         dataset: Name of the source dataset.
         split: Which part of an experiment the image belongs to.
-        group: Siblings of one source image share a group and never straddle splits.
+        group: Siblings of one source image share a group and never straddle splits; the same
+            group in two data sets means the same source.
         image: Path of the image, forward slashes, below the header's `image_root`.
         size: (H, W) of the stored pixels; EXIF orientation is never applied.
         label: 0 authentic, 1 manipulated, None unknown. Never derived from "no box".

@@ -10,13 +10,13 @@ from boxpromptiml.sidecars import expected_signature, mask_sha256, read_sidecar
 def refuse_shared_images(train: Sequence[Source], other: Sequence[Source], name: str) -> None:
     """Neither sibling groups nor equal files may be on both sides."""
 
-    def keys(sources: Sequence[Source]) -> dict[tuple[str, ...], str]:
+    def keys(sources: Sequence[Source]) -> dict[tuple[str, str], str]:
         samples = [source.sample for source in sources]
-        found: dict[tuple[str, ...], str] = {}
+        found: dict[tuple[str, str], str] = {}
         for sample in samples:
-            found[(sample.dataset, sample.group)] = sample.id
+            found["group", sample.group] = sample.id  # data sets made of one source share groups
             if sample.image_sha256:
-                found[(sample.image_sha256,)] = sample.id
+                found["file", sample.image_sha256] = sample.id
         return found
 
     ours, theirs = keys(train), keys(other)

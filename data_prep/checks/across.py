@@ -61,11 +61,11 @@ def duplicates(looked: Sequence[Looked]) -> Iterator[Finding]:
 
 
 def shared_groups(looked: Sequence[Looked]) -> Iterator[Finding]:
-    """One finding for every group of siblings that is in several splits."""
-    splits: defaultdict[tuple[str, str], dict[str, Looked]] = defaultdict(dict)
+    """One finding for every group of siblings that is in several splits, across data sets too."""
+    splits: defaultdict[str, dict[str, Looked]] = defaultdict(dict)
     for one in looked:
-        splits[one.sample.dataset, one.sample.group].setdefault(one.sample.split, one)
-    for (_, group), members in splits.items():
+        splits[one.sample.group].setdefault(one.sample.split, one)
+    for group, members in splits.items():
         if len(members) > 1:
             first, *others = members.values()
             names = ", ".join(f"{other.look.path} ({other.sample.split})" for other in others)

@@ -5,14 +5,17 @@ through a temporary file. Its number, size, ratio, name and type are looked at f
 are counted while they come.
 """
 
+import errno
 import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.images import DEFAULT_LIMITS
@@ -21,7 +24,19 @@ from boxpromptiml.provenance import atomic_writer
 from data_prep.importers.sources import MAX_TEXT, FolderSource, Source, decode_text, is_hidden
 
 _CHUNK = 1 << 20
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    ValueError,
+)
+_DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ESTALE}
+_ENTRY_BYTES = 256  # of the directory, on average: 46 and the name
 _ENCRYPTED = 0x1  # bit of a member's flags
 
 
@@ -54,7 +69,13 @@ class ZipSource:
         self.root = root.resolve()
         self.rejected: list[RejectedInput] = []
         try:
+            with archive.open("rb") as stream:
+                count, length = _directory(stream)
+            if count > limits.max_members or length > limits.max_members * _ENTRY_BYTES:
+                raise UserError(f"{archive}: has more than {limits.max_members} members")
             self._zip = zipfile.ZipFile(archive)
+        except UserError:
+            raise
         except (*_DAMAGE, OSError) as error:
             raise UserError(f"{archive}: is no whole zip archive: {error}") from error
         members = self._zip.infolist()
@@ -77,7 +98,7 @@ class ZipSource:
             name = member.orig_filename
             reason, message = self._fault(member)
             hidden = any(is_hidden(part) for part in name.split("/"))
-            if member.is_dir() or (hidden and reason != "bad_name"):
+            if name.endswith("/") or (hidden and reason != "bad_name"):
                 continue
             if times[name] > 1:
                 reason, message = "duplicate", "is in the archive twice; which is meant is unknown"
@@ -149,11 +170,37 @@ class ZipSource:
                         raise zipfile.BadZipFile("more bytes than declared")
                     yield chunk
         except (*_DAMAGE, OSError, RuntimeError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+            if isinstance(error, OSError) and error.errno in _DISK:
                 raise  # the disk, not the archive
             message = f"cannot be unpacked: {error}"
             shown = self.shown(member.orig_filename)
             raise RejectedInput(shown, "truncated_or_corrupt", message) from error
+
+
+def _directory(stream: BinaryIO) -> tuple[int, int]:
+    """Entries and bytes of the directory, as the end of an archive declares them; 0 without one.
+
+    `ZipFile` reads the whole directory into memory, so this is looked at first.
+    """
+    size = stream.seek(0, 2)
+    start = stream.seek(max(0, size - 2**16 - 22 - 76))  # comment, end record, zip64's records
+    tail = stream.read()
+    plain = tail[-22:-18] == b"PK\5\6" and tail.endswith(b"\0\0")  # no comment
+    end = len(tail) - 22 if plain else tail.rfind(b"PK\5\6")
+    if end < 0 or len(tail) - end < 22:
+        return 0, 0
+    counts, lengths = ([number] for number in struct.unpack_from("<HL", tail, end + 10))
+    if end >= 20 and tail[end - 20 : end - 16] == b"PK\6\7":
+        (said,) = struct.unpack_from("<Q", tail, end - 12)
+        for position in (start + end - 76, said):  # versions of Python differ in which they read
+            if 0 <= position <= size - 56:
+                stream.seek(position)
+                record = stream.read(56)
+                if record[:4] == b"PK\6\6":
+                    count, length = struct.unpack_from("<QQ", record, 32)
+                    counts.append(count)
+                    lengths.append(length)
+    return max(counts), max(lengths)
 
 
 def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> Source:

@@ -9,21 +9,21 @@ _SOURCE = re.compile(r"_([a-z]{3})_?(\d+)(?=[_.]|$)", re.IGNORECASE)
 KINDS = {"D": "splice", "S": "copymove"}  # from Different images, from the Same image
 
 
-def groups(dataset: str, names: Mapping[str, str]) -> dict[str, str]:
+def groups(dataset: str, names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """Group of every key, so that images of one source photograph stay together.
 
     A splice joins its two photographs, so groups are the connected components; `xxx00000` stands
     for a photograph that is not in the dataset and joins nothing.
 
     Args:
-        names: Name that carries the sources, by key.
+        names: Names that carry the sources, by key.
     """
-    chains = {key: _sources(name) or [key] for key, name in names.items()}
+    chains = {key: [s for name in names[key] for s in sources(name)] or [key] for key in names}
     component = connected(chains.values())
     return {key: f"{dataset}/{component[chain[0]]}" for key, chain in chains.items()}
 
 
-def _sources(name: str) -> list[str]:
+def sources(name: str) -> list[str]:
     """Photographs that a name refers to, `cha00063` and `cha0063` being the same."""
     found = [(kind.lower(), int(number)) for kind, number in _SOURCE.findall(name)]
     return [f"{kind}{number}" for kind, number in found if (kind, number) != ("xxx", 0)]

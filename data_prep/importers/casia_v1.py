@@ -1,7 +1,7 @@
 """CASIA v1: splices and copy-moves of 384 x 256.
 
-Authentic images partly are those of CASIA v2. Old downloads name 73 images otherwise than their
-masks; `Modified Tp.zip` of the ground-truth repository has them right, and is what is read.
+Authentic images partly are those of CASIA v2. Old downloads name some images otherwise than
+their masks; `Modified Tp.zip` of the ground-truth repository has them right, and is what is read.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def _find(tree: Tree) -> Iterator[Item]:
     authentic = tree.by_key(rf"Au/(Au_[a-z]+_\d+){IMAGE}")
     if _NO_MASK in tampered and _NO_MASK not in masks:
         tree.correct(f"left out {tampered.pop(_NO_MASK)}, which never had a mask")
-    group = groups("casia_v1", {key: key for key in [*tampered, *authentic]})
+    group = groups("casia_v1", {key: (key,) for key in [*tampered, *authentic]})
     for key, image, mask in tree.pair(tampered, masks):
         yield Item(key, image, 1, mask, KINDS[key[3].upper()], group[key])
     for key, image in authentic.items():

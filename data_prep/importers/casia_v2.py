@@ -1,13 +1,14 @@
 """CASIA v2: splices and copy-moves of many sizes, with the masks of namtpham's repository.
 
 Some downloads still have the names from before that repository's corrections. Image and mask of
-such a pair share the number at the end; where it is unique on both sides, it joins them.
+such a pair share the number at the end and a source photograph; where the number is unique on both
+sides, it joins them.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from data_prep.importers.casia import KINDS, groups
+from data_prep.importers.casia import KINDS, groups, sources
 from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
 
 _CORRECTED = "a known error; github.com/SunnyHaze/CASIA2.0-Corrected-Groundtruth has it right"
@@ -33,9 +34,9 @@ def _find(tree: Tree) -> Iterator[Item]:
             tree.correct(f"read {mask} as {key}_gt.png")
     renamed = _renamed(tampered, masks)
     for key, other in renamed.items():
-        tree.correct(f"joined {key} to the mask of {other} by its number")
+        tree.correct(f"joined {key} to the mask of {other} by its number and source")
     names = {key: renamed.get(key, key) for key in [*tampered, *authentic]}
-    group = groups("casia_v2", names)
+    group = groups("casia_v2", {key: (key, name) for key, name in names.items()})
     for key, image, mask in tree.pair(tampered, masks, lambda key: names[key]):
         yield Item(key, image, 1, mask, KINDS[names[key][3].upper()], group[key])
     for key, image in authentic.items():
@@ -43,13 +44,21 @@ def _find(tree: Tree) -> Iterator[Item]:
 
 
 def _renamed(tampered: Mapping[str, str], masks: Mapping[str, str]) -> dict[str, str]:
-    """Key of the mask for images that have none of their name, by a number both sides have once."""
+    """Key of the mask for images that have none of their name.
+
+    Both sides have the number once, and both names share a source photograph: a number alone may
+    belong to another image whose own mask is not there.
+    """
     by_number: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for side, keys in enumerate((tampered, masks)):
         for key in keys:
             by_number[key.rpartition("_")[2]][side].append(key)
     pairs = [(*left, *right) for left, right in by_number.values() if len(left) == len(right) == 1]
-    return {image: mask for image, mask in pairs if image != mask}
+    return {
+        image: mask
+        for image, mask in pairs
+        if image != mask and set(sources(image)) & set(sources(mask))
+    }
 
 
 CASIA_V2 = Dataset(

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from boxpromptiml import images
-from boxpromptiml.errors import RejectedInput
-from boxpromptiml.manifest import safe_name
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.manifest import check_relative, safe_name
 from boxpromptiml.records import MANIPULATED, MaskArray, Sample, Split
 from data_prep.importers.layout import Dataset, Item
 from data_prep.importers.sources import Source
@@ -81,21 +81,24 @@ def check(dataset: Dataset, source: Source, options: Options, placed: Placed) ->
     """
     item, mask, covered, threshold = placed.item, None, None, None
     with _naming(source.shown(item.image)):
+        name = relative_name(placed.image, options.root)
         info = images.probe(placed.image)
         if options.verify:
             images.read_image(placed.image)
     if item.mask is not None and placed.mask is not None:
         given = options.mask_threshold
-        threshold = dataset.mask_threshold if given is None else given
+        own = dataset.mask_threshold if item.mask_threshold is None else item.mask_threshold
+        threshold = own if given is None else given
         with _naming(source.shown(item.mask)):
             _compare(images.probe(placed.mask).size, info.size, dataset.known.get(item.key))
+            relative_name(placed.mask, options.root)
             mask, covered = _mask(dataset, options, item.key, placed.mask, threshold)
     sample = Sample(
         id=f"{options.name}/{item.key}",
         dataset=options.name,
         split=options.split or item.split or "train",
         group=item.group or f"{options.name}/{item.key}",
-        image=placed.image.relative_to(options.root).as_posix(),
+        image=name,
         size=info.size,
         label=item.label,
         boxes=None if item.label else (),
@@ -105,6 +108,26 @@ def check(dataset: Dataset, source: Source, options: Options, placed: Placed) ->
         image_sha256=info.sha256,
     )
     return Checked(sample, covered)
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """How a manifest names a file below `root`.
+
+    Raises:
+        RejectedInput: If a manifest may not name it so.
+    """
+    relative = path.relative_to(root).as_posix()
+    try:
+        check_relative(relative)
+    except UserError as error:
+        raise RejectedInput(path, "bad_name", f"{error}; rename it") from error
+    return relative
+
+
+def refuse_empty(mask: MaskArray, path: Path | str) -> None:
+    """Reject the mask of a manipulated image that marks nothing."""
+    if not mask.any():
+        raise RejectedInput(path, "empty_mask", "marks no pixel of a manipulated image")
 
 
 def _compare(mask: tuple[int, int], image: tuple[int, int], known: str | None) -> None:
@@ -122,8 +145,7 @@ def _mask(
         return path, None
     mask: MaskArray
     mask = dataset.convert(path) if dataset.convert else images.read_mask(path, threshold)
-    if not mask.any():
-        raise RejectedInput("", "empty_mask", "marks no pixel of a manipulated image")
+    refuse_empty(mask, "")
     if dataset.convert:
         path = options.masks / f"{safe_name(key)}.png"
         images.write_png(path, mask.astype(np.uint8) * MANIPULATED)

@@ -14,6 +14,7 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.records import Sample, Split
 from data_prep.boxes import Annotated, read_coco
 from data_prep.importers import Imported
+from data_prep.importers.checking import refuse_empty, relative_name
 
 _KINDS = ("splice", "copymove", "removal")
 _NOTHING_THERE = Annotated((0, 0), ())  # an authentic image needs no annotation
@@ -41,7 +42,7 @@ def import_folder(
         for stem, path in _by_stem(folder, rejected).items():
             mask = masks.pop(stem, None) if label else None
             relative = path.relative_to(source).as_posix()
-            annotated = boxes.pop(relative, None) if label else _NOTHING_THERE
+            annotated = boxes.pop(relative, None if label else _NOTHING_THERE)
             try:
                 sample = _sample(
                     source, path, dataset, split, label, mask, annotated, mask_threshold
@@ -65,7 +66,7 @@ def import_folder(
 def _decode(path: Path, mask: Path | None, mask_threshold: int | None) -> None:
     images.read_image(path)
     if mask is not None:
-        images.read_mask(mask, mask_threshold)
+        refuse_empty(images.read_mask(mask, mask_threshold), mask)
 
 
 def _boxes(source: Path, rejected: list[RejectedInput]) -> dict[str, Annotated]:
@@ -113,18 +114,21 @@ def _sample(
         )
     if mask is not None and images.probe(mask).size != info.size:
         raise RejectedInput(mask, "size_mismatch", f"the mask is not of {path.name}'s size")
+    if not label and annotated is not None and annotated.boxes:
+        message = "is in authentic/, but boxes.json marks manipulated areas: which is right?"
+        raise RejectedInput(path, "authentic_has_boxes", message)
     kind = path.stem.split("_")[0]
     return Sample(
         id=f"{dataset}/{path.parent.name}/{path.stem}",
         dataset=dataset,
         split=split,
-        group=path.stem,
-        image=path.relative_to(source).as_posix(),
+        group=f"{dataset}/{path.stem}",
+        image=relative_name(path, source),
         size=info.size,
         label=label,
         boxes=annotated.boxes if annotated else None,
         kind=kind if kind in _KINDS else None,
-        mask=mask.relative_to(source).as_posix() if mask else None,
+        mask=relative_name(mask, source) if mask else None,
         mask_threshold=mask_threshold if mask else None,
         image_sha256=info.sha256,
     )

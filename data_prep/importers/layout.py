@@ -32,6 +32,7 @@ class Item(NamedTuple):
         kind: `splice`, `copymove`, `removal`, where known.
         group: Source image that siblings share; the item alone when None.
         split: What the dataset itself says.
+        mask_threshold: Instead of the dataset's, where layouts differ.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Item(NamedTuple):
     kind: str | None = None
     group: str | None = None
     split: Split | None = None
+    mask_threshold: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

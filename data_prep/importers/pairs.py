@@ -3,8 +3,9 @@
 IMDLBenCo: folders `Tp/` and `Gt/` (and `Au/`), or a list [["Tp/6.jpg", "Gt/6.jpg"], ["Tp/8.jpg",
 "Negative"], ..]. WSCL: a list {"id": {"subset", "path", "label", "mask"}, ..}. SCAF: `train/` and
 `test/` with `Image/` and `GT/`, and `train.txt`, `test.txt` that name the images to use; scribbles
-are no masks. Paths in a list are relative to its folder, or to the folder above if they begin with
-its name.
+are no masks. IMDLBenCo's masks may be JPEG and are read above 127, as it does; masks of 0 | 1 need
+`--mask_threshold 0` there. Paths in a list are relative to its folder, or to the folder above if
+they begin with its name.
 """
 
 import os
@@ -18,6 +19,7 @@ from boxpromptiml.records import Split
 from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
+_BENCO_THRESHOLD = 127  # IMDLBenCo's own reader counts a pixel above 127.5
 _SPLIT = rf"(?:({'|'.join(_SPLITS)})/)?"
 
 
@@ -27,7 +29,7 @@ def pairs(source: Path) -> Dataset:
     return Dataset(
         name="pairs",
         layout="Tp/*, Gt/*, Au/*; {train,test}/Image/*, {train,test}/GT/*; or a list (.json)",
-        polarity="lossless 0 | 1 or 0 | 255, white is manipulated",
+        polarity="white is manipulated: IMDLBenCo's above 127, others lossless 0 | 1 or 0 | 255",
         find=(lambda tree: _listed(tree, source)) if is_list else _in_folders,
         ignored=".*" if is_list else r"(?:Scribble|trainset_fg|trainset_bg|fg|bg)/.*",
     )
@@ -47,7 +49,9 @@ def _in_folders(tree: Tree) -> Iterator[Item]:
     for key in sorted(key for key in tampered if _split(key) not in masked):
         yield Item(f"Tp/{key}", tampered.pop(key), 1, split=_split(key))  # nobody drew masks
     for key, image, mask in tree.pair(tampered, masks):
-        yield Item(f"Tp/{key}", image, 1, mask, split=_split(key))
+        is_benco = PurePosixPath(image).parent.name.lower() == "tp"  # SCAF says Image
+        threshold = _BENCO_THRESHOLD if is_benco else None
+        yield Item(f"Tp/{key}", image, 1, mask, split=_split(key), mask_threshold=threshold)
     for key, image in tree.by_key(rf"{_SPLIT}Au/([^/]+){IMAGE}").items():
         yield Item(f"Au/{key}", image, 0, split=_split(key))
 
@@ -89,7 +93,8 @@ def _listed(tree: Tree, path: Path) -> Iterator[Item]:
             tree.reject(found, "no_mask", f"its mask {mask!r} is not below the list's folder")
         else:
             name = str(PurePosixPath(found).with_suffix(""))
-            yield Item(name, found, label, found_mask, split=split)
+            threshold = _BENCO_THRESHOLD if isinstance(entry, list) else None
+            yield Item(name, found, label, found_mask, None, None, split, threshold)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:

@@ -49,19 +49,26 @@ class FolderSource:
     def _walk(self, prefix: str, folder: Path | str) -> Iterator[str]:
         try:
             entries = list(os.scandir(folder))
-        except PermissionError:
-            self.rejected.append(
-                RejectedInput(self.shown(prefix), "permission", "the folder cannot be listed")
-            )
+        except OSError as error:
+            reason = "permission" if isinstance(error, PermissionError) else "unreadable"
+            message = f"the folder cannot be listed: {error.strerror}"
+            self.rejected.append(RejectedInput(self.shown(prefix), reason, message))
             return
         for entry in entries:
             if is_hidden(entry.name):
                 continue
             name = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                is_linked_folder = not is_folder and entry.is_symlink() and entry.is_dir()
+            except OSError as error:  # links in a circle
+                message = f"cannot be looked at: {error.strerror}"
+                self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
+                continue
+            if is_folder:
                 if Path(entry.path) not in self._skipped:
                     yield from self._walk(f"{name}/", entry.path)
-            elif entry.is_symlink() and entry.is_dir():
+            elif is_linked_folder:
                 message = "is a link to a folder, which is not followed; give the folder itself"
                 self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
             else:

@@ -140,7 +140,7 @@ def test_stale_pseudo_masks_are_refused(data_root, tmp_path, change, match):
 
 def test_a_pseudo_mask_changed_by_hand_is_refused(data_root, tmp_path):
     root = _with_pseudo_masks(_copy(data_root, tmp_path))
-    path = next((root / "pseudo").glob("*.png"))
+    path = next((root / "pseudo").rglob("*.png"))
     images.write_png(path, np.zeros((64, 96), np.uint8))
     with pytest.raises(UserError, match="stale"):
         _data(root, supervision="pseudo").setup("fit")
@@ -323,7 +323,7 @@ def test_by_default_mixed_keeps_masks_closed(data_root, tmp_path):
 
 def test_stale_pseudo_masks_are_refused_in_mixed_too(data_root, tmp_path):
     root = _with_pseudo_masks(_copy(data_root, tmp_path))
-    next((root / "pseudo").glob("*.png")).write_bytes(images.encode_png(np.zeros((64, 96), "u1")))
+    next((root / "pseudo").rglob("*.png")).write_bytes(images.encode_png(np.zeros((64, 96), "u1")))
     with pytest.raises(UserError, match="stale"):
         _data(root, supervision="mixed").setup("fit")
 

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import random
 import stat
 import struct
 import zipfile
@@ -173,6 +174,95 @@ def test_a_truncated_archive_is_one_clear_line(tmp_path, members, capsys, kept):
     message = capsys.readouterr().err
     assert "no whole zip archive" in message
     assert message.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_no_damage_ends_in_a_traceback(tmp_path):
+    """Random bytes changed, most of them in the headers and the directory."""
+    path, dice = tmp_path / "a.zip", random.Random(7)  # noqa: S311 - to be the same every time
+    pack(path, {"a.png": bytes(range(256)) * 2}, (zipfile.ZipInfo("ü.png"), b"xyz" * 50))
+    whole, outcomes = path.read_bytes(), []
+    directory = whole.index(b"PK\1\2")
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(dice.randint(1, 3)):
+            place = dice.choice([dice.randrange(len(data)), dice.randrange(directory, len(data))])
+            data[place] = dice.choice([0, 1, 0x2F, 0x7F, 0xFF, dice.randrange(256)])
+        path.write_bytes(data)
+        try:
+            source = ZipSource(path, tmp_path / "out")
+        except UserError:
+            outcomes.append("archive")
+            continue
+        outcomes += [error.reason for error in source.rejected]
+        for number, name in enumerate(source.names):
+            try:
+                source.place(name, f"{number}.png")
+                outcomes.append("sound")
+            except RejectedInput as error:
+                outcomes.append(error.reason)
+    assert {"archive", "bad_name", "truncated_or_corrupt", "sound"} <= set(outcomes)
+
+
+@pytest.mark.parametrize("name", [b"", b"\0b.png", b"\xff\xff.png"])
+def test_names_that_zipfile_stumbles_over(tmp_path, name):
+    path = pack(tmp_path / "a.zip", {"a.png": b"x", "b" * (len(name) or 1): b"y"})
+    data = path.read_bytes()
+    second = data.rindex(b"PK\1\2")
+    flags = 0x800 if name.startswith(b"\xff") else 0  # UTF-8, which it is not
+    entry = bytearray(data[second:])
+    entry[8:10] = struct.pack("<H", flags)
+    entry[46 : 46 + len(name)] = name
+    if not name:
+        entry[28:32] = struct.pack("<HH", 0, 1)  # its one byte is an extra field instead
+    path.write_bytes(data[:second] + entry)
+    if flags:
+        with pytest.raises(UserError, match="no whole zip archive"):
+            ZipSource(path, tmp_path / "out")
+    else:
+        source = ZipSource(path, tmp_path / "out")
+        assert [error.reason for error in source.rejected] == ["bad_name"]
+        assert source.names == ["a.png"]
+
+
+def test_a_disk_error_while_reading_is_no_fault_of_the_archive(tmp_path, members, monkeypatch):
+    source = ZipSource(pack(tmp_path / "a.zip", members), tmp_path / "out")
+    for number, kind in ((errno.EIO, OSError), (errno.EINVAL, RejectedInput)):
+
+        def fail(*_, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(source._zip, "open", fail)
+        with pytest.raises(kind):
+            source.place(IMAGES + "bull.jpg", "images/bull.jpg")
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+@pytest.mark.parametrize("lie", [False, True])
+def test_a_large_directory_is_refused_before_it_is_read(tmp_path, monkeypatch, zip64, lie):
+    path = tmp_path / "a.zip"
+    if zip64:
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
+    with zipfile.ZipFile(path, "w") as stream:
+        for number in range(40):
+            stream.writestr(f"{number:04}.png", b"")
+        stream.comment = b"" if zip64 else b"with a comment"
+    data = bytearray(path.read_bytes())
+    assert (b"PK\6\6" in data) == zip64
+    if lie:  # of the entries; of the bytes it cannot
+        end = data.rindex(b"PK\5\6")
+        data[end + 8 : end + 12] = bytes(4)
+        if zip64:
+            end = data.rindex(b"PK\6\6")
+            data[end + 24 : end + 40] = bytes(16)
+        path.write_bytes(data)
+
+    def parsed(*_):
+        raise AssertionError("the directory was read")
+
+    monkeypatch.setattr(zipfile, "ZipFile", parsed)
+    with pytest.raises(UserError, match="more than 3 members"):
+        ZipSource(path, tmp_path / "out", ArchiveLimits(max_members=3))
 
 
 def test_an_encrypted_member_is_named(tmp_path, members):

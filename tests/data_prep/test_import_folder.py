@@ -1,9 +1,11 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from conftest import make_folder
 
+from boxpromptiml import images
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import read_manifest
 from data_prep.__main__ import main
@@ -49,10 +51,6 @@ def test_every_bad_file_is_listed_once_and_the_rest_goes_on(tmp_path):
 
 
 def test_a_mask_of_another_size_is_rejected(tmp_path):
-    import numpy as np
-
-    from boxpromptiml import images
-
     source = make_folder(tmp_path / "src", 2, 0)
     mask = sorted((source / "masks").iterdir())[0]
     images.write_png(mask, np.zeros((64, 95), np.uint8))
@@ -69,6 +67,42 @@ def test_boxes_drawn_on_a_rotated_copy_are_rejected(tmp_path):
     assert _import(source, tmp_path / "m.jsonl") == 3
     assert "EXIF" in (tmp_path / "m.errors.jsonl").read_text()
     assert len(read_manifest(tmp_path / "m.jsonl").samples) == 1
+
+
+def reasons(out) -> list[str]:
+    lines = out.with_name(f"{out.stem}.errors.jsonl").read_text().splitlines()
+    return [json.loads(line)["reason"] for line in lines]
+
+
+def test_an_authentic_image_with_boxes_is_a_contradiction(tmp_path):
+    source = make_folder(tmp_path / "src", 2, 2)
+    coco = json.loads((source / "boxes.json").read_text())
+    for number, path in enumerate(sorted((source / "authentic").iterdir()), start=90):
+        name = path.relative_to(source).as_posix()
+        coco["images"].append({"id": number, "file_name": name, "width": 96, "height": 64})
+    coco["annotations"].append({"image_id": 90, "bbox": [1, 1, 5, 5]})
+    (source / "boxes.json").write_text(json.dumps(coco))
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert reasons(tmp_path / "m.jsonl") == ["authentic_has_boxes"]
+    samples = read_manifest(tmp_path / "m.jsonl").samples
+    assert [sample.boxes for sample in samples if not sample.label] == [()]
+
+
+def test_verify_rejects_a_mask_that_marks_nothing(tmp_path):
+    source = make_folder(tmp_path / "src", 2, 1)
+    images.write_png(min((source / "masks").iterdir()), np.zeros((64, 96), np.uint8))
+    assert _import(source, tmp_path / "m.jsonl") == 0
+    assert _import(source, tmp_path / "m.jsonl", "--verify", "true") == 3
+    assert reasons(tmp_path / "m.jsonl") == ["empty_mask"]
+
+
+def test_a_backslash_does_not_lose_the_rest(tmp_path):
+    source = make_folder(tmp_path / "src", 1, 1)
+    photo = next((source / "authentic").iterdir())
+    photo.with_name("a\\b.jpg").write_bytes(photo.read_bytes())
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert reasons(tmp_path / "m.jsonl") == ["bad_name"]
+    assert len(read_manifest(tmp_path / "m.jsonl").samples) == 2
 
 
 def test_a_name_that_is_no_text_is_rejected_and_the_manifest_stays_readable(tmp_path):

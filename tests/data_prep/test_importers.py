@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -194,6 +195,26 @@ def test_casia_v2_does_not_join_by_a_number_that_is_there_twice(tmp_path):
     assert sorted(rejected.values()) == ["no_image", "no_mask", "no_mask"]
 
 
+def test_casia_v2_joins_by_number_only_with_a_shared_source(tmp_path):
+    tp, gt = tmp_path / "raw" / "casia_v2" / "Tp", tmp_path / "raw" / "casia_v2" / "Gt"
+    stranger, joined = (
+        "Tp_D_NNN_S_N_ani00001_ani00002_00007",
+        "Tp_D_NNN_S_N_ind00001_art00002_00008",
+    )
+    for stem in (stranger, joined):
+        photo(tp / f"{stem}.jpg", region(stem))
+    mask(gt / "Tp_D_NNN_S_N_xxx00000_arc00006_00007_gt.png", region("x"))
+    mask(gt / "Tp_D_NNN_S_N_ind00001_nat00003_00008_gt.png", region(joined))
+    for name in ("Au_art_00002", "Au_nat_00003", "Au_ani_00001"):
+        photo(tp.parent / "Au" / f"{name}.jpg")
+    manifest, rejected = imported(tmp_path, "casia_v2")
+    samples = by_id(manifest)
+    assert sorted(rejected.values()) == ["no_image", "no_mask"]
+    assert stranger not in samples
+    assert samples[joined].group == samples["Au_art_00002"].group == samples["Au_nat_00003"].group
+    assert samples[joined].group != samples["Au_ani_00001"].group
+
+
 def test_a_missing_mask_shifts_nothing(tmp_path):
     """Pairing by sorted order would give every later image its neighbour's mask."""
     before, _ = imported(tmp_path, "coverage")
@@ -343,6 +364,43 @@ def test_unexpected_counts_are_warnings_with_both_numbers(tmp_path, capsys):
     assert "2 manipulated images, 100 expected" in capsys.readouterr().err
     assert "2 authentic images, 100 expected" in manifest.header.notes["warnings"]
     assert manifest.header.notes["counts"] == {"authentic": 2, "manipulated": 2, "splice": 2}
+
+
+def test_known_errors_are_no_unexpected_counts(tmp_path, monkeypatch):
+    real = importing.PUBLIC["coverage"]
+    for manipulated, said in ((3, []), (4, ["2 manipulated images, 3 expected"])):
+        expected = {"manipulated": manipulated, "authentic": 3, "copymove": 3}
+        changed = replace(real, expected=expected)
+        monkeypatch.setitem(importing.PUBLIC, "coverage", changed)
+        manifest, rejected = imported(tmp_path, "coverage")  # one of its masks is a known error
+        assert list(rejected.values()) == ["size_mismatch"]
+        assert manifest.header.notes["warnings"] == said
+
+
+def test_an_entry_that_cannot_be_looked_at_does_not_lose_the_rest(tmp_path):
+    source = tmp_path / "raw" / "dso1"
+    TREES["dso1"](source)
+    (source / "a").symlink_to(source / "b")
+    (source / "b").symlink_to(source / "a")
+    manifest, rejected = imported(tmp_path, "dso1")
+    assert rejected == {"a": "not_a_file", "b": "not_a_file"}
+    assert len(manifest.samples) == 4
+
+
+def test_a_name_that_a_manifest_cannot_hold_does_not_lose_the_rest(tmp_path):
+    source = tmp_path / "raw" / "in_the_wild"
+    TREES["in_the_wild"](source)
+    for folder in ("label_in_wild", "c:"):
+        stem = f"{folder[0]}\\b"
+        photo(source / folder / "images" / f"{stem}.jpg", region(stem))
+        mask(source / folder / "masks" / f"{stem}.png", region(stem))
+    photo(source / "c:" / "images" / "c.jpg", region("c"))
+    mask(source / "c:" / "masks" / "c.png", region("c"))
+    manifest, rejected = imported(tmp_path, "in_the_wild")
+    assert len(manifest.samples) == 2
+    assert rejected == dict.fromkeys(
+        ["label_in_wild/images/l\\b.jpg", "c:/images/c\\b.jpg", "c:/images/c.jpg"], "bad_name"
+    )
 
 
 def test_no_image_is_lost_without_a_word(tmp_path):

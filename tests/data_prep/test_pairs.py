@@ -62,6 +62,24 @@ def test_leftovers_on_both_sides_are_listed(benco, tmp_path):
     }
 
 
+@pytest.mark.parametrize("as_list", [False, True])
+def test_jpeg_masks_of_benco_are_read_as_benco_reads_them(benco, tmp_path, as_list):
+    (benco / "Gt" / "6.png").unlink()
+    mask(benco / "Gt" / "6.jpg", region("6"))
+    source = benco
+    if as_list:
+        source = benco / "list.json"
+        source.write_text(json.dumps([["Tp/6.jpg", "Gt/6.jpg"]]))
+    assert run(source, tmp_path / "m.jsonl", "--verify", "true") == (0, {})
+    masks = {row[1] for row in rows(tmp_path / "m.jsonl").values()}  # held against their images
+    assert "Gt/6.jpg" in masks
+    samples = read_manifest(tmp_path / "m.jsonl").samples
+    assert {sample.mask_threshold for sample in samples if sample.mask} == {127}
+    assert run(source, tmp_path / "m.jsonl", "--mask_threshold", "100") == (0, {})
+    samples = read_manifest(tmp_path / "m.jsonl").samples
+    assert {sample.mask_threshold for sample in samples if sample.mask} == {100}
+
+
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_list_of_benco(benco, tmp_path, absolute):
     prefix = f"{benco}/" if absolute else "./"
