@@ -100,6 +100,7 @@ class MetricsFile(Callback):
         self._write(trainer, pl_module, "test")
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         scores: dict[str, Any] = {
@@ -110,5 +111,4 @@ class MetricsFile(Callback):
         curve = getattr(pl_module, "f1_curves", {}).get(stage, [])
         scores["epoch"] = trainer.current_epoch
         scores["f1_curve"] = [point for point in curve if not isnan(point[1])]
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         write_json(folder / f"metrics_{stage}.json", scores)

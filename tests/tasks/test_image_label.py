@@ -1,7 +1,10 @@
 """The image-label branch from end to end, as its users run it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +147,24 @@ def test_a_mistake_is_named(unmasked, tmp_path, capsys, more, said):
     captured = capsys.readouterr().err
     assert said in captured
     assert "Traceback" not in captured
+
+
+def test_two_processes_train_validate_and_finish(unmasked, tmp_path):
+    """Every block has gradients, every process enters every barrier."""
+    command = [*arguments(unmasked, tmp_path), "--trainer.max_epochs=1", "--trainer.devices=2",
+               "--trainer.strategy=ddp", "--data.batch_size=2"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "boxpromptiml", "fit", *command],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores = json.loads((tmp_path / "metrics_val.json").read_text())
+    assert 0 <= scores["image_auc"] <= 1
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_without_any_mask_there_are_image_scores(unmasked, tmp_path):
