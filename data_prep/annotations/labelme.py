@@ -8,7 +8,7 @@ from boxpromptiml.errors import RejectedInput, UserError
 from data_prep.annotations import Annotations, Corners, Entry, Shape
 from data_prep.annotations.screen import hull, image_name, number, read_json, screening, size_of
 
-_MAX_BYTES = 512 * 2**20  # it may hold the image itself
+_MAX_BYTES = 64 * 2**20  # it may hold the image itself
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
 

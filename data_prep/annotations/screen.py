@@ -15,7 +15,7 @@ from boxpromptiml.records import Box
 from data_prep.annotations import Corners, Entry
 
 _OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error
-_MAX_XML_BYTES = 128 * 2**20  # the tree in memory is some twenty times the file
+_MAX_XML_BYTES = 32 * 2**20  # the tree in memory is some twenty times the file
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:

@@ -13,14 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import parse_json
 from boxpromptiml.records import Split
+from data_prep.annotations.screen import read_text
 from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _BENCO_THRESHOLD = 127  # IMDLBenCo's own reader counts a pixel above 127.5
 _SPLIT = rf"(?:({'|'.join(_SPLITS)})/)?"
+_MAX_LIST_BYTES = 64 * 2**20
 
 
 def pairs(source: Path) -> Dataset:
@@ -98,10 +99,7 @@ def _listed(tree: Tree, path: Path) -> Iterator[Item]:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        content = parse_json(path.read_text(encoding="utf-8-sig"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    content = parse_json(read_text(path, _MAX_LIST_BYTES), str(path))
     if isinstance(content, dict):
         yield from content.items()
     elif isinstance(content, list):
