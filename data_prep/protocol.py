@@ -182,6 +182,6 @@ def _say_settings(parts: Mapping[Path, Part]) -> None:
             sys.stdout.write("data.val: none, and `fit` needs some: --val_share 0.1\n")
     names = shlex.join(str(path) for path in parts)
     sys.stdout.write(
-        "Pictures that two splits share: python -m data_prep check --verify true "
+        "Pictures that two splits share: python -m data_prep check --verify "
         f"--manifest {names} --out CHECK\n"
     )

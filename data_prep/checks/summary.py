@@ -55,7 +55,7 @@ class Summary:
 
 NOT_VERIFIED = (
     "Only headers were read: damage behind them, near-duplicates and what masks hold were not "
-    "looked for. Run it again with --verify true."
+    "looked for. Run it again with --verify."
 )
 
 
