@@ -1,7 +1,5 @@
 """The files that a prediction consists of; `evaluate` and the report read them back."""
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +13,8 @@ from boxpromptiml import images
 from boxpromptiml.manifest import safe_name
 from boxpromptiml.provenance import write_bytes, write_jsonl, write_text
 from boxpromptiml.records import ImageArray, ProbArray
+from boxpromptiml.reporting.evaluation import csv_text
 from boxpromptiml.reporting.overlays import overlay
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +83,8 @@ def write_tables(out: Path, predictions: Iterable[Prediction]) -> None:
     """predictions.jsonl, and predictions.csv with cells that no spreadsheet takes for a formula."""
     rows = [asdict(prediction) for prediction in predictions]
     write_jsonl(out / "predictions.jsonl", rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(Prediction.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _neutral(value) for key, value in row.items()} for row in rows)
-    write_text(out / "predictions.csv", text.getvalue())
-
-
-def _neutral(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    lines = [list(row.values()) for row in rows]
+    write_text(out / "predictions.csv", csv_text(list(Prediction.__dataclass_fields__), lines))
 
 
 class PredictionWriter(BasePredictionWriter):

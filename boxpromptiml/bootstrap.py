@@ -1,0 +1,155 @@
+"""How sure a score is: percentile bootstrap intervals over groups of sibling images.
+
+Images of one group (versions of one photograph) are not independent, so whole groups are drawn,
+with replacement, as many as there are. The interval lies between the percentiles of the score over
+the draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). It speaks of
+other images of the same kind; it knows nothing of another training run or another data set.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.intp]
+
+RESAMPLES, LEVEL = 2000, 0.95
+_CELLS = 1 << 21  # numbers held at a time: 16 MiB of them
+
+
+class Interval(NamedTuple):
+    """A score, the ends of its interval (nan where there is none), and how many images it is of."""
+
+    value: float
+    low: float
+    high: float
+    count: int  # type: ignore[assignment] # hides tuple.count
+
+
+def mean_interval(
+    values: npt.ArrayLike,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """The mean of one score an image, and its interval.
+
+    Args:
+        values: (N,); nan = undefined, left out together with its group if that has nothing else.
+        groups: (N,) names; every image is a group of its own by default.
+        resamples: Draws.
+        seed: The same seed gives the same interval.
+        level: Share of the draws that lie inside.
+
+    Returns:
+        Low and high are nan with fewer than two groups; the mean of nothing is nan.
+
+    Example:
+        >>> mean_interval([0.5, 0.5, 0.5, float("nan")])
+        Interval(value=0.5, low=0.5, high=0.5, count=3)
+    """
+    array = np.asarray(values, np.float64)
+    known = ~np.isnan(array)
+    array, numbers, count = array[known], _numbered(groups, known), int(known.sum())
+    if not count:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    sums, sizes = np.bincount(numbers, array), np.bincount(numbers)
+
+    def means(drawn: Integers) -> Floats:
+        return np.asarray(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+
+    low, high = _percentiles(means, len(sums), len(sums), resamples, seed, level)
+    return Interval(float(array.mean()), low, high, count)
+
+
+def difference_interval(
+    ours: npt.ArrayLike,
+    theirs: npt.ArrayLike,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """The mean of `ours - theirs` over the same images, paired: much narrower than two intervals.
+
+    Images that are undefined (nan) on either side are left out. An interval without 0 says that the
+    difference is more than the choice of images.
+
+    Args:
+        ours: (N,) one score an image.
+        theirs: (N,) of the same images in the same order.
+    """
+    first, second = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"scores of {first.shape} and {second.shape} images are not paired")
+    return mean_interval(first - second, groups, resamples, seed, level)
+
+
+def statistic_interval(
+    statistic: Callable[[Floats], Floats],
+    count: int,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """Any score of a whole set of images, and its interval.
+
+    Args:
+        statistic: Takes how often every image is drawn, (R, N) floats, and returns the score of
+            every draw, (R,); nan where a draw has none, which is then left out.
+        count: N.
+        groups: As in `mean_interval`, and so are the others.
+    """
+    if not count:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    numbers = _numbered(groups, np.ones(count, bool))
+    total = int(numbers.max()) + 1
+
+    def scores(drawn: Integers) -> Floats:
+        rows = np.arange(len(drawn))[:, None] * total
+        times = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * total)
+        return statistic(times.reshape(len(drawn), total)[:, numbers].astype(np.float64))
+
+    value = float(statistic(np.ones((1, count)))[0])
+    low, high = _percentiles(scores, total, max(total, count), resamples, seed, level)
+    return Interval(value, low, high, count)
+
+
+def _numbered(groups: Sequence[str] | None, known: npt.NDArray[np.bool_]) -> Integers:
+    """Numbers from 0 of the groups of the known images, in order of first appearance."""
+    if groups is None:
+        return np.arange(int(known.sum()))
+    if len(groups) != len(known):
+        raise ValueError(f"{len(groups)} groups of {len(known)} images")
+    numbers: dict[str, int] = {}
+    chosen = (group for group, is_known in zip(groups, known, strict=True) if is_known)
+    return np.array([numbers.setdefault(group, len(numbers)) for group in chosen], np.intp)
+
+
+def _percentiles(
+    scores: Callable[[Integers], Floats],
+    groups: int,
+    width: int,
+    resamples: int,
+    seed: int,
+    level: float,
+) -> tuple[float, float]:
+    """Both ends, drawing as many times at once as `width` numbers a draw allow."""
+    if groups < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    rows = max(_CELLS // width, 1)
+    found: list[Floats] = []
+    for start in range(0, resamples, rows):
+        drawn = rng.integers(0, groups, (min(rows, resamples - start), groups))
+        found.append(scores(drawn))
+    draws = np.concatenate(found)
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return float("nan"), float("nan")
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,155 @@
+"""Scores of one map from two histograms: the levels of its manipulated and its authentic pixels.
+
+A probability map of an 8-bit PNG has 256 levels, so the two histograms hold all that F1, IoU, AUC
+and every curve depend on: the scores are exact, ties included, and cost one pass over the pixels
+and a few hundred additions, whatever the image's size. Level l means the probability
+l / (levels - 1); a pixel is flagged when its probability is strictly above the threshold.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from boxpromptiml.records import MaskArray, ProbArray
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_CHUNK = 1 << 18  # pixels at a time: indices are 8 bytes, and stay in the cache
+
+
+class Histogram(NamedTuple):
+    """Pixels of one image by level, lowest first, both of the same length."""
+
+    manipulated: Counts
+    authentic: Counts
+
+
+class Flagged(NamedTuple):
+    """Flagged pixels for every cut: with cut k, levels k and higher are flagged.
+
+    Both have one entry more than there are levels: cut 0 flags every pixel, the last cut none.
+    """
+
+    tp: Counts
+    fp: Counts
+
+
+def count_levels(
+    levels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
+    truth: MaskArray,
+    kept: MaskArray | None = None,
+) -> Histogram:
+    """Count the levels of a map: 256 bins for 8-bit levels, 65536 for 16-bit ones.
+
+    Args:
+        levels: (H, W).
+        truth: (H, W), True = manipulated.
+        kept: (H, W), pixels that count; all by default.
+
+    Raises:
+        ValueError: The sizes differ.
+
+    Example:
+        >>> found = count_levels(np.array([[0, 9]], np.uint8), np.array([[False, True]]))
+        >>> int(found.manipulated[9]), int(found.authentic[0]), len(found.authentic)
+        (1, 1, 256)
+    """
+    bins = int(np.iinfo(levels.dtype).max) + 1
+    return _count(levels, truth, kept, bins)
+
+
+def bin_probabilities(prob: ProbArray, truth: MaskArray, bins: int = 4096) -> Histogram:
+    """Bin a float map (H, W) in [0, 1] into levels of equal width, `truth` as in `count_levels`.
+
+    The AUC of the bins takes pixels of one bin for tied. That is off by less than 1e-5 for maps
+    that spread over [0, 1], and by more for maps that crowd into a few bins. F1 at a threshold does
+    not come from bins: use `metrics.pixel_counts`.
+    """
+    scaled = prob * np.float32(bins)
+    np.minimum(scaled, np.float32(bins - 1), out=scaled)
+    return _count(scaled, truth, None, bins)
+
+
+def _count(
+    values: npt.NDArray[np.generic], truth: MaskArray, kept: MaskArray | None, bins: int
+) -> Histogram:
+    if values.shape != truth.shape:
+        raise ValueError(f"map {values.shape} and truth {truth.shape} differ in size")
+    flat, mask = values.reshape(-1), truth.reshape(-1)
+    chosen = None if kept is None else kept.reshape(-1)
+    total = np.zeros(2 * bins, np.int64)
+    for start in range(0, len(flat), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        index = flat[part].astype(np.intp)
+        index += mask[part] * np.intp(bins)
+        total += np.bincount(index if chosen is None else index[chosen[part]], minlength=2 * bins)
+    return Histogram(manipulated=total[bins:], authentic=total[:bins])
+
+
+def stretched(histogram: Histogram) -> Histogram:
+    """The histogram of the map stretched to 0 ... 255 by its own minimum and maximum.
+
+    Level l becomes floor(255 (l - lowest) / (highest - lowest)), in integers, so that a map that
+    was stretched before stays as it is. A constant map becomes 0 all over.
+    """
+    used = np.flatnonzero(histogram.manipulated + histogram.authentic)
+    if not len(used):
+        return Histogram(np.zeros(256, np.int64), np.zeros(256, np.int64))
+    lowest, highest = used[0], used[-1]
+    levels = 255 * (used - lowest) // max(highest - lowest, 1)
+    both = (np.zeros(256, np.int64), np.zeros(256, np.int64))
+    for new, old in zip(both, histogram, strict=True):
+        np.add.at(new, levels, old[used])
+    return Histogram(*both)
+
+
+def flagged(histogram: Histogram) -> Flagged:
+    """True and false positives for every cut."""
+    tp, fp = (
+        np.concatenate([np.cumsum(counts[::-1])[::-1], np.zeros(1, np.int64)])
+        for counts in histogram
+    )
+    return Flagged(tp, fp)
+
+
+def cuts(thresholds: npt.ArrayLike, levels: int) -> npt.NDArray[np.intp]:
+    """The lowest level that is flagged at each threshold; `levels` where none is.
+
+    Example:
+        >>> cuts([-1, 0, 0.5, 0.2, 1], 256).tolist()
+        [0, 1, 128, 52, 256]
+    """
+    values = np.arange(levels) / (levels - 1)
+    return np.searchsorted(values, np.asarray(thresholds, np.float64), side="right")
+
+
+def auc(histogram: Histogram) -> float:
+    """Area under the ROC curve; tied pixels count one half; nan where a class is absent."""
+    manipulated, authentic = histogram
+    pairs = int(manipulated.sum()) * int(authentic.sum())
+    if not pairs:
+        return float("nan")
+    below_twice = 2 * np.cumsum(authentic) - authentic  # and those tied once
+    return int((manipulated * below_twice).sum()) / (2 * pairs)
+
+
+def f1(tp: npt.ArrayLike, fp: npt.ArrayLike, positives: int, epsilon: float = 0.0) -> Floats:
+    """F1 = 2 TP / (2 TP + FP + FN + epsilon); nan where that is 0 / 0.
+
+    Args:
+        tp: True positives, of any shape.
+        fp: False positives, of the same shape.
+        positives: Manipulated pixels, TP + FN.
+    """
+    right, wrong = np.asarray(tp, np.float64), np.asarray(fp, np.float64)
+    return ratio(2 * right, right + wrong + positives, epsilon)
+
+
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike, epsilon: float = 0.0) -> Floats:
+    """Quotient part / (whole + epsilon), nan where the denominator is 0."""
+    above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64) + epsilon
+    result = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    np.divide(above, below, out=result, where=below > 0)
+    return result

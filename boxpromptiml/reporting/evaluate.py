@@ -1,0 +1,250 @@
+"""Scoring probability maps of any method against manifests: in Python, and as `evaluate`."""
+
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from boxpromptiml.bootstrap import LEVEL, RESAMPLES
+from boxpromptiml.data.supervision import Source, check_size, ground_truth
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifest import Manifest, read_manifest
+from boxpromptiml.presets import (
+    PRESET_NAMES,
+    PRESETS,
+    PixelScores,
+    PresetName,
+    at_network_size,
+    score_pixels,
+)
+from boxpromptiml.provenance import sha256_file
+from boxpromptiml.records import LevelArray, Split
+from boxpromptiml.reporting.evaluation import (
+    SCHEMA_VERSION,
+    Evaluation,
+    ImageRow,
+    write_evaluation,
+)
+from boxpromptiml.reporting.matching import PredictionFile, match_predictions
+from boxpromptiml.reporting.score_table import score_table
+from boxpromptiml.reporting.scores import Curves, Summary, region_size
+
+_PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What the scores depend on beside maps and masks.
+
+    Attributes:
+        preset: See `boxpromptiml.presets`.
+        threshold: A pixel, or an image by its score, is flagged strictly above it.
+        split: Rows to score; None: all.
+        size: The network's (H, W); `benco-resize` needs it, no other preset takes it.
+        resamples: Draws of the bootstrap.
+        seed: Of the bootstrap.
+    """
+
+    preset: PresetName = "default"
+    threshold: float = 0.5
+    split: Split | None = "test"
+    size: tuple[int, int] | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UserError(f"no preset {self.preset!r}; there are {', '.join(PRESET_NAMES)}")
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold must be in [0, 1], got {self.threshold}")
+        if self.resamples < 1:
+            raise UserError(f"resamples must be 1 or more, got {self.resamples}")
+        if (self.size is not None) != PRESETS[self.preset].resizes:
+            raise UserError("give size, the network's [H, W], with preset benco-resize, only there")
+        if self.size is not None and not all(0 < side <= 65_500 for side in self.size):
+            raise UserError(f"size must be positive, got {list(self.size)}")
+
+
+def evaluate(
+    predictions: Path,
+    manifest: list[Path],
+    out: Path,
+    preset: PresetName = "default",
+    threshold: float = 0.5,
+    split: Split | None = "test",
+    size: tuple[int, int] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> int:
+    """Score the probability maps or masks of any method against the ground truth of a manifest.
+
+    Writes metrics.json (scores with 95 % intervals, also by data set, forgery kind and region size,
+    and curves) and per_image.csv, and prints a table. Every row of the split needs a map of its
+    stored size and every map a row; otherwise nothing is written.
+
+    Args:
+        predictions: Output of `localize` or `predict`, or a folder of 8-bit grey PNGs (level / 255
+            is the probability), named by the manifest's ids or image paths.
+        manifest: One or more manifests.
+        out: Folder to write.
+        preset: default: manipulated images at their stored size. lab-minmax: every map stretched
+            first. benco-resize: at --size, authentic images count as 0. trufor-permuted: better of
+            map and inverse, no region borders. mvss: image F1 of sensitivity and specificity.
+        threshold: A pixel is flagged strictly above it, and so is an image by its score.
+        split: Rows to score; null for all.
+        size: The network's [H, W], for benco-resize.
+        resamples: Draws of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    settings = EvaluateSettings(preset, threshold, split, size, resamples, seed)
+    evaluation = evaluate_predictions(predictions, manifest, settings)
+    write_evaluation(out, evaluation)
+    sys.stdout.write(score_table(evaluation.metrics))
+    return 0
+
+
+def evaluate_predictions(
+    predictions: Path, manifests: Sequence[Path], settings: EvaluateSettings
+) -> Evaluation:
+    """Score a folder of maps; images are read one after the other and only their scores kept.
+
+    Raises:
+        UserError: If a row has no or several maps, a map no row, a row no ground truth, an id is in
+            two manifests, or a file cannot be used.
+    """
+    read = [read_manifest(path) for path in manifests]
+    known = [Source(manifest, sample) for manifest in read for sample in manifest.samples]
+    wanted = _to_score(known, read, settings.split)
+    files = match_predictions(predictions, known, wanted)
+    has_scores = all(file.score is not None for file in files)
+    given = has_scores and not PRESETS[settings.preset].image_score_is_maximum
+    rows: list[ImageRow] = []
+    curves = Curves()
+    for number, (row, scores) in enumerate(_scored(wanted, files, settings, given)):
+        rows.append(row)
+        curves.add(number, scores)
+    preset = PRESETS[settings.preset]
+    numbers = (settings.threshold, settings.resamples, settings.seed, LEVEL)
+    summary = Summary(rows, curves, preset, *numbers)
+    head = _head(predictions, read, settings, given)
+    labels = Counter(row.label for row in rows)
+    counts = {"manipulated": labels[1], "authentic": labels[0], "unknown": labels[None]}
+    metrics = head | {
+        "images": counts,
+        "scores": summary.scores(),
+        "groups": summary.groups(),
+        "curves": curves.as_points(),
+    }
+    return Evaluation(metrics, tuple(rows))
+
+
+def _to_score(
+    known: Sequence[Source], manifests: Sequence[Manifest], split: Split | None
+) -> list[Source]:
+    """The rows of a split, made sure that they can be scored."""
+    names = ", ".join(str(manifest.path) for manifest in manifests)
+    twice = [name for name, n in Counter(s.sample.id for s in known).items() if n > 1]
+    if twice:
+        raise UserError(
+            f"{len(twice)} ids are in more than one manifest of {names}, for example {twice[0]!r}; "
+            "import them again with different --name"
+        )
+    wanted = [source for source in known if split in (None, source.sample.split)]
+    if not wanted:
+        raise UserError(f'no row of {names} has "split": "{split}"')
+    unknown = [s.sample.id for s in wanted if s.sample.label != 0 and s.sample.mask is None]
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} images of {names} can not be scored, for example {unknown[0]!r}: "
+            "they have neither a ground-truth mask nor the label 0 (authentic)"
+        )
+    return wanted
+
+
+def _scored(
+    wanted: Sequence[Source],
+    files: Sequence[PredictionFile],
+    settings: EvaluateSettings,
+    given: bool,
+) -> Iterator[tuple[ImageRow, PixelScores]]:
+    """Row and scores of every image; at the end, a look at whether the maps meant 0 | 1."""
+    highest = 0
+    console = Console(stderr=True)
+    pairs = list(zip(wanted, files, strict=True))
+    for source, file in track(pairs, "scoring", console=console):
+        levels = file.levels()
+        highest = max(highest, int(levels.max()))
+        yield _score(source, file, levels, settings, given)
+    if highest == 1:
+        raise UserError(
+            f"{files[0].path.parent}: all {len(files)} maps have levels 0 and 1 only, which are "
+            "the probabilities 0 and 1/255: save masks as 0 and 255"
+        )
+
+
+def _score(
+    source: Source,
+    file: PredictionFile,
+    levels: LevelArray,
+    settings: EvaluateSettings,
+    given: bool,
+) -> tuple[ImageRow, PixelScores]:
+    sample, truth = source.sample, ground_truth(source)
+    region = float(truth.mean())
+    if levels.shape != settings.size:
+        check_size(levels.shape, sample, str(file.path))
+    highest = float(levels.max()) / 255
+    if settings.size is not None:
+        levels, truth = at_network_size(levels, truth, settings.size)
+    scores = score_pixels(PRESETS[settings.preset], levels, truth, settings.threshold)
+    row = ImageRow(
+        id=sample.id,
+        dataset=sample.dataset,
+        kind=sample.kind or "",
+        group=sample.group,
+        label=sample.label,
+        height=sample.size[0],
+        width=sample.size[1],
+        image_score=float(file.score) if given and file.score is not None else highest,
+        f1=scores.f1,
+        iou=scores.iou,
+        auc=scores.auc,
+        precision=scores.precision,
+        recall=scores.recall,
+        flagged=scores.flagged,
+        region=region,
+        region_size=region_size(region),
+        name=file.name,
+    )
+    return row, scores
+
+
+def _head(
+    predictions: Path, manifests: Sequence[Manifest], settings: EvaluateSettings, given: bool
+) -> dict[str, Any]:
+    """What metrics.json says of where its numbers come from."""
+    sums = {str(manifest.path): sha256_file(manifest.path) for manifest in manifests}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "preset": settings.preset,
+        "threshold": settings.threshold,
+        "size": settings.size,
+        "split": settings.split,
+        "manifests": [{"path": path, "sha256": value} for path, value in sums.items()],
+        "predictions": str(predictions),
+        "image_score": "predictions" if given else "maximum",
+        "bootstrap": {
+            "resamples": settings.resamples,
+            "seed": settings.seed,
+            "level": LEVEL,
+            "unit": "group",
+        },
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in _PACKAGES},
+    }
