@@ -11,14 +11,15 @@ from torch.utils.data import DataLoader
 from boxpromptiml.data.dataset import EvalDataset, TrainDataset, collate
 from boxpromptiml.data.leaks import refuse_shared_images, refuse_stale_pseudo_masks
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
+from boxpromptiml.data.sources import read_sources, require_truth
 from boxpromptiml.data.supervision import Lesson, Source, SourceWeights, Supervision, lesson
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 from boxpromptiml.splits import nested_share
+from boxpromptiml.synth.degradation import Degradation
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class LocalizationData(LightningDataModule):
         input: What the network is fed.
         augmentation: Of the training images.
         segmenter: Regions of the evaluation images, for tasks that refine maps by them.
+        degrade: What happened to the images of `validate`, `test` and `predict` after the forgery;
+            maps are scored and written at the stored size. Not for `fit`.
         include_authentic: Train on authentic images too (the paper does not).
         train_share: Share of the training images to use, for learning curves: of the manipulated
             and of the authentic ones alike, chosen by `seed`, a larger share containing a smaller.
@@ -71,6 +74,7 @@ class LocalizationData(LightningDataModule):
         input: NetworkInput = NetworkInput(),  # noqa: A002, B008
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         segmenter: SegmenterConfig = SegmenterConfig(name="none"),  # noqa: B008
+        degrade: Degradation = Degradation(),  # noqa: B008
         include_authentic: bool = True,
         train_share: float = 1.0,
         soft_unsure: bool = False,
@@ -89,6 +93,7 @@ class LocalizationData(LightningDataModule):
         self.input = input
         self.augmentation = augmentation
         self.segmenter = segmenter
+        self.degrade = degrade
         self.include_authentic = include_authentic
         self.train_share = train_share
         self.soft_unsure = soft_unsure
@@ -107,6 +112,7 @@ class LocalizationData(LightningDataModule):
                 of images between training and evaluation, or holds stale pseudo-masks.
         """
         if stage == "fit":
+            self._refuse_degraded()
             (train, lessons), val = self._training_sources(), self._with_truth("val", "val")
             refuse_shared_images(train, val, "validation")
             if self.paths["test"] and all(path.exists() for path in self.paths["test"]):
@@ -124,7 +130,15 @@ class LocalizationData(LightningDataModule):
             self._datasets["predict"] = self._evaluation(self._sources("predict"), False)
 
     def _evaluation(self, sources: list[Source], with_truth: bool = True) -> EvalDataset:
-        return EvalDataset(sources, self.input, with_truth, build_segmenter(self.segmenter))
+        segmenter = build_segmenter(self.segmenter)
+        return EvalDataset(sources, self.input, with_truth, segmenter, self.degrade, self.seed)
+
+    def _refuse_degraded(self) -> None:
+        if self.degrade != Degradation():
+            raise UserError(
+                f"data.degrade={self.degrade} is for validate, test and predict: in training it "
+                "would choose the checkpoint; see data.augmentation"
+            )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, the same for any number of workers; the last incomplete batch is dropped."""
@@ -172,27 +186,12 @@ class LocalizationData(LightningDataModule):
         paths = self.paths[stage]
         if not paths:
             raise UserError(f"no manifest given: set --data.{stage}='[manifest.jsonl]'")
-        manifests = [read_manifest(path) for path in paths]
-        sources = [
-            Source(manifest, sample)
-            for manifest in manifests
-            for sample in manifest.samples
-            if split in (None, sample.split)
-        ]
-        _refuse_duplicate_ids(sources)
-        if not sources:
-            names = ", ".join(str(path) for path in paths)
-            raise UserError(f'no row of {names} has "split": "{split}"')
-        return sources
+        return read_sources(paths, split)
 
     def _with_truth(self, stage: str, split: Split) -> list[Source]:
         sources = self._sources(stage, split)
-        unknown = [s.sample.id for s in sources if s.sample.label != 0 and s.sample.mask is None]
-        if unknown and self.supervision != "label":  # labels alone still give image scores
-            raise UserError(
-                f"{len(unknown)} images of data.{stage} can not be scored, for example "
-                f"{unknown[0]!r}: they have neither a ground-truth mask nor the label 0 (authentic)"
-            )
+        if self.supervision != "label":  # labels alone still give image scores
+            require_truth(sources, f"data.{stage}")
         return sources
 
     def _warn_of_crops(self, sources: list[Source], lessons: list[Lesson]) -> None:
@@ -244,13 +243,3 @@ class LocalizationData(LightningDataModule):
         taught_by_teacher = [source for source, taught in pairs if taught.annotation == "pseudo"]
         refuse_stale_pseudo_masks(taught_by_teacher, self.teacher_signature)
         return kept, lessons
-
-
-def _refuse_duplicate_ids(sources: list[Source]) -> None:
-    counts = Counter(source.sample.id for source in sources)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise UserError(
-            f"{len(twice)} ids are in more than one manifest, for example {twice[0]!r}; import "
-            "them again with different --name"
-        )

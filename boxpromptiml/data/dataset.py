@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
@@ -21,6 +22,7 @@ from boxpromptiml.data.transforms import TrainTransform
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.models.inputs import NetworkInput, whole_image
 from boxpromptiml.records import UNSURE, Batch, ImageArray, Sample, Segmenter
+from boxpromptiml.synth.degradation import Degradation
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +124,10 @@ class EvalDataset(Dataset[Item]):
         sources: What to evaluate on.
         network_input: What the network is fed.
         with_truth: Read the ground truth (`validate` and `test`), or not (`predict`).
-        segmenter: Divides the stored image into regions; None for none.
+        segmenter: Divides the image into regions; None for none.
+        degrade: Done to the stored image, once its file is checked. Size, truth and regions of the
+            item stay those of the stored image.
+        seed: Of the noise.
     """
 
     def __init__(
@@ -131,21 +136,26 @@ class EvalDataset(Dataset[Item]):
         network_input: NetworkInput,
         with_truth: bool,
         segmenter: Segmenter | None = None,
+        degrade: Degradation = Degradation(),  # noqa: B008
+        seed: int = 0,
     ) -> None:
         self.sources = list(sources)
         self._input = network_input
         self._with_truth = with_truth
         self._segmenter = segmenter
+        self._degrade = degrade
+        self._seed = seed
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __getitem__(self, index: int) -> Item:
         source = self.sources[index]
-        image = stored_image(source)
+        image = self._degrade(stored_image(source), self._seed, source.sample.id)
         regions = None
         if self._segmenter is not None:
-            regions = torch.from_numpy(self._segmenter.regions(image))
+            found = self._segmenter.regions(image)
+            regions = torch.from_numpy(_nearest(found, source.sample.size))
         return Item(
             image=whole_image(image, self._input),
             label=_label(source.sample),
@@ -160,6 +170,15 @@ class EvalDataset(Dataset[Item]):
         if not self._with_truth or unknown:
             return None
         return torch.from_numpy(ground_truth(source))
+
+
+def _nearest(regions: npt.NDArray[np.int32], size: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Region numbers at another size: every pixel's centre takes the number that lies there."""
+    rows, columns = (
+        ((np.arange(wanted) + 0.5) * found / wanted).astype(np.intp)
+        for wanted, found in zip(size, regions.shape, strict=True)
+    )
+    return regions if regions.shape == size else regions[np.ix_(rows, columns)]
 
 
 def _label(sample: Sample) -> float:

@@ -1,0 +1,108 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from skimage import data
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.synth import degrade
+from boxpromptiml.synth.degradation import NAMES, Degradation, expand
+from boxpromptiml.synth.platforms import PLATFORMS, share
+
+PHOTO = data.astronaut()[:96, :128]
+EXACT = st.one_of(
+    st.builds(Degradation, st.just("jpeg"), st.integers(1, 100).map(float)),
+    st.builds(Degradation, st.just("blur"), st.integers(0, 499).map(lambda n: 2.0 * n + 1)),
+    st.builds(Degradation, st.just("noise"), st.integers(0, 2550).map(lambda n: n / 10)),
+    st.builds(Degradation, st.just("rescale"), st.integers(1, 400).map(lambda n: n / 100)),
+    st.builds(Degradation, st.sampled_from(("none", *PLATFORMS))),
+)
+
+
+@given(EXACT)
+def test_words_and_degradations_are_inverse(degradation):
+    assert Degradation.parse(str(degradation)) == degradation
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["jpeg", "jpeg:0", "jpeg:101", "jpeg:70.5", "jpeg:nan", "jpeg:x", "jpeg:", "blur:4", "blur:-1",
+     "blur:inf", "noise:-1", "noise:nan", "noise:inf", "rescale:0", "rescale:5", "none:1",
+     "weibo:80", "sharpen:1", ""],
+)  # fmt: skip
+def test_a_wrong_name_or_level_says_what_is_wanted(word):
+    with pytest.raises(UserError, match="degrade: ") as caught:
+        Degradation.parse(word)
+    name = word.partition(":")[0]
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "noise"])
+def test_every_name_does_what_its_function_does(name):
+    level = {"jpeg": 60, "blur": 5, "rescale": 0.5}.get(name)
+    result = Degradation(name, level)(PHOTO, seed=0, sample_id="a")
+    if name == "none":
+        expected = PHOTO
+    elif name in PLATFORMS:
+        expected = share(PHOTO, name)
+    else:
+        expected = getattr(degrade, name)(PHOTO, level)
+    np.testing.assert_array_equal(result, expected)
+    assert (name == "none") == np.array_equal(result, PHOTO)
+
+
+def test_noise_depends_on_seed_and_id_and_scales_with_the_level():
+    def added(level: float, seed: int, sample_id: str) -> np.ndarray:
+        grey = np.full((64, 64, 3), 128, np.uint8)
+        return Degradation("noise", level)(grey, seed, sample_id).astype(int) - 128
+
+    np.testing.assert_array_equal(added(10, 0, "a"), added(10, 0, "a"))
+    for other in (added(10, 1, "a"), added(10, 0, "b")):
+        assert abs(np.corrcoef(added(10, 0, "a").ravel(), other.ravel())[0, 1]) < 0.05
+    assert added(10, 0, "a").std() == pytest.approx(10, rel=0.05)  # not a variance
+    assert np.abs(added(20, 0, "a") - 2 * added(10, 0, "a")).max() <= 2  # one pattern
+
+
+def test_words_of_the_command_line():
+    assert [str(d) for d in expand([])] == ["none"]
+    assert [str(d) for d in expand(["weibo", "jpeg:70", "jpeg:90", "jpeg:70.0"])] == [
+        "none", "jpeg:90", "jpeg:70", "weibo"
+    ]  # fmt: skip
+    full, quick = expand(["full"]), expand(["quick"])
+    assert len(full) == 29
+    assert set(quick) < set(full)
+    parts = expand(["jpeg", "blur", "noise", "rescale", "platforms"])
+    assert parts == full
+    assert [d.level for d in full if d.name == "jpeg"] == [100, 90, 80, 70, 60, 50]
+    assert [d.level for d in full if d.name == "noise"] == [3, 7, 11, 15, 19, 23]
+    with pytest.raises(UserError, match="fulll"):
+        expand(["fulll"])
+
+
+@pytest.mark.parametrize(
+    ("platform", "size", "shared"),
+    [
+        # As their sources saw them (width, height): see synth/platforms.py.
+        ("wechat", (3024, 4032), (1440, 1920)),
+        ("wechat", (4000, 6000), (1440, 2160)),
+        ("weibo", (2560, 300), (2048, 240)),
+        ("weibo", (600, 3000), (600, 3000)),
+        ("facebook", (600, 4096), (300, 2048)),
+        ("whatsapp", (3200, 600), (1600, 300)),
+        ("whatsapp", (384, 256), (384, 256)),
+    ],
+)
+def test_networks_shrink_to_their_limit(platform, size, shared):
+    height, width = shared[::-1]
+    assert share(np.zeros((*size[::-1], 3), np.uint8), platform).shape == (height, width, 3)
+
+
+def test_a_small_image_is_only_compressed_as_pillow_does():
+    for platform, quality in {"facebook": 85, "weibo": 80, "wechat": 70, "whatsapp": 75}.items():
+        stream = io.BytesIO()
+        Image.fromarray(PHOTO).save(stream, "JPEG", quality=quality)
+        expected = np.asarray(Image.open(stream).convert("RGB"))
+        np.testing.assert_array_equal(share(PHOTO, platform), expected)
