@@ -1,4 +1,3 @@
-import itertools
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import torch
 import torchvision
 import yaml
 from tiny_sam import tiny_sam
-from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from boxpromptiml.cli import main
 from boxpromptiml.segmenters import sam_regions
@@ -18,7 +16,6 @@ from boxpromptiml.segmenters import sam_regions
 FOLDER = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
 IMAGE_LABEL = sorted(FOLDER.glob("image_label/*.yaml"))
-SWEEPS = sorted(FOLDER.glob("sweeps/*.yaml"))
 TINY = ["--data.batch_size=2", "--data.num_workers=0", "--trainer.accelerator=cpu"]
 
 
@@ -75,31 +72,6 @@ def segmenter_weights(name: str, folder: Path) -> list[str]:
     kind = {"pspnet": smp.PSPNet, "deeplabv3plus": smp.DeepLabV3Plus}[name]
     kind("resnet18", encoder_weights=None, classes=4).save_pretrained(folder / name)
     return [f"{given}/{name}"]
-
-
-@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
-def test_every_sweep_starts_runs_that_parse(sweep, data_root, tmp_path, capsys):
-    """Expanded as the W&B agent expands it; every combination of a grid."""
-    settings = yaml.safe_load(sweep.read_text())
-    choices = {name: parameter["values"] for name, parameter in settings["parameters"].items()}
-    assert settings["method"] == "grid"
-    for values in itertools.product(*choices.values()):
-        chosen = {name: {"value": value} for name, value in zip(choices, values, strict=True)}
-        command = {"program": settings["program"], "args": chosen}
-        arguments = create_sweep_command_args(command)["args"]
-        words = [
-            word
-            for part in settings["command"]
-            for word in (arguments if part == "${args}" else [part])
-        ]
-        assert words[:2] == ["${env}", "boxpromptiml"]
-        assert main([*words[2:], "--print_config"]) == 0
-        printed = yaml.safe_load(capsys.readouterr().out)
-        for name, value in zip(choices, values, strict=True):
-            found = printed
-            for key in name.split("."):
-                found = found[key]
-            assert found == value, name
 
 
 def test_base_states_every_default(tmp_path, capsys):
