@@ -1,5 +1,7 @@
 """A checkpoint on the images of one split: scores, what trivial maps score, and a gallery."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +13,9 @@ from boxpromptiml.data.supervision import Source, ground_truth
 from boxpromptiml.manifest import Manifest
 from boxpromptiml.metrics import LocalizationMetrics, f1, iou, pixel_counts
 from boxpromptiml.records import MANIPULATED, ImageArray, MaskArray, ProbArray, Sample, Split
+from boxpromptiml.reporting.gallery import Entry, Gallery, make_gallery
 from boxpromptiml.reporting.localize import Localizer
-from boxpromptiml.reporting.report import GalleryRow
+from boxpromptiml.reporting.panels import Panel, Views, draw_panels
 
 
 class HeldOut(NamedTuple):
@@ -21,13 +24,13 @@ class HeldOut(NamedTuple):
     Attributes:
         scores: `pixel_f1`, `iou`, `auc`, `false_alarm_pixels`, and `empty_f1` and `full_f1`, the
             pixel F1 of maps that are 0 or 1 everywhere.
-        curve: Thresholds, and the mean F1 at each.
-        gallery: A row for every manipulated image, in the manifest's order.
+        curve: Threshold and mean F1 there.
+        gallery: The images.
     """
 
     scores: dict[str, float]
-    curve: tuple[list[float], list[float]]
-    gallery: tuple[GalleryRow, ...]
+    curve: tuple[tuple[float, float], ...]
+    gallery: Gallery
 
 
 def score_split(manifest: Manifest, checkpoint: Path, split: Split) -> HeldOut:
@@ -35,7 +38,8 @@ def score_split(manifest: Manifest, checkpoint: Path, split: Split) -> HeldOut:
     localizer = Localizer.load(checkpoint)
     threshold = localizer.card.threshold
     student, empty, full = (LocalizationMetrics(threshold) for _ in range(3))
-    gallery: list[GalleryRow] = []
+    entries: list[Entry] = []
+    drawn: dict[str, Sequence[Panel]] = {}
     for sample in (s for s in manifest.samples if s.split == split):
         image, _ = images.read_image(manifest.image_path(sample))
         prob, score = localizer.localize([image])[0]
@@ -43,14 +47,15 @@ def score_split(manifest: Manifest, checkpoint: Path, split: Split) -> HeldOut:
         _add(student, prob, truth, score)
         _add(empty, np.zeros_like(prob), truth, 0.0)
         _add(full, np.ones_like(prob), truth, 1.0)
-        if sample.label:
-            gallery.append(_gallery_row(manifest, sample, image, prob, truth, threshold))
+        entries.append(_entry(sample, prob, truth, threshold))
+        drawn[sample.id] = draw_panels(_views(manifest, sample, image, prob, truth))
     found = {name: float(value) for name, value in student.compute().items()}
     scores = {name: found[name] for name in ("pixel_f1", "iou", "auc", "false_alarm_pixels")}
     scores["empty_f1"] = float(empty.compute()["pixel_f1"])
     scores["full_f1"] = float(full.compute()["pixel_f1"])
     thresholds, curve = student.f1_curve()
-    return HeldOut(scores, (thresholds.tolist(), curve.tolist()), tuple(gallery))
+    points = tuple(zip(thresholds.tolist(), curve.tolist(), strict=True))
+    return HeldOut(scores, points, make_gallery(entries, lambda entry, *_: drawn[entry.id]))
 
 
 def _add(metrics: LocalizationMetrics, prob: ProbArray, truth: MaskArray, score: float) -> None:
@@ -60,27 +65,19 @@ def _add(metrics: LocalizationMetrics, prob: ProbArray, truth: MaskArray, score:
     )
 
 
-def _gallery_row(
-    manifest: Manifest,
-    sample: Sample,
-    image: ImageArray,
-    prob: ProbArray,
-    truth: MaskArray,
-    threshold: float,
-) -> GalleryRow:
-    path = manifest.pseudo_mask_path(sample)
+def _entry(sample: Sample, prob: ProbArray, truth: MaskArray, threshold: float) -> Entry:
     counts = pixel_counts(prob, truth, threshold)
-    return GalleryRow(
-        id=sample.id,
-        kind=sample.kind or "",
-        image=image,
-        boxes=sample.boxes or (),
-        pseudo_mask=images.read_levels(path) if path else None,
-        prob=prob,
-        truth=truth,
-        f1=f1(counts),
-        iou=iou(counts),
-    )
+    scores = (f1(counts), iou(counts)) if sample.label else (math.nan, math.nan)
+    flagged = (counts.tp + counts.fp) / truth.size
+    return Entry(sample.id, sample.kind or "", bool(sample.label), *scores, flagged)
+
+
+def _views(
+    manifest: Manifest, sample: Sample, image: ImageArray, prob: ProbArray, truth: MaskArray
+) -> Views:
+    path = manifest.pseudo_mask_path(sample) if sample.label else None
+    levels = images.read_levels(path) if path else None
+    return Views(image, sample.boxes or (), levels, prob, truth if sample.label else None)
 
 
 def supervision_scores(manifest: Manifest, split: Split) -> dict[str, float]:

@@ -1,96 +1,103 @@
-"""The page a person opens: what was trained on what, how good it is, and where it fails.
+"""The page a person opens: what was trained on what, how good it is, how sure, where it fails.
 
 One HTML file that needs no server, no script and no network, so that it can be mailed, archived
-or attached to a run. Names from datasets are untrusted and stay text.
+or attached to a run. Names from datasets are untrusted and stay text. A part of which nothing is
+known is a sentence that says why.
 """
 
-import base64
-import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from boxpromptiml import images
 from boxpromptiml.provenance import write_text
-from boxpromptiml.records import (
-    AUTHENTIC,
-    MANIPULATED,
-    UNSURE,
-    Box,
-    ImageArray,
-    LevelArray,
-    MaskArray,
-    ProbArray,
-)
+from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE
 from boxpromptiml.reporting import overlays, wording
-from boxpromptiml.reporting.plots import f1_curve_svg
+from boxpromptiml.reporting.comparison import Comparison
+from boxpromptiml.reporting.gallery import Gallery, Row
+from boxpromptiml.reporting.training import Audit, flat
 
-_THUMBNAIL = 400  # pixels; a panel is about 230 wide on a desktop, and screens are dense
-_LOW_F1 = 0.5
+ONE_RUN = "Not compared: name other runs with `boxpromptiml report --compare`."
+_MANY_KINDS = 12  # more are no filter, but a list
+_TRUTH: overlays.Colour = (86, 180, 233)  # sky blue of Okabe and Ito; `magma` has no blue like it
+_PRINTED_ROWS, _PRINTED_ALARMS = 60, 24
 
 
 @dataclass(frozen=True)
-class GalleryRow:
-    """One image of the gallery; all arrays have its stored size (H, W).
+class Plot:
+    """A plot of the page.
 
     Attributes:
-        id: Of the sample; shown as text, whatever it contains.
-        kind: Forgery kind, or what else tells images apart; may be empty.
-        image: (H, W, 3) RGB.
-        boxes: The coarse boxes, float pixels, half-open.
-        pseudo_mask: What the teacher made of them; None where there is none.
-        prob: What the localizer says, in [0, 1].
-        truth: True = manipulated.
-        f1: Pixel F1 of this image; nan for an authentic one.
-        iou: Pixel IoU of this image; nan likewise.
+        name: A plain word: the section's id and the name of the files in plots/.
+        title: Heading.
+        svg: The drawing, by `plots.figure_svg`; empty where there is nothing to draw.
+        caption: What it shows, or why there is nothing.
+        columns: Of the table of its values, for those who do not see it.
+        rows: Likewise, as text.
+        broad: Whether it needs the page's whole width.
     """
 
-    id: str
-    kind: str
-    image: ImageArray
-    boxes: tuple[Box, ...]
-    pseudo_mask: LevelArray | None
-    prob: ProbArray
-    truth: MaskArray
-    f1: float
-    iou: float
+    name: str
+    title: str
+    svg: str
+    caption: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    broad: bool = False
+
+
+class Group(NamedTuple):
+    """The images of one data set, kind or region size; `scores` are in the table's order."""
+
+    name: str
+    images: int
+    scores: tuple[wording.Shown, ...]
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """Scores of groups of images; the first score is drawn as a bar too."""
+
+    title: str
+    columns: tuple[str, ...]
+    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """What the page shows. Where a part is a string, that string says why there is none.
 
     Attributes:
         title: Heading of the page.
-        summary: One or two sentences: what was trained on what.
-        metrics: By key, see `wording.METRICS`; others are shown as they are. None, nan: a dash.
-        curve: Thresholds and the mean F1 at each.
-        gallery: In any order; the page shows the worst F1 first.
+        summary: Questions and answers in plain sentences.
+        scores: By key, see `wording.METRICS`; others are shown under their key.
+        groups: Scores by data set, kind, region size.
+        comparison: With other runs.
+        plots: In the page's order.
+        gallery: The images.
+        audits: Of the pseudo-masks that training used.
+        worst_pseudo_masks: Pictures of those that overlap least with the ground truth.
         settings: Nested values are shown under dotted names.
         versions: Version of each package that took part.
+        checksums: SHA-256 of each file that the numbers depend on.
     """
 
     title: str
-    summary: str
-    metrics: dict[str, float | int | None]
-    curve: tuple[list[float], list[float]] | None
-    gallery: tuple[GalleryRow, ...]
-    settings: dict[str, Any]
-    versions: dict[str, str]
-
-
-class Panel(NamedTuple):
-    """One picture of a gallery row; `uri` is empty where there is nothing to show."""
-
-    caption: str
-    alt: str
-    uri: str
-    width: int
-    height: int
+    summary: tuple[tuple[str, str], ...]
+    scores: wording.Scores
+    groups: tuple[GroupTable, ...] | str
+    plots: tuple[Plot, ...]
+    gallery: Gallery
+    audits: tuple[Audit, ...] | str
+    settings: Mapping[str, Any] | str
+    versions: Mapping[str, str]
+    checksums: Mapping[str, str] | str
+    comparison: Comparison | str = ONE_RUN
+    worst_pseudo_masks: tuple[Row, ...] = ()
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -100,107 +107,61 @@ def write_report(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The page as HTML text."""
+    settings = report.settings
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            scores=wording.grouped(report.scores),
+            bars=wording.bars(report.scores),
+            settings=settings if isinstance(settings, str) else list(flat(settings)),
+            filters=report.gallery.kinds if 1 < len(report.gallery.kinds) <= _MANY_KINDS else (),
+            printed_rows=_PRINTED_ROWS,
+            printed_alarms=_PRINTED_ALARMS,
+            colours=_colours(),
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("boxpromptiml", "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_finalize,
     )
     environment.filters["score"] = lambda value: wording.format_value(value, "score")
-    baseline = wording.finite(report.metrics.get("full_f1"))
-    return environment.get_template("report.html.jinja").render(
-        report=report,
-        verdict=wording.verdict(report.metrics),
-        metrics=wording.grouped(report.metrics),
-        bars=wording.bars(report.metrics),
-        curve_svg=f1_curve_svg(*report.curve, baseline) if report.curve else "",
-        curve=list(zip(*report.curve, strict=True)) if report.curve else [],
-        best=_best(report.curve),
-        rows=[(row, _panels(row)) for row in sorted(report.gallery, key=_worst_first)],
-        failures=_failures(report.gallery),
-        kinds=_kinds(report.gallery),
-        settings=list(_flat(report.settings)),
-        box_colour=_css(overlays.BOX),
-        level_colours=[_css(overlays.LEVELS[k]) for k in (AUTHENTIC, UNSURE, MANIPULATED)],
-        heat_colours=[_css(c) for c in overlays.heat(np.linspace(0, 1, 9, dtype=np.float32))],
+    environment.filters["share"] = lambda value: wording.format_value(value, "share")
+    environment.filters["amount"] = wording.amount
+    environment.filters["code"] = _code
+    return environment
+
+
+def _finalize(value: object) -> object:
+    """Called for everything that a template prints, before it is escaped."""
+    return wording.visible(value) if type(value) is str else value
+
+
+def _code(text: str) -> Markup:
+    """What stands between backticks as code."""
+    parts = [escape(wording.visible(part)) for part in text.split("`")]
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part
+        for number, part in enumerate(parts)
     )
 
 
-def _best(curve: tuple[list[float], list[float]] | None) -> tuple[float, float] | None:
-    """Threshold and F1 of the curve's highest point."""
-    points = [(f1, t) for t, f1 in zip(*curve, strict=True) if math.isfinite(f1)] if curve else []
-    f1, threshold = max(points, default=(math.nan, math.nan))
-    return (threshold, f1) if points else None
+def _colours() -> dict[str, Any]:
+    return {
+        "box": _css(overlays.BOX),
+        "truth": _css(_TRUTH),
+        "levels": [_css(overlays.LEVELS[level]) for level in (AUTHENTIC, UNSURE, MANIPULATED)],
+        "heat": [_css(c) for c in overlays.heat(np.linspace(0, 1, 9, dtype=np.float32)).tolist()],
+    }
 
 
-def _worst_first(row: GalleryRow) -> tuple[bool, float, str]:
-    known = math.isfinite(row.f1)
-    return not known, row.f1 if known else 0.0, row.id
-
-
-def _failures(gallery: tuple[GalleryRow, ...]) -> str:
-    scores = [row.f1 for row in gallery if math.isfinite(row.f1)]
-    if not scores:
-        return ""
-    low = sum(score < _LOW_F1 for score in scores)
-    return f"{low} of the {len(scores)} manipulated images shown have an F1 below {_LOW_F1}."
-
-
-def _kinds(gallery: tuple[GalleryRow, ...]) -> list[tuple[str, int, float]]:
-    """Kind, count and mean F1 of the images shown that have an F1, worst first."""
-    scores: dict[str, list[float]] = {}
-    for row in gallery:
-        if row.kind and math.isfinite(row.f1):
-            scores.setdefault(row.kind, []).append(row.f1)
-    means = [(kind, len(f1s), sum(f1s) / len(f1s)) for kind, f1s in scores.items()]
-    return sorted(means, key=lambda mean: (mean[2], mean[0]))
-
-
-def _panels(row: GalleryRow) -> list[Panel]:
-    found = f"{row.truth.mean():.1%} of the pixels are manipulated"
-    count = len(row.boxes)
-    boxed = f"The image with {count} coarse {'box' if count == 1 else 'boxes'}"
-    truth = np.where(row.truth, np.uint8(MANIPULATED), np.uint8(AUTHENTIC))
-    return [
-        _picture("Image", f"Image {row.id}", row.image, photo=True),
-        _picture("Coarse box", boxed, overlays.draw_boxes(row.image, row.boxes), photo=True),
-        _pseudo_panel(row),
-        _picture(
-            "Prediction",
-            f"Heat map of the prediction, highest probability {row.prob.max():.2f}",
-            overlays.heat(row.prob),
-            photo=True,
-        ),
-        _picture("Ground truth", f"Ground truth: {found}", overlays.levels_image(truth)),
-    ]
-
-
-def _pseudo_panel(row: GalleryRow) -> Panel:
-    levels = row.pseudo_mask
-    if levels is None:
-        height, width = row.truth.shape
-        return Panel("Pseudo-mask", "none for this image", "", width, height)
-    sure, unsure = (levels == MANIPULATED).mean(), (levels == UNSURE).mean()
-    alt = f"Pseudo-mask: {sure:.1%} of the pixels manipulated, {unsure:.1%} unsure"
-    return _picture("Pseudo-mask", alt, overlays.levels_image(levels))
-
-
-def _picture(caption: str, alt: str, image: ImageArray, photo: bool = False) -> Panel:
-    small = overlays.thumbnail(image, _THUMBNAIL)
-    data = images.encode_jpeg(small, 85) if photo else images.encode_png(small)
-    kind = "jpeg" if photo else "png"
-    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return Panel(caption, alt, uri, small.shape[1], small.shape[0])
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
-
-
-def _css(colour: Any) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _css(colour: Sequence[int]) -> Markup:
+    return Markup("#{:02x}{:02x}{:02x}").format(*colour)

@@ -1,116 +1,85 @@
 """The page as a browser and a screen reader get it: parsed, never searched as text."""
 
-import base64
-import io
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from report_pages import HOSTILE, Page, views
 
 from boxpromptiml import provenance
+from boxpromptiml.bootstrap import Interval
 from boxpromptiml.metrics import LocalizationMetrics
-from boxpromptiml.records import Box
-from boxpromptiml.reporting import plots, wording
-from boxpromptiml.reporting.report import GalleryRow, Report, render, write_report
+from boxpromptiml.reporting import wording
+from boxpromptiml.reporting.comparison import ComparedRun, Comparison, Difference, Setting
+from boxpromptiml.reporting.gallery import Entry, make_gallery
+from boxpromptiml.reporting.panels import draw_panels
+from boxpromptiml.reporting.report import Group, GroupTable, Report, render, write_report
+from boxpromptiml.reporting.report_plots import threshold_plot
+from boxpromptiml.reporting.training import Audit
 
-HOSTILE = "\"'><script>alert(1)</script><img src=https://evil.example/x onerror=a()>&lt;{{ 7*7 }}"
-VOID = {"meta", "img", "br", "hr", "link", "input", "use", "path"}
-
-
-class Page(HTMLParser):
-    """Every element with its attributes, and the text below each kind of element."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text: dict[str, list[str]] = {}
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-            self.text.setdefault(tag, []).append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self._open.pop() == tag, f"</{tag}> closes another element"
-
-    def handle_data(self, data: str) -> None:
-        for tag in set(self._open):
-            self.text[tag][-1] += data
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attrs for name, attrs in self.elements if name == tag]
-
-    def texts(self, tag: str) -> list[str]:
-        return [" ".join(text.split()) for text in self.text.get(tag, [])]
+CURVE = ((0.25, 0.4), (0.5, 0.6), (0.75, 0.3))
 
 
-def row(name: str = "a", f1: float = 0.5, size: tuple[int, int] = (20, 30)) -> GalleryRow:
-    truth = np.zeros(size, bool)
-    truth[5:10, 5:15] = True
-    levels = np.where(truth, np.uint8(255), np.uint8(0))
-    levels[0] = 127
-    return GalleryRow(
-        id=name,
-        kind="splice",
-        image=np.full((*size, 3), 90, np.uint8),
-        boxes=(Box(4, 4, 16, 11),),
-        pseudo_mask=levels,
-        prob=truth.astype(np.float32) * 0.75,
-        truth=truth,
-        f1=f1,
-        iou=f1 / (2 - f1),
-    )
+def entry(name: str = "a", f1: float = 0.5, kind: str = "splice", alarm: float = 0.1) -> Entry:
+    return Entry(name, kind, math.isfinite(f1), f1, f1 / (2 - f1), alarm)
+
+
+def gallery(*entries: Entry):
+    return make_gallery(entries, lambda one, side, most: draw_panels(views(), side, most))
 
 
 def report(**changes: object) -> Report:
     plain = Report(
         title="A run",
-        summary="Trained on boxes.",
-        metrics={"pixel_f1": 0.6218, "iou": 0.5, "empty_f1": 0.0, "full_f1": 0.21},
-        curve=([0.25, 0.5, 0.75], [0.4, 0.6, 0.3]),
-        gallery=(row("good", 0.9), row("bad", 0.1), row("middling", 0.5)),
+        summary=(("Trained", "On boxes."), ("How good", "Well.")),
+        scores=wording.plain({"pixel_f1": 0.6218, "iou": 0.5, "empty_f1": 0.0, "full_f1": 0.21}),
+        groups="Not measured: no groups.",
+        plots=(threshold_plot({"F1": CURVE}, 0.21, None, "The highest is 0.600 at 0.5."),),
+        gallery=gallery(entry("good", 0.9), entry("bad", 0.1), entry("middling", 0.5)),
+        audits="Not measured: no `summary.json`.",
         settings={"seed": 0, "data": {"size": 224, "sources": ["a", "b"]}},
         versions={"torch": "2.10"},
+        checksums={"best.ckpt": "ab12"},
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def full(text: str = "calm") -> Report:
+    """A report with every part, each holding `text` where a name may come from outside."""
+    shown = wording.show("pixel_f1", Interval(0.5, 0.4, 0.6, 10))
+    runs = (
+        ComparedRun(text, (shown,), 3, ()),
+        ComparedRun(text, (shown,), 3, (Difference("+0.1", "[0, 1]", 3, "better"),)),
+    )
+    setting = Setting(text, (text, text))
+    return report(
+        title=text,
+        summary=((text, text),),
+        scores=wording.plain({text: 1.0, "pixel_f1": 0.5}),
+        groups=(GroupTable("By kind", ("Pixel F1",), (Group(text, 3, (shown,)),)),),
+        comparison=Comparison(("Pixel F1",), ("Pixel F1",), runs, (text,), (setting,)),
+        plots=(threshold_plot({text: CURVE, "other": CURVE}, 0.2, None, text),),
+        gallery=gallery(entry(text, 0.5, text), entry("b", 0.4), entry(f"z{text}", math.nan)),
+        audits=(Audit(text, text, ((text, text, text),), ((text, 0.1),)),),
+        settings={text: text},
+        versions={text: text},
+        checksums={text: text},
+    )
 
 
 def page(**changes: object) -> Page:
     return Page(render(report(**changes)))
 
 
-def decoded(uri: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
-
-
 def test_page_runs_and_fetches_nothing() -> None:
-    found = page()
+    found = Page(render(full()))
     tags = {tag for tag, _ in found.elements}
-    assert not tags & {
-        "script",
-        "link",
-        "iframe",
-        "object",
-        "embed",
-        "form",
-        "base",
-        "foreignobject",
-    }
+    banned = {"script", "link", "iframe", "object", "embed", "form", "base", "foreignobject"}
+    assert not tags & banned
     for tag, attrs in found.elements:
         assert not [name for name in attrs if name.startswith("on")], tag
         for name in ("src", "href", "xlink:href", "srcset", "data", "poster", "action"):
@@ -128,89 +97,112 @@ def test_policy_allows_inline_style_and_data_images_only() -> None:
     assert set(rules.values()) == {"'none'"}
 
 
-def test_hostile_names_stay_text() -> None:
-    calm = page(gallery=(row(),), settings={"k": "v"}, versions={"k": "v"}, metrics={"k": 1.0})
-    found = page(
-        title=HOSTILE,
-        summary=HOSTILE,
-        metrics={HOSTILE: 1.0},
-        gallery=(replace(row(), id=HOSTILE, kind=HOSTILE),),
-        settings={HOSTILE: HOSTILE},
-        versions={HOSTILE: HOSTILE},
-    )
-    assert [tag for tag, _ in found.elements] == [tag for tag, _ in calm.elements]
-    assert found.texts("title") == found.texts("h1") == found.texts("h3") == [HOSTILE]
-    assert f"Image {HOSTILE}" in [img["alt"] for img in found.all("img")]
+@pytest.mark.parametrize("text", [HOSTILE, "</style></svg>--><b>", "$x^$_{\\frac", "&amp;<bdo>"])
+def test_hostile_names_stay_text(text: str) -> None:
+    calm, found = Page(render(full())), Page(render(full(text)))
+    drawn = ("g", "path", "use", "defs", "text", "clippath", "rect", "style", "tspan", "svg")
+    structure = [
+        [tag for tag, _ in one.elements if tag not in drawn]
+        for one in (calm, found)  # a legend's box is as wide as its text
+    ]
+    assert structure[0] == structure[1]
+    assert found.texts("title") == found.texts("h1") == [" ".join(text.split())]
+    assert " ".join(text.split()) in found.texts("h4")
+    assert len(found.all("style")) == len(calm.all("style"))
+
+
+def test_marks_that_hide_or_turn_text_are_spelt_out() -> None:
+    name = "photo\u202egnp.exe\n\x07\u2066x"
+    (shown, *_) = page(gallery=gallery(entry(name))).texts("h4")
+    assert shown == "photo\\u202egnp.exe\\u000a\\u0007\\u2066x"
+    arabic = "صورة"  # an honest name stays as it is, and turns nothing around it
+    found = page(gallery=gallery(entry(arabic)))
+    assert found.texts("h4") == [arabic]
+    assert arabic in found.texts("bdi")
 
 
 def test_undecodable_names_can_be_written(tmp_path: Path) -> None:
-    write_report(report(gallery=(row("caf\udce9"),)), tmp_path / "report.html")
+    write_report(report(gallery=gallery(entry("caf\udce9"))), tmp_path / "report.html")
     assert "caf\\udce9" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_every_row_has_five_pictures_with_words_for_each() -> None:
+def test_parts_without_data_say_why() -> None:
+    found = page(
+        scores={},
+        plots=(threshold_plot({"F1": ()}, None, None),),
+        gallery=gallery(),
+        settings="No config.yaml.",
+        checksums="None.",
+    )
+    reasons = " ".join(found.texts("main"))
+    for reason in (
+        "Not compared: name other runs with boxpromptiml report --compare.",
+        "Not measured: no groups.",
+        "Not measured: no manipulated image was scored.",
+        "No manipulated image was scored or kept",
+        "Not measured: no authentic image was scored.",
+        "Not measured: no summary.json.",
+        "No config.yaml.",
+    ):
+        assert reason in reasons
+    assert "summary.json" in found.texts("code")
+    assert not found.all("img")
+    assert not found.all("svg")
+
+
+def test_rows_are_worst_first_and_know_their_other_places() -> None:
     found = page()
-    pictures = found.all("img")
-    assert len(pictures) == 5 * 3
-    assert len(found.all("figcaption")) == 5 * 3 + 1  # and one below the curve
-    first = [img["alt"] for img in pictures[:5]]
-    assert first == [
-        "Image bad",
-        "The image with 1 coarse box",
-        "Pseudo-mask: 8.3% of the pixels manipulated, 5.0% unsure",
-        "Heat map of the prediction, highest probability 0.75",
-        "Ground truth: 8.3% of the pixels are manipulated",
-    ]
-
-
-def test_photos_are_jpeg_and_masks_exact_png_at_the_size_they_declare() -> None:
-    pictures = page(gallery=(row(size=(300, 1000)),)).all("img")
-    files = [decoded(img["src"]) for img in pictures]
-    assert [file.format for file in files] == ["JPEG", "JPEG", "PNG", "JPEG", "PNG"]
-    assert {file.size for file in files} == {(400, 120)}
-    assert {(img["width"], img["height"]) for img in pictures} == {("400", "120")}
-    small = [decoded(img["src"]) for img in page(gallery=(row(),)).all("img")]
-    assert small[0].size == (30, 20)
-    truth = np.asarray(small[4])
-    assert (truth == 255).all(axis=2).sum() == 50
-    assert (truth == 0).all(axis=2).sum() == 550
-
-
-def test_missing_pseudo_mask_is_said_and_not_drawn() -> None:
-    found = page(gallery=(replace(row(), pseudo_mask=None),))
-    assert len(found.all("img")) == 4
-    assert len([c for c in found.texts("figcaption") if c == "Pseudo-mask"]) == 1
-    assert any("none for this image" in text for text in found.texts("figure"))
-
-
-def test_gallery_is_worst_first_and_authentic_images_come_last() -> None:
-    clean = replace(row("clean", math.nan), truth=np.zeros((20, 30), bool))
-    found = page(gallery=(clean, *report().gallery))
-    assert found.texts("h3") == ["bad", "middling", "good", "clean"]
+    assert found.texts("h4") == ["bad", "middling", "good"]
+    styles = [a["style"] for a in found.all("article")]
+    assert [re.findall(r"\d+", style) for style in styles] == [["3", "0"], ["2", "2"], ["1", "1"]]
     assert "F1 0.100" in found.texts("article")[0]
     assert "IoU 0.053" in found.texts("article")[0]
-    assert "authentic" in found.texts("article")[-1]
-    assert "nan" not in found.texts("article")[-1]
-    assert any("1 of the 3 manipulated images" in text for text in found.texts("p"))
+    assert "1 of the 3 manipulated images have an F1 below 0.5." in found.texts("p")
 
 
-def test_kinds_are_listed_worst_first() -> None:
-    gallery = (row("a", 0.9), row("b", 0.7), replace(row("c", 0.2), kind="removal"))
-    items = page(gallery=gallery).texts("li")
-    assert [text for text in items if text.endswith(")")][:2] == [
-        "removal 0.200 (1)",
-        "splice 0.800 (2)",
-    ]
+def test_orders_and_filters_need_no_script() -> None:
+    found = page(gallery=gallery(entry("a", 0.9), entry("b", 0.7), entry("c", 0.2, "removal")))
+    radios = [i for i in found.all("input") if i["type"] == "radio"]
+    assert {i["name"] for i in radios} == {"order", "kind"}
+    assert [i["id"] for i in radios if "checked" in i] == ["order-worst", "kind-all"]
+    style = found.texts("style")[0]
+    for control in radios:
+        if "checked" not in control:
+            assert f"#{control['id']}:checked" in style
+    labels = [text for text in found.texts("label") if "(" in text]
+    assert labels == ["all (3)", "removal (1)", "splice (2)"]
+    assert [a["class"] for a in found.all("article")] == ["row kind-0", "row kind-1", "row kind-1"]
 
 
-def test_metrics_have_human_names_and_unknown_ones_their_own() -> None:
-    found = page(
-        metrics={"pixel_f1": 0.6218, "false_alarm_pixels": 0.034, "minutes": 3, "my_metric": 41}
-    )
+def test_one_kind_or_very_many_are_no_filter() -> None:
+    many = [entry(str(number), 0.5, str(number)) for number in range(20)]
+    for entries in ([entry("a"), entry("b")], many):
+        inputs = page(gallery=gallery(*entries)).all("input")
+        assert {i.get("name") for i in inputs if i["type"] == "radio"} == {"order"}
+
+
+def test_authentic_images_come_by_their_false_alarms() -> None:
+    alarms = [entry(name, math.nan, "", alarm) for name, alarm in (("x", 0.1), ("y", 0.4))]
+    found = page(gallery=gallery(*alarms, entry("quiet", math.nan, "", 0.0), entry("forged")))
+    assert found.texts("h4") == ["forged", "y", "x"]
+    assert "falsely flagged 40.0 %" in found.texts("article")[1]
+    assert "nan" not in " ".join(found.texts("main"))
+    assert any("2 of the 3 authentic images have falsely flagged" in t for t in found.texts("p"))
+
+
+def test_metrics_have_human_names_intervals_and_counts() -> None:
+    scores = {
+        "pixel_f1": Interval(0.6218, 0.55, 0.7, 40),
+        "false_alarm_pixels": Interval(0.034, 0.01, 0.06, 20),
+        "minutes": Interval(3, math.nan, math.nan, 0),
+        "my_metric": Interval(41, math.nan, math.nan, 0),
+    }
+    found = page(scores=scores)
     assert "Pixel F1" in found.texts("dt")
-    assert "0.622" in found.texts("dd")
+    assert "0.622 [0.550, 0.700]" in found.texts("dd")
     rows = found.texts("tr")
-    assert any(re.match(r"Falsely flagged area .*3\.4 %$", text) for text in rows)
+    alarm = r"Falsely flagged area .*20 images\.\s?3\.4 % \[1\.0, 6\.0\]$"
+    assert any(re.match(alarm, text) for text in rows)
     assert any(re.match(r"Time .*3\.00 min$", text) for text in rows)
     assert "my_metric41" in [text.replace(" ", "") for text in rows]
 
@@ -224,7 +216,7 @@ def test_every_metric_of_the_test_loop_has_a_name() -> None:
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_metrics_without_a_number_are_a_dash(value: float | None) -> None:
     keys = [*wording.METRICS, "my_metric"]
-    found = page(metrics=dict.fromkeys(keys, value), curve=None, gallery=())
+    found = page(scores=wording.plain(dict.fromkeys(keys, value)), plots=(), gallery=gallery())
     numbers = [t for t in found.texts("dd") if t == "–"]  # noqa: RUF001
     cells = [t for t in found.texts("td") if t == "–"]  # noqa: RUF001
     assert len(numbers) == 3
@@ -234,22 +226,53 @@ def test_metrics_without_a_number_are_a_dash(value: float | None) -> None:
 
 def test_verdict_compares_with_the_better_blind_map() -> None:
     def verdict(**metrics: float) -> str:
-        return wording.verdict(dict(metrics))
+        return wording.verdict(wording.plain(metrics))
 
     assert "0.600" in verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.21)
     assert "is better than" in verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.21)
     assert "is not better than" in verdict(pixel_f1=0.2, empty_f1=0.0, full_f1=0.21)
     assert "is not better than" in verdict(pixel_f1=0.0, empty_f1=0.0)
     assert verdict(pixel_f1=0.6) == verdict(full_f1=0.6) == verdict(pixel_f1=math.nan) == ""
+    unsure = {"pixel_f1": Interval(0.25, 0.2, 0.3, 9), "full_f1": Interval(0.21, 0.2, 0.22, 9)}
+    assert "is not clearly better than" in wording.verdict(unsure)
 
 
-def test_bars_are_as_long_as_their_f1() -> None:
-    bars = [s["style"] for s in page().all("span") if s.get("class") == "bar"]
-    assert bars == ["width: 62.2%", "width: 0.0%", "width: 21.0%"]
+@pytest.mark.parametrize(
+    ("key", "low", "high", "judgement"),
+    [
+        ("pixel_f1", 0.01, 0.2, "better"),
+        ("pixel_f1", -0.2, -0.01, "worse"),
+        ("pixel_f1", -0.01, 0.2, "not clear"),
+        ("pixel_f1", 0.0, 0.2, "not clear"),
+        ("false_alarm_pixels", 0.01, 0.2, "worse"),
+        ("false_alarm_pixels", -0.2, -0.1, "better"),
+        ("pixel_f1", math.nan, math.nan, "not clear"),
+    ],
+)
+def test_differences_are_judged_by_their_interval(
+    key: str, low: float, high: float, judgement: str
+) -> None:
+    assert wording.judge(key, Interval(0.1, low, high, 5)) == judgement
+
+
+def test_signed_numbers_have_one_sign_and_nothing_has_none() -> None:
+    assert wording.format_value(0.1234, "score", signed=True) == "+0.123"
+    assert wording.format_value(-0.1234, "score") == "\N{MINUS SIGN}0.123"
+    assert wording.format_value(-0.0001, "score", signed=True) == "0.000"
+    assert wording.format_value(-1500, "") == "\N{MINUS SIGN}1500"
+
+
+def test_bars_are_as_long_as_their_f1_and_ranges_lie_where_the_interval_is() -> None:
+    scores = {"pixel_f1": Interval(0.5, 0.42, 0.6, 9), "full_f1": Interval(0.2, math.nan, 1, 9)}
+    found = page(scores=scores, gallery=gallery())
+    styles = {s["class"]: s["style"] for s in found.all("span") if s.get("class") == "range"}
+    assert styles == {"range": "left: 42.0%; width: 18.0%"}
+    bars = [s["style"] for s in found.all("span") if s.get("class") == "bar"]
+    assert bars == ["width: 50.0%", "width: 20.0%"]
 
 
 def test_curve_is_drawn_described_and_tabulated() -> None:
-    found = page()
+    found = page(gallery=gallery())
     assert len(found.all("svg")) == 1
     assert any(d.get("role") == "img" and d["aria-label"] for d in found.all("div"))
     assert "The highest is 0.600 at 0.5" in " ".join(found.texts("figcaption"))
@@ -257,27 +280,10 @@ def test_curve_is_drawn_described_and_tabulated() -> None:
     assert "flag everything" in found.texts("text")
 
 
-def test_page_without_curve_gallery_or_metrics_still_stands() -> None:
-    found = page(metrics={}, curve=None, gallery=(), settings={}, versions={})
-    assert not found.all("svg")
-    assert not found.all("img")
-    links = [a["href"][1:] for a in found.all("a")]
-    assert set(links) <= {attrs.get("id") for _, attrs in found.elements}
-    assert "threshold" not in links
-
-
-def test_curve_of_gaps_has_no_best_point() -> None:
-    found = page(curve=([0.25, 0.5], [math.nan, math.nan]))
-    assert "highest" not in " ".join(found.texts("figcaption"))
-    one_gap = page(curve=([0.25, 0.5], [math.nan, 0.5]))
-    assert "The highest is 0.500 at 0.5" in " ".join(one_gap.texts("figcaption"))
-
-
 def test_page_can_be_read_and_walked_without_sight() -> None:
-    found = page()
+    found = Page(render(full()))
     assert found.all("html")[0]["lang"] == "en"
-    assert found.texts("title") == ["A run"]
-    assert [len(found.all(tag)) for tag in ("h1", "main", "nav")] == [1, 1, 1]
+    assert [len(found.all(tag)) for tag in ("h1", "main", "nav", "title")] == [1, 1, 1, 1]
     levels = [int(tag[1]) for tag, _ in found.elements if re.fullmatch(r"h[1-6]", tag)]
     assert all(after - before <= 1 for before, after in pairwise(levels))
     ids = [attrs["id"] for _, attrs in found.elements if "id" in attrs]
@@ -285,6 +291,33 @@ def test_page_can_be_read_and_walked_without_sight() -> None:
     assert {a["href"][1:] for a in found.all("a")} <= set(ids)
     assert {s["aria-labelledby"] for s in found.all("section")} <= set(ids)
     assert all(th.get("scope") in ("row", "col") for th in found.all("th"))
+    assert len(found.all("caption")) == len(found.all("table"))
+    assert all(img["alt"] for img in found.all("img"))
+    scrolled = [d for d in found.all("div") if d.get("class") == "scroll"]
+    assert all(d["tabindex"] == "0" and d["aria-label"] for d in scrolled)
+    inputs = len(found.all("input"))
+    assert inputs == sum("chip" in label.get("class", "") for label in found.all("label"))
+
+
+def test_text_stands_out_from_its_ground() -> None:
+    """WCAG 2.1, 1.4.3: 4.5 to 1."""
+    style = page().texts("style")[0]
+    grounds = ["#ffffff", re.search(r"--pale: (#\w+)", style)[1]]
+    inks = [re.search(rf"--{name}: (#\w+)", style)[1] for name in ("ink", "soft")]
+    inks += re.findall(r"(?<![-\w])color: (#[0-9a-f]{6})", style)
+    assert len(inks) >= 5
+    assert min(contrast(ink, ground) for ink in inks for ground in grounds) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_settings_are_flattened_to_dotted_names() -> None:
@@ -293,8 +326,9 @@ def test_settings_are_flattened_to_dotted_names() -> None:
 
 
 def test_equal_reports_give_equal_bytes(tmp_path: Path) -> None:
-    write_report(report(), tmp_path / "one.html")
-    write_report(report(gallery=report().gallery[::-1]), tmp_path / "two.html")
+    entries = [entry(name, 0.1 * n) for n, name in enumerate("abcde")]
+    write_report(report(gallery=gallery(*entries)), tmp_path / "one.html")
+    write_report(report(gallery=gallery(*entries[::-1])), tmp_path / "two.html")
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
@@ -312,9 +346,12 @@ def test_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.Mo
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_svg_has_no_header_date_or_metadata() -> None:
-    svg = plots.f1_curve_svg([0.1, 0.9], [0.5, 0.2], baseline=0.95)
-    assert svg.startswith("<svg")
-    assert svg.endswith("</svg>")
-    assert "<metadata" not in svg
-    assert svg == plots.f1_curve_svg([0.1, 0.9], [0.5, 0.2], baseline=0.95)
+def test_plots_of_one_page_share_no_ids() -> None:
+    drawn = [threshold_plot({"F1": CURVE}, 0.2, None), threshold_plot({"F1": CURVE}, 0.3, None)]
+    both = (drawn[0], replace(drawn[1], name="other", svg=_named(drawn[1].svg)))
+    ids = [attrs["id"] for _, attrs in page(plots=both).elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def _named(svg: str) -> str:
+    return svg.replace('"threshold-', '"other-').replace("#threshold-", "#other-")
