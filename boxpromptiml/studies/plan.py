@@ -1,0 +1,149 @@
+"""What a study's file says, and the trainings that follow from it."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.provenance import sha256_file, signature
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_PROGRAMS = ("boxpromptiml", "data_prep")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table.
+
+    Attributes:
+        what: How the table names it.
+        settings: Dotted keys of the experiment, as on the command line.
+        config: Another experiment than the study's.
+        same_as: STUDY/ARM of another study beside this one: the runs lie there and are shared.
+    """
+
+    what: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    config: str | None = None
+    same_as: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study's file says.
+
+    Attributes:
+        title: Of the table.
+        config: The experiment, a path as on the command line.
+        arms: By name; the name is a folder.
+        reference: The arm that the others are compared with.
+        settings: Of every arm, below its own.
+        seeds: One training an arm and seed.
+        prepare: Commands that make the data, each run once: `data_prep …` or `boxpromptiml …`.
+    """
+
+    title: str
+    config: str
+    arms: dict[str, Arm]
+    reference: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    prepare: list[str] = field(default_factory=list)
+
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+Arm.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+Study.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One arm with one seed."""
+
+    arm: str
+    seed: int
+    folder: Path
+    config: str
+    settings: dict[str, Any]
+
+    @property
+    def words(self) -> list[str]:
+        """The command line of its `fit`."""
+        values = self.settings | {
+            "trainer.default_root_dir": str(self.folder),
+            "seed_everything": self.seed,
+            "data.seed": self.seed,
+        }
+        return ["fit", "--config", self.config] + [
+            f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in values.items()
+        ]
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a study's file.
+
+    Raises:
+        UserError: Naming the file and the field.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plan = TypeAdapter(Study).validate_json(json.dumps(found, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {place}: {first['msg']}") from error
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot read the study: {error}") from error  # such as 2024-13-45
+    if plan.reference not in plan.arms:
+        raise UserError(f"{path}: reference: {plan.reference!r} is none of {sorted(plan.arms)}")
+    for name, arm in plan.arms.items():
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{path}: arms: {name!r} must consist of letters, digits, - and _")
+        if arm.same_as and [bool(_NAME.fullmatch(n)) for n in arm.same_as.split("/")] != [True] * 2:
+            raise UserError(f"{path}: arms.{name}.same_as: {arm.same_as!r} must be STUDY/ARM")
+    for command in plan.prepare:
+        if not command.startswith(tuple(f"{program} " for program in _PROGRAMS)):
+            raise UserError(f"{path}: prepare: {command!r} must begin with one of {_PROGRAMS}")
+    return plan
+
+
+def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:
+    """All trainings, seed by seed, so that every arm has a result early."""
+    return [
+        Training(
+            name,
+            seed,
+            arm_folder(folder, name, arm) / f"seed_{seed}",
+            arm.config or plan.config,
+            plan.settings | arm.settings,
+        )
+        for seed in seeds
+        for name, arm in plan.arms.items()
+    ]
+
+
+def arm_folder(folder: Path, name: str, arm: Arm) -> Path:
+    """Where the runs of an arm lie, for a study in `folder`."""
+    return folder.parent / arm.same_as if arm.same_as else folder / name
+
+
+def fingerprint(training: Training) -> str:
+    """A hash that changes with the experiment's file, the settings, and the training manifests.
+
+    Raises:
+        UserError: If one of these does not exist.
+    """
+    text = Path(training.config).read_text(encoding="utf-8")
+    own = yaml.safe_load(text) or {}
+    manifests = training.settings.get("data.train", own.get("data", {}).get("train", []))
+    if missing := [path for path in manifests if not Path(path).is_file()]:
+        raise UserError(f"data.train: {missing[0]} does not exist; see the study's `prepare`")
+    hashes = [sha256_file(Path(path)) for path in manifests]
+    return signature([text, training.settings, training.seed, hashes])

@@ -1,0 +1,150 @@
+"""`boxpromptiml study`: one training an arm and seed, scored alike, in one table with intervals.
+
+A study is a YAML file: an experiment, settings that all arms share, and what each arm changes.
+Every training is a process of its own and leaves a run's folder, so a study that was stopped goes
+on where it was, and each of its runs can be opened, reported and repeated alone.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
+from boxpromptiml.provenance import write_json
+from boxpromptiml.records import Split
+from boxpromptiml.reporting.runs import score_run
+from boxpromptiml.studies.plan import (
+    Study,
+    Training,
+    arm_folder,
+    fingerprint,
+    plan_trainings,
+    read_study,
+)
+from boxpromptiml.studies.processes import Children, children_die_with_us
+from boxpromptiml.studies.table import ArmScores, StudyTable
+
+_STATE = "study_run.json"
+
+
+def study(
+    file: Path,
+    out: Path | None = None,
+    seeds: list[int] | None = None,
+    only: list[str] | None = None,
+    jobs: int = 1,
+    split: Split = "test",
+) -> int:
+    """Train and score every arm of a study, and write one table with 95 % intervals.
+
+    Writes OUT/ARM/seed_N/ (a run's folder each), study.json, study.md and study.png. Run the same
+    command again to go on after a stop, or to add arms and seeds; what is finished is not repeated.
+    The last epoch is scored, so no checkpoint is chosen on the images of the table.
+
+    Args:
+        file: The study, a file of experiments/studies/.
+        out: Folder to write; runs/studies/NAME by default.
+        seeds: Instead of the file's.
+        only: Names of the arms to train; the table holds all that are finished.
+        jobs: Trainings at a time.
+        split: Which images to score.
+    """
+    plan = read_study(file)
+    folder = out or Path("runs/studies") / file.stem
+    trainings = plan_trainings(plan, folder, seeds or plan.seeds)
+    if unknown := sorted(set(only or []) - set(plan.arms)):
+        raise UserError(f"--only {unknown}: no such arm; {file} has {sorted(plan.arms)}")
+    wanted = [t for t in trainings if not only or t.arm in only]
+    with children_die_with_us() as children:
+        for number, command in enumerate(plan.prepare):
+            _prepare(command, folder / "prepare" / f"{number}.json", children)
+        failed = _run_all(
+            wanted, jobs, children, lambda training: _score(training, split, folder, plan)
+        )
+    table = _table(plan, folder, split)
+    table.write(folder)
+    sys.stdout.write(table.markdown() + f"\n{folder}/study.md\n")
+    for line in failed:
+        sys.stderr.write(f"failed: {line}\n")
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def _prepare(command: str, marker: Path, children: Children) -> None:
+    """Run a command that makes data, unless it was run before with the same words."""
+    if marker.exists() and json.loads(marker.read_text())["command"] == command:
+        return
+    sys.stderr.write(f"preparing: {command}\n")
+    program, *words = shlex.split(command)
+    log = marker.with_suffix(".log")
+    if status := children.run([program, *words], log):
+        raise UserError(f"preparing failed with status {status}: {command}\nsee {log}")
+    write_json(marker, {"command": command})
+
+
+def _score(training: Training, split: Split, folder: Path, plan: Study) -> None:
+    """Score one training, and bring the table up to date: a long study is read while it runs."""
+    score_run(training.folder, split, "last")
+    _table(plan, folder, split).write(folder)
+
+
+def _run_all(
+    trainings: list[Training], jobs: int, children: Children, score: Callable[[Training], None]
+) -> list[str]:
+    """Train and score; a line for each training that failed, while the others go on."""
+    scoring = Lock()
+
+    def one(training: Training) -> str | None:
+        try:
+            _train(training, children)
+            with scoring:
+                score(training)
+        except UserError as error:
+            return f"{training.arm}, seed {training.seed}: {error}"
+        sys.stderr.write(f"finished: {training.arm}, seed {training.seed}\n")
+        return None
+
+    with ThreadPoolExecutor(max(jobs, 1)) as pool:
+        try:
+            return [line for line in pool.map(one, trainings) if line]
+        except BaseException:  # leaving the block would wait for hours
+            children.stop()
+            raise
+
+
+def _train(training: Training, children: Children) -> None:
+    """Fit, from the last checkpoint if there is one, unless it is finished."""
+    state_file, last = training.folder / _STATE, training.folder / "checkpoints" / "last.ckpt"
+    wanted = fingerprint(training)
+    state = json.loads(state_file.read_text()) if state_file.exists() else None
+    if state and state["signature"] != wanted:
+        raise UserError(
+            f"{training.folder} was trained with other settings or data; delete it, or choose "
+            "another --out"
+        )
+    if state and state["finished"]:
+        return
+    write_json(state_file, {"signature": wanted, "finished": False, "words": training.words})
+    resume = [f"--ckpt_path={last}"] if last.exists() else []
+    sys.stderr.write(f"training: {training.arm}, seed {training.seed}\n")
+    log = training.folder / "fit.log"
+    status = children.run(
+        ["boxpromptiml", *training.words, "--trainer.enable_progress_bar=false", *resume], log
+    )
+    if status:
+        raise UserError(f"`fit` ended with status {status}; see {log}")
+    write_json(state_file, {"signature": wanted, "finished": True, "words": training.words})
+
+
+def _table(plan: Study, folder: Path, split: Split) -> StudyTable:
+    """What is finished, in the order of the file."""
+    arms = []
+    for name, arm in plan.arms.items():
+        found = arm_folder(folder, name, arm).glob(f"seed_*/evaluation/{split}")
+        seeds = {int(path.parts[-3].removeprefix("seed_")): path for path in found}
+        if seeds:
+            arms.append(ArmScores.read(name, arm.what, seeds))
+    return StudyTable(plan.title, plan.reference, split, tuple(arms))

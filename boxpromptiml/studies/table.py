@@ -1,0 +1,207 @@
+"""The table of a study: what each arm reaches, how sure that is, and how the arms differ."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from boxpromptiml.bootstrap import Interval, difference_interval, mean_interval
+from boxpromptiml.errors import UserError
+from boxpromptiml.provenance import write_json, write_text
+from boxpromptiml.reporting.curves import BASELINE, panels, style
+from boxpromptiml.reporting.evaluation import Evaluation, ImageRow, read_evaluation
+from boxpromptiml.reporting.plots import save_figure
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ArmScores:
+    """The scores of one arm, image by image, for each of its seeds.
+
+    Attributes:
+        name: Of the arm.
+        what: How the table names it.
+        seeds: By rising number.
+        evaluations: One a seed, of the same images.
+    """
+
+    name: str
+    what: str
+    seeds: tuple[int, ...]
+    evaluations: tuple[Evaluation, ...]
+
+    @classmethod
+    def read(cls, name: str, what: str, folders: dict[int, Path]) -> "ArmScores":
+        """Read the evaluation folders of an arm's seeds.
+
+        Raises:
+            UserError: If they are of different images.
+        """
+        seeds = tuple(sorted(folders))
+        found = tuple(read_evaluation(folders[seed]) for seed in seeds)
+        if len({tuple(row.id for row in one.rows) for one in found}) > 1:
+            raise UserError(f"{name}: its seeds were scored on different images; score them again")
+        return cls(name, what, seeds, found)
+
+    def rows(self, label: int) -> list[ImageRow]:
+        """The images of a label, with the scores of the first seed."""
+        return [row for row in self.evaluations[0].rows if row.label == label]
+
+    def values(self, score: str, label: int, seeds: Sequence[int] | None = None) -> Scores:
+        """A score of every image (N,) of a label, averaged over seeds (all by default)."""
+        wanted = self.seeds if seeds is None else seeds
+        kept = [e for s, e in zip(self.seeds, self.evaluations, strict=True) if s in wanted]
+        columns = [[getattr(row, score) for row in e.rows if row.label == label] for e in kept]
+        return np.asarray(np.array(columns, dtype=np.float64).mean(axis=0))
+
+    def mean(self, score: str, label: int = 1) -> Interval:
+        """Mean over the images of a label, with its interval."""
+        groups = [row.group for row in self.rows(label)]
+        return mean_interval(self.values(score, label), groups)
+
+    def by_seed(self, score: str) -> list[float]:
+        """Mean over the manipulated images for each seed."""
+        return [float(np.nanmean(self.values(score, 1, [seed]))) for seed in self.seeds]
+
+    def best_f1(self) -> float:
+        """Highest point of the curve of F1 by threshold, averaged over seeds."""
+        return float(np.mean([e.metrics["scores"]["best_f1"]["value"] for e in self.evaluations]))
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """All arms that have a result.
+
+    Attributes:
+        title: Of the study.
+        reference: Name of the arm that the others are compared with.
+        split: The images scored.
+        arms: In the order of the study's file.
+    """
+
+    title: str
+    reference: str
+    split: str
+    arms: tuple[ArmScores, ...]
+
+    def difference(self, arm: ArmScores) -> Interval | None:
+        """F1 of an arm less that of the reference, paired by image, over the seeds both have."""
+        reference = next((a for a in self.arms if a.name == self.reference), None)
+        if reference is None or reference is arm:
+            return None
+        rows, others = arm.rows(1), reference.rows(1)
+        if [row.id for row in rows] != [row.id for row in others]:
+            raise UserError(f"{arm.name} and {reference.name} were scored on different images")
+        seeds = sorted(set(arm.seeds) & set(reference.seeds))
+        if not seeds:
+            return None
+        ours, theirs = (a.values("f1", 1, seeds) for a in (arm, reference))
+        return difference_interval(ours, theirs, [row.group for row in rows])
+
+    def markdown(self) -> str:
+        """The table, and under it what its intervals mean."""
+        head = (
+            f"| {self.title} | F1 at 0.5 | against {self._reference_text()} | best F1 | AUC "
+            "| authentic pixels flagged | F1 by seed |\n|---|---|---|---|---|---|---|\n"
+        )
+        lines = [self._line(arm) for arm in self.arms]
+        return head + "".join(lines) + "\n" + self._note()
+
+    def _reference_text(self) -> str:
+        texts = [arm.what for arm in self.arms if arm.name == self.reference]
+        return texts[0].split(" (")[0] if texts else self.reference
+
+    def _line(self, arm: ArmScores) -> str:
+        difference = self.difference(arm)
+        cells = (
+            arm.what,
+            _show(arm.mean("f1")),
+            _show(difference, sign=True) if difference else "-",
+            f"{arm.best_f1():.3f}",
+            _show(arm.mean("auc")),
+            _show(arm.mean("flagged", 0), percent=True),
+            " ".join(f"{value:.3f}" for value in arm.by_seed("f1")),
+        )
+        return f"| {' | '.join(cells)} |\n"
+
+    def _note(self) -> str:
+        if not self.arms:
+            return "No arm has a result yet.\n"
+        first = self.arms[0]
+        return (
+            f"{len(first.rows(1))} manipulated and {len(first.rows(0))} authentic images "
+            f"({self.split}); in brackets 95 % bootstrap intervals over images, seeds averaged, "
+            "differences paired by image. They hold the chance of the images, not that of the "
+            "training: compare the seeds.\n"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What study.json holds."""
+        return {
+            "title": self.title,
+            "reference": self.reference,
+            "split": self.split,
+            "arms": {
+                arm.name: {
+                    "what": arm.what,
+                    "seeds": list(arm.seeds),
+                    "pixel_f1": _json(arm.mean("f1")),
+                    "pixel_f1_by_seed": arm.by_seed("f1"),
+                    "difference": _json(self.difference(arm)),
+                    "best_f1": arm.best_f1(),
+                    "iou": _json(arm.mean("iou")),
+                    "auc": _json(arm.mean("auc")),
+                    "false_alarm_pixels": _json(arm.mean("flagged", 0)),
+                }
+                for arm in self.arms
+            },
+        }
+
+    def figure(self) -> Figure:
+        """F1 of every arm with its interval; small points are its seeds."""
+        figure, (axes,) = panels(1, width=7.0, height=0.9 + 0.36 * max(len(self.arms), 1))
+        for height, arm in enumerate(reversed(self.arms)):
+            f1 = arm.mean("f1")
+            is_reference = arm.name == self.reference
+            look = style(1 if is_reference else 0)
+            spread = [[f1.value - f1.low], [f1.high - f1.value]]
+            axes.errorbar([f1.value], [height], xerr=spread, **look, capsize=4, markersize=7)
+            seeds = arm.by_seed("f1")
+            axes.plot(seeds, [height] * len(seeds), "|", color="black", markersize=9)
+            if is_reference:
+                axes.axvline(f1.value, color=BASELINE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        axes.set_yticks(range(len(self.arms)), [arm.what for arm in reversed(self.arms)])
+        axes.set(xlabel="mean F1 at 0.5 (bars: 95 % over images; ticks: seeds)")
+        axes.set_xlim(left=0)
+        axes.set_ylim(-0.6, max(len(self.arms), 1) - 0.4)
+        axes.set_title(self.title, fontsize=10)
+        return figure
+
+    def write(self, folder: Path) -> None:
+        """study.json, study.md, study.png and study.svg."""
+        write_json(folder / "study.json", self.as_json())
+        write_text(folder / "study.md", self.markdown())
+        save_figure(self.figure(), folder / "study")
+
+
+def _show(interval: Interval, sign: bool = False, percent: bool = False) -> str:
+    if percent:
+        value, low, high = (f"{100 * x:.1f}" for x in interval[:3])
+        return f"{value} % [{low}, {high}]"
+    value, low, high = (f"{x:+.3f}" if sign else f"{x:.3f}" for x in interval[:3])
+    return f"{value} [{low}, {high}]"
+
+
+def _json(interval: Interval | None) -> dict[str, float | int | None] | None:
+    if interval is None:
+        return None
+    values = {key: float(getattr(interval, key)) for key in ("value", "low", "high")}
+    return {k: v if math.isfinite(v) else None for k, v in values.items()} | {
+        "count": interval.count
+    }

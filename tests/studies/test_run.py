@@ -1,0 +1,136 @@
+"""A whole study on tiny data: trained, stopped, gone on with, refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from boxpromptiml.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(folder: Path, data_root: Path, **changes: object) -> Path:
+    manifests = {f"data.{s}": [f"{data_root}/{s}.jsonl"] for s in ("train", "val", "test")}
+    plan = {
+        "title": "Tiny",
+        "config": str(ROOT / "experiments/native.yaml"),
+        "reference": "masks",
+        "seeds": [0],
+        "prepare": [
+            f"data_prep boxes --manifest {data_root}/train.jsonl --out {folder}/boxes.jsonl"
+        ],
+        "settings": manifests | {
+            "trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1,
+            "trainer.callbacks": None, "trainer.precision": "32-true", "trainer.accelerator": "cpu",
+            "model.student.backbone": "mobilenetv3_small_050", "data.input.size": [64, 64],
+            "data.batch_size": 2,
+        },
+        "arms": {
+            "masks": {"what": "masks", "settings": {"data.supervision": "mask"}},
+            "boxes": {
+                "what": "boxes",
+                "settings": {"data.supervision": "box", "data.train": [f"{folder}/boxes.jsonl"]},
+            },
+        },
+    }  # fmt: skip
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(plan | changes, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(data_root, tmp_path_factory) -> Path:
+    """Folder of a finished study, with its file."""
+    folder = tmp_path_factory.mktemp("study")
+    path = write(folder, data_root)
+    assert main(["study", "--file", str(path), "--out", str(folder / "out"), "--jobs", "2"]) == 0
+    return folder
+
+
+def test_every_arm_is_a_run_with_an_evaluation_and_a_line(done):
+    found = json.loads((done / "out/study.json").read_text())["arms"]
+    assert list(found) == ["masks", "boxes"]
+    assert found["boxes"]["pixel_f1"]["count"] == 4
+    assert found["masks"]["difference"] is None
+    assert found["boxes"]["difference"] is not None
+    for arm in found:
+        run = done / "out" / arm / "seed_0"
+        assert (run / "checkpoints/last.ckpt").is_file()
+        assert (run / "evaluation/test/per_image.csv").is_file()
+        assert len(list((run / "evaluation/test/predictions/prob").rglob("*.png"))) == 6
+
+
+def test_the_second_time_nothing_is_trained_again(done, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (done / "out").glob("*/seed_0/checkpoints/*.ckpt")}
+    maps = {p: p.stat().st_mtime_ns for p in (done / "out").rglob("*.png") if p.stem != "study"}
+    status = main(["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")])
+    assert status == 0
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    assert maps == {p: p.stat().st_mtime_ns for p in maps}
+    said = capsys.readouterr()
+    assert "training:" not in said.err
+    assert "preparing:" not in said.err
+    assert "| boxes |" in said.out
+
+
+def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(
+    done, data_root, capsys
+):
+    path = write(done, data_root)
+    plan = yaml.safe_load(path.read_text())
+    plan["arms"]["boxes"]["settings"]["model.lr"] = 0.5
+    (done / "changed.yaml").write_text(yaml.safe_dump(plan))
+    status = main(["study", "--file", str(done / "changed.yaml"), "--out", str(done / "out")])
+    said = capsys.readouterr()
+    assert status == 1
+    assert "trained with other settings or data" in said.err
+    assert "| masks |" in said.out
+
+
+def test_a_training_that_fails_costs_its_own_line_only(done, data_root, tmp_path, capsys):
+    plan = yaml.safe_load((done / "study.yaml").read_text())
+    plan["arms"] = {
+        "masks": plan["arms"]["masks"],
+        "broken": {"what": "broken", "settings": {"data.supervision": "nonsense"}},
+    }
+    plan["prepare"] = []
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
+    out = done / "out"  # masks is finished there
+    status = main(["study", "--file", str(tmp_path / "study.yaml"), "--out", str(out)])
+    said = capsys.readouterr()
+    assert status == 1
+    assert "broken, seed 0: `fit` ended with status" in said.err
+    assert "nonsense" in (out / "broken/seed_0/fit.log").read_text()
+
+
+def test_an_unknown_arm_is_refused(done, capsys):
+    assert main(["study", "--file", str(done / "study.yaml"), "--only", "nobody"]) == 1
+    assert "no such arm" in capsys.readouterr().err
+
+
+def test_sigterm_stops_the_trainings_and_the_study_goes_on_later(data_root, tmp_path):
+    path = write(tmp_path, data_root, prepare=[])
+    plan = yaml.safe_load(path.read_text())
+    plan["arms"] = {"masks": plan["arms"]["masks"]}
+    plan["settings"]["trainer.max_epochs"] = 400
+    plan["settings"]["trainer.check_val_every_n_epoch"] = 400
+    path.write_text(yaml.safe_dump(plan))
+    words = ["study", "--file", str(path), "--out", str(tmp_path / "out")]
+    study = subprocess.Popen([sys.executable, "-m", "boxpromptiml", *words], cwd=ROOT)
+    last = tmp_path / "out/masks/seed_0/checkpoints/last.ckpt"
+    deadline = time.monotonic() + 240
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    study.send_signal(signal.SIGTERM)
+    assert study.wait(120) == 128 + signal.SIGTERM
+    written = last.stat().st_mtime_ns
+    time.sleep(2)  # several epochs, if the training had outlived the study
+    assert last.stat().st_mtime_ns == written
+    state = json.loads((tmp_path / "out/masks/seed_0/study_run.json").read_text())
+    assert not state["finished"]
