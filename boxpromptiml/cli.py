@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError
 
@@ -25,6 +25,26 @@ _VERBS = {
     "localize": (
         "probability maps, masks and overlays of any images",
         "boxpromptiml.reporting.localize:localize",
+    ),
+    "evaluate": (
+        "score any method's probability maps against a manifest",
+        "boxpromptiml.reporting.evaluate:evaluate",
+    ),
+    "robustness": (
+        "score a checkpoint on recompressed, blurred, noisy, rescaled, shared images",
+        "boxpromptiml.reporting.robustness:robustness",
+    ),
+    "report": (
+        "report.html of a run: how good, how sure, where it fails",
+        "boxpromptiml.reporting.run_report:report",
+    ),
+    "study": (
+        "several trainings that differ in one thing, in one table with intervals",
+        "boxpromptiml.studies.run:study",
+    ),
+    "export": (
+        "a checkpoint as .onnx or .safetensors",
+        "boxpromptiml.reporting.export:export",
     ),
 }
 
@@ -94,6 +114,9 @@ def call(target: str, args: Sequence[str], prog: str) -> int:
     """
     from jsonargparse import auto_cli  # noqa: PLC0415
 
+    from boxpromptiml.import_policy import restrict_imports  # noqa: PLC0415
+
+    restrict_imports()
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
     words = complete(args, function)
@@ -108,18 +131,22 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
         >>> def f(images: list[str], out: str, verify: bool = False): ...
         >>> complete(["--images", "a", "b", "--verify", "--out", "c"], f)
         ['--images=["a", "b"]', '--verify=true', '--out', 'c']
+        >>> def g(seeds: list[int] | None = None): ...
+        >>> complete(["--seeds", "0", "1"], g)
+        ['--seeds=[0, 1]']
     """
     types = {f"--{p.name}": p.annotation for p in inspect.signature(function).parameters.values()}
     words: list[str] = []
     rest = list(args)
     while rest:
         word, equals, value = rest.pop(0).partition("=")
-        is_list = getattr(types.get(word), "__origin__", None) is list
-        if is_list and not value.startswith("["):
+        item = _list_item(types.get(word))
+        if item is not None and not value.startswith("["):
             values = [value] if value else []
             while rest and not rest[0].startswith("--"):
                 values.append(rest.pop(0))
-            words.append(f"{word}={json.dumps(values)}")
+            numbers = f"[{', '.join(values)}]"
+            words.append(f"{word}={numbers if item in (int, float) else json.dumps(values)}")
         elif types.get(word) is bool and not equals and (not rest or rest[0].startswith("--")):
             words.append(f"{word}=true")
         else:
@@ -127,9 +154,15 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     return words
 
 
+def _list_item(annotation: object) -> object:
+    """What a list holds, for `list[X]` and `list[X] | None`; else None."""
+    kinds = (annotation, *get_args(annotation))
+    return next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), None)
+
+
 def _usage() -> str:
     rows = [(verb, text) for verb, (text, _) in _VERBS.items()] + list(_TRAINER_VERBS.items())
-    lines = "\n".join(f"  {verb:<10} {text}" for verb, text in rows)
+    lines = "\n".join(f"  {verb:<11} {text}" for verb, text in rows)
     return (
         "usage: boxpromptiml COMMAND ...\n\n"
         "Weakly supervised image manipulation localization.\n\n"

@@ -42,6 +42,7 @@ from boxpromptiml.reporting.wording import plain, verdict
 from boxpromptiml.synth.forge import coarse_box
 from boxpromptiml.synth.photos import SPLIT_AREAS, forge_photo
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint
+from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.teacher.fuse import Consensus
 from boxpromptiml.teacher.grabcut import GrabCutTeacher
@@ -236,6 +237,7 @@ def train(taught: Manifest, out: Path, settings: DemoSettings) -> Path:
         logger=False,
         enable_model_summary=False,
         default_root_dir=out,
+        plugins=LocalCheckpointIO(),
         callbacks=[
             EMAWeightAveraging(decay=0.99),
             keeper,

@@ -1,23 +1,32 @@
 """`fit`, `validate`, `test`, `predict`: LightningCLI over our tasks and data."""
 
+import json
+import signal
 import warnings
+from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
+from boxpromptiml.import_policy import refusal, restrict_imports
 from boxpromptiml.reporting.predictions import PredictionWriter
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
+from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.image_label import (
     ImageLabelTask,  # noqa: F401 - so that `--model=ImageLabelTask` finds it
 )
+from boxpromptiml.tasks.wandb_images import WandbImages
+from boxpromptiml.tasks.wandb_logger import PatientWandbLogger, sweep_folder
+from boxpromptiml.weights import refuse_address
 
 _RUN_FOLDER = "runs/student"
 
@@ -37,8 +46,8 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called once, on the first process."""
         if isinstance(trainer.logger, WandbLogger):
-            values = self.parser.dump(self.config, format="parser_mode", skip_none=False)
-            trainer.logger.experiment.config.update({"config": values}, allow_val_change=True)
+            values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
+            trainer.logger.experiment.config.update(values, allow_val_change=True)
 
 
 class TrainerCLI(LightningCLI):
@@ -55,15 +64,24 @@ class TrainerCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Keep a run's files in its folder; load checkpoints as data only."""
         config = self.config[self.subcommand]
+        config.trainer.default_root_dir = sweep_folder(str(config.trainer.default_root_dir))
         _settle_logger(config.trainer, fitting=self.subcommand == "fit")
         if self.subcommand == "predict":
             config.return_predictions = False  # PredictionWriter writes them; memory stays flat
-        path = config.get("ckpt_path")
-        if path and "://" in str(path):  # Lightning would unpickle it
-            raise UserError(f"--ckpt_path {path}: download it first; only local files are loaded")
+        if config.get("ckpt_path"):
+            refuse_address(config.ckpt_path)
         if config.get("weights_only") is False:
             raise UserError("--weights_only=false runs code from the checkpoint; it is not offered")
         config.weights_only = True  # Lightning's None yields to an environment variable
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Whatever plugins the configuration names, checkpoints go through ours."""
+        plugins = self.config_init[self.subcommand].trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(plugins=[*plugins, LocalCheckpointIO()], **kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning's imports what `hyper_parameters` in the checkpoint name; ours reads none."""
 
 
 def _settle_logger(trainer: Namespace, fitting: bool) -> None:
@@ -71,6 +89,8 @@ def _settle_logger(trainer: Namespace, fitting: bool) -> None:
     logger, folder = trainer.logger, Path(trainer.default_root_dir)
     if not isinstance(logger, Namespace):
         return
+    if logger.class_path.endswith(".WandbLogger"):
+        logger.class_path = f"{PatientWandbLogger.__module__}.{PatientWandbLogger.__name__}"
     ours = logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
     if ours and not fitting:
         trainer.logger = False
@@ -92,21 +112,46 @@ def _keep_history(folder: Path) -> None:
         history.rename(folder / f"metrics_before_{number}.csv")
 
 
+class _Parser(LightningArgumentParser):
+    """Tells how to allow a class that the import policy refuses."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message and exit with status 2."""
+        super().error(refusal(message) or message, ex)
+
+
 def run_trainer(args: list[str]) -> None:
-    """Parse a LightningCLI command line and run it."""
+    """Parse a LightningCLI command line and run it.
+
+    Raises:
+        UserError: If a configuration names a class that it may not.
+        SystemExit: With status 143 when SIGTERM ended it, after checkpoints and logs are written.
+    """
+    own = ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--trust", action="append", default=[])
+    own_args, args = own.parse_known_args(args)
+    restrict_imports(own_args.trust)
     # Lightning warns when a program passes its own command line on; here that is the point.
     warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")
-    TrainerCLI(
-        LightningModule,
-        LocalizationData,
-        subclass_mode_model=True,
-        auto_configure_optimizers=False,
-        save_config_callback=SaveConfig,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "boxpromptiml"},
-        trainer_defaults=_trainer_defaults(),
-        args=args,
-    )
+    try:
+        TrainerCLI(
+            LightningModule,
+            LocalizationData,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_class=_Parser,
+            parser_kwargs={"prog": "boxpromptiml"},
+            trainer_defaults=_trainer_defaults(),
+            args=args,
+        )
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except ValueError as error:  # from below a --config file, past the parser's own handling
+        if text := refusal(str(error)):
+            raise UserError(text) from error
+        raise
 
 
 def _trainer_defaults() -> dict[str, Any]:
@@ -115,7 +160,7 @@ def _trainer_defaults() -> dict[str, Any]:
         "default_root_dir": _RUN_FOLDER,
         "log_every_n_steps": 10,
         "gradient_clip_val": 1.0,
-        "callbacks": [MetricsFile(), PredictionWriter()],
+        "callbacks": [MetricsFile(), PredictionWriter(), WandbImages()],
         "logger": {
             "class_path": "lightning.pytorch.loggers.CSVLogger",
             "init_args": {"save_dir": _RUN_FOLDER, "name": "", "version": ""},

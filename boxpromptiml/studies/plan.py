@@ -93,14 +93,13 @@ def read_study(path: Path) -> Study:
         UserError: Naming the file and the field.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        plan = TypeAdapter(Study).validate_json(json.dumps(found, default=str))
+        plan = TypeAdapter(Study).validate_json(json.dumps(_read_yaml(path), default=str))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {place}: {first['msg']}") from error
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot read the study: {error}") from error  # such as 2024-13-45
+    except (TypeError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
     if plan.reference not in plan.arms:
         raise UserError(f"{path}: reference: {plan.reference!r} is none of {sorted(plan.arms)}")
     for name, arm in plan.arms.items():
@@ -112,6 +111,23 @@ def read_study(path: Path) -> Study:
         if not command.startswith(tuple(f"{program} " for program in _PROGRAMS)):
             raise UserError(f"{path}: prepare: {command!r} must begin with one of {_PROGRAMS}")
     return plan
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases: a few lines of them can stand for more text than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Called for every value."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not supported")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return _PlainLoader(path.read_text(encoding="utf-8")).get_single_data()
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # such as 2024-13-45
+        raise UserError(f"{path}: cannot be read: {error}") from error
 
 
 def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:
@@ -138,12 +154,13 @@ def fingerprint(training: Training) -> str:
     """A hash that changes with the experiment's file, the settings, and the training manifests.
 
     Raises:
-        UserError: If one of these does not exist.
+        UserError: If one of these cannot be read.
     """
-    text = Path(training.config).read_text(encoding="utf-8")
-    own = yaml.safe_load(text) or {}
+    experiment = Path(training.config)
+    own = _read_yaml(experiment) or {}
     manifests = training.settings.get("data.train", own.get("data", {}).get("train", []))
     if missing := [path for path in manifests if not Path(path).is_file()]:
         raise UserError(f"data.train: {missing[0]} does not exist; see the study's `prepare`")
     hashes = [sha256_file(Path(path)) for path in manifests]
+    text = experiment.read_text(encoding="utf-8")
     return signature([text, training.settings, training.seed, hashes])

@@ -10,15 +10,19 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import write_json
+from boxpromptiml.provenance import remove_temporaries, write_json
 from boxpromptiml.tasks.localizer import DivergedError, finite_weights
+
+_INTERRUPTED = "interrupted"
 
 
 class GuardedCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint on validation, and last.ckpt of every epoch's end to go on from.
+    """Keeps the best checkpoint on validation, and last.ckpt to go on from.
 
-    They lie in the run's folder, in checkpoints/. An interrupted run (SIGTERM, Ctrl-C, an
-    exception) saves where it stands as last.ckpt; a diverged one saves nothing: the good ones stay.
+    They lie in the run's folder, in checkpoints/. last.ckpt is always the end of the last complete
+    epoch: `fit --ckpt_path` with it ends with the very weights of a run that never stopped. A run
+    interrupted within an epoch (SIGTERM, Ctrl-C, an exception) also leaves interrupted.ckpt, to
+    use or to look at; a diverged one leaves nothing new.
 
     Args:
         monitor: The validation score to choose by; never a test score.
@@ -42,6 +46,7 @@ class GuardedCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self._steps_in_last = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder; refuse a run that would end before its first validation."""
@@ -53,21 +58,26 @@ class GuardedCheckpoint(ModelCheckpoint):
                 f"--trainer.check_val_every_n_epoch={trainer.max_epochs} or less"
             )
         self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
+        if stage == "fit" and trainer.is_global_zero:
+            remove_temporaries(Path(self.dirpath))  # of a run killed while it saved
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save last.ckpt; Lightning's own `save_last` only follows the best one."""
         super().on_train_epoch_end(trainer, pl_module)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self._last_path())
+            trainer.save_checkpoint(self._path(self.CHECKPOINT_NAME_LAST))
+            self._steps_in_last = trainer.global_step
+            if trainer.is_global_zero:
+                self._path(_INTERRUPTED).unlink(missing_ok=True)  # last.ckpt is further now
 
-    def _last_path(self) -> Path:
-        return Path(str(self.dirpath)) / f"{self.CHECKPOINT_NAME_LAST}.ckpt"
+    def _path(self, name: str) -> Path:
+        return Path(str(self.dirpath)) / f"{name}.ckpt"
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save last.ckpt, unless there is nothing sound to save; that of the last epoch then stays.
+        """Save interrupted.ckpt, unless there is nothing sound to save.
 
         With several processes only for signals, which reach all of them: saving waits for everyone.
         """
@@ -75,13 +85,13 @@ class GuardedCheckpoint(ModelCheckpoint):
         if (
             trainer.state.fn == TrainerFn.FITTING
             and trainer.training  # in validation the averaged weights may stand in for the others
-            and trainer.global_step > 0
+            and trainer.global_step > self._steps_in_last
             and not trainer.fast_dev_run  # type: ignore[attr-defined]
             and (everywhere or trainer.world_size == 1)
             and not isinstance(exception, DivergedError)
             and finite_weights(pl_module)
         ):
-            trainer.save_checkpoint(self._last_path())
+            trainer.save_checkpoint(self._path(_INTERRUPTED))
 
 
 class MetricsFile(Callback):

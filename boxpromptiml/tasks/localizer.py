@@ -1,8 +1,7 @@
 """What all our LightningModules share: scoring, prediction, optimiser, checkpoints."""
 
-import math
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,8 +15,10 @@ from boxpromptiml.metrics import LocalizationMetrics
 from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, Card, build_network
 from boxpromptiml.models.inference import probability_maps
 from boxpromptiml.records import Batch
+from boxpromptiml.tasks.stepwise import seed_generators, warmup_cosine
 
 _MOST_BLANK_BATCHES = 10
+_SEED_KEY = "training_seed"
 
 
 class Maps(TypedDict):
@@ -58,6 +59,19 @@ class LocalizerTask(LightningModule):
         self.f1_curves: dict[str, list[tuple[float, float]]] = {}
         self._trained = False
         self._blank_batches = 0
+        self._seed: int | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: Lightning imports and calls what the checkpoint names.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            "load_from_checkpoint runs what the file names: use boxpromptiml.Localizer.load(path), "
+            "or trainer.fit, validate, test or predict with ckpt_path"
+        )
 
     @property
     def network(self) -> nn.Module:
@@ -86,6 +100,16 @@ class LocalizerTask(LightningModule):
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
         return loss
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Take the step's random numbers from the run's seed, the epoch and the batch alone.
+
+        Dropout is then the same whether the epochs before ran in this process or before an
+        interruption, on every process and device, and however often validation ran between.
+        """
+        if self._seed is None:
+            self._seed = torch.initial_seed()
+        seed_generators(self._seed, self.current_epoch, batch_idx, self.global_rank)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the batch's images to the validation scores."""
@@ -167,6 +191,8 @@ class LocalizerTask(LightningModule):
         if not finite_weights(self):
             raise DivergedError("the weights are not finite; the checkpoint was not written")
         checkpoint[CHECKPOINT_KEY] = self.card.to_dict()
+        if self._seed is not None:
+            checkpoint[_SEED_KEY] = self._seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another network before any is loaded."""
@@ -188,6 +214,8 @@ class LocalizerTask(LightningModule):
                 f"for\n  {self.card.network}\nuse the config.yaml beside the checkpoint"
             )
         self._trained = True
+        if fitting:
+            self._seed = checkpoint.get(_SEED_KEY)
 
     def on_train_end(self) -> None:
         """From here on the weights are worth testing."""
@@ -210,17 +238,3 @@ def finite_weights(module: torch.nn.Module) -> bool:
     """Whether no weight, running statistics included, is NaN or infinite."""
     values = (v for v in module.state_dict().values() if v.is_floating_point())
     return all(bool(torch.isfinite(v).all()) for v in values)
-
-
-def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate: linear from 0 to 1 over the first `warmup` share, cosine to 0.
-
-    Example:
-        >>> [round(warmup_cosine(s, 100, 0.1), 3) for s in (0, 9, 55, 100)]
-        [0.1, 1.0, 0.5, 0.0]
-    """
-    rising = warmup * steps
-    if step < rising:
-        return (step + 1) / (rising + 1) if rising < 1 else min((step + 1) / rising, 1.0)
-    done = (step - rising) / max(steps - rising, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

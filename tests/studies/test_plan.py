@@ -70,12 +70,21 @@ def test_a_mistake_is_named_with_its_field(tmp_path, changes, said):
     assert str(tmp_path / "study.yaml") in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", "", "- 1", "\x00", "2020-01-01"])
+@pytest.mark.parametrize(
+    "text", ["a: [", "", "- 1", "\x00", "2020-01-01", "2024-13-45", "a: &a [*a]"]
+)
 def test_what_is_no_study_is_refused(tmp_path, text):
     path = tmp_path / "study.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"study\.yaml"):
         read_study(path)
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    (tmp_path / "study.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="aliases"):
+        read_study(tmp_path / "study.yaml")
 
 
 def test_trainings_go_seed_by_seed_and_arms_override(tmp_path):

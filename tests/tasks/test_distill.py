@@ -127,16 +127,16 @@ def test_a_nan_loss_stops_the_run_and_keeps_the_good_checkpoints(data_root, tmp_
         load_localizer(tmp_path / name)
 
 
-def test_an_interruption_saves_last_and_leaves_best(data_root, tmp_path):
+def test_an_interruption_is_saved_beside_the_end_of_the_last_epoch(data_root, tmp_path):
     poison = _Poison(MemoryError)
     trainer = make_trainer(tmp_path, checkpoints(tmp_path), poison, max_epochs=3)
     with pytest.raises(MemoryError):
         trainer.fit(make_task(), make_data(data_root))
     steps = {
         name: torch.load(tmp_path / name, weights_only=True)["global_step"]  # noqa: TID251
-        for name in ("best.ckpt", "last.ckpt")
+        for name in ("best.ckpt", "last.ckpt", "interrupted.ckpt")
     }
-    assert steps == {"best.ckpt": 2, "last.ckpt": 3}
+    assert steps == {"best.ckpt": 2, "last.ckpt": 2, "interrupted.ckpt": 3}
 
 
 def test_last_is_the_last_epoch_whatever_was_best(data_root, tmp_path):

@@ -1,0 +1,128 @@
+"""A checkpoint under its final name is whole, whatever happened while it was written."""
+
+import errno
+import multiprocessing
+import os
+import resource
+import signal
+import tempfile
+import time
+from ctypes import c_int64
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.tasks.callbacks import GuardedCheckpoint
+from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+
+KILLS = 20 if os.environ.get("BOXPROMPTIML_CAMPAIGN") == "long" else 3
+FORK = multiprocessing.get_context("fork")
+OTHER_FILE_SYSTEM = Path("/dev/shm")  # noqa: S108 - a tmpfs
+
+
+def save_for_ever(path: Path, temporary: str, started: int, done: "Synchronized[int]") -> None:
+    """Checkpoints of 40 MB, numbered; `done` is the last one that was finished."""
+    os.environ["TMPDIR"] = temporary
+    tempfile.tempdir = None
+    tensors = {f"layer{n}": torch.full((1000, 1000), float(n)) for n in range(10)}
+    for number in range(started, 10**9):
+        LocalCheckpointIO().save_checkpoint({"number": number, "state_dict": tensors}, path)
+        done.value = number
+
+
+@pytest.mark.skipif(not OTHER_FILE_SYSTEM.is_dir(), reason="needs a second file system")
+def test_the_newest_complete_checkpoint_loads_after_every_kill(tmp_path):
+    """A10: killed at random points, nearly all inside the write, $TMPDIR elsewhere."""
+    rng, path = np.random.default_rng(0), tmp_path / "last.ckpt"
+    assert OTHER_FILE_SYSTEM.stat().st_dev != tmp_path.stat().st_dev
+    done = FORK.Value(c_int64, -1)
+    inside = 0
+    others = set(OTHER_FILE_SYSTEM.glob("tmp*"))
+    for _ in range(KILLS):
+        before = done.value
+        arguments = (path, str(OTHER_FILE_SYSTEM), before + 1, done)
+        child = FORK.Process(target=save_for_ever, args=arguments)
+        child.start()
+        deadline = time.monotonic() + 60
+        while done.value == before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(float(rng.uniform(0, 0.2)))
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        checkpoint = LocalCheckpointIO().load_checkpoint(path)
+        assert checkpoint["number"] in (done.value, done.value + 1)
+        assert all(
+            float(v.sum()) == n * 1e6 for n, v in enumerate(checkpoint["state_dict"].values())
+        )
+        left = {entry.name for entry in tmp_path.iterdir()} - {path.name}
+        assert all(name.startswith(".") and name.endswith(".tmp") for name in left)
+        inside += bool(left)
+        for name in left:
+            (tmp_path / name).unlink()
+    assert inside >= KILLS // 4, "the kills missed the writes: the test shows nothing"
+    assert set(OTHER_FILE_SYSTEM.glob("tmp*")) <= others
+
+
+def test_what_a_kill_left_behind_goes_at_the_next_start(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / ".0123456789abcdef.99.tmp").write_bytes(b"half")
+    (folder / "best.ckpt").write_bytes(b"kept")
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, max_epochs=1)
+    GuardedCheckpoint().setup(trainer, LightningModule(), "fit")
+    assert [path.name for path in folder.iterdir()] == ["best.ckpt"]
+
+
+def in_a_child(target, *args) -> int:
+    child = FORK.Process(target=target, args=args)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def save_with_little_room(path: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    try:
+        LocalCheckpointIO().save_checkpoint({"a": torch.zeros(10**6)}, path)
+    except OSError as error:
+        os._exit(error.errno if error.filename == str(path) else 1)
+    os._exit(0)
+
+
+def test_a_full_disk_is_an_os_error_and_keeps_the_old_one(tmp_path):
+    """cli.run prints it as one line: the file, and what is wrong."""
+    path = tmp_path / "last.ckpt"
+    LocalCheckpointIO().save_checkpoint({"a": torch.ones(3)}, path)
+    assert in_a_child(save_with_little_room, path) == errno.EFBIG
+    assert LocalCheckpointIO().load_checkpoint(path)["a"].tolist() == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_addresses_are_neither_written_nor_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in (
+        "http://localhost/x.ckpt",
+        "s3://b/x.ckpt",
+        "memory://x",
+        "simplecache::http://h/x",
+    ):
+        with pytest.raises(UserError, match="addresses"):
+            LocalCheckpointIO().save_checkpoint({}, address)
+        with pytest.raises(UserError, match="addresses"):
+            LocalCheckpointIO().load_checkpoint(address)
+    assert not list(tmp_path.iterdir())
+
+
+def test_removing(tmp_path):
+    path = tmp_path / "a.ckpt"
+    LocalCheckpointIO().save_checkpoint({"a": 1}, str(path))
+    LocalCheckpointIO().remove_checkpoint(str(path))
+    LocalCheckpointIO().remove_checkpoint(str(path))
+    assert not path.exists()
