@@ -11,6 +11,7 @@ Reason codes of a rejection:
     empty, too_many_bytes, too_many_pixels, side_too_long: outside `Limits`
     unknown_format: no readable header of JPEG, PNG, TIFF, BMP or WebP
     truncated_or_corrupt, out_of_memory: the header is fine, decoding fails
+    too_many_scans: a progressive JPEG that goes over its pixels hundreds of times
     multi_frame: an animation or several pages
     unsupported_mode: no justified way to 8 bits: floats, 32-bit integers, Lab, 16-bit masks
     mask_orientation: a mask with an EXIF orientation other than 1
@@ -24,6 +25,7 @@ Reason codes of a rejection:
 import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +69,9 @@ _SYSTEM_REASONS = {
     errno.ELOOP: "not_a_file",  # what O_NOFOLLOW says of a link
     errno.ENXIO: "not_a_file",  # a socket
 }
+# The head of a scan, which the bytes of pixels never look like.
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+_MAX_SCANS = 100  # encoders write about ten; each may cost a pass over all pixels in a few bytes
 _CLEAN_LEVELS = 8  # a mask of so few levels was drawn; JPEG or resizing smears it over more
 _MAX_AMBIGUOUS = 0.01
 
@@ -259,9 +264,12 @@ def _open(data: bytes, name: str, limits: Limits) -> tuple[ImageFile.ImageFile, 
     # Pillow merely warns up to twice its own limit; here that limit is as hard as ours.
     most = min(limits.max_pixels, Image.MAX_IMAGE_PIXELS or limits.max_pixels)
     frames = getattr(picture, "is_animated", False) and not mpo
+    progressive = bool(picture.info.get("progressive"))
+    scans = sum(1 for _ in _SCAN.finditer(data)) if progressive else 1
     for failed, reason, message in (
         (max(size) > limits.max_side, "side_too_long", f"has a side above {limits.max_side}"),
         (size[0] * size[1] > most, "too_many_pixels", f"has more than {most} pixels"),
+        (scans > _MAX_SCANS, "too_many_scans", f"has {scans} scans; save it as a baseline JPEG"),
         (frames, "multi_frame", "has several frames or pages; extract the one you mean"),
         (
             not _is_convertible(picture),

@@ -6,6 +6,7 @@ yours. Reading checks every row; an error names the file and the line.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -171,7 +172,7 @@ def _sample(line: str, where: str, number: int, seen: dict[str, int]) -> Sample:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """`json.loads` without its leniencies: no duplicate keys, no NaN, no bottomless nesting.
+    """`json.loads` without its leniencies: no duplicate keys, NaN, 1e999, or bottomless nesting.
 
     Raises:
         UserError: Beginning with `where`.
@@ -186,8 +187,14 @@ def parse_json(text: str, where: str) -> Any:
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"{number} is too large a number")
+        return value
+
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from error
 

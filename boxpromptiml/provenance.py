@@ -1,14 +1,18 @@
 """Hashes, signatures and writes that are either whole or absent."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 _CHUNK = 1 << 20
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -57,7 +61,9 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
                 stream.flush()
                 os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _DISK:
+            error.filename = str(path)  # a failed write does not know its file
         temporary.unlink(missing_ok=True)
         raise
     if durable:
@@ -94,3 +100,14 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
         for row in rows:
             line = json.dumps(row, allow_nan=False, ensure_ascii=False)
             stream.write(line.encode("utf-8", errors="backslashreplace") + b"\n")
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Delete what killed processes left of `atomic_writer` below a folder; how many files.
+
+    Only for a folder that nobody else is writing into.
+    """
+    left = [path for path in folder.rglob(".*.tmp") if _TEMPORARY.fullmatch(path.name)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)

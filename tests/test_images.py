@@ -435,6 +435,22 @@ def test_bombs_are_rejected_by_their_header(width, height, expected):
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+def test_a_jpeg_of_hundreds_of_scans_is_rejected_by_its_header():
+    """In a few bytes each scan costs a pass over all pixels."""
+    sound = encoded(Image.fromarray(NOISE), "JPEG", progressive=True)
+    assert np.array_equal(decode_image(sound, "x")[0], np.asarray(Image.open(io.BytesIO(sound))))
+    scan = sound.rindex(b"\xff\xda")
+    last = sound[scan:-2]
+    for repeated, expected in ((80, None), (120, "too_many_scans")):
+        data = sound[:-2] + last * repeated + b"\xff\xd9"
+        if expected:
+            assert reason(decode_image, data, "x") == expected
+        else:
+            assert decode_image(data, "x")[1].format == "JPEG"
+    baseline = encoded(Image.fromarray(NOISE), "JPEG", comment=b"\xff\xda\0\x08\1" * 200)
+    assert decode_image(baseline, "x")[1].format == "JPEG"
+
+
 def test_bomb_warning_made_an_error_is_a_rejection():
     data = png_header(13_000, 13_000) + chunk(b"IDAT", b"")
     assert reason(decode_image, data, "x") == "too_many_pixels"

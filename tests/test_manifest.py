@@ -93,6 +93,13 @@ def test_what_json_lets_through_is_refused(tmp_path, line):
         read_manifest(path)
 
 
+def test_numbers_of_the_header_are_finite_too(tmp_path):
+    header = json.dumps({**HEADER, "notes": {"x": 1.25}}).replace("1.25", "1e999")
+    path = _write(tmp_path / "m.jsonl", header, ROW)
+    with pytest.raises(UserError, match=r"m\.jsonl:1.*1e999"):
+        read_manifest(path)
+
+
 def test_duplicate_ids_name_both_lines(tmp_path):
     path = _write(tmp_path / "m.jsonl", HEADER, ROW, ROW)
     with pytest.raises(UserError, match=r"m\.jsonl:3.*line 2"):

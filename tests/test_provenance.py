@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -50,3 +52,28 @@ def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         provenance.write_json(tmp_path / "f.json", {"f1": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / name for name in ("a.tmp", ".a.tmp", ".b.1.tmp", "deep/x.png")]
+    left = [tmp_path / f".{'0123456789abcdef'}.{n}.tmp" for n in (1, 22)]
+    left.append(tmp_path / "deep" / f".{'f' * 16}.7.tmp")
+    for path in (*kept, *left):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    stream = provenance.atomic_writer(tmp_path / "mine")
+    stream.__enter__()  # a write that never ends, as after kill -9
+    assert provenance.remove_temporaries(tmp_path) == 4
+    assert all(path.exists() for path in kept)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(kept)
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path):
+    full, broken = (OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EIO))
+    for error, filename in ((full, str(tmp_path / "a")), (broken, None)):  # EIO may be of a reader
+        with (
+            pytest.raises(OSError, match=error.strerror) as caught,
+            provenance.atomic_writer(tmp_path / "a"),
+        ):
+            raise error
+        assert caught.value.filename == filename

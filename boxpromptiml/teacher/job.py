@@ -20,7 +20,13 @@ from torch.utils.data import DataLoader, Dataset
 from boxpromptiml import geometry, images
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifest import Manifest, confined, relative_root, safe_name, write_manifest
-from boxpromptiml.provenance import sha256_bytes, write_bytes, write_json, write_jsonl
+from boxpromptiml.provenance import (
+    remove_temporaries,
+    sha256_bytes,
+    write_bytes,
+    write_json,
+    write_jsonl,
+)
 from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, Proposal, Sample, Teacher
 from boxpromptiml.sidecars import (
     SIDECAR_VERSION,
@@ -45,6 +51,7 @@ class Outcome(NamedTuple):
     status: Status | Literal["no_boxes", "rejected"]
     made: bool  # False: an earlier run had made it
     error: RejectedInput | None = None
+    failure: OSError | None = None  # of the disk: the job cannot go on
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class PseudoMasks(Dataset[Outcome]):
         except UserError as error:  # its path leads out of the root
             rejected = RejectedInput(sample.image, "bad_path", str(error))
             return Outcome(sample, "rejected", made=False, error=rejected)
+        except OSError as error:  # raised by the job: from a worker it would come as a traceback
+            return Outcome(sample, "rejected", made=False, failure=error)
         return Outcome(replace(sample, pseudo_mask=relative), status, made)
 
     def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
@@ -147,7 +156,8 @@ def run_job(
         The content of summary.json.
 
     Raises:
-        UserError: If another job is writing into `out`.
+        UserError: If another job is writing into `out`, or a worker was killed.
+        OSError: If the disk is full or not writable; what is finished stays.
     """
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
@@ -162,6 +172,7 @@ def run_job(
 def _run_locked(
     manifest: Manifest, out: Path, teacher: Teacher, consensus: Consensus, num_workers: int
 ) -> dict[str, Any]:
+    remove_temporaries(out)  # of a run that was killed while it wrote
     signature = teacher_signature(teacher.signature, consensus.signature)
     work = PseudoMasks(manifest, out, teacher, consensus, signature)
     loader: DataLoader[Outcome] = DataLoader(
@@ -170,7 +181,7 @@ def _run_locked(
         num_workers=num_workers,
         collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
     )
-    outcomes = list(_with_progress(loader, len(work)))
+    outcomes = _all(loader, len(work))
     kept = [outcome.sample for outcome in outcomes if outcome.error is None]
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     header = replace(
@@ -196,6 +207,16 @@ def _run_locked(
     return summary
 
 
+def _all(loader: DataLoader[Outcome], total: int) -> list[Outcome]:
+    try:
+        return list(_with_progress(loader, total))
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        message = "a worker was killed, most likely for want of memory; run the same command again"
+        raise UserError(f"{message}, with fewer --num_workers: it goes on here") from error
+
+
 def _as_is(outcome: Outcome) -> Outcome:
     return outcome
 
@@ -211,6 +232,8 @@ def _with_progress(loader: DataLoader[Outcome], total: int) -> Iterable[Outcome]
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=total, rate="")
         for outcome in loader:
+            if outcome.failure is not None:
+                raise outcome.failure
             if outcome.error is not None:
                 progress.console.print(f"rejected {outcome.error}", markup=False, soft_wrap=True)
             speed = progress.tasks[0].speed

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -218,6 +219,41 @@ def test_ids_become_sound_paths():
     names = [safe_name(name) for name in hostile]
     assert len(set(names)) == len(names)
     assert all("/" not in name and ".." not in name for name in names)
+
+
+@dataclass(frozen=True)
+class Fatal(FilledBox):
+    """A teacher that kills the process that asks it, or fills its disk."""
+
+    number: int = 0  # of the error; 0 kills
+
+    def propose(self, image, boxes):
+        if self.number:
+            raise OSError(self.number, os.strerror(self.number), "/full/disk")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_said_and_the_job_goes_on_later(train, tmp_path):
+    with pytest.raises(UserError, match=r"worker was killed.*fewer --num_workers"):
+        run_job(train, tmp_path, Fatal(), Consensus(), num_workers=1)
+    assert run_job(train, tmp_path, FilledBox(), Consensus())["made"] == 6
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_full_disk_stops_the_job_by_its_own_error(train, tmp_path, workers):
+    with pytest.raises(OSError, match="No space left") as caught:
+        run_job(train, tmp_path, Fatal(number=errno.ENOSPC), Consensus(), workers)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == "/full/disk"
+    assert not (tmp_path / "manifest.jsonl").exists()
+
+
+def test_what_a_killed_run_left_behind_is_removed(train, tmp_path):
+    left = tmp_path / "masks" / "made" / f".{'0' * 16}.123.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    run_job(train, tmp_path, FilledBox(), Consensus())
+    assert not left.exists()
 
 
 def test_interrupted_leaves_nothing_half_written(data_root, tmp_path):

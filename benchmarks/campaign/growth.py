@@ -1,0 +1,84 @@
+"""A8: memory and open files while thousands of images pass through."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.campaign.figures import Figure, judged
+from benchmarks.campaign.material import make_checkpoint, make_manifest
+from benchmarks.campaign.running import run
+from boxpromptiml import images
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
+
+_MOST_MB = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Writes down resident size and open files when the n-th image is read, n in `at`."""
+
+    log: Path
+    at: tuple[int, ...]
+
+    def __call__(self) -> None:
+        """Arm it in this process."""
+        real, count = images.read_image, 0
+
+        def counted(
+            path: str | Path, limits: images.Limits = images.DEFAULT_LIMITS
+        ) -> tuple[images.ImageArray, images.ImageInfo]:
+            nonlocal count
+            count += 1
+            if count in self.at:
+                with self.log.open("a") as stream:
+                    stream.write(json.dumps([count, _resident(), _open_files()]) + "\n")
+            return real(path, limits)
+
+        images.read_image = counted
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def nothing_leaks(work: Path, first: int, last: int) -> Figure:
+    """`localize`, `pseudo-masks` and `check` over `last` images; growth from image `first` on."""
+    manifest = make_manifest(work / "data", last)
+    checkpoint = make_checkpoint(work / "tiny.ckpt")
+    faults: list[str] = []
+    grown: list[str] = []
+    for name, words in _commands(manifest, checkpoint, work):
+        log = work / f"{name}.log"
+        ended = run(words, Watch(log, (first, last)), seconds=3600)
+        if ended.status not in (EXIT_OK, EXIT_REJECTED) or not log.exists():
+            faults.append(f"{name}: ended with {ended.status}: {ended.said[-300:]}")
+            continue
+        (_, mb, files), (_, more, more_files) = map(json.loads, log.read_text().splitlines())
+        grown.append(f"{name} {more - mb:+.1f} MB")
+        if more - mb > _MOST_MB:
+            faults.append(f"{name}: {more - mb:.1f} MB more")
+        if more_files != files:
+            faults.append(f"{name}: {more_files} open files, {files} before")
+    reached = f"image {first} to {last}: {', '.join(grown)}; open files constant: {not faults}"
+    demand = "memory grows by less than 20 MB over thousands of images, open files constant"
+    return judged("A8", demand, reached, faults)
+
+
+def _commands(manifest: Path, checkpoint: Path, work: Path) -> Iterator[tuple[str, list[str]]]:
+    yield "localize", [
+        "boxpromptiml", "localize", f"--checkpoint={checkpoint}", f"--out={work / 'localized'}",
+        "--images", str(manifest.parent / "tampered"),
+    ]  # fmt: skip
+    yield "pseudo-masks", [
+        "data_prep", "pseudo-masks", f"--manifest={manifest}", f"--out={work / 'pseudo'}",
+    ]  # fmt: skip
+    yield "check", [
+        "data_prep", "check", f"--manifest={manifest}", f"--out={work / 'checked'}", "--verify",
+    ]  # fmt: skip

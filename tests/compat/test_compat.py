@@ -1,0 +1,103 @@
+"""Files of earlier versions are read; those of later ones are refused by name."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boxpromptiml import Localizer, images
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifest import read_manifest
+from boxpromptiml.records import Box
+from boxpromptiml.reporting.evaluation import read_evaluation
+from boxpromptiml.sidecars import expected_signature, mask_sha256, read_sidecar
+from data_prep.__main__ import main
+
+V1 = Path(__file__).parent / "v1"
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    return Path(shutil.copytree(V1, tmp_path / "v1"))
+
+
+def test_manifest():
+    manifest = read_manifest(V1 / "manifest.jsonl")
+    forged, plain = manifest.samples
+    assert (forged.id, forged.label, forged.size) == ("made/a", 1, (40, 56))
+    assert forged.boxes == (Box(8, 6, 44, 34.5),)
+    assert (forged.kind, forged.mask_threshold, forged.box_origin) == ("splice", 127, "human")
+    assert (plain.label, plain.boxes, plain.mask) == (0, (), None)
+    assert images.read_mask(manifest.mask_path(forged), 127).sum() == 20 * 28
+    assert images.probe(manifest.image_path(forged)).sha256 == forged.image_sha256
+
+
+def test_pseudo_mask_and_sidecar():
+    manifest = read_manifest(V1 / "pseudo" / "manifest.jsonl")
+    sample = manifest.samples[0]
+    path = manifest.pseudo_mask_path(sample)
+    sidecar = read_sidecar(path)
+    assert sidecar.mask_sha256 == mask_sha256(path)
+    signature = manifest.header.teacher_signature
+    assert sidecar.signature == expected_signature(sample, sample.image_sha256, signature)
+    assert (images.read_levels(path) == 255).sum() > 300
+
+
+def test_check_finds_nothing_wrong(tmp_path):
+    words = ["--manifest", str(V1 / "pseudo" / "manifest.jsonl"), "--verify"]
+    assert main(["check", *words, "--out", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("name", ["student.ckpt", "student.safetensors"])
+def test_checkpoint(name):
+    assert (V1 / name).stat().st_size < 300_000
+    prob = Localizer.load(V1 / name)(V1 / "a.png")
+    expected = np.array(json.loads((V1 / "prob.json").read_text()))
+    np.testing.assert_allclose(prob[::8, ::8], expected, atol=1e-3)
+    assert np.ptp(expected) > 0.01
+
+
+def test_evaluation():
+    found = read_evaluation(V1 / "evaluation")
+    assert found.metrics["scores"]["pixel_f1"]["value"] == 0.5
+    assert [row.id for row in found.rows] == ["made/a", "=made/b"]
+    assert found.rows[0].f1 == 0.5
+    assert math.isnan(found.rows[1].f1)
+
+
+def newer(path: Path) -> None:
+    """Put another schema version into a JSON file."""
+    text = path.read_text()
+    changed = text.replace('"schema_version": 1', '"schema_version": 2', 1)
+    assert changed != text
+    path.write_text(changed)
+
+
+def test_newer_manifests_are_refused(copy):
+    newer(copy / "manifest.jsonl")
+    with pytest.raises(UserError, match=r"manifest schema 2, this version reads 1; update"):
+        read_manifest(copy / "manifest.jsonl")
+
+
+def test_newer_sidecars_are_refused(copy):
+    newer(copy / "pseudo" / "masks" / "made" / "a.json")
+    with pytest.raises(UserError, match=r"sidecar schema 2, not 1"):
+        read_sidecar(copy / "pseudo" / "masks" / "made" / "a.png")
+
+
+def test_newer_evaluations_are_refused(copy):
+    newer(copy / "evaluation" / "metrics.json")
+    with pytest.raises(UserError, match=r"schema 2, this version reads 1"):
+        read_evaluation(copy / "evaluation")
+
+
+def test_newer_checkpoints_are_refused(copy):
+    checkpoint = torch.load(copy / "student.ckpt", weights_only=True)  # noqa: TID251
+    checkpoint["boxpromptiml"]["schema_version"] = 2
+    torch.save(checkpoint, copy / "newer.ckpt")
+    with pytest.raises(UserError, match=r"checkpoint schema 2, this version reads 1; update"):
+        Localizer.load(copy / "newer.ckpt")
