@@ -1,8 +1,9 @@
 """A run's folder, scored: its checkpoint's maps of one split, and the evaluation of these maps."""
 
-import json
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +15,15 @@ from rich.progress import track
 from boxpromptiml.data.dataset import stored_image
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest, safe_name
+from boxpromptiml.manifest import parse_json, read_manifest, safe_name
 from boxpromptiml.provenance import sha256_file, write_bytes, write_json, write_jsonl
 from boxpromptiml.records import Split
 from boxpromptiml.reporting.evaluate import EvaluateSettings, evaluate_predictions
-from boxpromptiml.reporting.evaluation import write_evaluation
+from boxpromptiml.reporting.evaluation import (
+    SCHEMA_VERSION,
+    read_evaluation,
+    write_evaluation,
+)
 from boxpromptiml.reporting.localize import Localizer
 from boxpromptiml.reporting.predictions import prob_to_png
 
@@ -70,9 +75,9 @@ class Run:
         """The checkpoint that was best on validation, or that of the last epoch."""
         return self.folder / "checkpoints" / f"{which}.ckpt"
 
-    def evaluation(self, split: Split) -> Path:
-        """Folder of the scores of a split."""
-        return self.folder / "evaluation" / split
+    def evaluation(self, split: Split, which: Which) -> Path:
+        """Folder of the scores of a split by a checkpoint."""
+        return self.folder / "evaluation" / split / which
 
 
 def score_run(
@@ -80,31 +85,69 @@ def score_run(
 ) -> Path:
     """Localize a split with a run's checkpoint and evaluate the maps, unless that is up to date.
 
+    What was scored before stays until the new scores are complete. Where the checkpoint or a
+    manifest is gone, earlier scores are returned as they are.
+
     Returns:
-        The evaluation's folder, RUN/evaluation/SPLIT; the maps lie in its predictions/.
+        The evaluation's folder, RUN/evaluation/SPLIT/WHICH; the maps lie in its predictions/.
 
     Raises:
         UserError: If the run, its checkpoint or a manifest is missing, or an image has changed.
     """
     run = Run.open(folder)
-    out, checkpoint, manifests = run.evaluation(split), run.checkpoint(which), run.manifests(split)
-    if not checkpoint.is_file():
-        raise UserError(f"{checkpoint} does not exist: has the training finished an epoch?")
-    state = {
-        "checkpoint": {"name": checkpoint.name, "sha256": sha256_file(checkpoint)},
-        "manifests": [sha256_file(path) for path in manifests if path.is_file()],
-    }
-    done = out / _SCORED
-    if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == state:
+    out, checkpoint = run.evaluation(split, which), run.checkpoint(which)
+    manifests = run.manifests(split)
+    before = read_state(out)
+    if before is not None and not all(path.is_file() for path in (checkpoint, *manifests)):
         return out
-    done.unlink(missing_ok=True)
-    shutil.rmtree(out / "predictions", ignore_errors=True)  # maps of other weights or images
+    if not checkpoint.is_file():
+        raise UserError(
+            f"{checkpoint} does not exist: has the training finished an epoch? There may be "
+            "another in the folder: --checkpoint best or last"
+        )
+    sources = list(_sources(manifests, split))
+    state = {
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": {"name": checkpoint.name, "sha256": sha256_file(checkpoint)},
+        "manifests": [sha256_file(path) for path in manifests],
+    }
+    if before == state:
+        return out
     localizer = Localizer.load(checkpoint, device)
-    predict(localizer, list(_sources(manifests, split)), out / "predictions")
     settings = EvaluateSettings(threshold=localizer.card.threshold, split=split)
-    write_evaluation(out, evaluate_predictions(out / "predictions", manifests, settings))
-    write_json(done, state)
+    with _replacing(out) as fresh:
+        predict(localizer, sources, fresh / "predictions")
+        found = evaluate_predictions(fresh / "predictions", manifests, settings)
+        found.metrics["predictions"] = str(out / "predictions")
+        write_evaluation(fresh, found)
+        write_json(fresh / _SCORED, state)
     return out
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """What a complete evaluation folder was made of; None if it is not complete."""
+    try:
+        state = parse_json((folder / _SCORED).read_text(encoding="utf-8"), str(folder / _SCORED))
+        read_evaluation(folder)
+    except (OSError, ValueError):  # a UserError is one
+        return None
+    return state if isinstance(state, dict) else None
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the block is left without an exception."""
+    fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{n}") for n in ("new", "old"))
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _sources(manifests: list[Path], split: Split) -> Iterator[Source]:

@@ -6,6 +6,7 @@ on where it was, and each of its runs can be opened, reported and repeated alone
 """
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
+from filelock import FileLock, Timeout
+
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
 from boxpromptiml.provenance import write_json
 from boxpromptiml.records import Split
-from boxpromptiml.reporting.runs import score_run
+from boxpromptiml.reporting.runs import read_state, score_run
 from boxpromptiml.studies.plan import (
     Study,
     Training,
@@ -74,11 +77,13 @@ def study(
 
 
 def _prepare(command: str, marker: Path, children: Children) -> None:
-    """Run a command that makes data, unless it was run before with the same words."""
-    if marker.exists() and json.loads(marker.read_text())["command"] == command:
+    """Run a command that makes data, unless it was run before and what it made is there."""
+    program, *words = shlex.split(command)
+    made = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--out"]
+    ran = marker.exists() and json.loads(marker.read_text())["command"] == command
+    if ran and all(path.exists() for path in made):
         return
     sys.stderr.write(f"preparing: {command}\n")
-    program, *words = shlex.split(command)
     log = marker.with_suffix(".log")
     if status := children.run([program, *words], log):
         raise UserError(f"preparing failed with status {status}: {command}\nsee {log}")
@@ -98,10 +103,14 @@ def _run_all(
     scoring = Lock()
 
     def one(training: Training) -> str | None:
+        training.folder.mkdir(parents=True, exist_ok=True)
         try:
-            _train(training, children)
-            with scoring:
-                score(training)
+            with FileLock(training.folder / ".lock", timeout=0):
+                _train(training, children)
+                with scoring:
+                    score(training)
+        except Timeout:
+            return f"{training.folder}: another study is at work there; run this one again later"
         except UserError as error:
             return f"{training.arm}, seed {training.seed}: {error}"
         sys.stderr.write(f"finished: {training.arm}, seed {training.seed}\n")
@@ -143,8 +152,13 @@ def _table(plan: Study, folder: Path, split: Split) -> StudyTable:
     """What is finished, in the order of the file."""
     arms = []
     for name, arm in plan.arms.items():
-        found = arm_folder(folder, name, arm).glob(f"seed_*/evaluation/{split}")
-        seeds = {int(path.parts[-3].removeprefix("seed_")): path for path in found}
-        if seeds:
-            arms.append(ArmScores.read(name, arm.what, seeds))
+        runs = arm_folder(folder, name, arm).glob("seed_*")
+        seeds = {
+            int(run.name.removeprefix("seed_")): run / "evaluation" / split / "last"
+            for run in runs
+            if re.fullmatch(r"seed_\d+", run.name)
+        }
+        scored = {seed: path for seed, path in seeds.items() if read_state(path) is not None}
+        if scored:
+            arms.append(ArmScores.read(name, arm.what, scored))
     return StudyTable(plan.title, plan.reference, split, tuple(arms))

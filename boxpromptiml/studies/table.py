@@ -70,8 +70,9 @@ class ArmScores:
         return [float(np.nanmean(self.values(score, 1, [seed]))) for seed in self.seeds]
 
     def best_f1(self) -> float:
-        """Highest point of the curve of F1 by threshold, averaged over seeds."""
-        return float(np.mean([e.metrics["scores"]["best_f1"]["value"] for e in self.evaluations]))
+        """Highest point of the curve of F1 by threshold, averaged over seeds; nan for none."""
+        found = [e.metrics["scores"]["best_f1"]["value"] for e in self.evaluations]
+        return float(np.mean([math.nan if value is None else value for value in found]))
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,18 @@ class StudyTable:
         reference = next((a for a in self.arms if a.name == self.reference), None)
         if reference is None or reference is arm:
             return None
+        seeds = self._common_seeds(arm)
         rows, others = arm.rows(1), reference.rows(1)
         if [row.id for row in rows] != [row.id for row in others]:
             raise UserError(f"{arm.name} and {reference.name} were scored on different images")
-        seeds = sorted(set(arm.seeds) & set(reference.seeds))
         if not seeds:
             return None
         ours, theirs = (a.values("f1", 1, seeds) for a in (arm, reference))
         return difference_interval(ours, theirs, [row.group for row in rows])
+
+    def _common_seeds(self, arm: ArmScores) -> list[int]:
+        others = (set(a.seeds) for a in self.arms if a.name == self.reference)
+        return sorted(set(arm.seeds).intersection(*others))
 
     def markdown(self) -> str:
         """The table, and under it what its intervals mean."""
@@ -118,17 +123,26 @@ class StudyTable:
         return texts[0].split(" (")[0] if texts else self.reference
 
     def _line(self, arm: ArmScores) -> str:
-        difference = self.difference(arm)
         cells = (
             arm.what,
             _show(arm.mean("f1")),
-            _show(difference, sign=True) if difference else "-",
+            self._show_difference(arm),
             f"{arm.best_f1():.3f}",
             _show(arm.mean("auc")),
             _show(arm.mean("flagged", 0), percent=True),
-            " ".join(f"{value:.3f}" for value in arm.by_seed("f1")),
+            ", ".join(
+                f"{seed}: {f1:.3f}" for seed, f1 in zip(arm.seeds, arm.by_seed("f1"), strict=True)
+            ),
         )
         return f"| {' | '.join(cells)} |\n"
+
+    def _show_difference(self, arm: ArmScores) -> str:
+        difference, seeds = self.difference(arm), self._common_seeds(arm)
+        if difference is None:
+            return "-"
+        have = {seed for a in self.arms if a.name in (arm.name, self.reference) for seed in a.seeds}
+        only = "" if have == set(seeds) else f" (seed {', '.join(map(str, seeds))} only)"
+        return _show(difference, sign=True) + only
 
     def _note(self) -> str:
         if not self.arms:
@@ -138,7 +152,8 @@ class StudyTable:
             f"{len(first.rows(1))} manipulated and {len(first.rows(0))} authentic images "
             f"({self.split}); in brackets 95 % bootstrap intervals over images, seeds averaged, "
             "differences paired by image. They hold the chance of the images, not that of the "
-            "training: compare the seeds.\n"
+            "training: compare the seeds (of the student only: labels were made once). The "
+            "threshold of the best F1 was chosen on these images.\n"
         )
 
     def as_json(self) -> dict[str, Any]:

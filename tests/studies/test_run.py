@@ -1,6 +1,7 @@
 """A whole study on tiny data: trained, stopped, gone on with, refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from boxpromptiml.cli import main
 
@@ -62,8 +64,8 @@ def test_every_arm_is_a_run_with_an_evaluation_and_a_line(done):
     for arm in found:
         run = done / "out" / arm / "seed_0"
         assert (run / "checkpoints/last.ckpt").is_file()
-        assert (run / "evaluation/test/per_image.csv").is_file()
-        assert len(list((run / "evaluation/test/predictions/prob").rglob("*.png"))) == 6
+        assert (run / "evaluation/test/last/per_image.csv").is_file()
+        assert len(list((run / "evaluation/test/last/predictions/prob").rglob("*.png"))) == 6
 
 
 def test_the_second_time_nothing_is_trained_again(done, capsys):
@@ -77,6 +79,35 @@ def test_the_second_time_nothing_is_trained_again(done, capsys):
     assert "training:" not in said.err
     assert "preparing:" not in said.err
     assert "| boxes |" in said.out
+
+
+def test_an_interrupted_scoring_or_a_stray_folder_costs_nothing(done, capsys):
+    other = done / "out/boxes/seed_1/evaluation/test/last/predictions"
+    other.mkdir(parents=True)
+    stray = done / "out/boxes/seed_0_old"
+    stray.mkdir()
+    words = ["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")]
+    assert main([*words, "--only", "masks"]) == 0
+    assert "| boxes |" in capsys.readouterr().out
+    shutil.rmtree(done / "out/boxes/seed_1")
+    stray.rmdir()
+
+
+def test_what_prepare_made_is_made_again_when_it_is_gone(done, capsys):
+    made = done / "boxes.jsonl"
+    before = made.read_bytes()
+    made.unlink()
+    status = main(["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")])
+    assert status == 0
+    assert made.read_bytes() == before
+    assert "preparing:" in capsys.readouterr().err
+
+
+def test_two_studies_do_not_train_in_one_folder(done, capsys):
+    words = ["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")]
+    with FileLock(done / "out/masks/seed_0/.lock"):
+        assert main(words) == 1
+    assert "another study is at work" in capsys.readouterr().err
 
 
 def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(

@@ -59,9 +59,10 @@ def test_markdown_has_a_line_for_every_arm_and_says_what_the_intervals_are():
     text = table().markdown()
     assert "| against masks |" in text
     assert "| masks (slow) | 0.475 [" in text
-    assert "| 0.450 0.500 |" in text
+    assert "| 0: 0.450, 1: 0.500 |" in text
     assert "| boxes | 0.350 [" in text
     assert "-0.100 [" in text
+    assert "(seed 0 only) |" in text
     assert "30.0 % [" in text
     assert "4 manipulated and 2 authentic images (test)" in text
 
