@@ -15,6 +15,7 @@ from boxpromptiml.errors import UserError
 _ALLOWED = (
     "boxpromptiml.data",
     "boxpromptiml.reporting.predictions",
+    "boxpromptiml.segmenters.config",
     "boxpromptiml.tasks",
     "lightning.fabric.accelerators",  # where some of Lightning's classes are defined
     "lightning.fabric.plugins",

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -62,10 +62,25 @@ class Backbone(nn.Module):
         self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")) == "Format.NHWC"
         if pretrained is not None and in_chans > 3:
             _keep_rgb_weights(self.net, in_chans)
+        self._cut = _cut_behind_last_map(self.net)
+        self.register_load_state_dict_pre_hook(_forget_cut)  # type: ignore[no-untyped-call]
         self._freeze_what_no_map_uses(in_chans)
 
+    def forget_cut(self, state: dict[str, Any], prefix: str) -> None:
+        """Remove from a state dict, in place, the blocks behind the last map.
+
+        Checkpoints of before they were cut off hold them; they never had a part in an answer.
+
+        Args:
+            state: Names and tensors.
+            prefix: What precedes this module's own names, such as `backbone.`.
+        """
+        cut = tuple(prefix + name for name in self._cut)
+        for key in [key for key in state if cut and key.startswith(cut)]:
+            del state[key]
+
     def _freeze_what_no_map_uses(self, in_chans: int) -> None:
-        """Some timm models keep blocks behind the last map, and DDP stops at unused weights."""
+        """DDP stops at weights without a gradient."""
         height, width = self.fixed_size or (2 * max(self.strides),) * 2
         was_training = self.training
         used = list(self.parameters())
@@ -102,6 +117,10 @@ class Backbone(nn.Module):
             cache = getattr(module, "attention_bias_cache", None)
             if cache:
                 cache.clear()
+
+
+def _forget_cut(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    cast(Backbone, module).forget_cut(state, prefix)
 
 
 def _check_name(name: str) -> None:
@@ -159,6 +178,23 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
         if isinstance(kept := getattr(module, "pretrained_cfg", None), dict):
             kept.pop("state_dict", None)
     return net
+
+
+def _cut_behind_last_map(net: nn.Module) -> tuple[str, ...]:
+    """Drop the last blocks of timm's MobileNetV3 and EfficientNet that no map comes from.
+
+    timm drops them for all other families.
+
+    Returns:
+        Beginnings of the names of the weights that are gone, within `Backbone`.
+    """
+    stages: dict[int, int] | None = getattr(net, "_stage_out_idx", None)  # number of blocks: map
+    if stages is None or getattr(net, "feature_hooks", None) is not None:
+        return ()
+    blocks = cast(nn.Sequential, net.blocks)
+    gone = range(max(stages), len(blocks))
+    net.blocks = blocks[: max(stages)]
+    return tuple(f"net.blocks.{number}." for number in gone)
 
 
 def _keep_rgb_weights(net: nn.Module, in_chans: int) -> None:

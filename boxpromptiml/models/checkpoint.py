@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from torch import nn
-
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.bayes import Prior
 from boxpromptiml.models.cam import CamConfig
+from boxpromptiml.models.exchange import DESCRIPTION_KEY, read_safetensors
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import Student, StudentConfig
 from boxpromptiml.models.wcbnet import WCBConfig, WCBNet
 from boxpromptiml.weights import load_into, load_weights
 
-CHECKPOINT_KEY = "boxpromptiml"
+CHECKPOINT_KEY = DESCRIPTION_KEY
 CHECKPOINT_VERSION = 1
 
 
@@ -49,6 +48,7 @@ class Card:
         threshold: A pixel is flagged where its probability is strictly above.
         cam: How the map is read off a WCBnet; a student has its own.
         refinement: None: the map stays as it is.
+        trained_on: Names of the data sets; empty where they were not recorded.
     """
 
     network: StudentConfig | WCBConfig
@@ -56,6 +56,7 @@ class Card:
     threshold: float
     cam: CamConfig = CamConfig()  # noqa: RUF009 - frozen
     refinement: Refinement | None = None
+    trained_on: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Literal["student", "wcbnet"]:
@@ -77,6 +78,8 @@ class Card:
                 "segmenter": self.refinement.segmenter,
                 "prior": self.refinement.prior,
             }
+        if self.trained_on:
+            values["trained_on"] = list(self.trained_on)
         return values
 
     @classmethod
@@ -94,6 +97,7 @@ class Card:
                 float(values["threshold"]),
                 CamConfig(**values.get("cam", {})),
                 Refinement(**values["refinement"]) if "refinement" in values else None,
+                tuple(str(name) for name in values.get("trained_on", ())),
             )
         except UserError:
             raise
@@ -119,22 +123,30 @@ def build_network(card: Card, pretrained: Path | None = None) -> Student | WCBNe
     return WCBNet(card.network, qualities, pretrained, card.cam)
 
 
-def load_localizer(path: Path) -> tuple[nn.Module, Card]:
+def load_localizer(path: Path) -> tuple[Student | WCBNet, Card]:
     """A trained network in evaluation mode, and its card.
 
+    Args:
+        path: A checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
+
     Raises:
-        UserError: If the file is no checkpoint of `boxpromptiml fit`, or a damaged one.
+        UserError: If the file is neither, or a damaged one.
     """
-    checkpoint = load_weights(path)
-    if CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
-        raise UserError(f"{path}: not a checkpoint of `boxpromptiml fit`")
-    card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
+    if path.suffix.lower() == ".safetensors":
+        state, values = read_safetensors(path)
+        card = Card.from_dict(values)
+    else:
+        checkpoint = load_weights(path)
+        if CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
+            raise UserError(f"{path}: not a checkpoint of `boxpromptiml fit`")
+        card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
+        prefix = f"{card.kind}."
+        state = {
+            name.removeprefix(prefix): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(prefix)
+        }
     network = build_network(card)
-    prefix = f"{card.kind}."
-    state = {
-        name.removeprefix(prefix): value
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
-    }
+    network.backbone.forget_cut(state, "backbone.")
     load_into(network, state, path)
     return network.eval(), card

@@ -1,22 +1,31 @@
 """From a student and images to maps at the stored size, the same in training, test and use."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
-from torch import nn
 
 from boxpromptiml.models.inputs import to_stored_size
+from boxpromptiml.records import LocalizerOutput
+
+
+class Network(Protocol):
+    """A student, a WCBnet, or what runs one of them (`models.runtimes`)."""
+
+    def __call__(self, image: torch.Tensor, /) -> LocalizerOutput:
+        """Map and score of inputs (B, C, h, w)."""
+        ...
 
 
 def probability_maps(
-    student: nn.Module, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]
+    student: Network, images: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Localize a batch; images of one shape go through the network together.
 
     No image is padded to another's size, so its map does not depend on its neighbours.
 
     Args:
-        student: Returns a `LocalizerOutput`.
+        student: The network.
         images: (3, h, w) each, float32 in [0, 1].
         sizes: Stored (H, W) of each.
 
@@ -37,7 +46,7 @@ def probability_maps(
 
 
 def tiled_map(
-    student: nn.Module, image: torch.Tensor, tile: tuple[int, int]
+    student: Network, image: torch.Tensor, tile: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Localize an image of any size in overlapping tiles at its stored resolution.
 
@@ -45,7 +54,7 @@ def tiled_map(
     a tile's border, where it lacks context.
 
     Args:
-        student: Returns a `LocalizerOutput`.
+        student: The network.
         image: (3, H, W) float32 in [0, 1].
         tile: (h, w) of a tile.
 

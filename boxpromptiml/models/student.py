@@ -107,7 +107,8 @@ class Student(nn.Module):
         stride = max(self.backbone.strides)
         padded = image
         if height % stride or width % stride:
-            padded = F.pad(image, (0, -width % stride, 0, -height % stride), mode="replicate")
+            right, below = (_cells(n, stride) * stride - n for n in (width, height))
+            padded = F.pad(image, (0, right, 0, below), mode="replicate")
         rgb, levels = padded[:, :3], padded[:, 3:]
         parts = [(rgb - self.mean) / self.std, levels]
         if self.residuals is not None:
@@ -116,8 +117,13 @@ class Student(nn.Module):
         coarse = self.head(self.fusion(self.backbone(x))).float()
         logits = F.interpolate(coarse, size=padded.shape[-2:], mode="bilinear", align_corners=False)
         cell = self.backbone.strides[0]
-        inside = coarse[:, 0, : -(-height // cell), : -(-width // cell)]
+        inside = coarse[:, 0, : _cells(height, cell), : _cells(width, cell)]
         return LocalizerOutput(logits[..., :height, :width], _top_percent(inside))
+
+
+def _cells(length: int, size: int) -> int:
+    """Cells that cover a length; without negative numbers, which ONNX divides differently."""
+    return (length + size - 1) // size
 
 
 def _head(width: int) -> nn.Sequential:

@@ -185,7 +185,7 @@ class WCBNet(nn.Module):
         """(B, C) means of (B, C, h, w), or (B, 4 C): the strongest cell of each grid as well."""
         if self.config.pooling == "mean":
             return features.mean(dim=(2, 3))
-        grids = [F.adaptive_avg_pool2d(features, scale) for scale in DENSE_SCALES]
+        grids = [_grid_means(features, scale) for scale in DENSE_SCALES]
         return torch.cat([grid.amax(dim=(2, 3)) for grid in grids], dim=1)
 
     def _vectors(self) -> list[torch.Tensor]:
@@ -198,6 +198,24 @@ class WCBNet(nn.Module):
 
     def _linear(self) -> list[tuple[nn.Linear, int]]:
         return list(zip(self.classifier, self.backbone.channels, strict=True))  # type: ignore[arg-type]
+
+
+def _grid_means(features: torch.Tensor, scale: int) -> torch.Tensor:
+    """Means (B, C, scale, scale) over the cells of a grid that may overlap by one."""
+    if not torch.compiler.is_exporting():
+        return F.adaptive_avg_pool2d(features, scale)
+    # ONNX has no such operator, and PyTorch's way around it holds for the traced size alone.
+    rows, columns = (_averages(n, scale, features) for n in features.shape[2:])
+    return rows @ features @ columns.t()
+
+
+def _averages(length: int, scale: int, like: torch.Tensor) -> torch.Tensor:
+    """Matrix (scale, length) of the means that `adaptive_avg_pool2d` takes along one side."""
+    number = torch.arange(scale, device=like.device)[:, None]
+    place = torch.arange(length, device=like.device)[None]
+    first = number * length // scale
+    last = ((number + 1) * length + scale - 1) // scale
+    return ((place >= first) & (place < last)).to(like.dtype) / (last - first)
 
 
 class _ImageLogit(nn.Module):

@@ -9,19 +9,19 @@ from typing import NamedTuple, overload
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import nn
 
 from boxpromptiml import images as pixel_io
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.models.bayes import region_posterior
-from boxpromptiml.models.checkpoint import Card, load_localizer
-from boxpromptiml.models.inference import probability_maps, tiled_map
+from boxpromptiml.models.checkpoint import Card
+from boxpromptiml.models.inference import Network, probability_maps, tiled_map
 from boxpromptiml.models.inputs import whole_image
+from boxpromptiml.models.runtimes import Precision, Runtime, open_network
 from boxpromptiml.provenance import write_jsonl
 from boxpromptiml.records import ImageArray, ProbArray, Segmenter
+from boxpromptiml.reporting.input_files import find_inputs, name_inputs
 from boxpromptiml.reporting.predictions import Prediction, write_prediction, write_tables
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
-from boxpromptiml.weights import require_device
 
 _MOST_WHOLE_PIXELS = 4_000_000
 
@@ -41,12 +41,20 @@ class Localizer:
         localizer = Localizer.load("student.ckpt")
         prob = localizer("photo.jpg")            # (H, W) float32 in [0, 1]
         first, second = localizer(["a.png", array])
+
+    Attributes:
+        network: What answers.
+        card: What its file says of it.
+        device: Of the tensors that go through the network.
+        segmenter: Refines the maps by its regions.
+        runtime: What runs the network, where, at which precision; for a person.
     """
 
-    network: nn.Module
+    network: Network
     card: Card
     device: str = "cpu"
     segmenter: Segmenter | None = None
+    runtime: str = "torch"
 
     @classmethod
     def load(
@@ -54,21 +62,25 @@ class Localizer:
         checkpoint: str | Path,
         device: str = "cpu",
         segmenter: SegmenterConfig | None = None,
+        runtime: Runtime = "auto",
+        precision: Precision = "fp32",
     ) -> "Localizer":
-        """Load a checkpoint of `boxpromptiml fit`; it is read as data, no code in it is run.
+        """Load a localizer's file; it is read as data, no code in it is run.
 
         Args:
-            checkpoint: Of a student or a WCBnet.
+            checkpoint: Of `boxpromptiml fit`, or `.safetensors` or `.onnx` of `export`.
             device: Where the network runs.
             segmenter: Refines the maps by its regions; None: as the checkpoint says. With the
                 name of the checkpoint's own and its weights, the checkpoint's settings stay.
+            runtime: What runs the network; see `models.runtimes`.
+            precision: bf16 is faster where the processor knows it, and not exact.
 
         Raises:
-            UserError: If it is missing, damaged or no such checkpoint, or if its segmenter needs
-                weights that are not given.
+            UserError: If it is missing, damaged or no such file, if the runtime cannot run it, or
+                if its segmenter needs weights that are not given.
         """
-        require_device(device)
-        network, card = load_localizer(Path(checkpoint))
+        opened = open_network(Path(checkpoint), runtime, device, precision)
+        card = opened.card
         if card.refinement is not None:
             own = SegmenterConfig.from_dict(card.refinement.segmenter)
             if segmenter is None:
@@ -76,8 +88,7 @@ class Localizer:
             elif segmenter.weights is not None and segmenter.name == own.name:
                 segmenter = replace(own, weights=segmenter.weights, cache=segmenter.cache)
         regions = None if segmenter is None else build_segmenter(segmenter, device)
-        placed = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(placed, card, device, regions)
+        return cls(opened.network, card, opened.device, regions, opened.description)
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
@@ -161,6 +172,8 @@ def localize(
     overlays: bool = True,
     device: str = "cpu",
     segmenter: SegmenterConfig | None = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "fp32",
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
@@ -169,7 +182,7 @@ def localize(
     the rest goes on, and the exit status is 3.
 
     Args:
-        checkpoint: A checkpoint of `boxpromptiml fit`.
+        checkpoint: Of `boxpromptiml fit`, or .safetensors or .onnx of `boxpromptiml export`.
         images: Files, folders or quoted glob patterns.
         out: Folder to write.
         tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input.
@@ -179,10 +192,15 @@ def localize(
         device: cpu or cuda.
         segmenter: Refine the maps by these regions instead of the checkpoint's own choice
             (`--segmenter.name=none` for the coarse maps of an image-label checkpoint).
+        runtime: What runs the network. `auto`: PyTorch, and ONNX Runtime or OpenVINO for .onnx;
+            `compile` spends a minute on every new size, and pays off for many images of one.
+        precision: bf16 is faster where the processor knows it, and not exact; for torch,
+            compile and openvino.
     """
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
-    localizer = Localizer.load(checkpoint, device, segmenter)
+    localizer = Localizer.load(checkpoint, device, segmenter, runtime, precision)
+    sys.stderr.write(f"runtime: {localizer.runtime}\n")
     inputs = name_inputs(find_inputs(images, out))
     if not inputs:
         raise UserError(f"no files found in {', '.join(images)}")
@@ -222,49 +240,3 @@ def _batches(
             batch = []
     if batch:
         yield batch
-
-
-def find_inputs(patterns: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
-    """Files behind paths, folders and globs, as (file, folder that its name is relative to).
-
-    A path that leads nowhere stays in the list, so that it is reported and not lost. What lies
-    below `out` is what we wrote ourselves, and left out.
-    """
-    found: list[tuple[Path, Path]] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            found += [(file, path) for file in sorted(path.rglob("*")) if not file.is_dir()]
-        elif any(c in pattern for c in "*?[") and not path.exists():
-            anchor = Path(path.anchor or ".")
-            relative = str(path.relative_to(path.anchor)) if path.anchor else pattern
-            matches = (file for file in sorted(anchor.glob(relative)) if not file.is_dir())
-            found += [(file, file.parent) for file in matches]
-        else:
-            found.append((path, path.parent))
-    ours = out.resolve()
-    return [pair for pair in dict.fromkeys(found) if ours not in pair[0].absolute().parents]
-
-
-def name_inputs(inputs: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
-    """A distinct output name for every file: its path without ending, made longer on a clash."""
-    named: dict[str, Path] = {}
-    taken: set[str] = set()
-    seen: set[Path] = set()
-    for file, root in inputs:
-        if file in seen:
-            continue
-        seen.add(file)
-        relative = file.relative_to(root)
-        stem = relative.with_suffix("").as_posix()
-        candidates = (stem, relative.as_posix().replace(".", "_"), f"{stem}_{len(named)}")
-        names = [_safe(name, len(named)) for name in candidates]
-        name = next((n for n in names if n.casefold() not in taken), f"n{len(named)}")
-        taken.add(name.casefold())
-        named[name] = file
-    return named
-
-
-def _safe(name: str, number: int) -> str:
-    printable = name.isprintable() and not any(c in name for c in '\\:*?"<>|')
-    return name if printable and len(name.encode("utf-8", "surrogatepass")) < 200 else f"n{number}"

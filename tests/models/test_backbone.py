@@ -171,15 +171,39 @@ def test_gradients_after_an_inference_mode_forward() -> None:
     backbone(torch.rand(1, 3, 64, 64))[-1].sum().backward()
 
 
-def test_weights_behind_the_last_map_are_frozen() -> None:
-    """DDP stops at weights without gradient; timm's MobileNetV3 keeps all its blocks."""
-    model = Backbone("mobilenetv3_small_050", out_indices=(0, 1))
-    whole = Backbone("mobilenetv3_small_050")
-    maps = model(torch.rand(1, 3, 64, 64))
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_lite0"])
+@pytest.mark.parametrize("stages", [(0,), (0, 1), (1, 2, 3), None])
+def test_blocks_behind_the_last_map_are_cut(name: str, stages: tuple[int, ...] | None) -> None:
+    options = {} if stages is None else {"out_indices": stages}
+    whole = timm.create_model(name, features_only=True, **options).eval()
+    ours = Backbone(name, out_indices=stages).eval()
+    before = {f"net.{key}": value for key, value in whole.state_dict().items()}
+    ours.load_state_dict(before)  # a checkpoint of before the cut fits
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(ours(image), whole(image), strict=True):
+            assert torch.equal(a, b)
+    assert set(ours.state_dict()) <= set(before)
+    sum(m.mean() for m in ours(image)).backward()
+    assert all(p.grad is not None for p in ours.parameters())  # DDP stops at any without
+    counts = [sum(p.numel() for p in m.parameters()) for m in (ours, whole)]
+    assert counts[0] < counts[1] or stages is None  # all maps take all blocks
+
+
+def test_only_the_blocks_that_were_cut_may_be_superfluous() -> None:
+    backbone = Backbone("mobilenetv3_small_050", out_indices=(0, 1))
+    state = backbone.state_dict()
+    with pytest.raises(RuntimeError, match=r"net\.blocks\.0\.9\.stranger"):
+        backbone.load_state_dict(state | {"net.blocks.0.9.stranger": torch.zeros(1)})
+    gone = {"backbone.net.blocks.5.0.conv.weight": torch.zeros(1), "net.blocks.5.x": state}
+    backbone.forget_cut(gone, "backbone.")
+    assert list(gone) == ["net.blocks.5.x"]
+
+
+def test_weights_that_no_map_uses_are_frozen() -> None:
+    """The gradient must reach all that is left, in families that timm does not cut short."""
+    backbone = Backbone("tiny_vit_5m_224", out_indices=(0, 1))
+    maps = backbone(torch.rand(1, 3, 64, 64))
     sum(m.mean() for m in maps).backward()
-    for parameter in model.parameters():
+    for parameter in backbone.parameters():
         assert parameter.requires_grad == (parameter.grad is not None)
-    trained, all_of_it = (
-        sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (model, whole)
-    )
-    assert 0 < trained < 0.1 * all_of_it
