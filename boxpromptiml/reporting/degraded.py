@@ -6,10 +6,11 @@ stored size, by the policy of `metrics`.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -20,7 +21,7 @@ from boxpromptiml.data.supervision import Source
 from boxpromptiml.metrics import false_alarm, score_image
 from boxpromptiml.models.bayes import region_posterior
 from boxpromptiml.models.inference import probability_maps
-from boxpromptiml.records import ProbArray
+from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.reporting.localize import Localizer
 from boxpromptiml.synth.degradation import Degradation
 
@@ -28,10 +29,35 @@ SCORES = ("pixel_f1", "iou", "auc", "false_alarm_pixels")
 
 
 class _Image(NamedTuple):
-    """Scores of one image, nan where it has none, and its group."""
+    """Scores of one image, nan where it has none."""
 
-    group: str
     scores: tuple[float, float, float, float]  # in the order of `SCORES`
+
+
+class Scored(NamedTuple):
+    """What one degradation gives.
+
+    Attributes:
+        means: By name, as in `SCORES`.
+        f1: Pixel F1 of every source, in their order; nan where it has none.
+        resized: How many images the degradation gave another size.
+    """
+
+    means: dict[str, Interval]
+    f1: npt.NDArray[np.float64]
+    resized: int
+
+
+@dataclass(frozen=True)
+class _Watched(Degradation):
+    """A degradation that notes of every image whether its size changed."""
+
+    resized: list[bool] = field(default_factory=list, compare=False)
+
+    def __call__(self, image: ImageArray, seed: int, sample_id: str) -> ImageArray:
+        degraded = super().__call__(image, seed, sample_id)
+        self.resized.append(degraded.shape != image.shape)
+        return degraded
 
 
 @dataclass(frozen=True)
@@ -52,17 +78,23 @@ class DegradedTest:
     seed: int = 0
     batch_size: int = 8
 
-    def score(self, condition: Degradation, progress: str = "") -> dict[str, Interval]:
-        """Mean scores by name, as in `SCORES`; progress goes to stderr.
+    def score(self, condition: Degradation, progress: str = "") -> Scored:
+        """Mean scores and the F1 of every image; progress goes to stderr.
 
         Raises:
             RejectedInput: If an image or its truth cannot be read: none is left out.
         """
-        images = list(self._images(condition, f"{condition} {progress}"))
-        groups = [image.group for image in images]
-        columns = zip(*(image.scores for image in images), strict=True)
-        intervals = [mean_interval(np.array(column), groups) for column in columns]
-        return dict(zip(SCORES, intervals, strict=True))
+        watched = _Watched(condition.name, condition.level)
+        images = list(self._images(watched, f"{condition} {progress}"))
+        columns = np.array([image.scores for image in images], np.float64).T
+        intervals = [mean_interval(column, self.groups) for column in columns]
+        means = dict(zip(SCORES, intervals, strict=True))
+        return Scored(means, columns[SCORES.index("pixel_f1")], sum(watched.resized))
+
+    @property
+    def groups(self) -> list[str]:
+        """Of every source, in their order."""
+        return [source.sample.group for source in self.sources]
 
     def _images(self, condition: Degradation, title: str) -> Iterator[_Image]:
         network_input, segmenter = self.localizer.card.input, self.localizer.segmenter
@@ -71,8 +103,8 @@ class DegradedTest:
         for start in track(starts, title, console=Console(stderr=True)):
             sources = self.sources[start : start + self.batch_size]
             items = [dataset[start + place] for place in range(len(sources))]
-            for source, item, prob in zip(sources, items, self._maps(items), strict=True):
-                yield self._scored(source, item, prob)
+            for item, prob in zip(items, self._maps(items), strict=True):
+                yield self._scored(item, prob)
 
     @torch.inference_mode()
     def _maps(self, items: Sequence[Item]) -> list[ProbArray]:
@@ -89,10 +121,10 @@ class DegradedTest:
             for item, prob in zip(items, maps, strict=True)
         ]
 
-    def _scored(self, source: Source, item: Item, prob: ProbArray) -> _Image:
+    def _scored(self, item: Item, prob: ProbArray) -> _Image:
         truth = np.zeros(item.size, bool) if item.truth is None else item.truth.numpy() != 0
         if truth.any():
             scores = score_image(prob, truth, self.threshold)
-            return _Image(source.sample.group, (scores.f1, scores.iou, scores.auc, math.nan))
+            return _Image((scores.f1, scores.iou, scores.auc, math.nan))
         alarm = false_alarm(prob, self.threshold)
-        return _Image(source.sample.group, (math.nan, math.nan, math.nan, alarm))
+        return _Image((math.nan, math.nan, math.nan, alarm))

@@ -32,7 +32,7 @@ from boxpromptiml.reporting.evaluation import (
     ImageRow,
     write_evaluation,
 )
-from boxpromptiml.reporting.matching import PredictionFile, match_predictions
+from boxpromptiml.reporting.matching import PredictionFile, have_scores, match_predictions
 from boxpromptiml.reporting.score_table import score_table
 from boxpromptiml.reporting.scores import Curves, Summary, region_size
 
@@ -123,8 +123,7 @@ def evaluate_predictions(
     known = [Source(manifest, sample) for manifest in read for sample in manifest.samples]
     wanted = _to_score(known, read, settings.split)
     files = match_predictions(predictions, known, wanted)
-    has_scores = all(file.score is not None for file in files)
-    given = has_scores and not PRESETS[settings.preset].image_score_is_maximum
+    given = have_scores(predictions, files) and not PRESETS[settings.preset].image_score_is_maximum
     rows: list[ImageRow] = []
     curves = Curves()
     for number, (row, scores) in enumerate(_scored(wanted, files, settings, given)):
@@ -209,7 +208,7 @@ def _score(
         dataset=sample.dataset,
         kind=sample.kind or "",
         group=sample.group,
-        label=sample.label,
+        label=int(region > 0) if sample.label is None else sample.label,
         height=sample.size[0],
         width=sample.size[1],
         image_score=float(file.score) if given and file.score is not None else highest,

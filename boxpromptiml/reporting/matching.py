@@ -109,6 +109,17 @@ def match_predictions(
     return [of_row[source.sample.id][0] for source in wanted]
 
 
+def have_scores(folder: Path, files: Sequence[PredictionFile]) -> bool:
+    """Whether the predictions have image scores; UserError if only some of them do."""
+    without = [file.name for file in files if file.score is None]
+    if 0 < len(without) < len(files):
+        raise UserError(
+            f"{folder}: {len(without)} of {len(files)} lines of predictions.jsonl have no "
+            f"image_score, for example {without[0]!r}: give it to every line or to none"
+        )
+    return not without
+
+
 def refuse(folder: Path, complaints: dict[str, list[str]]) -> None:
     """UserError if there is any complaint, with the counts and the first five of each."""
     lines = [

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from boxpromptiml.bootstrap import Interval
+import numpy as np
+
+from boxpromptiml.bootstrap import Interval, difference_interval
 from boxpromptiml.data.sources import read_sources, require_truth
+from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import EXIT_OK, UserError
 from boxpromptiml.provenance import sha256_file, write_json, write_text
 from boxpromptiml.reporting.degraded import SCORES, DegradedTest
@@ -21,6 +24,7 @@ from boxpromptiml.reporting.localize import Localizer
 from boxpromptiml.reporting.plots import Condition, robustness_figure, save_figure
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.synth.degradation import Degradation, expand, severity
+from boxpromptiml.synth.platforms import PLATFORMS
 
 SCHEMA_VERSION = 1
 _SETTINGS = ("checkpoint", "manifests", "split", "threshold", "seed", "segmenter")
@@ -44,8 +48,9 @@ def robustness(
 
     Writes robustness.json, robustness.csv, robustness.png and robustness.svg: mean pixel F1, IoU,
     AUC and falsely flagged area, each with a 95 % interval, under every condition and for the
-    images as stored. The JSON file is rewritten after every condition, and conditions that it has
-    are not computed again: an interrupted run goes on, and more conditions can be added later.
+    images as stored; and the change of F1 from those, image by image. The JSON file is rewritten
+    after every condition, and conditions that it has are not computed again: an interrupted run
+    goes on, and more conditions can be added later.
 
     Args:
         checkpoint: Of `boxpromptiml fit`, or `.safetensors` or `.onnx` of `export`.
@@ -66,20 +71,36 @@ def robustness(
     localizer = Localizer.load(checkpoint, device, segmenter)
     sources = read_sources(manifest, split)
     require_truth(sources, "--manifest")
+    _require_manipulated(sources)
     limit = localizer.card.threshold if threshold is None else threshold
     test = DegradedTest(localizer, sources, limit, seed, max(batch_size, 1))
     path = out / "robustness.json"
     found = _resume(path, _fresh(test, checkpoint, manifest, split))
     known = {_degradation(row) for row in found["conditions"]}
     todo = [condition for condition in wanted if condition not in known]
-    for number, condition in enumerate(todo, 1):
-        found["conditions"].append(_row(condition, test, f"({number} of {len(todo)})"))
-        found["conditions"].sort(key=lambda row: severity(_degradation(row)))
-        write_json(path, found)
-    write_text(out / "robustness.csv", _csv(found["conditions"]))
-    save_figure(robustness_figure(*plotted(found)), out / "robustness")
+    _make_folder(out)
+    try:
+        for number, condition in enumerate(todo, 1):
+            _add(found, condition, test, f"({number} of {len(todo)})")
+            write_json(path, found)
+    finally:  # of an interrupted run too, so that all files say the same
+        if found["conditions"]:
+            write_text(out / "robustness.csv", _csv(found["conditions"]))
+            save_figure(robustness_figure(*plotted(found)), out / "robustness")
     sys.stdout.write(_table(found["conditions"]))
     return EXIT_OK
+
+
+def _require_manipulated(sources: Sequence[Source]) -> None:
+    if all(source.sample.label == 0 for source in sources):
+        raise UserError("--manifest has no manipulated image: there is no F1, IoU or AUC to lose")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
 
 
 def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], split: str) -> Found:
@@ -93,16 +114,30 @@ def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], spli
         "threshold": test.threshold,
         "seed": test.seed,
         "segmenter": segmenter.signature if segmenter else None,
+        "clean_f1": None,
         "conditions": [],
     }
 
 
-def _row(condition: Degradation, test: DegradedTest, progress: str) -> Found:
+def _add(found: Found, condition: Degradation, test: DegradedTest, progress: str) -> None:
+    """Score a condition, and put its row where it belongs; `none` leaves the F1 of every image."""
+    scored = test.score(condition, progress)
     row: Found = {"name": condition.name, "level": condition.level}
-    for name, interval in test.score(condition, progress).items():
-        parts = interval._asdict().items()
-        row[name] = {key: None if math.isnan(value) else value for key, value in parts}
-    return row
+    row |= {name: _as_json(interval) for name, interval in scored.means.items()}
+    if condition.name in PLATFORMS:
+        row["resized"] = {"value": scored.resized, "count": len(test.sources)}
+    if condition == Degradation():
+        found["clean_f1"] = [None if math.isnan(value) else value for value in scored.f1.tolist()]
+    elif found["clean_f1"] is not None:
+        clean = np.array(found["clean_f1"], np.float64)  # None becomes nan
+        row["difference"] = _as_json(difference_interval(scored.f1, clean, test.groups))
+    found["conditions"].append(row)
+    found["conditions"].sort(key=lambda row: severity(_degradation(row)))
+
+
+def _as_json(interval: Interval) -> Found:
+    parts = interval._asdict().items()
+    return {key: None if math.isnan(value) else value for key, value in parts}
 
 
 def _file(path: Path) -> dict[str, str]:
@@ -120,7 +155,8 @@ def _resume(path: Path, fresh: Found) -> Found:
                 f"{path} was made with another {name.removesuffix('s')}: give another --out, or "
                 "delete it to begin anew"
             )
-    return fresh | {"conditions": earlier["conditions"]}
+    clean = earlier.get("clean_f1")  # not in the files of old versions
+    return fresh | {"clean_f1": clean, "conditions": earlier["conditions"]}
 
 
 def _identity(setting: Any) -> Any:
@@ -175,20 +211,37 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = ("value", "low", "high", "count")
-    writer.writerow(["name", "level", *(f"{name}_{part}" for name in SCORES for part in parts)])
+    names = (*SCORES, "difference")
+    writer.writerow(["name", "level", *(f"{name}_{part}" for name in names for part in parts)])
     for row in rows:
-        cells = [row[name][part] for name in SCORES for part in parts]
+        cells = [row.get(name, {}).get(part) for name in names for part in parts]
         writer.writerow([row["name"], row["level"], *cells])
     return text.getvalue()
 
 
 def _table(rows: Iterable[Mapping[str, Any]]) -> str:
-    lines = [f"{'condition':<14}{'F1':>7}  {'95 % interval':<16}{'IoU':>7}{'AUC':>7}{'flagged':>9}"]
+    lines = [
+        f"{'condition':<14}{'F1':>7}  {'95 % interval':<16}{'change':>7}  {'95 % interval':<18}"
+        f"{'IoU':>7}{'AUC':>7}{'flagged':>9}"
+    ]
+    same = []
     for row in rows:
         f1, iou, auc, alarm = (_interval(row, name) for name in SCORES)
-        bounds = f"[{f1.low:.3f}, {f1.high:.3f}]"
+        bounds, change = f"[{f1.low:.3f}, {f1.high:.3f}]", f"{'-':>7}  {'':<18}"
+        if row.get("difference"):
+            drop = _interval(row, "difference")
+            change = f"{drop.value:>+7.3f}  {f'[{drop.low:+.3f}, {drop.high:+.3f}]':<18}"
+        if row.get("resized", {}).get("value") == 0:
+            same.append(row["name"])
         lines.append(
-            f"{_degradation(row)!s:<14}{f1.value:>7.3f}  {bounds:<16}{iou.value:>7.3f}"
-            f"{auc.value:>7.3f}{alarm.value:>9.4f}"
+            f"{_degradation(row)!s:<14}{f1.value:>7.3f}  {bounds:<16}{change}"
+            f"{iou.value:>7.3f}{auc.value:>7.3f}{alarm.value:>9.4f}"
         )
-    return "\n".join([*lines, "flagged: share of the pixels of authentic images\n"])
+    lines.append("change: of F1, image by image, from the images as stored")
+    lines.append("flagged: share of the pixels of authentic images")
+    if same:
+        lines.append(
+            f"{', '.join(same)}: no image was large enough to be resized: these are JPEG qualities "
+            "only"
+        )
+    return "\n".join([*lines, ""])

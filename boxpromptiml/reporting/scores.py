@@ -37,6 +37,14 @@ def region_size(region: float) -> str:
     return next(name for name, below in REGION_SIZES if region < below)
 
 
+def _kind_group(row: ImageRow) -> str:
+    """The forgery kind, or a reserved name for a row without one, which no kind may take."""
+    reserved = "unknown" if row.region else "authentic"
+    if row.kind == "unknown" or (row.kind == "authentic" and row.region):
+        return f"{row.kind} (kind)"
+    return row.kind or reserved
+
+
 @dataclass
 class Curves:
     """What the curves need of every image, added one by one.
@@ -118,8 +126,8 @@ class Summary:
         """The scores of every data set, forgery kind and region size; undefined ones left out."""
         found: dict[str, dict[str, list[int]]] = {"dataset": {}, "kind": {}, "region_size": {}}
         for number, row in enumerate(self.rows):
-            kind = row.kind or ("unknown" if row.region else "authentic")
-            names = {"dataset": row.dataset, "kind": kind, "region_size": row.region_size}
+            kind, size = _kind_group(row), row.region_size
+            names = {"dataset": row.dataset, "kind": kind, "region_size": size}
             for group, name in names.items():
                 if name:
                     found[group].setdefault(name, []).append(number)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,10 +173,14 @@ def test_rows(data):
     assert row.flagged == np.mean(data.maps["made/2"] > 127)
 
 
-def test_without_every_score_the_maximum_stands_in(data):
+def test_every_line_has_an_image_score_or_none_has(data):
     table = data.root / "out/predictions.jsonl"
     rows = [json.loads(line) for line in table.read_text().splitlines()]
     del rows[3]["image_score"]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"1 of 10 lines .* no image_score, for example 'made/3'"):
+        data.evaluate()
+    rows = [{"id": row["id"], "name": row["name"]} for row in rows]
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = data.evaluate()
     assert found.metrics["image_score"] == "maximum"
@@ -229,17 +234,29 @@ def test_benco_takes_maps_of_the_network_too(data):
         data.evaluate("benco-resize", size=(16, 17))
 
 
-def test_unknown_labels_count_by_their_masks_and_not_as_images(data):
-    from dataclasses import replace
-
+def test_unknown_labels_are_those_of_the_masks(data):
+    labelled = data.evaluate()
     data.samples[0] = replace(data.samples[0], label=None)
+    empty = np.zeros(data.samples[6].size, np.uint8)
+    images.write_png(data.root / "data/masks/6.png", empty)
+    data.samples[6] = replace(data.samples[6], label=None, mask="masks/6.png")
     found = data.write().evaluate()
-    assert found.metrics["images"] == {"manipulated": 5, "authentic": 4, "unknown": 1}
-    counts = {n: found.metrics["scores"][n]["count"] for n in ("pixel_f1", "image_auc")}
-    assert counts == {"pixel_f1": 6, "image_auc": 9}
+    assert found.metrics["images"] == {"manipulated": 6, "authentic": 4, "unknown": 0}
+    assert found.metrics["scores"] == labelled.metrics["scores"]
+    assert (found.rows[0].label, found.rows[6].label) == (1, 0)
     data.samples[0] = replace(data.samples[0], mask=None)
     with pytest.raises(UserError, match=r"1 images .* for example 'made/0'"):
         data.write().evaluate()
+
+
+def test_kinds_of_reserved_names_stay_apart(data):
+    data.samples[0] = replace(data.samples[0], kind="authentic")
+    data.samples[1] = replace(data.samples[1], kind="unknown")
+    kinds = data.write().evaluate().metrics["groups"]["kind"]
+    assert {name: scores["count"] for name, scores in kinds.items()} == {
+        "authentic (kind)": 1, "unknown (kind)": 1, "unknown": 2, "splice": 1, "removal": 1,
+        "authentic": 4,
+    }  # fmt: skip
 
 
 def test_an_image_score_of_exactly_the_threshold_is_no_alarm(data):

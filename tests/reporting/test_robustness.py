@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.reporting.degraded import SCORES, DegradedTest
 from boxpromptiml.reporting.robustness import read_robustness, robustness
 from boxpromptiml.segmenters.config import SegmenterConfig
+from boxpromptiml.synth import platforms
 from boxpromptiml.synth.degradation import Degradation
 from boxpromptiml.tasks.distill import DistillTask
 
@@ -109,6 +111,9 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(checkpoint, data_root, tmp
         run(checkpoint, data_root, out, *words)
     kept = read_robustness(out / "robustness.json")["conditions"]
     assert [row["name"] for row in kept] == ["none", "jpeg"]
+    with (out / "robustness.csv").open() as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == ["none", "jpeg"]
+    assert (out / "robustness.svg").exists()
     broken.clear()
     run(checkpoint, data_root, out, *words, batch_size=1)
     run(checkpoint, data_root, out, "jpeg:90")
@@ -143,15 +148,72 @@ def test_another_setting_is_refused_and_a_moved_file_is_not(checkpoint, data_roo
         run(checkpoint, data_root, out, "jpeg:90")
 
 
-def test_undefined_scores_are_null(checkpoint, data_root, tmp_path):
+def only(data_root: Path, root: Path, label: int) -> Path:
     manifest = read_manifest(data_root / "test.jsonl")
-    authentic = [s for s in manifest.samples if s.label == 0]
-    root = shutil.copytree(data_root, tmp_path / "data")
-    write_manifest(root / "test.jsonl", manifest.header, authentic)
+    shutil.copytree(data_root, root)
+    kept = [s for s in manifest.samples if s.label == label]
+    write_manifest(root / "test.jsonl", manifest.header, kept)
+    return root
+
+
+def test_undefined_scores_are_null(checkpoint, data_root, tmp_path):
+    root = only(data_root, tmp_path / "data", label=1)
     found = run(checkpoint, root, tmp_path / "out", "weibo")
     for row in found["conditions"]:
-        assert row["pixel_f1"] == {"value": None, "low": None, "high": None, "count": 0}
-        assert row["false_alarm_pixels"]["count"] == 2
+        assert row["false_alarm_pixels"] == {"value": None, "low": None, "high": None, "count": 0}
+        assert row["pixel_f1"]["count"] == 4
+
+
+def test_without_manipulated_images_there_is_nothing_to_lose(checkpoint, data_root, tmp_path):
+    root = only(data_root, tmp_path / "data", label=0)
+    with pytest.raises(UserError, match="no manipulated image"):
+        run(checkpoint, root, tmp_path / "out", "weibo")
+    assert not (tmp_path / "out").exists()
+
+
+def test_networks_that_resize_nothing_are_named(
+    checkpoint, data_root, tmp_path, monkeypatch, capsys
+):
+    found = run(checkpoint, data_root, tmp_path / "small", "wechat", "weibo", "jpeg:70")
+    rows = {row["name"]: row for row in found["conditions"]}
+    assert rows["wechat"]["resized"] == rows["weibo"]["resized"] == {"value": 0, "count": 6}
+    assert "resized" not in rows["jpeg"]
+    assert rows["wechat"]["pixel_f1"] == rows["jpeg"]["pixel_f1"]
+    said = "weibo, wechat: no image was large enough to be resized: these are JPEG qualities only"
+    assert said in capsys.readouterr().out.splitlines()
+    limits = {name: replace(known, limit=20) for name, known in platforms._KNOWN.items()}
+    monkeypatch.setattr(platforms, "_KNOWN", limits)
+    found = run(checkpoint, data_root, tmp_path / "large", "wechat")
+    assert found["conditions"][-1]["resized"] == {"value": 6, "count": 6}
+    assert "large enough" not in capsys.readouterr().out
+
+
+def test_the_change_is_paired_and_survives_resuming(checkpoint, data_root, tmp_path, capsys):
+    found = run(checkpoint, data_root, tmp_path, "noise:20")
+    clean, noisy = found["conditions"]
+    f1 = [value for value in found["clean_f1"] if value is not None]
+    assert (len(found["clean_f1"]), len(f1)) == (6, 4)
+    assert np.mean(f1) == pytest.approx(clean["pixel_f1"]["value"])
+    assert "difference" not in clean
+    drop = noisy["difference"]
+    assert drop["value"] == pytest.approx(noisy["pixel_f1"]["value"] - np.mean(f1))
+    assert drop["count"] == 4
+    assert drop["low"] <= drop["value"] <= drop["high"]
+    assert f"{drop['value']:+.3f}  [" in capsys.readouterr().out
+    more = run(checkpoint, data_root, tmp_path, "noise:20", "blur:3")
+    assert more["clean_f1"] == found["clean_f1"]
+    assert more["conditions"][1]["difference"]["count"] == 4
+    earlier = {name: value for name, value in found.items() if name != "clean_f1"}
+    (tmp_path / "robustness.json").write_text(json.dumps(earlier))
+    old = run(checkpoint, data_root, tmp_path, "jpeg:50")
+    assert "difference" not in old["conditions"][1]
+
+
+def test_the_folder_is_made_before_anything_is_scored(checkpoint, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(DegradedTest, "score", lambda *_: pytest.fail("scored"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file: cannot be made a folder"):
+        run(checkpoint, data_root, tmp_path / "file", "weibo")
 
 
 def test_regions_refine_the_maps_as_localize_does(checkpoint, data_root, tmp_path):
