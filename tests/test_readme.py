@@ -26,7 +26,7 @@ def tour() -> list[list[str]]:
     block = re.search(r"## Five minutes\n```bash\n(.*?)```", README, re.DOTALL)
     assert block is not None
     lines = [line for line in block[1].splitlines() if line and not line.startswith("#")]
-    return [shlex.split(line) for line in lines]
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def workplace(tmp_path):
 def test_the_tour_runs_line_by_line(workplace):
     lines = tour()
     assert [line[1] for line in lines if line[0] == "boxpromptiml"] == [
-        "fit", "test", "localize", "fit", "fit"
+        "fit", "test", "report", "localize", "localize", "evaluate", "robustness", "fit", "fit"
     ]  # fmt: skip
     for line in lines:
         if line[0] == "boxpromptiml":
@@ -71,6 +71,9 @@ def test_the_tour_runs_line_by_line(workplace):
         assert done.returncode == 0, (line, done.stderr[-3000:])
     assert (workplace / "runs" / "student" / "metrics_test.json").is_file()
     assert (workplace / "runs" / "mixed" / "checkpoints" / "last.ckpt").is_file()
+    assert (workplace / "runs" / "student" / "report.html").is_file()
+    assert (workplace / "runs" / "scores" / "per_image.csv").is_file()
+    assert (workplace / "runs" / "student" / "robustness" / "robustness.svg").is_file()
     found = sorted(path.name for path in (workplace / "runs/out/prob").iterdir())
     assert found == ["a.png", "b.png"]
 
