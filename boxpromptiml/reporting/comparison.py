@@ -23,6 +23,7 @@ from boxpromptiml.reporting.wording import (
 SCORES = ("pixel_f1", "iou", "auc", "best_f1", "false_alarm_pixels", "image_auc")
 _PAIRED = {"pixel_f1": "f1", "iou": "iou", "auc": "auc", "false_alarm_pixels": "flagged"}
 _MOST_SETTINGS = 60
+_SAME = "same run"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def compare(runs: Sequence[RunScores]) -> Comparison:
     lines = [ComparedRun(first.name, _score_cells(first, columns), len(first.evaluation.rows), ())]
     for run in others:
         common, differences = _differences(run.evaluation, first.evaluation)
+        if _is_same(run, first):
+            differences = tuple(one._replace(judgement=_SAME) for one in differences)
         lines.append(ComparedRun(run.name, _score_cells(run, columns), common, differences))
     return Comparison(
         columns=tuple(METRICS[key].name for key in columns),
@@ -137,7 +140,15 @@ def _counts(key: str, row: ImageRow) -> bool:
     return row.label == (0 if key == "false_alarm_pixels" else 1)
 
 
+def _is_same(run: RunScores, first: RunScores) -> bool:
+    """Whether it is one run, or a copy: settings name the run's folder, so two runs differ."""
+    # By their text, as nan is not equal to itself.
+    return run.config == first.config and repr(run.evaluation) == repr(first.evaluation)
+
+
 def _notes(run: RunScores, first: RunScores) -> list[str]:
+    if _is_same(run, first):
+        return [f"{run.name} and {first.name} are the same run: there is nothing to compare."]
     ours, theirs = (
         {row.id: f"{row.label} {row.region}" for row in one.evaluation.rows} for one in (run, first)
     )

@@ -45,7 +45,11 @@ def threshold_plot(
 
 def precision_recall_plot(curves: Curves, folder: Path | None) -> Plot:
     """Precision by recall."""
-    caption = "Mean over the manipulated images, at the same thresholds for all of them."
+    caption = (
+        "Mean over the manipulated images, at the same thresholds for all of them. Where nothing "
+        "of an image is flagged, it has no precision: it is left out of the mean precision at that "
+        "threshold, but not of the mean recall. So precision at high thresholds is of fewer images."
+    )
     drawn, columns = precision_recall_figure(curves), ("Recall", "Precision")
     name = "precision-recall"
     return _plot(name, "Precision and recall", drawn, folder, caption, columns, curves)

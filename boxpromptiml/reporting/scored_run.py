@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.bootstrap import Interval, mean_interval
+from boxpromptiml.presets import PRESETS
 from boxpromptiml.reporting.evaluation import Evaluation
 from boxpromptiml.reporting.report import Group, GroupTable
 from boxpromptiml.reporting.runs import Run
@@ -34,14 +35,31 @@ class ScoredRun:
 
     @property
     def scores(self) -> dict[str, Interval]:
-        """Of metrics.json, and of maps that flag nothing or everything."""
+        """Of metrics.json, of maps that flag nothing or everything, of one answer for all."""
         found = _intervals(self.evaluation.metrics.get("scores", {}))
         regions = [row.region for row in self.evaluation.rows if row.region > 0]
         if regions and self.evaluation.metrics.get("preset") == "default":
             groups = [row.group for row in self.evaluation.rows if row.region > 0]
             found["empty_f1"] = Interval(0.0, math.nan, math.nan, len(regions))
             found["full_f1"] = mean_interval([2 * r / (1 + r) for r in regions], groups)
-        return found
+        return found | _all_manipulated(self.evaluation)
+
+
+def _all_manipulated(evaluation: Evaluation) -> dict[str, Interval]:
+    """Image F1 and accuracy of calling every image manipulated; none without both classes."""
+    labels = [row.label for row in evaluation.rows]
+    manipulated, authentic = labels.count(1), labels.count(0)
+    if not manipulated or not authentic:
+        return {}
+    count = manipulated + authentic
+    f1 = 2 * manipulated / (count + manipulated)
+    preset = evaluation.metrics.get("preset")
+    if preset in PRESETS and PRESETS[preset].image_f1_of_rates:
+        f1 = 0.0  # no authentic image is told
+    return {
+        "all_image_f1": Interval(f1, math.nan, math.nan, count),
+        "all_image_accuracy": Interval(manipulated / count, math.nan, math.nan, count),
+    }
 
 
 def _intervals(scores: Mapping[str, Any]) -> dict[str, Interval]:

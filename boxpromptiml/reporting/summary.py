@@ -62,12 +62,17 @@ def sure_words(evaluation: Evaluation) -> str:
     bootstrap: Mapping[str, Any] = evaluation.metrics.get("bootstrap") or {}
     if not bootstrap:
         return "No intervals were computed."
-    groups = len({row.group for row in evaluation.rows})
+    with_f1 = [row for row in evaluation.rows if math.isfinite(row.f1)]
+    rows = with_f1 or evaluation.rows
+    groups = len({row.group for row in rows})
+    drawn = f"in {amount(groups, 'group')} of images that share a source"
+    if groups == len(rows):
+        drawn = "where each image counts as its own group"
     text = (
-        f"Brackets are {100 * bootstrap.get('level', 0.95):g} % intervals of a bootstrap over "
-        f"{amount(groups, 'group')} of images that share a source "
-        f"({bootstrap.get('resamples', 0):,} draws). They hold for images like these; another seed "
-        "of training is not in them."
+        f"Brackets are {100 * bootstrap.get('level', 0.95):g} % intervals of a bootstrap "
+        f"({bootstrap.get('resamples', 0):,} draws) over {amount(len(rows), 'image')}"
+        f"{' with an F1' if with_f1 else ''}, {drawn}. They hold for images like these; another "
+        "seed of training is not in them."
     )
     if groups < _FEW_GROUPS:
         text += f" With only {amount(groups, 'group')} they are too narrow."
@@ -75,16 +80,21 @@ def sure_words(evaluation: Evaluation) -> str:
 
 
 def fails_words(failures: str, groups: Sequence[GroupTable]) -> str:
-    """How many images fail, and the kinds and sizes with the lowest F1."""
+    """How many images fail, and the groups with the lowest F1 of those whose F1 is known."""
     found = [failures]
     for table in groups:
-        rows = [group for group in table.groups if group.images >= _FEW_IMAGES]
-        if len(rows) > 1 and table.columns[0] == METRICS["pixel_f1"].name:
-            worst = min(rows, key=lambda group: group.scores[0].at or 0.0)
-            score = f"{worst.scores[0].value} {worst.scores[0].bounds}".strip()
+        if table.columns[0] != METRICS["pixel_f1"].name:
+            continue
+        known = [
+            (group.scores[0].at, group.name, group.scores[0])
+            for group in table.groups
+            if group.scores[0].at is not None and group.scores[0].images >= _FEW_IMAGES
+        ]
+        if len(known) > 1:
+            _, name, f1 = min(known, key=lambda one: one[0])
             found.append(
-                f"{table.title}, F1 is lowest for {worst.name}: {score}, "
-                f"{amount(worst.images, 'image')}."
+                f"{table.title}, F1 is lowest for {name}: {f1.value} {f1.bounds}".rstrip()
+                + f", {amount(f1.images, 'image')}."
             )
     return " ".join(filter(None, found))
 

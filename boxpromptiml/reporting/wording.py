@@ -61,7 +61,16 @@ METRICS = {
         _IMAGES, "Image AUC", "Ranking of manipulated before authentic images; 0.5 is chance."
     ),
     "image_f1": Metric(_IMAGES, "Image F1", "Of the decision that an image is manipulated."),
+    "all_image_f1": Metric(
+        _IMAGES, "Image F1 without looking", "What calling every image manipulated gives."
+    ),
     "image_accuracy": Metric(_IMAGES, "Image accuracy", "Share of right decisions.", "share"),
+    "all_image_accuracy": Metric(
+        _IMAGES,
+        "Image accuracy without looking",
+        "What calling every image manipulated gives.",
+        "share",
+    ),
     "box_iou": Metric(_BOXES, "Box IoU", "Overlap of the coarse boxes with the ground truth."),
     "pseudo_iou": Metric(
         _BOXES, "Pseudo-mask IoU", "Overlap of the teacher's masks with the ground truth."
@@ -157,7 +166,7 @@ def grouped(scores: Scores) -> dict[str, list[Shown]]:
 
 
 def bars(scores: Scores) -> list[Shown]:
-    """F1 of the localizer and of the maps that know nothing."""
+    """F1 of the localizer and of the maps that flag nothing or everything."""
     shown = {"pixel_f1": "This localizer"}
     shown |= {key: metric.name for key, metric in METRICS.items() if metric.group == BASELINE}
     rows = [(name, show(key, scores[key])) for key, name in shown.items() if key in scores]
@@ -165,19 +174,20 @@ def bars(scores: Scores) -> list[Shown]:
 
 
 def verdict(scores: Scores) -> str:
-    """One sentence: is the localizer better than maps that never look; empty if unknown."""
+    """One sentence: is it better than flagging nothing or everything; empty if unknown."""
     score = scores.get("pixel_f1")
-    known = [finite(scores[key].value) for key in ("empty_f1", "full_f1") if key in scores]
-    baselines = [value for value in known if value is not None]
+    names = {"empty_f1": "nothing", "full_f1": "everything"}
+    known = {name: finite(scores[key].value) for key, name in names.items() if key in scores}
+    baselines = {name: value for name, value in known.items() if value is not None}
     if score is None or finite(score.value) is None or not baselines:
         return ""
-    best = max(baselines)
+    best = max(baselines.values())
     relation = "better" if score.value > best else "not better"
     if score.value > best >= score.low:
         relation = "not clearly better"
     return (
         f"With a mean pixel F1 of {with_bounds(score)} on manipulated images, this localizer is "
-        f"{relation} than the best map that never looks at an image ({best:.3f})."
+        f"{relation} than flagging {' or '.join(baselines)} ({best:.3f})."
     )
 
 

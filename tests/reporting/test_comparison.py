@@ -90,3 +90,13 @@ def test_settings_differ_by_dotted_key_but_not_by_the_runs_own_folder(
         "seed_everything": ("0", "not set"),
         "extra": ("not set", "None"),
     }
+
+
+def test_a_run_beside_itself_is_called_the_same_run(runs: tuple[ScoredRun, ScoredRun]) -> None:
+    one, two = scored(runs[0], "one"), scored(runs[1], "two")
+    found = compare([one, replace(one, name="again"), two])
+    assert found.notes == ("again and one are the same run: there is nothing to compare.",)
+    assert {d.judgement for d in found.runs[1].differences} == {"same run"}
+    assert found.runs[2].differences == compare([one, two]).runs[1].differences
+    other_seed = replace(one, name="seed 1", config={**one.config, "seed_everything": 1})
+    assert compare([one, other_seed]).notes == ()  # equal scores alone are no proof

@@ -18,7 +18,8 @@ from boxpromptiml.reporting.comparison import ComparedRun, Comparison, Differenc
 from boxpromptiml.reporting.gallery import Entry, make_gallery
 from boxpromptiml.reporting.panels import draw_panels
 from boxpromptiml.reporting.report import Group, GroupTable, Report, render, write_report
-from boxpromptiml.reporting.report_plots import threshold_plot
+from boxpromptiml.reporting.report_plots import precision_recall_plot, threshold_plot
+from boxpromptiml.reporting.summary import fails_words
 from boxpromptiml.reporting.training import Audit
 
 CURVE = ((0.25, 0.4), (0.5, 0.6), (0.75, 0.3))
@@ -231,7 +232,9 @@ def test_verdict_compares_with_the_better_blind_map() -> None:
     assert "0.600" in verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.21)
     assert "is better than" in verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.21)
     assert "is not better than" in verdict(pixel_f1=0.2, empty_f1=0.0, full_f1=0.21)
-    assert "is not better than" in verdict(pixel_f1=0.0, empty_f1=0.0)
+    assert "is not better than flagging nothing (0.000)" in verdict(pixel_f1=0.0, empty_f1=0.0)
+    both = verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.154)  # other maps were not tried
+    assert both.endswith("is better than flagging nothing or everything (0.154).")
     assert verdict(pixel_f1=0.6) == verdict(full_f1=0.6) == verdict(pixel_f1=math.nan) == ""
     unsure = {"pixel_f1": Interval(0.25, 0.2, 0.3, 9), "full_f1": Interval(0.21, 0.2, 0.22, 9)}
     assert "is not clearly better than" in wording.verdict(unsure)
@@ -344,6 +347,25 @@ def test_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.Mo
         write_report(report(), path)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_precision_says_that_it_is_of_fewer_images() -> None:
+    caption = precision_recall_plot({"F1": CURVE}, None).caption
+    assert "no precision: it is left out of the mean precision at that threshold" in caption
+
+
+def test_a_group_without_f1_is_not_the_lowest() -> None:
+    def group(name: str, value: float, of: int) -> Group:
+        shown = wording.show("pixel_f1", Interval(value, math.nan, math.nan, of))
+        return Group(name, 40, (shown,))
+
+    rows = [group("AuthOnly", math.nan, 0), group("Low", 0.3, 20), group("High", 0.9, 40)]
+    table = GroupTable("By data set", ("Pixel F1",), tuple(rows))
+    expected = "By data set, F1 is lowest for Low: 0.300, 20 images."
+    assert fails_words("", [table]) == expected
+    few = replace(table, groups=(*rows, group("Few", 0.1, 9)))
+    assert fails_words("", [few]) == expected
+    assert fails_words("", [replace(table, groups=tuple(rows[:2]))]) == ""
 
 
 def test_plots_of_one_page_share_no_ids() -> None:

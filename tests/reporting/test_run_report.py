@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_pages import HOSTILE, Page, make_run
+from sklearn.metrics import accuracy_score, f1_score
 
 from boxpromptiml import images
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import read_manifest, write_manifest
 from boxpromptiml.records import Box
-from boxpromptiml.reporting import run_report
+from boxpromptiml.reporting import run_report, wording
 from boxpromptiml.reporting.evaluation import read_evaluation
 from boxpromptiml.reporting.report import Report, render
 from boxpromptiml.reporting.run_report import build_report
 from boxpromptiml.reporting.scored_run import ScoredRun
+from boxpromptiml.reporting.summary import sure_words
 from boxpromptiml.reporting.training import read_audit, what_was_taught
 
 PROBS, AUTHENTIC = [0.9, 0.1, 0.9, 0.1], [0.9, 0.1]
@@ -46,8 +48,9 @@ def test_summary_says_what_was_trained_scored_and_found(scored: ScoredRun) -> No
     )
     assert "With a mean pixel F1 of 0.500 [" in found["How good"]
     assert "falsely flags 4.2 %" in found["How good"]
-    assert "6 groups" in found["How sure"]
-    assert found["How sure"].endswith("With only 6 groups they are too narrow.")
+    own = "over 4 images with an F1, where each image counts as its own group"
+    assert own in found["How sure"]
+    assert found["How sure"].endswith("With only 4 groups they are too narrow.")
     assert found["Where it fails"].startswith("2 of the 4 manipulated images have an F1 below 0.5")
     assert "Other runs" not in found
 
@@ -98,6 +101,39 @@ def test_scores_are_those_of_the_evaluation_with_blind_maps_beside(scored: Score
     region = 50 / 600
     assert found["full_f1"].value == pytest.approx(2 * region / (1 + region), abs=1e-5)
     assert found["empty_f1"].value == 0
+
+
+def test_image_scores_stand_beside_those_of_calling_all_manipulated(scored: ScoredRun) -> None:
+    labels, answer = [1] * 4 + [0] * 2, [1] * 6
+    found = build_report([scored], None)
+    assert found.scores["all_image_f1"].value == pytest.approx(f1_score(labels, answer))
+    accuracy = found.scores["all_image_accuracy"]
+    assert (accuracy.value, accuracy.count) == (pytest.approx(accuracy_score(labels, answer)), 6)
+    rows = [row.name for row in wording.grouped(found.scores)["Whole images"]]
+    assert rows[rows.index("Image F1") :] == [
+        "Image F1",
+        "Image F1 without looking",
+        "Image accuracy",
+        "Image accuracy without looking",
+    ]
+    metrics = scored.evaluation.metrics | {"preset": "mvss"}  # of sensitivity and specificity
+    of_rates = replace(scored, evaluation=replace(scored.evaluation, metrics=metrics))
+    assert of_rates.scores["all_image_f1"].value == 0
+    some = replace(scored.evaluation, rows=scored.evaluation.rows[:4])
+    assert "all_image_f1" not in replace(scored, evaluation=some).scores
+
+
+def test_how_sure_counts_the_groups_that_have_an_f1(scored: ScoredRun) -> None:
+    def sure(f1: float) -> str:
+        first = scored.evaluation.rows[0]
+        rows = [replace(first, group=str(number % 30), f1=1.0) for number in range(60)]
+        rows[::30] = [replace(row, f1=f1) for row in rows[::30]]  # all of one group
+        return sure_words(replace(scored.evaluation, rows=tuple(rows)))
+
+    shared = "60 images with an F1, in 30 groups of images that share a source."
+    assert shared in sure(1.0)
+    assert "too narrow" not in sure(1.0)
+    assert sure(np.nan).endswith("With only 29 groups they are too narrow.")
 
 
 def test_blind_maps_are_of_the_default_policy_only(scored: ScoredRun) -> None:
@@ -174,7 +210,10 @@ def test_runs_are_compared_and_named_apart(tmp_path: Path) -> None:
 def test_a_run_beside_itself_is_numbered(scored: ScoredRun) -> None:
     report = build_report([scored, scored], None)
     assert [run.name for run in report.comparison.runs] == ["mine (1)", "mine (2)"]
-    assert {d.judgement for d in report.comparison.runs[1].differences} == {"not clear"}
+    assert {d.judgement for d in report.comparison.runs[1].differences} == {"same run"}
+    said = "mine (2) and mine (1) are the same run: there is nothing to compare."
+    assert report.comparison.notes == (said,)
+    assert "(same run)" in answers(report)["Other runs"]
     assert report.comparison.settings == ()
 
 
