@@ -92,14 +92,14 @@ def test_a_bad_image_does_not_lose_the_others(tmp_path):
         for number, name in enumerate(names)
     ]
     rows[1]["id"] = [1]
+    rows[2]["height"] = 1e300
     rows[4]["file_name"] = "twice"
     rows[6]["id"] = rows[5]["id"]
     triangle = [[0, 0, 20, 0, 0, 20]]
     notes = [{"image_id": row["id"], "segmentation": triangle} for row in rows]
     text = json.dumps({"images": [*rows, None, 3], "annotations": [None, *notes]})
-    head, _, tail = text.partition('"file_name": "size", "height": 40')
     path = tmp_path / "r.json"
-    path.write_text(f'{head}"file_name": "size", "height": 1e999{tail}')
+    path.write_text(text)
     found = find_outlines(path, [(name, Path(name)) for name in names])
     answers = {name: read_outlines(outlines, SIZE) for name, outlines in found.items()}
     assert len(answers.pop("good")[0]) == 1
