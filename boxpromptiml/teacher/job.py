@@ -1,18 +1,18 @@
 """The pseudo-mask job: a manifest in; masks, sidecars, a new manifest and a summary out.
 
 Every image is one unit of work: its mask is written, then its sidecar, each whole or not at all.
-So the job can be stopped anywhere and started again; it redoes only what is missing or stale.
+So the job can be stopped anywhere and started again; it redoes only what is missing or stale. For
+the same reason parts of it (`Shard`) can run at once; a run of the whole then finds the masks made.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
@@ -40,6 +40,7 @@ from boxpromptiml.sidecars import (
 )
 from boxpromptiml.teacher.audit import audit
 from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
+from boxpromptiml.teacher.shards import Shard, claim
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
@@ -47,9 +48,9 @@ cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the worke
 class Outcome(NamedTuple):
     """What became of one sample."""
 
-    sample: Sample  # with `pseudo_mask` set where there is one
     status: Status | Literal["no_boxes", "rejected"]
     made: bool  # False: an earlier run had made it
+    pseudo_mask: str | None = None  # its path below the job's folder
     error: RejectedInput | None = None
     failure: OSError | None = None  # of the disk: the job cannot go on
 
@@ -70,20 +71,20 @@ class PseudoMasks(Dataset[Outcome]):
     def __getitem__(self, index: int) -> Outcome:
         sample = self.manifest.samples[index]
         if sample.label == 0:
-            return Outcome(sample, "authentic", made=False)
+            return Outcome("authentic", made=False)
         if not sample.boxes:
-            return Outcome(sample, "no_boxes", made=False)
+            return Outcome("no_boxes", made=False)
         relative = f"masks/{safe_name(sample.id)}.png"
         try:
             status, made = self._bring_up_to_date(sample, confined(self.out, relative))
         except RejectedInput as error:
-            return Outcome(sample, "rejected", made=False, error=error)
+            return Outcome("rejected", made=False, error=error)
         except UserError as error:  # its path leads out of the root
             rejected = RejectedInput(sample.image, "bad_path", str(error))
-            return Outcome(sample, "rejected", made=False, error=rejected)
+            return Outcome("rejected", made=False, error=rejected)
         except OSError as error:  # raised by the job: from a worker it would come as a traceback
-            return Outcome(sample, "rejected", made=False, failure=error)
-        return Outcome(replace(sample, pseudo_mask=relative), status, made)
+            return Outcome("rejected", made=False, failure=error)
+        return Outcome(status, made, relative)
 
     def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
         image_path = self.manifest.image_path(sample)
@@ -142,6 +143,7 @@ def run_job(
     teacher: Teacher,
     consensus: Consensus,
     num_workers: int = 0,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
     """Make every pseudo-mask of a manifest that is missing or stale.
 
@@ -151,9 +153,11 @@ def run_job(
         teacher: Answers the boxes.
         consensus: How its answers become one mask.
         num_workers: Processes that work beside this one; 0 works in this one.
+        shard: Make the masks of this part only, and none of the other files. Parts may run at once
+            in one folder; a run without follows.
 
     Returns:
-        The content of summary.json.
+        The content of summary.json; of a shard, the same without the audit.
 
     Raises:
         UserError: If another job is writing into `out`, or a worker was killed.
@@ -161,29 +165,37 @@ def run_job(
     """
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock").acquire(timeout=0):
-            return _run_locked(manifest, out, teacher, consensus, num_workers)
-    except Timeout as error:
-        raise UserError(f"{out}: another pseudo-mask job is writing there") from error
-
-
-def _run_locked(
-    manifest: Manifest, out: Path, teacher: Teacher, consensus: Consensus, num_workers: int
-) -> dict[str, Any]:
-    remove_temporaries(out)  # of a run that was killed while it wrote
     signature = teacher_signature(teacher.signature, consensus.signature)
-    work = PseudoMasks(manifest, out, teacher, consensus, signature)
-    loader: DataLoader[Outcome] = DataLoader(
-        work,
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
-    )
-    outcomes = _all(loader, len(work))
-    kept = [outcome.sample for outcome in outcomes if outcome.error is None]
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    part = replace(manifest, samples=tuple(shard.choose(manifest.samples))) if shard else manifest
+    with claim(out, shard):
+        if shard is None:
+            remove_temporaries(out)  # of runs that were killed while they wrote
+        work = PseudoMasks(part, out, teacher, consensus, signature)
+        outcomes = _all(work, num_workers)
+        summary = {
+            "images": len(outcomes),
+            "made": sum(outcome.made for outcome in outcomes),
+            "status": dict(sorted(Counter(outcome.status for outcome in outcomes).items())),
+            "teacher_signature": signature,
+            "teacher": teacher.signature,
+            "consensus": consensus.signature,
+        }
+        if shard is None:
+            written = _write_manifest(manifest, out, outcomes, signature)
+            summary["audit"] = audit(written)
+            write_json(out / "summary.json", summary)
+    return summary
+
+
+def _write_manifest(
+    manifest: Manifest, out: Path, outcomes: Sequence[Outcome], signature: str
+) -> Manifest:
+    """Write manifest.jsonl, and errors.jsonl with what the manifest leaves out."""
+    kept = [
+        replace(sample, pseudo_mask=outcome.pseudo_mask) if outcome.pseudo_mask else sample
+        for sample, outcome in zip(manifest.samples, outcomes, strict=True)
+        if outcome.error is None
+    ]
     header = replace(
         manifest.header,
         image_root=relative_root(
@@ -193,23 +205,20 @@ def _run_locked(
         teacher_signature=signature,
     )
     written = write_manifest(out / "manifest.jsonl", header, kept)
-    write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
-    summary = {
-        "images": len(outcomes),
-        "made": sum(outcome.made for outcome in outcomes),
-        "status": dict(sorted(Counter(outcome.status for outcome in outcomes).items())),
-        "teacher_signature": signature,
-        "teacher": teacher.signature,
-        "consensus": consensus.signature,
-        "audit": audit(written),
-    }
-    write_json(out / "summary.json", summary)
-    return summary
+    errors = [outcome.error.as_row() for outcome in outcomes if outcome.error is not None]
+    write_jsonl(out / "errors.jsonl", errors)
+    return written
 
 
-def _all(loader: DataLoader[Outcome], total: int) -> list[Outcome]:
+def _all(work: PseudoMasks, num_workers: int) -> list[Outcome]:
+    loader: DataLoader[Outcome] = DataLoader(
+        work,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
+    )
     try:
-        return list(_with_progress(loader, total))
+        return list(_with_progress(loader, len(work)))
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

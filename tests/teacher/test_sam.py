@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray, Teacher
 from boxpromptiml.sam_weights import OFFICIAL_SHA256, load_sam
 from boxpromptiml.teacher import sam as module
+from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
 from boxpromptiml.teacher.sam import SamTeacher
 
 SIZES = [(48, 70), (200, 131), (128, 128), (3, 500), (1, 1)]
@@ -49,6 +51,11 @@ def reference(
     return masks[best], float(quality[best]), best
 
 
+def same(mask: MaskArray, expected: MaskArray) -> None:
+    """Equal but for rounding on the edge: the encoder's attention sums in another order."""
+    assert (mask != expected).sum() <= max(1, 1e-3 * mask.size)
+
+
 @pytest.mark.parametrize("box_batch", [None, 1, 4, 64])
 @pytest.mark.parametrize("count", [1, 3, 20])
 def test_equals_metas_predictor(count: int, box_batch: int | None) -> None:
@@ -65,13 +72,10 @@ def test_equals_metas_predictor(count: int, box_batch: int | None) -> None:
             assert proposal.mask.shape == size
             differing += int((proposal.mask != mask).sum())
             total += mask.size
-            batched = box_batch not in {None, 1}  # sums in another order
-            assert proposal.score == pytest.approx(
-                min(max(quality, 0), 1), rel=0, abs=1e-5 if batched else 0
-            )
+            assert proposal.score == pytest.approx(min(max(quality, 0), 1), rel=0, abs=1e-5)
             chosen.append(best)
             raw.append(quality)
-    assert differing <= (1e-4 * total if box_batch in {4, 64} else 0)
+    assert differing <= 1e-4 * total  # rounding: sums in another order
     if count == 20:  # the comparison meant something
         assert set(chosen) == {0, 1, 2}
         assert min(raw) < 0
@@ -86,7 +90,7 @@ def test_equals_metas_batched_call() -> None:
     prompts = predictor.transform.apply_boxes_torch(torch.from_numpy(boxes), size)
     masks, quality, _ = predictor.predict_torch(None, None, prompts)
     for i, proposal in enumerate(teacher(box_batch=7).propose(image, boxes)):
-        np.testing.assert_array_equal(proposal.mask, masks[i, quality[i].argmax()].numpy())
+        same(proposal.mask, masks[i, quality[i].argmax()].numpy())
 
 
 def test_single_answer_without_multimask() -> None:
@@ -96,7 +100,7 @@ def test_single_answer_without_multimask() -> None:
     predictor.set_image(image)
     single = teacher(multimask=False).propose(image, boxes)
     for proposal, box in zip(single, boxes, strict=True):
-        np.testing.assert_array_equal(proposal.mask, reference(predictor, box, multimask=False)[0])
+        same(proposal.mask, reference(predictor, box, multimask=False)[0])
     plain = teacher().propose(image, boxes)
     assert any((a.mask != b.mask).any() for a, b in zip(single, plain, strict=True))
 
@@ -125,8 +129,8 @@ def test_confined_to_the_box_and_its_margin(
         x0, y0 = np.floor(np.maximum(box[:2] - np.float32(margin) * side, 0)).astype(int)
         x1, y1 = np.ceil(np.minimum(box[2:] + np.float32(margin) * side, size[::-1])).astype(int)
         full = reference(pair[1], box)[0]
-        np.testing.assert_array_equal(proposal.mask[y0:y1, x0:x1], full[y0:y1, x0:x1])
-        assert proposal.mask.sum() == full[y0:y1, x0:x1].sum()
+        same(proposal.mask[y0:y1, x0:x1], full[y0:y1, x0:x1])
+        assert proposal.mask.sum() == proposal.mask[y0:y1, x0:x1].sum()
         assert proposal.note == ("" if proposal.mask.any() else "degenerate: empty")
 
 
@@ -175,6 +179,15 @@ def test_one_encoding_an_image_none_without_boxes(box_batch: int) -> None:
     assert calls == {"encoder": 1, "decoder": {1: 7, 3: 3}[box_batch]}
 
 
+def test_one_encoding_for_all_jitters_of_all_boxes() -> None:
+    network, encoded = tiny_sam(), []
+    network.image_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
+    tested, consensus = SamTeacher(network, "tiny", ""), Consensus(copies=5)
+    _, proposals = pseudo_mask(tested, an_image((50, 60)), some_boxes(3, (50, 60)), consensus)
+    assert len(proposals) == 15
+    assert len(encoded) == 1
+
+
 def test_only_the_chosen_masks_are_upscaled(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes, original = [], Sam.postprocess_masks
 
@@ -203,7 +216,7 @@ def test_frozen_and_repeatable() -> None:
 
 
 def test_signature_tells_what_changes_an_answer() -> None:
-    def signed(**changed: float) -> str:
+    def signed(**changed: Any) -> str:
         return json.dumps(SamTeacher(tiny_sam(), "tiny", "ab", **changed).signature)
 
     tested: Teacher = teacher()
@@ -211,7 +224,9 @@ def test_signature_tells_what_changes_an_answer() -> None:
     assert tested.signature["official"] is False
     assert tested.signature["versions"]["segment-anything"] == "1.0"
     assert signed() == signed(box_batch=8)
-    assert len({signed(), signed(margin=0.2), signed(multimask=False)}) == 3
+    others = [{}, {"margin": 0.2}, {"multimask": False}, {"precision": "bf16"}]
+    assert len({signed(**changed) for changed in others}) == 4
+    assert "precision" not in signed(precision="fp32")  # as before there was a choice
     meta = SamTeacher(tiny_sam(), "vit_b", OFFICIAL_SHA256["sam_vit_b_01ec64.pth"])
     assert meta.signature["official"] is True
 
@@ -223,9 +238,10 @@ def test_signature_tells_what_changes_an_answer() -> None:
         ({"margin": float("nan")}, "margin"),
         ({"box_batch": 0}, "box_batch"),
         ({"device": "gpu"}, "unknown"),
+        ({"precision": "fp16"}, "precision"),
     ],
 )
-def test_bad_settings(wrong: dict[str, float], match: str, tmp_path: Path) -> None:
+def test_bad_settings(wrong: dict[str, Any], match: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=match):
         SamTeacher(tiny_sam(), "tiny", "", **wrong)
     with pytest.raises(UserError, match=match):  # before the weights are read
@@ -265,8 +281,8 @@ def test_true_vit_b_from_both_formats(tmp_path: Path) -> None:
     predictor.set_image(image)
     mask, quality, _ = reference(predictor, boxes[0])
     (proposal,) = SamTeacher(shallow(network), "vit_b", sha256, margin=WIDE).propose(image, boxes)
-    np.testing.assert_array_equal(proposal.mask, mask)
-    assert proposal.score == min(max(quality, 0), 1)
+    same(proposal.mask, mask)
+    assert proposal.score == pytest.approx(min(max(quality, 0), 1), abs=1e-5)
     assert 0 < mask.mean() < 1
 
 
@@ -276,7 +292,9 @@ def test_from_checkpoint_passes_every_setting(
     network, decoded = tiny_sam(), []
     network.mask_decoder.register_forward_pre_hook(lambda *_: decoded.append(1))
     monkeypatch.setattr(module, "load_sam", lambda *_: (network, "ab"))
-    changed = {"multimask": False, "margin": 0.3, "box_batch": 2}
+    changed: dict[str, Any] = {
+        "multimask": False, "margin": 0.3, "box_batch": 2, "precision": "bf16",
+    }  # fmt: skip
     built = SamTeacher.from_checkpoint(tmp_path / "w.pth", "vit_b", **changed)
     direct = SamTeacher(tiny_sam(), "vit_b", "ab", **changed)
     assert built.signature == direct.signature

@@ -1,0 +1,81 @@
+"""Parts of one pseudo-mask job that run at once: job arrays, several devices, several nodes.
+
+A part makes masks and nothing else; the files that speak of all images are written by a run of the
+whole, which finds the masks made. So parts need to know nothing of each other.
+"""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.provenance import sha256_bytes
+from boxpromptiml.records import Sample
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index`, from 0, of `count`."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise UserError(
+                f"shard must be 0 to num_shards - 1, got shard {self.index} of {self.count}"
+            )
+
+    def choose(self, samples: Sequence[Sample]) -> list[Sample]:
+        """This part of the samples that have boxes.
+
+        Every one is in exactly one part, parts differ by at most one sample, and neither the order
+        of the manifest nor the images without boxes matter: samples are dealt out in the order of
+        a hash of their ids, which also mixes data sets with small and large images.
+        """
+        prompted = [sample for sample in samples if sample.boxes and sample.label != 0]
+        prompted.sort(key=lambda sample: sha256_bytes(_bytes(sample.id)))
+        return prompted[self.index :: self.count]
+
+
+def _bytes(sample_id: str) -> bytes:
+    return sample_id.encode(errors="surrogatepass")
+
+
+@contextmanager
+def claim(out: Path, shard: Shard | None) -> Iterator[None]:
+    """Keep other jobs out of a folder: all of them, or for a shard the whole job and its double.
+
+    The operating system drops the claim with the process, however that ends.
+
+    Raises:
+        UserError: If another job is in the way, or the file system knows no locks.
+    """
+    if shard is None:
+        with _locked(out / ".lock", shared=False):
+            yield
+    else:
+        own = out / f".lock-{shard.index}-of-{shard.count}"
+        with _locked(out / ".lock", shared=True), _locked(own, shared=False):
+            yield
+
+
+@contextmanager
+def _locked(path: Path, shared: bool) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        try:
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{path.parent}: another pseudo-mask job is writing there") from error
+        except OSError as error:
+            raise UserError(
+                f"{path}: this file system gives no locks ({error}); write to another one, or "
+                "mount it with flock"
+            ) from error
+        try:
+            yield
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)  # workers hold the file open a little longer
