@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.manifest import read_manifest
@@ -74,18 +74,24 @@ def pseudo_masks(
         num_workers,
         part,
     )
+    _tell(out, summary, part)
+    rejected = part is None and summary["status"].get("rejected")
+    return EXIT_REJECTED if rejected else EXIT_OK
+
+
+def _tell(out: Path, summary: dict[str, Any], part: Shard | None) -> None:
+    """What was made, and how good it is where the truth is known, on stdout."""
     status = ", ".join(f"{count} {name}" for name, count in summary["status"].items())
     if part:
         made = f"shard {part.index} of {part.count}: {summary['made']} made now"
         sys.stdout.write(f"{out}: {made}; {status or 'nothing to do'}\n")
-        return EXIT_OK
+        return
     sys.stdout.write(f"{out}/manifest.jsonl: {summary['made']} made now; {status}\n")
     if summary["audit"]["images"]:
         sys.stdout.write(
             f"audit of {summary['audit']['images']}: IoU {summary['audit']['iou']:.3f}, "
             f"F1 {summary['audit']['f1']:.3f}, unsure {summary['audit']['unsure']:.2%}\n"
         )
-    return EXIT_REJECTED if summary["status"].get("rejected") else EXIT_OK
 
 
 def _shard(shard: int | None, num_shards: int) -> Shard | None:

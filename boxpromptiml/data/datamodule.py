@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -103,6 +103,11 @@ class LocalizationData(LightningDataModule):
         self.seed = seed
         self.teacher_signature = teacher_signature
         self._datasets: dict[str, Any] = {}
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused, with a UserError: Lightning imports and calls what the checkpoint names."""
+        raise UserError("load_from_checkpoint runs what the file names: use the run's config.yaml")
 
     def setup(self, stage: str) -> None:
         """Read the manifests of a stage and check them.

@@ -17,17 +17,20 @@ def read_sources(paths: Sequence[Path], split: Split | None = None) -> list[Sour
         UserError: If a manifest is missing or wrong, has no such row, or shares ids with another.
     """
     manifests = [read_manifest(path) for path in paths]
-    sources = [
-        Source(manifest, sample)
-        for manifest in manifests
-        for sample in manifest.samples
-        if split in (None, sample.split)
-    ]
-    _refuse_duplicate_ids(sources)
-    if not sources:
-        names = ", ".join(str(path) for path in paths)
+    sources = [Source(manifest, sample) for manifest in manifests for sample in manifest.samples]
+    chosen = of_split(sources, split, ", ".join(str(path) for path in paths))
+    _refuse_duplicate_ids(chosen)
+    return chosen
+
+
+def of_split(sources: Sequence[Source], split: Split | None, names: str) -> list[Source]:
+    """Those of a split, or all; UserError, naming the manifests, if there are none."""
+    chosen = [source for source in sources if split in (None, source.sample.split)]
+    if not chosen:
+        if split is None:
+            raise UserError(f"{names}: no rows")
         raise UserError(f'no row of {names} has "split": "{split}"')
-    return sources
+    return chosen
 
 
 def require_truth(sources: Sequence[Source], place: str) -> None:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import track
 
 from boxpromptiml.bootstrap import LEVEL, RESAMPLES
+from boxpromptiml.data.sources import of_split, read_sources, require_truth
 from boxpromptiml.data.supervision import Source, check_size, ground_truth
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import Manifest, read_manifest
 from boxpromptiml.presets import (
     PRESET_NAMES,
     PRESETS,
@@ -119,9 +119,10 @@ def evaluate_predictions(
         UserError: If a row has no or several maps, a map no row, a row no ground truth, an id is in
             two manifests, or a file cannot be used.
     """
-    read = [read_manifest(path) for path in manifests]
-    known = [Source(manifest, sample) for manifest in read for sample in manifest.samples]
-    wanted = _to_score(known, read, settings.split)
+    names = ", ".join(str(path) for path in manifests)
+    known = read_sources(manifests)
+    wanted = of_split(known, settings.split, names)
+    require_truth(wanted, names)
     files = match_predictions(predictions, known, wanted)
     given = have_scores(predictions, files) and not PRESETS[settings.preset].image_score_is_maximum
     rows: list[ImageRow] = []
@@ -132,7 +133,7 @@ def evaluate_predictions(
     preset = PRESETS[settings.preset]
     numbers = (settings.threshold, settings.resamples, settings.seed, LEVEL)
     summary = Summary(rows, curves, preset, *numbers)
-    head = _head(predictions, read, settings, given)
+    head = _head(predictions, manifests, settings, given)
     labels = Counter(row.label for row in rows)
     counts = {"manipulated": labels[1], "authentic": labels[0], "unknown": labels[None]}
     metrics = head | {
@@ -142,29 +143,6 @@ def evaluate_predictions(
         "curves": curves.as_points(),
     }
     return Evaluation(metrics, tuple(rows))
-
-
-def _to_score(
-    known: Sequence[Source], manifests: Sequence[Manifest], split: Split | None
-) -> list[Source]:
-    """The rows of a split, made sure that they can be scored."""
-    names = ", ".join(str(manifest.path) for manifest in manifests)
-    twice = [name for name, n in Counter(s.sample.id for s in known).items() if n > 1]
-    if twice:
-        raise UserError(
-            f"{len(twice)} ids are in more than one manifest of {names}, for example {twice[0]!r}; "
-            "import them again with different --name"
-        )
-    wanted = [source for source in known if split in (None, source.sample.split)]
-    if not wanted:
-        raise UserError(f'no row of {names} has "split": "{split}"')
-    unknown = [s.sample.id for s in wanted if s.sample.label != 0 and s.sample.mask is None]
-    if unknown:
-        raise UserError(
-            f"{len(unknown)} images of {names} can not be scored, for example {unknown[0]!r}: "
-            "they have neither a ground-truth mask nor the label 0 (authentic)"
-        )
-    return wanted
 
 
 def _scored(
@@ -226,10 +204,10 @@ def _score(
 
 
 def _head(
-    predictions: Path, manifests: Sequence[Manifest], settings: EvaluateSettings, given: bool
+    predictions: Path, manifests: Sequence[Path], settings: EvaluateSettings, given: bool
 ) -> dict[str, Any]:
     """What metrics.json says of where its numbers come from."""
-    sums = {str(manifest.path): sha256_file(manifest.path) for manifest in manifests}
+    sums = {str(path): sha256_file(path) for path in manifests}
     return {
         "schema_version": SCHEMA_VERSION,
         "preset": settings.preset,

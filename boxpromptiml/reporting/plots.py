@@ -183,17 +183,3 @@ def _rendered(figure: Figure, kind: str, transparent: bool = False) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "boxpromptiml", "svg.fonttype": "none"}):
         figure.savefig(buffer, format=kind, dpi=200, metadata=nothing, transparent=transparent)
     return buffer.getvalue()
-
-
-def f1_curve_svg(
-    thresholds: list[float], scores: list[float], baseline: float | None = None
-) -> str:
-    """F1 by threshold as an `<svg>` element; equal input gives equal text.
-
-    Args:
-        thresholds: In [0, 1], rising.
-        scores: F1 in [0, 1] at each threshold; nan leaves a gap.
-        baseline: F1 of a map that flags everything, drawn as a dashed line.
-    """
-    curve = list(zip(thresholds, scores, strict=True))
-    return figure_svg(threshold_figure({"F1": curve}, baseline), "f1-curve")

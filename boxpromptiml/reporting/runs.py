@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import track
 
 from boxpromptiml.data.dataset import stored_image
+from boxpromptiml.data.sources import read_sources
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import parse_json, read_manifest, safe_name
+from boxpromptiml.manifest import parse_json, safe_name
 from boxpromptiml.provenance import sha256_file, write_bytes, write_json, write_jsonl
 from boxpromptiml.records import Split
 from boxpromptiml.reporting.evaluate import EvaluateSettings, evaluate_predictions
@@ -105,7 +106,7 @@ def score_run(
             f"{checkpoint} does not exist: has the training finished an epoch? There may be "
             "another in the folder: --checkpoint best or last"
         )
-    sources = list(_sources(manifests, split))
+    sources = read_sources(manifests, split)
     state = {
         "schema_version": SCHEMA_VERSION,
         "checkpoint": {"name": checkpoint.name, "sha256": sha256_file(checkpoint)},
@@ -148,12 +149,6 @@ def _replacing(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _sources(manifests: list[Path], split: Split) -> Iterator[Source]:
-    for path in manifests:
-        manifest = read_manifest(path)
-        yield from (Source(manifest, s) for s in manifest.samples if s.split == split)
 
 
 def predict(localizer: Localizer, sources: list[Source], out: Path) -> None:

@@ -111,9 +111,13 @@ def test_empty_and_full_priors_stay_exactly(prior, level):
 def test_one_region_over_the_whole_image_tells_nothing(case, region):
     prob, regions = case
     regions = np.full_like(regions, region)
-    np.testing.assert_allclose(region_posterior(prob, regions, "pixel"), prob, rtol=2e-7, atol=1e-38)
+    np.testing.assert_allclose(
+        region_posterior(prob, regions, "pixel"), prob, rtol=2e-7, atol=1e-38
+    )
     mean = np.full(prob.shape, prob.astype(np.float64).mean())
-    np.testing.assert_allclose(region_posterior(prob, regions, "image"), mean, rtol=2e-7, atol=1e-38)
+    np.testing.assert_allclose(
+        region_posterior(prob, regions, "image"), mean, rtol=2e-7, atol=1e-38
+    )
 
 
 @pytest.mark.parametrize("prior", PRIORS)
