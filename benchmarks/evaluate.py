@@ -8,9 +8,7 @@ Writes maps and masks as PNG files: 1,000 of 384 x 256 and 100 of 4000 x 3000. E
 process of its own, both sides by turns on the same files; numbers must be equal image by image.
 Seconds are from the first file to the last score, of the wall clock and of the CPU (which a busy
 machine stretches less; the factor is of these), without imports and without the bootstrap, which
-the loop has no counterpart of; memory is the largest resident size, libraries included. Then F1 and
-AUC of 300 float maps in memory: ours, and IMDLBenCo's steps (`evaluation/F1.py`, `AUC.py`) done
-with numpy.
+the loop has no counterpart of; memory is the largest resident size, libraries included.
 """
 
 import argparse
@@ -22,18 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from boxpromptiml import histograms, images
+from boxpromptiml import images
 from boxpromptiml.manifest import Header, read_manifest, write_manifest
-from boxpromptiml.records import LevelArray, MaskArray, ProbArray, Sample
+from boxpromptiml.records import LevelArray, MaskArray, Sample
 from boxpromptiml.reporting.evaluate import EvaluateSettings, evaluate_predictions
 
 _VARIANTS = 8  # different large images; more take minutes to make and change nothing
@@ -142,64 +138,6 @@ def compare(root: Path, title: str, count: int, rounds: int) -> None:
         )
 
 
-def benco(prob: ProbArray, truth: MaskArray) -> tuple[float, float]:
-    """F1 and AUC in IMDLBenCo's steps: products of masks, then a sort and a trapezoid."""
-    mask = truth.astype(np.float32)
-    flagged = (prob > 0.5).astype(np.float32)
-    tp, fp = (flagged * mask).sum(), (flagged * (1 - mask)).sum()
-    fn = ((1 - flagged) * mask).sum()
-    ((1 - flagged) * (1 - mask)).sum()  # TN, which is computed and not used
-    precision, recall = tp / (tp + fp + 1e-8), tp / (tp + fn + 1e-8)
-    f1 = 2 * precision * recall / (precision + recall + 1e-8)
-    ranked = mask.ravel()[np.argsort(prob.ravel())[::-1]]
-    positives = ranked.sum()
-    tpr = np.cumsum(ranked) / positives
-    fpr = np.cumsum(1 - ranked) / (len(ranked) - positives)
-    return float(f1), float(np.trapezoid(tpr, fpr))
-
-
-def binned(prob: ProbArray, truth: MaskArray) -> tuple[float, float]:
-    """Exact F1, AUC of 4096 bins."""
-    from boxpromptiml import metrics  # noqa: PLC0415 - torch comes with it, which is memory
-
-    f1 = metrics.f1(metrics.pixel_counts(prob, truth))
-    return f1, histograms.auc(histograms.bin_probabilities(prob, truth))
-
-
-def exact(prob: ProbArray, truth: MaskArray) -> tuple[float, float]:
-    """Exact F1 and AUC, as in training."""
-    from boxpromptiml import metrics  # noqa: PLC0415
-
-    return metrics.f1(metrics.pixel_counts(prob, truth)), metrics.pixel_auc(prob, truth)
-
-
-def compare_float_maps(count: int) -> None:
-    """CPU seconds of F1 and AUC of maps in memory, by turns on every map."""
-    sides: dict[str, Callable[[ProbArray, MaskArray], tuple[float, float]]]
-    sides = {"4096 bins": binned, "exact": exact, "IMDLBenCo's steps": benco}
-    seconds = dict.fromkeys(sides, 0.0)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    rng = np.random.default_rng(1)
-    for side in sides.values():
-        side(np.eye(2, dtype=np.float32), np.eye(2, dtype=bool))  # imports
-    for _ in range(count):
-        levels, truth = blob(rng, (512, 512))
-        noise = rng.random(levels.shape, dtype=np.float32)
-        prob = ((levels + noise) / np.float32(256)).astype(np.float32)
-        for name, side in sides.items():
-            start = time.process_time()
-            scores = side(prob, truth)
-            seconds[name] += time.process_time() - start
-            found[name].append(scores)
-    reference: npt.NDArray[np.float64] = np.array(found["exact"])
-    print(f"\n{count} float maps of 512 x 512, F1 and AUC:\n")
-    print("| | CPU s | times as fast | F1 off by | AUC off by |\n|---|---|---|---|---|")
-    for name in sides:
-        f1_off, auc_off = np.abs(np.array(found[name]) - reference).max(axis=0)
-        speed = seconds["IMDLBenCo's steps"] / seconds[name]
-        print(f"| {name} | {seconds[name]:.2f} | {speed:.1f} | {f1_off:.0e} | {auc_off:.0e} |")
-
-
 def main() -> None:
     """Make the files, compare, print tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -223,7 +161,6 @@ def main() -> None:
             compare(
                 Path(folder) / "files", f"{count:,} of {size[1]} x {size[0]}", count, options.rounds
             )
-    compare_float_maps(300 // share)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ and a few hundred additions, whatever the image's size. Level l means the probab
 l / (levels - 1); a pixel is flagged when its probability is strictly above the threshold.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from boxpromptiml.records import MaskArray, ProbArray
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_CHUNK = 1 << 18  # pixels at a time: indices are 8 bytes, and stay in the cache
+_CHUNK = 1 << 18  # pixels at a time, so that indices stay in the cache
 
 
 class Histogram(NamedTuple):
@@ -60,7 +60,7 @@ def count_levels(
     return _count(levels, truth, kept, bins)
 
 
-def bin_probabilities(prob: ProbArray, truth: MaskArray, bins: int = 4096) -> Histogram:
+def bin_probabilities(prob: ProbArray, truth: MaskArray, bins: int = 16384) -> Histogram:
     """Bin a float map (H, W) in [0, 1] into levels of equal width, `truth` as in `count_levels`.
 
     The AUC of the bins takes pixels of one bin for tied. That is off by less than 1e-5 for maps
@@ -80,10 +80,12 @@ def _count(
     flat, mask = values.reshape(-1), truth.reshape(-1)
     chosen = None if kept is None else kept.reshape(-1)
     total = np.zeros(2 * bins, np.int64)
+    # Short indices take a third less time.
+    kind: type[np.unsignedinteger[Any]] = np.uint16 if 2 * bins <= 2**16 else np.uint32
     for start in range(0, len(flat), _CHUNK):
         part = slice(start, start + _CHUNK)
-        index = flat[part].astype(np.intp)
-        index += mask[part] * np.intp(bins)
+        index = flat[part].astype(kind)
+        index += mask[part] * kind(bins)
         total += np.bincount(index if chosen is None else index[chosen[part]], minlength=2 * bins)
     return Histogram(manipulated=total[bins:], authentic=total[:bins])
 
