@@ -1,8 +1,8 @@
 """Cuts a process off from every network but its own machine (A11).
 
 `conftest` imports it, and puts its folder on PYTHONPATH so that each process that a test starts
-does too (`sitecustomize`). It covers what goes through Python's sockets; running the whole suite under
-`unshare --net` covers the rest (docs/reliability.md).
+does too (`sitecustomize`). It covers what goes through Python's sockets; running the whole suite
+under `unshare --net` covers the rest (docs/reliability.md).
 """
 
 import errno
