@@ -172,7 +172,8 @@ def test_it_is_put_in_place_of_lightnings_in_a_list_too(tmp_path, data_root):
     loggers = [{"class_path": f"{name}.WandbLogger", "init_args": {"project": "test"}},
                {"class_path": f"{name}.CSVLogger",
                 "init_args": {"save_dir": "elsewhere", "name": "", "version": ""}},
-               {"class_path": f"{name}.CSVLogger", "init_args": {"save_dir": "more"}}]  # fmt: skip
+               {"class_path": f"{name}.CSVLogger",
+                "init_args": {"save_dir": "more", "name": "x"}}]  # fmt: skip
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"trainer": {"logger": loggers}}))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.csv").write_text("earlier")
@@ -196,7 +197,7 @@ def test_it_is_put_in_place_of_lightnings_in_a_list_too(tmp_path, data_root):
     assert (tmp_path / "run" / "metrics_before_0.csv").read_text() == "earlier"
     assert "train/loss" in (tmp_path / "run" / "metrics.csv").read_text()  # not of `test`
     assert not (tmp_path / "elsewhere").exists()
-    assert len(list((tmp_path / "more" / "lightning_logs").iterdir())) == 2
+    assert len(list((tmp_path / "more" / "x").iterdir())) == 2
 
 
 @pytest.mark.parametrize("sweep", [None, "abc123"])
