@@ -45,9 +45,10 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called once, on the first process."""
-        if isinstance(trainer.logger, WandbLogger):
-            values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
-            trainer.logger.experiment.config.update(values, allow_val_change=True)
+        values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.config.update(values, allow_val_change=True)
 
 
 class TrainerCLI(LightningCLI):
@@ -65,7 +66,7 @@ class TrainerCLI(LightningCLI):
         """Keep a run's files in its folder; load checkpoints as data only."""
         config = self.config[self.subcommand]
         config.trainer.default_root_dir = sweep_folder(str(config.trainer.default_root_dir))
-        _settle_logger(config.trainer, fitting=self.subcommand == "fit")
+        _settle_loggers(config.trainer, fitting=self.subcommand == "fit")
         if self.subcommand == "predict":
             config.return_predictions = False  # PredictionWriter writes them; memory stays flat
         if config.get("ckpt_path"):
@@ -84,23 +85,36 @@ class TrainerCLI(LightningCLI):
         """Lightning's imports what `hyper_parameters` in the checkpoint name; ours reads none."""
 
 
-def _settle_logger(trainer: Namespace, fitting: bool) -> None:
-    """Point the logger at the run's folder, and never write over a training's history."""
-    logger, folder = trainer.logger, Path(trainer.default_root_dir)
+def _settle_loggers(trainer: Namespace, fitting: bool) -> None:
+    """Point loggers at the run's folder, and never write over a training's history."""
+    given, folder = trainer.logger, Path(trainer.default_root_dir)
+    loggers = given if isinstance(given, list) else [given]
+    kept = [logger for logger in loggers if fitting or not _is_ours(logger)]
+    for logger in kept:
+        if isinstance(logger, Namespace):
+            _settle_logger(logger, folder)
+    trainer.logger = kept if isinstance(given, list) else (kept or [False])[0]
+
+
+def _is_ours(logger: object) -> bool:
+    """Whether it is the one that writes metrics.csv into the run's folder."""
     if not isinstance(logger, Namespace):
+        return False
+    return logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
+
+
+def _settle_logger(logger: Namespace, folder: Path) -> None:
+    if _is_ours(logger):
+        logger.init_args.save_dir = str(folder)
+        _keep_history(folder)
         return
     if logger.class_path.endswith(".WandbLogger"):
         logger.class_path = f"{PatientWandbLogger.__module__}.{PatientWandbLogger.__name__}"
-    ours = logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
-    if ours and not fitting:
-        trainer.logger = False
-    elif ours or logger.init_args.get("save_dir") in (None, ".", _RUN_FOLDER):
+    if logger.init_args.get("save_dir") in (None, ".", _RUN_FOLDER):
         logger.init_args.save_dir = str(folder)
     for key in ("name", "version"):  # jsonargparse carries ours over to another class of logger
-        if not ours and logger.init_args.get(key) == "":
+        if logger.init_args.get(key) == "":
             logger.init_args[key] = None
-    if ours and fitting:
-        _keep_history(folder)
 
 
 @rank_zero_only

@@ -1,13 +1,20 @@
 """Tiny data sets made on the fly; no test needs a download, a GPU or the measuring data."""
 
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "offline"))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [sys.path[0], os.environ.get("PYTHONPATH")])
+)
+import no_network  # noqa: F401 - cuts off this process; on PYTHONPATH, those that tests start
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import json
-from pathlib import Path
 
 import hypothesis
 import lightning  # noqa: F401 - before any test captures stderr: its log handler keeps the stream
@@ -21,6 +28,7 @@ from boxpromptiml.records import Split
 from data_prep.importers.folder import import_folder
 from data_prep.importing import finish_import
 
+collect_ignore = ["offline"]
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("shared-machine", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("shared-machine")

@@ -137,8 +137,8 @@ def _killed_parent(manifest: Path, out: Path, expected: dict[str, bytes]) -> lis
 
 
 def _resumed(what: str, manifest: Path, out: Path, expected: dict[str, bytes]) -> list[str]:
-    """Run again; orphaned workers hold the lock until they notice, some five seconds."""
-    deadline = time.monotonic() + _PATIENCE
+    """Run again; orphaned workers hold the lock until they notice, a fraction of a second."""
+    deadline = time.monotonic() + 4
     ended = run(command(manifest, out))
     while "another pseudo-mask job" in ended.said and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -40,7 +40,7 @@ from boxpromptiml.sidecars import (
 )
 from boxpromptiml.teacher.audit import audit
 from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
-from boxpromptiml.teacher.shards import Shard, claim
+from boxpromptiml.teacher.shards import Shard, claim, die_with_job
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
@@ -90,8 +90,7 @@ class PseudoMasks(Dataset[Outcome]):
         image_path = self.manifest.image_path(sample)
         known = sample.image_sha256 or images.probe(image_path).sha256
         wanted = expected_signature(sample, known, self.signature)
-        fresh = _fresh(path, wanted)
-        if fresh:
+        if fresh := _fresh(path, wanted):
             return fresh.status, False
         image, info = images.read_image(image_path)
         if image.shape[:2] != sample.size:
@@ -215,6 +214,7 @@ def _all(work: PseudoMasks, num_workers: int) -> list[Outcome]:
         work,
         batch_size=None,
         num_workers=num_workers,
+        worker_init_fn=die_with_job,
         collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
     )
     try:

@@ -1,11 +1,16 @@
 """No server, no key: each caused, in a process of its own, since wandb keeps its settings."""
 
+import json
 import os
 import pty
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -95,6 +100,59 @@ def test_without_a_key_it_neither_asks_nor_fails(tmp_path):
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
+VIEWER = {"data": {"viewer": {"id": "1", "entity": "me", "username": "me", "email": "me@localhost",
+                             "flags": "{}", "teams": {"edges": []}}}}  # fmt: skip
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Weights & Biases as far as the question who one is; all else it refuses."""
+
+    status = 401
+    message = "user is not logged in"
+    knows_key = False
+
+    def do_POST(self):
+        asked = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        known = self.knows_key and b"query Viewer" in asked
+        answer = VIEWER if known else {"errors": [{"message": self.message}]}
+        self.send_response(200 if known else self.status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *words):
+        pass
+
+
+class RefusingEntity(Refusing):
+    status, message, knows_key = 404, "entity nobody not found", True
+
+
+@contextmanager
+def serving(handler: type[Refusing]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("refusing", [Refusing, RefusingEntity])
+def test_a_wrong_key_or_entity_costs_one_line_and_the_run_is_kept(refusing, tmp_path):
+    code = PRELUDE.replace('"test"', '"test", entity="nobody"')
+    code += 'logger.log_metrics({"loss": 1.0}, step=3)\nprint("finished")'
+    with serving(refusing) as address:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env=environment(tmp_path, WANDB_API_KEY="0" * 40, WANDB_BASE_URL=address), timeout=240,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "finished" in done.stdout
+    (line,) = warnings_of(done.stderr)
+    assert refusing.message in line
+    (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert log.parent.name in line
+
+
 def test_it_takes_what_lightnings_logger_takes(capsys):
     """Also the arguments of wandb.init, so that the command line can put ours in its place."""
     given = ["--trainer.logger.init_args.project=p", "--trainer.logger.init_args.tags=[a,b]",
@@ -106,6 +164,40 @@ def test_it_takes_what_lightnings_logger_takes(capsys):
         found.append(yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]["init_args"])
     assert found[0] == found[1]
     assert found[0]["tags"] == ["a", "b"]
+
+
+def test_it_is_put_in_place_of_lightnings_in_a_list_too(tmp_path, data_root):
+    """Beside ours, whose history stays, and another; the configuration reaches the run."""
+    name = "lightning.pytorch.loggers"
+    loggers = [{"class_path": f"{name}.WandbLogger", "init_args": {"project": "test"}},
+               {"class_path": f"{name}.CSVLogger",
+                "init_args": {"save_dir": "elsewhere", "name": "", "version": ""}},
+               {"class_path": f"{name}.CSVLogger",
+                "init_args": {"save_dir": "more", "name": "x"}}]  # fmt: skip
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"trainer": {"logger": loggers}}))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.csv").write_text("earlier")
+    words = [
+        "--config=c.yaml", "--trainer.default_root_dir=run", "--data.input.size=[32,32]",
+        *(f"--data.{split}=[{data_root}/{split}.jsonl]" for split in ("train", "val", "test")),
+        "--data.supervision=mask", "--model.student.backbone=mobilenetv3_small_050",
+        "--trainer.accelerator=cpu", "--trainer.max_epochs=1",
+        "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1",
+    ]  # fmt: skip
+    for verb, more in (("fit", []), ("test", ["--ckpt_path=run/checkpoints/last.ckpt"])):
+        done = subprocess.run(
+            [sys.executable, "-m", "boxpromptiml", verb, *words, *more], cwd=tmp_path, timeout=240,
+            env=environment(tmp_path), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "no API key" in done.stderr
+    runs = list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(runs) == 2
+    assert all(b"gradient_clip_val" in run.read_bytes() for run in runs)  # the configuration
+    assert (tmp_path / "run" / "metrics_before_0.csv").read_text() == "earlier"
+    assert "train/loss" in (tmp_path / "run" / "metrics.csv").read_text()  # not of `test`
+    assert not (tmp_path / "elsewhere").exists()
+    assert len(list((tmp_path / "more" / "x").iterdir())) == 2
 
 
 @pytest.mark.parametrize("sweep", [None, "abc123"])
