@@ -1,7 +1,5 @@
 """Manifests to dataloaders."""
 
-import logging
-from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,24 +9,15 @@ from torch.utils.data import DataLoader
 from boxpromptiml.data.dataset import EvalDataset, TrainDataset, collate
 from boxpromptiml.data.leaks import refuse_shared_images, refuse_stale_pseudo_masks
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
-from boxpromptiml.data.sources import read_sources, require_truth
-from boxpromptiml.data.supervision import Lesson, Source, SourceWeights, Supervision, lesson
+from boxpromptiml.data.selection import Selection
+from boxpromptiml.data.sources import Sources, read_sources, require_truth
+from boxpromptiml.data.supervision import SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
-from boxpromptiml.splits import nested_share
 from boxpromptiml.synth.degradation import Degradation
-
-log = logging.getLogger(__name__)
-
-_HINTS = {
-    "pseudo": ": run `python -m data_prep pseudo-masks` and train on its manifest.jsonl",
-    "box": ": import boxes first",
-    "mask": ": try --data.supervision=pseudo or box",
-    "mixed": ": see --data.weights; a source of weight 0 is not used",
-}
 
 
 class LocalizationData(LightningDataModule):
@@ -88,14 +77,12 @@ class LocalizationData(LightningDataModule):
         if not 0 < train_share <= 1:
             raise UserError(f"data.train_share must be in (0, 1], got {train_share}")
         self.paths = {"train": train, "val": val, "test": test, "predict": predict}
-        self.supervision: Supervision = supervision
-        self.weights = weights
         self.input = input
         self.augmentation = augmentation
         self.segmenter = segmenter
         self.degrade = degrade
-        self.include_authentic = include_authentic
-        self.train_share = train_share
+        self.selection = Selection(supervision, weights, include_authentic, train_share, seed)
+        self.trained_on: tuple[str, ...] = ()
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -118,13 +105,14 @@ class LocalizationData(LightningDataModule):
         """
         if stage == "fit":
             self._refuse_degraded()
-            (train, lessons), val = self._training_sources(), self._with_truth("val", "val")
-            refuse_shared_images(train, val, "validation")
+            train, val = self._training_sources(), self._with_truth("val", "val")
+            evaluated = {"validation": val}
             if self.paths["test"] and all(path.exists() for path in self.paths["test"]):
-                refuse_shared_images(train, self._sources("test", "test"), "test")
+                evaluated["test"] = self._sources("test", "test")
+            refuse_shared_images(train, evaluated)
             transform = TrainTransform(self.input, self.augmentation)
             self._datasets["train"] = TrainDataset(
-                train, lessons, transform, self.seed, self.soft_unsure
+                train, self.selection.lesson, transform, self.seed, self.soft_unsure
             )
             self._datasets["val"] = self._evaluation(val)
         elif stage == "validate":
@@ -134,7 +122,7 @@ class LocalizationData(LightningDataModule):
         elif stage == "predict":
             self._datasets["predict"] = self._evaluation(self._sources("predict"), False)
 
-    def _evaluation(self, sources: list[Source], with_truth: bool = True) -> EvalDataset:
+    def _evaluation(self, sources: Sources, with_truth: bool = True) -> EvalDataset:
         segmenter = build_segmenter(self.segmenter)
         return EvalDataset(sources, self.input, with_truth, segmenter, self.degrade, self.seed)
 
@@ -187,64 +175,22 @@ class LocalizationData(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _sources(self, stage: str, split: Split | None = None) -> list[Source]:
+    def _sources(self, stage: str, split: Split | None = None) -> Sources:
         paths = self.paths[stage]
         if not paths:
             raise UserError(f"no manifest given: set --data.{stage}='[manifest.jsonl]'")
         return read_sources(paths, split)
 
-    def _with_truth(self, stage: str, split: Split) -> list[Source]:
+    def _with_truth(self, stage: str, split: Split) -> Sources:
         sources = self._sources(stage, split)
-        if self.supervision != "label":  # labels alone still give image scores
+        if self.selection.supervision != "label":  # labels alone still give image scores
             require_truth(sources, f"data.{stage}")
         return sources
 
-    def _warn_of_crops(self, sources: list[Source], lessons: list[Lesson]) -> None:
-        """A crop may miss what its image's label speaks of; padding thins it out."""
-        if self.input.fit == "resize":
-            return
-        odd = sum(
-            source.sample.size != self.input.size and taught.annotation == "label"
-            for source, taught in zip(sources, lessons, strict=True)
-            if source.sample.label
-        )
-        if odd:
-            log.warning(
-                "%d images teach with their label alone, but are cropped or padded to data.input"
-                ".size=%s, and a crop may miss the manipulation: use data.input.fit=resize",
-                odd, self.input.size,
-            )  # fmt: skip
-
-    def _chosen(self, sources: list[Source]) -> list[Source]:
-        """The share to train on, of every label, in the manifests' order."""
-        ids: set[str] = set()
-        for label in (0, 1, None):
-            some = [source.sample.id for source in sources if source.sample.label == label]
-            ids |= nested_share(some, self.train_share, self.seed)
-        return [source for source in sources if source.sample.id in ids]
-
-    def _training_sources(self) -> tuple[list[Source], list[Lesson]]:
-        kept: list[Source] = []
-        lessons: list[Lesson] = []
-        left_out: Counter[str] = Counter()
-        for source in self._chosen(self._sources("train", "train")):
-            taught = lesson(source.sample, self.supervision, self.weights)
-            if source.sample.label == 0 and not self.include_authentic:
-                left_out["authentic (include_authentic is false)"] += 1
-            elif taught is None:
-                left_out[f"without what `{self.supervision}` supervision needs"] += 1
-            else:
-                kept.append(source)
-                lessons.append(taught)
-        for reason, count in left_out.items():
-            log.warning("%d training images left out: %s", count, reason)
-        if not any(source.sample.label for source in kept):
-            raise UserError(
-                f"no manipulated training image has what `{self.supervision}` supervision needs"
-                + _HINTS.get(self.supervision, "")
-            )
-        self._warn_of_crops(kept, lessons)
-        pairs = zip(kept, lessons, strict=True)
-        taught_by_teacher = [source for source, taught in pairs if taught.annotation == "pseudo"]
+    def _training_sources(self) -> Sources:
+        chosen = self.selection.choose(self._sources("train", "train"))
+        self.trained_on = chosen.datasets
+        self.selection.warn_of_crops(chosen.sources, self.input)
+        taught_by_teacher = self.selection.taught_by_teacher(chosen.sources)
         refuse_stale_pseudo_masks(taught_by_teacher, self.teacher_signature)
-        return kept, lessons
+        return chosen.sources

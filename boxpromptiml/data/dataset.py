@@ -1,7 +1,7 @@
 """Manifest rows to tensors. The only part of training that opens files."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from boxpromptiml.data.supervision import (
     supervision_levels,
 )
 from boxpromptiml.data.transforms import TrainTransform
-from boxpromptiml.errors import RejectedInput
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.models.inputs import NetworkInput, whole_image
 from boxpromptiml.records import UNSURE, Batch, ImageArray, Sample, Segmenter
 from boxpromptiml.synth.degradation import Degradation
@@ -67,7 +67,7 @@ class TrainDataset(Dataset[Item]):
 
     Args:
         sources: What to train on.
-        lessons: What each of them teaches with.
+        lesson: What a sample teaches with.
         transform: To network size.
         seed: Of the run.
         soft_unsure: Train pixels at level 127 towards 0.5 instead of ignoring them.
@@ -76,13 +76,13 @@ class TrainDataset(Dataset[Item]):
     def __init__(
         self,
         sources: Sequence[Source],
-        lessons: Sequence[Lesson],
+        lesson: Callable[[Sample], Lesson | None],
         transform: TrainTransform,
         seed: int,
         soft_unsure: bool = False,
     ) -> None:
-        self.sources = list(sources)
-        self._lessons = list(lessons)
+        self.sources = sources
+        self._lesson = lesson
         self._transform = transform
         self._seed = seed
         self._soft_unsure = soft_unsure
@@ -92,7 +92,10 @@ class TrainDataset(Dataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         epoch, position = key
-        source, taught = self.sources[position], self._lessons[position]
+        source = self.sources[position]
+        taught = self._lesson(source.sample)
+        if taught is None:
+            raise UserError(f"sample {source.sample.id!r} teaches nothing")
         label, soft = _label(source.sample), self._soft_unsure
         try:
             image = stored_image(source)
@@ -139,7 +142,7 @@ class EvalDataset(Dataset[Item]):
         degrade: Degradation = Degradation(),  # noqa: B008
         seed: int = 0,
     ) -> None:
-        self.sources = list(sources)
+        self.sources = sources
         self._input = network_input
         self._with_truth = with_truth
         self._segmenter = segmenter
