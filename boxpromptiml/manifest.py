@@ -2,22 +2,26 @@
 
 A manifest is a JSON Lines file. The first line is a header, every other line one `Sample`. Paths
 are relative to the header's roots and never leave them; look at the roots of a manifest that is not
-yours. Reading checks every row; an error names the file and the line.
+yours. Reading checks every row; an error names the file and the line. Rows stay in the file, and
+are parsed each time that they are asked for.
 """
 
-import json
-import math
 import os
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import sha256_bytes, write_jsonl
+from boxpromptiml.positional import PositionalFile
+from boxpromptiml.provenance import atomic_writer, json_line, sha256_bytes
 from boxpromptiml.records import Sample
+from boxpromptiml.rows import Places, Rows, repeated
+from boxpromptiml.strict_json import parse_as
 
 SCHEMA_VERSION = 1
 
@@ -51,7 +55,7 @@ class Manifest:
 
     path: Path
     header: Header
-    samples: tuple[Sample, ...]
+    samples: Rows[Sample]
 
     def image_path(self, sample: Sample) -> Path:
         """Where the image lies."""
@@ -120,93 +124,81 @@ def read_manifest(path: str | Path) -> Manifest:
             empty, inverted or outside the image, a box origin without boxes, paths that leave
             their root, a newer schema.
     """
-    header, rows = read_rows(Path(path))
-    samples: list[Sample] = []
-    for row in rows:
-        if isinstance(row, UserError):
-            raise row
-        samples.append(row)
-    return Manifest(Path(path), header, tuple(samples))
+    header, rows, errors = read_rows(Path(path))
+    if errors:
+        raise errors[0]
+    return Manifest(Path(path), header, rows)
 
 
-def read_rows(path: Path) -> tuple[Header, list[Sample | UserError]]:
-    """The header of a manifest, and every row or what is wrong with it, naming file and line.
+def read_rows(path: Path) -> tuple[Header, Rows[Sample], list[UserError]]:
+    """The header of a manifest, its sound rows, and what is wrong with each of the others.
+
+    The errors name file and line, and come in the order of the lines.
 
     Raises:
         UserError: If the file cannot be read, or its header is wrong.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open("rb") as stream:
+            return _header(stream, path), *_rows(stream, path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the manifest: {error}") from error
-    if lines == [""]:
+
+
+def _header(stream: IO[bytes], path: Path) -> Header:
+    if not stream.seekable():
+        raise UserError(f"{path}: is a pipe; a manifest must be a file, it is read again and again")
+    line = stream.readline()
+    if not line:
         raise UserError(
             f"{path}: the manifest is empty; write one with `python -m data_prep import`"
         )
-    header = _parse(_HEADER, lines[0], f"{path}:1")
+    header = parse_as(_HEADER, _text(line), f"{path}:1")
     if header.schema_version != SCHEMA_VERSION:
         raise UserError(
             f"{path}: manifest schema {header.schema_version}, this version reads "
             f"{SCHEMA_VERSION}; update boxpromptiml or import the data again"
         )
-    rows: list[Sample | UserError] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines[1:], start=2):
+    return header
+
+
+def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]:
+    """What follows the header."""
+    places, numbers, hashes = Places(), array("q"), array("q")
+    errors: dict[int, UserError] = {}
+    start = stream.tell()
+    for number, line in enumerate(stream, start=2):
         if line.strip():
             try:
-                rows.append(_sample(line, f"{path}:{number}", number, seen))
+                sample = parse_as(_SAMPLE, _text(line), where := f"{path}:{number}")
+                if problem := _problem(sample):
+                    raise UserError(f"{where}: {problem}")
             except UserError as error:
-                rows.append(error)
-    return header, rows
+                errors[number] = error
+            else:
+                places.add(start, line)
+                numbers.append(number)
+                hashes.append(hash(sample.id))
+        start += len(line)
+    rows = Rows(PositionalFile(path, stream), places.as_array(), _parsed)
+    first: dict[str, int] = {}
+    unique = np.ones(len(rows), bool)
+    for position in repeated(np.array(hashes)).tolist():  # equal hashes, not yet equal ids
+        name, number = rows[position].id, numbers[position]
+        if first.setdefault(name, number) != number:
+            unique[position] = False
+            message = f"{path}:{number}: duplicate id {name!r}, first on line {first[name]}"
+            errors[number] = UserError(message)
+    return rows.where(unique), [errors[number] for number in sorted(errors)]
 
 
-def _sample(line: str, where: str, number: int, seen: dict[str, int]) -> Sample:
-    sample = _parse(_SAMPLE, line, where)
-    problem = _problem(sample)
-    if problem:
-        raise UserError(f"{where}: {problem}")
-    if sample.id in seen:
-        raise UserError(f"{where}: duplicate id {sample.id!r}, first on line {seen[sample.id]}")
-    seen[sample.id] = number
-    return sample
+def _parsed(line: bytes) -> Sample:
+    """A row that was checked before."""
+    return _SAMPLE.validate_json(line)
 
 
-def parse_json(text: str, where: str) -> Any:
-    """`json.loads` without its leniencies: no duplicate keys, NaN, 1e999, or bottomless nesting.
-
-    Raises:
-        UserError: Beginning with `where`.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            raise ValueError("the same key twice in one object")
-        return value
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
-    def finite(number: str) -> float:
-        value = float(number)
-        if not math.isfinite(value):
-            raise ValueError(f"{number} is too large a number")
-        return value
-
-    try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from error
-
-
-def _parse(adapter: TypeAdapter[T], line: str, where: str) -> T:
-    parse_json(line, where)
-    try:
-        return adapter.validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {place}: {first['msg']}") from error
+def _text(line: bytes) -> str:
+    return line.decode("utf-8").removesuffix("\n")
 
 
 def _problem(sample: Sample) -> str | None:
@@ -231,20 +223,21 @@ def _problem(sample: Sample) -> str | None:
 
 
 def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Manifest:
-    """Write a manifest atomically and return it. Keys that are None are left out.
+    """Write a manifest atomically, row by row, and return it. Keys that are None are left out.
 
     Raises:
         UserError: If a sample would not be read back: the file is then as it was.
     """
-    kept = tuple(samples)
-    for sample in kept:
-        problem = _problem(sample)
-        if problem:
-            raise UserError(f"{path}: sample {sample.id!r}: {problem}")
-    rows = [_HEADER.dump_python(header, mode="json")]
-    rows += [_SAMPLE.dump_python(sample, mode="json", exclude_defaults=True) for sample in kept]
-    write_jsonl(path, rows)
-    return Manifest(path, header, kept)
+    places = Places()
+    with atomic_writer(path) as stream:
+        start = stream.write(json_line(_HEADER.dump_python(header, mode="json")))
+        for sample in samples:
+            if problem := _problem(sample):
+                raise UserError(f"{path}: sample {sample.id!r}: {problem}")
+            line = json_line(_SAMPLE.dump_python(sample, mode="json", exclude_defaults=True))
+            places.add(start, line)
+            start += stream.write(line)
+    return Manifest(path, header, Rows(PositionalFile(path), places.as_array(), _parsed))
 
 
 def safe_name(sample_id: str) -> str:

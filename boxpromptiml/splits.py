@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import sha256_bytes
+from boxpromptiml.provenance import hash_order
 from boxpromptiml.records import Sample, Split
 
 
@@ -27,9 +27,8 @@ def nested_share(ids: Iterable[str], share: float, seed: int) -> set[str]:
 
 def _shuffled(keys: Iterable[str], seed: int) -> list[str]:
     """Keys in an order that depends on seed and key alone, so that one more moves no other."""
-    return sorted(
-        keys, key=lambda key: sha256_bytes(f"{seed}/{key}".encode(errors="surrogatepass"))
-    )
+    kept = list(keys)
+    return [kept[place] for place in hash_order(f"{seed}/{key}" for key in kept)]
 
 
 def take_by_group(

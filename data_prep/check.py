@@ -16,7 +16,6 @@ from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.manifest import Manifest, read_rows
 from boxpromptiml.provenance import write_json, write_jsonl, write_text
-from boxpromptiml.records import Sample
 from data_prep.checks.across import Looked, duplicates, shared_groups, twins
 from data_prep.checks.findings import Finding
 from data_prep.checks.one_image import Look, look
@@ -76,13 +75,12 @@ def _read(paths: Sequence[Path]) -> tuple[list[Manifest], list[Finding]]:
         if not path.is_file():
             raise UserError(f"--manifest {path}: no such file")
         try:
-            header, rows = read_rows(path)
+            header, rows, errors = read_rows(path)
         except UserError as error:
             findings.append(Finding("rejected", str(path), "bad_manifest", str(error)))
             continue
-        samples = tuple(row for row in rows if isinstance(row, Sample))
-        manifests.append(Manifest(path, header, samples))
-        bad = (str(row) for row in rows if isinstance(row, UserError))
+        manifests.append(Manifest(path, header, rows))
+        bad = map(str, errors)
         findings += [Finding("rejected", _place(path, row), "bad_row", row) for row in bad]
     return manifests, findings
 
@@ -94,7 +92,7 @@ def _place(path: Path, message: str) -> str:
 
 def _without_samples(manifest: Manifest) -> Manifest:
     """What a worker needs of a manifest: where its files are."""
-    return replace(manifest, samples=())
+    return replace(manifest, samples=manifest.samples[:0])
 
 
 def _look_at_all(sources: Sequence[Source], verify: bool, num_workers: int) -> Iterator[Look]:

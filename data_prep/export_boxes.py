@@ -1,6 +1,7 @@
 """`python -m data_prep export-boxes`: the boxes of a manifest as COCO JSON."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def export_boxes(manifest: Path, out: Path) -> None:
     sys.stdout.write(f"{out}: {len(source.samples)} images below {root}, {boxes} boxes\n")
 
 
-def to_coco(samples: tuple[Sample, ...]) -> dict[str, Any]:
+def to_coco(samples: Iterable[Sample]) -> dict[str, Any]:
     """Samples as a COCO object with one category, `manipulated`; ids count from 1."""
     rows: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

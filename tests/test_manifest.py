@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxpromptiml import manifest
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import (
     Header,
     confined,
     join_by_key,
     read_manifest,
+    read_rows,
     relative_root,
     write_manifest,
 )
@@ -104,6 +107,60 @@ def test_duplicate_ids_name_both_lines(tmp_path):
     path = _write(tmp_path / "m.jsonl", HEADER, ROW, ROW)
     with pytest.raises(UserError, match=r"m\.jsonl:3.*line 2"):
         read_manifest(path)
+
+
+def test_equal_hashes_are_not_yet_duplicates(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "hash", lambda _: 7, raising=False)
+    path = _write(tmp_path / "m.jsonl", HEADER, *({**ROW, "id": name} for name in "abc"))
+    assert [sample.id for sample in read_manifest(path).samples] == ["a", "b", "c"]
+    path = _write(tmp_path / "m.jsonl", HEADER, *({**ROW, "id": name} for name in "abcb"))
+    with pytest.raises(UserError, match=r"m\.jsonl:5: duplicate id 'b', first on line 3"):
+        read_manifest(path)
+
+
+def test_the_first_error_is_told_and_all_are_known(tmp_path):
+    rows = [ROW, "", {**ROW, "label": 2}, "{", ROW, {**ROW, "id": "b"}, ROW]
+    path = _write(tmp_path / "m.jsonl", HEADER, *rows)
+    with pytest.raises(UserError, match=r"m\.jsonl:4"):
+        read_manifest(path)
+    _, kept, errors = read_rows(path)
+    assert [sample.id for sample in kept] == ["a", "b"]
+    lines = [str(error).removeprefix(f"{path}:").partition(":")[0] for error in errors]
+    assert lines == ["4", "5", "6", "8"]
+
+
+def test_windows_line_ends_and_a_missing_last_one_are_read(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes("\r\n".join(json.dumps(row) for row in (HEADER, ROW)).encode())
+    (sample,) = read_manifest(path).samples
+    assert sample.boxes == (Box(0, 0, 2.5, 3),)
+
+
+def test_a_manifest_may_be_written_over_itself(tmp_path):
+    first = write_manifest(tmp_path / "m.jsonl", Header(), [SAMPLE, replace(SAMPLE, id="é")])
+    changed = (replace(sample, kind="splice") for sample in first.samples)
+    second = write_manifest(first.path, first.header, changed)
+    assert [sample.kind for sample in first.samples] == [None, None]
+    assert [(sample.id, sample.kind) for sample in second.samples] == [
+        ("a", "splice"), ("é", "splice")
+    ]  # fmt: skip
+    assert read_manifest(first.path) == second
+
+
+def test_a_bad_sample_leaves_the_file_as_it_was(tmp_path):
+    written = write_manifest(tmp_path / "m.jsonl", Header(), [SAMPLE])
+    with pytest.raises(UserError, match="'b'"):
+        write_manifest(written.path, Header(), [SAMPLE, replace(SAMPLE, id="b", image="../x")])
+    assert read_manifest(written.path) == written
+    assert list(tmp_path.iterdir()) == [written.path]
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    other_end = os.open(tmp_path / "pipe", os.O_RDWR)
+    with pytest.raises(UserError, match="is a pipe"):
+        read_manifest(tmp_path / "pipe")
+    os.close(other_end)
 
 
 def test_missing_empty_binary_and_newer_files(tmp_path):

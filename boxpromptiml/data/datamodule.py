@@ -1,7 +1,5 @@
 """Manifests to dataloaders."""
 
-import logging
-from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,26 +7,18 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from boxpromptiml.data.dataset import EvalDataset, TrainDataset, collate
+from boxpromptiml.data.filling import cached_images, refuse_uncacheable
 from boxpromptiml.data.leaks import refuse_shared_images, refuse_stale_pseudo_masks
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
-from boxpromptiml.data.sources import read_sources, require_truth
-from boxpromptiml.data.supervision import Lesson, Source, SourceWeights, Supervision, lesson
+from boxpromptiml.data.selection import Selection
+from boxpromptiml.data.sources import Sources, read_sources, require_truth
+from boxpromptiml.data.supervision import SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
-from boxpromptiml.splits import nested_share
 from boxpromptiml.synth.degradation import Degradation
-
-log = logging.getLogger(__name__)
-
-_HINTS = {
-    "pseudo": ": run `python -m data_prep pseudo-masks` and train on its manifest.jsonl",
-    "box": ": import boxes first",
-    "mask": ": try --data.supervision=pseudo or box",
-    "mixed": ": see --data.weights; a source of weight 0 is not used",
-}
 
 
 class LocalizationData(LightningDataModule):
@@ -61,6 +51,9 @@ class LocalizationData(LightningDataModule):
         seed: Decides order and augmentation; the same for any number of workers.
         teacher_signature: Refuse pseudo-masks of any other teacher or setting (it stands in the
             summary.json of the pseudo-mask job).
+        cache: Folder for the training images at network size, made at the first start and read
+            instead of the files from then on; for `resize` inputs, where augmentation needs no
+            stored pixels. 200 kB an image at 224 x 224.
     """
 
     def __init__(
@@ -83,25 +76,25 @@ class LocalizationData(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         teacher_signature: str | None = None,
+        cache: Path | None = None,
     ) -> None:
         super().__init__()
         if not 0 < train_share <= 1:
             raise UserError(f"data.train_share must be in (0, 1], got {train_share}")
         self.paths = {"train": train, "val": val, "test": test, "predict": predict}
-        self.supervision: Supervision = supervision
-        self.weights = weights
         self.input = input
         self.augmentation = augmentation
         self.segmenter = segmenter
         self.degrade = degrade
-        self.include_authentic = include_authentic
-        self.train_share = train_share
+        self.selection = Selection(supervision, weights, include_authentic, train_share, seed)
+        self.trained_on: tuple[str, ...] = ()
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.teacher_signature = teacher_signature
+        self.cache = cache
         self._datasets: dict[str, Any] = {}
 
     @classmethod
@@ -118,14 +111,14 @@ class LocalizationData(LightningDataModule):
         """
         if stage == "fit":
             self._refuse_degraded()
-            (train, lessons), val = self._training_sources(), self._with_truth("val", "val")
-            refuse_shared_images(train, val, "validation")
+            if self.cache:
+                refuse_uncacheable(self.input, self.augmentation)
+            train, val = self._training_sources(), self._with_truth("val", "val")
+            evaluated = {"validation": val}
             if self.paths["test"] and all(path.exists() for path in self.paths["test"]):
-                refuse_shared_images(train, self._sources("test", "test"), "test")
-            transform = TrainTransform(self.input, self.augmentation)
-            self._datasets["train"] = TrainDataset(
-                train, lessons, transform, self.seed, self.soft_unsure
-            )
+                evaluated["test"] = self._sources("test", "test")
+            refuse_shared_images(train, evaluated)
+            self._datasets["train"] = self._training(train)
             self._datasets["val"] = self._evaluation(val)
         elif stage == "validate":
             self._datasets["val"] = self._evaluation(self._with_truth("val", "val"))
@@ -134,7 +127,15 @@ class LocalizationData(LightningDataModule):
         elif stage == "predict":
             self._datasets["predict"] = self._evaluation(self._sources("predict"), False)
 
-    def _evaluation(self, sources: list[Source], with_truth: bool = True) -> EvalDataset:
+    def _training(self, sources: Sources) -> TrainDataset:
+        teach, size = self.selection.lesson, self.input.size
+        cached = None
+        if self.cache:
+            cached = cached_images(self.cache, sources, teach, size, self.num_workers)
+        transform = TrainTransform(self.input, self.augmentation)
+        return TrainDataset(sources, teach, transform, self.seed, self.soft_unsure, cached)
+
+    def _evaluation(self, sources: Sources, with_truth: bool = True) -> EvalDataset:
         segmenter = build_segmenter(self.segmenter)
         return EvalDataset(sources, self.input, with_truth, segmenter, self.degrade, self.seed)
 
@@ -187,64 +188,22 @@ class LocalizationData(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _sources(self, stage: str, split: Split | None = None) -> list[Source]:
+    def _sources(self, stage: str, split: Split | None = None) -> Sources:
         paths = self.paths[stage]
         if not paths:
             raise UserError(f"no manifest given: set --data.{stage}='[manifest.jsonl]'")
         return read_sources(paths, split)
 
-    def _with_truth(self, stage: str, split: Split) -> list[Source]:
+    def _with_truth(self, stage: str, split: Split) -> Sources:
         sources = self._sources(stage, split)
-        if self.supervision != "label":  # labels alone still give image scores
+        if self.selection.supervision != "label":  # labels alone still give image scores
             require_truth(sources, f"data.{stage}")
         return sources
 
-    def _warn_of_crops(self, sources: list[Source], lessons: list[Lesson]) -> None:
-        """A crop may miss what its image's label speaks of; padding thins it out."""
-        if self.input.fit == "resize":
-            return
-        odd = sum(
-            source.sample.size != self.input.size and taught.annotation == "label"
-            for source, taught in zip(sources, lessons, strict=True)
-            if source.sample.label
-        )
-        if odd:
-            log.warning(
-                "%d images teach with their label alone, but are cropped or padded to data.input"
-                ".size=%s, and a crop may miss the manipulation: use data.input.fit=resize",
-                odd, self.input.size,
-            )  # fmt: skip
-
-    def _chosen(self, sources: list[Source]) -> list[Source]:
-        """The share to train on, of every label, in the manifests' order."""
-        ids: set[str] = set()
-        for label in (0, 1, None):
-            some = [source.sample.id for source in sources if source.sample.label == label]
-            ids |= nested_share(some, self.train_share, self.seed)
-        return [source for source in sources if source.sample.id in ids]
-
-    def _training_sources(self) -> tuple[list[Source], list[Lesson]]:
-        kept: list[Source] = []
-        lessons: list[Lesson] = []
-        left_out: Counter[str] = Counter()
-        for source in self._chosen(self._sources("train", "train")):
-            taught = lesson(source.sample, self.supervision, self.weights)
-            if source.sample.label == 0 and not self.include_authentic:
-                left_out["authentic (include_authentic is false)"] += 1
-            elif taught is None:
-                left_out[f"without what `{self.supervision}` supervision needs"] += 1
-            else:
-                kept.append(source)
-                lessons.append(taught)
-        for reason, count in left_out.items():
-            log.warning("%d training images left out: %s", count, reason)
-        if not any(source.sample.label for source in kept):
-            raise UserError(
-                f"no manipulated training image has what `{self.supervision}` supervision needs"
-                + _HINTS.get(self.supervision, "")
-            )
-        self._warn_of_crops(kept, lessons)
-        pairs = zip(kept, lessons, strict=True)
-        taught_by_teacher = [source for source, taught in pairs if taught.annotation == "pseudo"]
+    def _training_sources(self) -> Sources:
+        chosen = self.selection.choose(self._sources("train", "train"))
+        self.trained_on = chosen.datasets
+        self.selection.warn_of_crops(chosen.sources, self.input)
+        taught_by_teacher = self.selection.taught_by_teacher(chosen.sources)
         refuse_stale_pseudo_masks(taught_by_teacher, self.teacher_signature)
-        return kept, lessons
+        return chosen.sources

@@ -1,7 +1,7 @@
 """Manifest rows to tensors. The only part of training that opens files."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import Dataset
 
 from boxpromptiml import images
+from boxpromptiml.data.cache import CachedImages
 from boxpromptiml.data.supervision import (
+    Annotation,
     Lesson,
     Source,
     check_size,
@@ -19,9 +21,9 @@ from boxpromptiml.data.supervision import (
     supervision_levels,
 )
 from boxpromptiml.data.transforms import TrainTransform
-from boxpromptiml.errors import RejectedInput
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.models.inputs import NetworkInput, whole_image
-from boxpromptiml.records import UNSURE, Batch, ImageArray, Sample, Segmenter
+from boxpromptiml.records import UNSURE, Batch, ImageArray, LevelArray, Sample, Segmenter
 from boxpromptiml.synth.degradation import Degradation
 
 log = logging.getLogger(__name__)
@@ -67,36 +69,41 @@ class TrainDataset(Dataset[Item]):
 
     Args:
         sources: What to train on.
-        lessons: What each of them teaches with.
+        lesson: What a sample teaches with.
         transform: To network size.
         seed: Of the run.
         soft_unsure: Train pixels at level 127 towards 0.5 instead of ignoring them.
+        cache: Sources at network size already; the others are read from their files.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        lessons: Sequence[Lesson],
+        lesson: Callable[[Sample], Lesson | None],
         transform: TrainTransform,
         seed: int,
         soft_unsure: bool = False,
+        cache: CachedImages | None = None,
     ) -> None:
-        self.sources = list(sources)
-        self._lessons = list(lessons)
+        self.sources = sources
+        self._lesson = lesson
         self._transform = transform
         self._seed = seed
         self._soft_unsure = soft_unsure
+        self._cache = cache
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __getitem__(self, key: Key) -> Item:
         epoch, position = key
-        source, taught = self.sources[position], self._lessons[position]
+        source = self.sources[position]
+        taught = self._lesson(source.sample)
+        if taught is None:
+            raise UserError(f"sample {source.sample.id!r} teaches nothing")
         label, soft = _label(source.sample), self._soft_unsure
         try:
-            image = stored_image(source)
-            levels = supervision_levels(source, taught.annotation)
+            image, levels = self._pixels(position, source, taught.annotation)
         except RejectedInput as error:
             log.warning("left out of training: %s", error)
             image = np.zeros((*source.sample.size, 3), np.uint8)
@@ -115,6 +122,12 @@ class TrainDataset(Dataset[Item]):
             id=source.sample.id,
             size=source.sample.size,
         )
+
+    def _pixels(
+        self, position: int, source: Source, annotation: Annotation
+    ) -> tuple[ImageArray, LevelArray]:
+        cached = self._cache.read(position) if self._cache else None
+        return cached or (stored_image(source), supervision_levels(source, annotation))
 
 
 class EvalDataset(Dataset[Item]):
@@ -139,7 +152,7 @@ class EvalDataset(Dataset[Item]):
         degrade: Degradation = Degradation(),  # noqa: B008
         seed: int = 0,
     ) -> None:
-        self.sources = list(sources)
+        self.sources = sources
         self._input = network_input
         self._with_truth = with_truth
         self._segmenter = segmenter

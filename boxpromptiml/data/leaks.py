@@ -1,34 +1,60 @@
 """What must never reach a training run: images of the evaluation, and stale pseudo-masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
+
+import numpy as np
+import numpy.typing as npt
 
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import UserError
+from boxpromptiml.records import Sample
 from boxpromptiml.sidecars import expected_signature, mask_sha256, read_sidecar
 
 
-def refuse_shared_images(train: Sequence[Source], other: Sequence[Source], name: str) -> None:
-    """Neither sibling groups nor equal files may be on both sides."""
+def refuse_shared_images(train: Sequence[Source], others: Mapping[str, Sequence[Source]]) -> None:
+    """Neither sibling groups nor equal files may be in training and in one of the others.
 
-    def keys(sources: Sequence[Source]) -> dict[tuple[str, str], str]:
-        samples = [source.sample for source in sources]
-        found: dict[tuple[str, str], str] = {}
-        for sample in samples:
-            found["group", sample.group] = sample.id  # data sets made of one source share groups
-            if sample.image_sha256:
-                found["file", sample.image_sha256] = sample.id
-        return found
+    Sixteen bytes an image are kept, hashes of group and file; what has equal hashes is compared.
 
-    ours, theirs = keys(train), keys(other)
-    shared = sorted(ours.keys() & theirs.keys())
-    if shared:
-        raise UserError(
-            f"{len(shared)} images or groups of siblings are in both training and {name}, for "
-            f"example {ours[shared[0]]!r} and {theirs[shared[0]]!r}: the score would be a leak"
+    Args:
+        train: What is trained on.
+        others: What is evaluated on, by its name.
+    """
+    ours = _hashes(train)
+    for name, other in others.items():
+        theirs = _hashes(other)
+        hits = np.intersect1d(ours, theirs)
+        if not hits.size:
+            continue
+        first, second = (
+            _ids_by_key(compress(sources, found[:, 0] | found[:, 1]))
+            for sources, found in ((train, np.isin(ours, hits)), (other, np.isin(theirs, hits)))
         )
+        if shared := sorted(first.keys() & second.keys()):
+            raise UserError(
+                f"{len(shared)} images or groups of siblings are in both training and {name}, for "
+                f"example {first[shared[0]]!r} and {second[shared[0]]!r}: the score would be a leak"
+            )
 
 
-def refuse_stale_pseudo_masks(sources: Sequence[Source], wanted: str | None) -> None:
+def _keys(sample: Sample) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What no other part of an experiment may have, where there is no file hash twice the same."""
+    group = ("group", sample.group)  # data sets made of one source share groups
+    return group, ("file", sample.image_sha256) if sample.image_sha256 else group
+
+
+def _hashes(sources: Sequence[Source]) -> npt.NDArray[np.int64]:
+    """(N, 2)."""
+    flat = (hash(key) for source in sources for key in _keys(source.sample))
+    return np.fromiter(flat, np.int64, 2 * len(sources)).reshape(-1, 2)
+
+
+def _ids_by_key(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
+    return {key: source.sample.id for source in sources for key in _keys(source.sample)}
+
+
+def refuse_stale_pseudo_masks(sources: Iterable[Source], wanted: str | None) -> None:
     """UserError unless every pseudo-mask was made from these images and boxes by one teacher.
 
     Args:

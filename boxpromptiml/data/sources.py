@@ -1,36 +1,83 @@
 """The rows of manifests that a stage uses, checked before anything is opened."""
 
-from collections import Counter
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import overload
+
+import numpy as np
 
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.manifest import Manifest, read_manifest
 from boxpromptiml.records import Split
+from boxpromptiml.rows import repeated
 
 
-def read_sources(paths: Sequence[Path], split: Split | None = None) -> list[Source]:
+class Sources(Sequence[Source]):
+    """The rows of manifests one after the other; each is read from its file when asked for.
+
+    Args:
+        manifests: With the rows that count.
+    """
+
+    def __init__(self, manifests: Iterable[Manifest]) -> None:
+        self.manifests = tuple(manifests)
+        self._starts = [0, *accumulate(len(one.samples) for one in self.manifests)]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Source: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Source]: ...
+    def __getitem__(self, index: int | slice) -> Source | list[Source]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        place = range(len(self))[index]
+        number = bisect_right(self._starts, place) - 1
+        manifest = self.manifests[number]
+        return Source(manifest, manifest.samples[place - self._starts[number]])
+
+    def __iter__(self) -> Iterator[Source]:
+        for manifest in self.manifests:
+            for sample in manifest.samples:
+                yield Source(manifest, sample)
+
+    def where(self, chosen: Iterable[bool]) -> "Sources":
+        """Those that are chosen, one flag a source."""
+        flags = np.fromiter(chosen, bool, len(self))
+        return Sources(
+            replace(manifest, samples=manifest.samples.where(flags[first:end]))
+            for manifest, (first, end) in zip(self.manifests, pairwise(self._starts), strict=True)
+        )
+
+
+def read_sources(paths: Sequence[Path], split: Split | None = None) -> Sources:
     """The rows of a split, or all rows, in the order of the manifests.
 
     Raises:
         UserError: If a manifest is missing or wrong, has no such row, or shares ids with another.
     """
-    manifests = [read_manifest(path) for path in paths]
-    sources = [Source(manifest, sample) for manifest in manifests for sample in manifest.samples]
+    sources = Sources(read_manifest(path) for path in paths)
     chosen = of_split(sources, split, ", ".join(str(path) for path in paths))
-    _refuse_duplicate_ids(chosen)
+    if len(paths) > 1:
+        _refuse_duplicate_ids(chosen)
     return chosen
 
 
-def of_split(sources: Sequence[Source], split: Split | None, names: str) -> list[Source]:
+def of_split(sources: Sources, split: Split | None, names: str) -> Sources:
     """Those of a split, or all; UserError, naming the manifests, if there are none."""
-    chosen = [source for source in sources if split in (None, source.sample.split)]
-    if not chosen:
+    if split is not None:
+        sources = sources.where(source.sample.split == split for source in sources)
+    if not sources:
         if split is None:
             raise UserError(f"{names}: no rows")
         raise UserError(f'no row of {names} has "split": "{split}"')
-    return chosen
+    return sources
 
 
 def require_truth(sources: Sequence[Source], place: str) -> None:
@@ -43,11 +90,17 @@ def require_truth(sources: Sequence[Source], place: str) -> None:
         )
 
 
-def _refuse_duplicate_ids(sources: Sequence[Source]) -> None:
-    counts = Counter(source.sample.id for source in sources)
-    twice = [name for name, count in counts.items() if count > 1]
+def _refuse_duplicate_ids(sources: Sources) -> None:
+    hashes = np.fromiter((hash(source.sample.id) for source in sources), np.int64, len(sources))
+    seen: set[str] = set()
+    twice: set[str] = set()
+    for position in repeated(hashes).tolist():  # equal hashes, not yet equal ids
+        name = sources[position].sample.id
+        if name in seen:
+            twice.add(name)
+        seen.add(name)
     if twice:
         raise UserError(
-            f"{len(twice)} ids are in more than one manifest, for example {twice[0]!r}; import "
+            f"{len(twice)} ids are in more than one manifest, for example {min(twice)!r}; import "
             "them again with different --name"
         )

@@ -60,6 +60,23 @@ class Augmented(NamedTuple):
     inside: MaskArray  # (h, w), where there is image and no padding
 
 
+class Resize:
+    """The resampling of `TrainTransform` alone, which then finds nothing left to resample.
+
+    Args:
+        size: (h, w) of the network.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self._step = A.Compose([_resize(size)])
+
+    def __call__(self, image: ImageArray, levels: LevelArray) -> tuple[ImageArray, LevelArray]:
+        """Image (H, W, 3) and supervision (H, W) at the network's size."""
+        out = self._step(image=image, mask=levels)
+        return out["image"], out["mask"]
+
+
 class TrainTransform:
     """Stored pixels and supervision to network size; the same seed gives the same result.
 
@@ -118,14 +135,7 @@ def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[
             )
         )
     else:
-        steps.append(
-            A.Resize(
-                height,
-                width,
-                interpolation=cv2.INTER_AREA,
-                mask_interpolation=cv2.INTER_NEAREST,
-            )
-        )
+        steps.append(_resize(network_input.size))
     if augmentation.horizontal_flip:
         steps.append(A.HorizontalFlip(p=augmentation.horizontal_flip))
     if augmentation.vertical_flip:
@@ -135,6 +145,10 @@ def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[
             raise UserError(f"augmentation.rotate90 needs a square input, not {height} x {width}")
         steps.append(A.RandomRotate90(p=augmentation.rotate90))
     return steps
+
+
+def _resize(size: tuple[int, int]) -> A.BasicTransform:
+    return A.Resize(*size, interpolation=cv2.INTER_AREA, mask_interpolation=cv2.INTER_NEAREST)
 
 
 def _degradation(augmentation: Augmentation) -> list[A.BasicTransform]:

@@ -154,8 +154,8 @@ def _scored(
     """Row and scores of every image; at the end, a look at whether the maps meant 0 | 1."""
     highest = 0
     console = Console(stderr=True)
-    pairs = list(zip(wanted, files, strict=True))
-    for source, file in track(pairs, "scoring", console=console):
+    pairs = zip(wanted, files, strict=True)
+    for source, file in track(pairs, "scoring", total=len(files), console=console):
         levels = file.levels()
         highest = max(highest, int(levels.max()))
         yield _score(source, file, levels, settings, given)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import parse_json
 from boxpromptiml.provenance import write_json, write_text
+from boxpromptiml.strict_json import parse_json
 
 SCHEMA_VERSION = 1
 

@@ -25,8 +25,9 @@ import numpy as np
 from boxpromptiml import images
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import confined, parse_json, safe_name
+from boxpromptiml.manifest import confined, safe_name
 from boxpromptiml.records import LevelArray
+from boxpromptiml.strict_json import parse_json
 
 _SHOWN = 5
 _GREY = ("1", "L", "LA")  # of equal channels by themselves

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from boxpromptiml.data.dataset import stored_image
 from boxpromptiml.data.sources import read_sources
 from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import parse_json, safe_name
+from boxpromptiml.manifest import safe_name
 from boxpromptiml.provenance import sha256_file, write_bytes, write_json, write_jsonl
 from boxpromptiml.records import Split
 from boxpromptiml.reporting.evaluate import EvaluateSettings, evaluate_predictions
@@ -27,6 +27,7 @@ from boxpromptiml.reporting.evaluation import (
 )
 from boxpromptiml.reporting.localize import Localizer
 from boxpromptiml.reporting.predictions import prob_to_png
+from boxpromptiml.strict_json import parse_json
 
 Which = Literal["best", "last"]
 _SCORED = "scored.json"
@@ -151,7 +152,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def predict(localizer: Localizer, sources: list[Source], out: Path) -> None:
+def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
     """Write prob/NAME.png of every image and predictions.jsonl, as `boxpromptiml predict` does.
 
     Raises:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from boxpromptiml.data.supervision import Annotation, SourceWeights, Supervision, lesson
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import Manifest, parse_json
+from boxpromptiml.manifest import Manifest
 from boxpromptiml.reporting.history import Best
 from boxpromptiml.reporting.wording import amount, listing
 from boxpromptiml.splits import nested_share
+from boxpromptiml.strict_json import parse_json
 
 Config = Mapping[str, Any]
 

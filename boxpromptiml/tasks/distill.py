@@ -63,8 +63,8 @@ class DistillTask(LocalizerTask):
     def on_fit_start(self) -> None:
         """Refuse a combination that would learn nothing from manipulated images."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        by_label = data.supervision == "label" or (
-            data.supervision == "mixed" and data.weights.label > 0
+        by_label = data.selection.supervision == "label" or (
+            data.selection.supervision == "mixed" and data.selection.weights.label > 0
         )
         if by_label and not self.image_weight:
             raise UserError(

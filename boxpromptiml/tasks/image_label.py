@@ -103,10 +103,11 @@ class ImageLabelTask(LocalizerTask):
     def on_fit_start(self) -> None:
         """Refuse to open anything but labels; note in the checkpoints what refines the map."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data.supervision != "label":
+        supervision = data.selection.supervision
+        if supervision != "label":
             raise UserError(
-                f"this task learns from image labels alone: set --data.supervision=label, not "
-                f"{data.supervision}"
+                "this task learns from image labels alone: set --data.supervision=label, not "
+                f"{supervision}"
             )
         if self._refines():
             refinement = Refinement(data.segmenter.to_dict(), self.prior)

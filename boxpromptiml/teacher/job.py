@@ -6,134 +6,48 @@ the same reason parts of it (`Shard`) can run at once; a run of the whole then f
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import cv2
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from boxpromptiml import geometry, images
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import Manifest, confined, relative_root, safe_name, write_manifest
+from boxpromptiml.manifest import Manifest, relative_root, write_manifest
 from boxpromptiml.provenance import (
     remove_temporaries,
-    sha256_bytes,
-    write_bytes,
     write_json,
     write_jsonl,
 )
-from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, Proposal, Sample, Teacher
+from boxpromptiml.records import Teacher
 from boxpromptiml.sidecars import (
-    SIDECAR_VERSION,
-    Sidecar,
-    Status,
-    expected_signature,
-    mask_sha256,
-    read_sidecar,
     teacher_signature,
-    write_sidecar,
 )
 from boxpromptiml.teacher.audit import audit
-from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
+from boxpromptiml.teacher.fuse import Consensus
 from boxpromptiml.teacher.shards import Shard, claim, die_with_job
-
-cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
-
-
-class Outcome(NamedTuple):
-    """What became of one sample."""
-
-    status: Status | Literal["no_boxes", "rejected"]
-    made: bool  # False: an earlier run had made it
-    pseudo_mask: str | None = None  # its path below the job's folder
-    error: RejectedInput | None = None
-    failure: OSError | None = None  # of the disk: the job cannot go on
+from boxpromptiml.teacher.work import Outcome, PseudoMasks, mask_name
 
 
-@dataclass(frozen=True)
-class PseudoMasks(Dataset[Outcome]):
-    """The units of work, one a sample; getting one does it."""
+@dataclass
+class Found:
+    """What became of all samples: a byte each, and the errors."""
 
-    manifest: Manifest
-    out: Path
-    teacher: Teacher
-    consensus: Consensus
-    signature: str
+    status: Counter[str] = field(default_factory=Counter)
+    made: int = 0
+    has_mask: bytearray = field(default_factory=bytearray)
+    errors: dict[int, RejectedInput] = field(default_factory=dict)  # by the sample's position
 
-    def __len__(self) -> int:
-        return len(self.manifest.samples)
-
-    def __getitem__(self, index: int) -> Outcome:
-        sample = self.manifest.samples[index]
-        if sample.label == 0:
-            return Outcome("authentic", made=False)
-        if not sample.boxes:
-            return Outcome("no_boxes", made=False)
-        relative = f"masks/{safe_name(sample.id)}.png"
-        try:
-            status, made = self._bring_up_to_date(sample, confined(self.out, relative))
-        except RejectedInput as error:
-            return Outcome("rejected", made=False, error=error)
-        except UserError as error:  # its path leads out of the root
-            rejected = RejectedInput(sample.image, "bad_path", str(error))
-            return Outcome("rejected", made=False, error=rejected)
-        except OSError as error:  # raised by the job: from a worker it would come as a traceback
-            return Outcome("rejected", made=False, failure=error)
-        return Outcome(status, made, relative)
-
-    def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
-        image_path = self.manifest.image_path(sample)
-        known = sample.image_sha256 or images.probe(image_path).sha256
-        wanted = expected_signature(sample, known, self.signature)
-        if fresh := _fresh(path, wanted):
-            return fresh.status, False
-        image, info = images.read_image(image_path)
-        if image.shape[:2] != sample.size:
-            raise RejectedInput(image_path, "size_mismatch", "is not of the manifest's size")
-        if info.sha256 != known:
-            raise RejectedInput(image_path, "changed", "is not the file that was imported")
-        boxes = geometry.as_array(sample.boxes or ())
-        levels, proposals = pseudo_mask(self.teacher, image, boxes, self.consensus)
-        png = images.encode_png(levels)
-        write_bytes(path, png)
-        status = _status(levels, proposals)
-        write_sidecar(
-            path,
-            Sidecar(
-                schema_version=SIDECAR_VERSION,
-                signature=wanted,
-                image_sha256=known,
-                mask_sha256=sha256_bytes(png),
-                boxes=sample.boxes or (),
-                teacher={"teacher": self.teacher.signature, "consensus": self.consensus.signature},
-                scores=tuple(round(p.score, 6) for p in proposals),
-                notes=tuple(p.note for p in proposals if p.note),
-                status=status,
-                unsure=round(float(np.mean(levels == UNSURE)), 6),
-            ),
-        )
-        return status, True
-
-
-def _fresh(path: Path, wanted: str) -> Sidecar | None:
-    """The sidecar, if it and the mask are what a run would write now."""
-    try:
-        sidecar = read_sidecar(path)
-    except UserError:
-        return None
-    whole = sidecar.signature == wanted and mask_sha256(path) == sidecar.mask_sha256
-    return sidecar if whole else None
-
-
-def _status(levels: LevelArray, proposals: Iterable[Proposal]) -> Status:
-    if not (levels == MANIPULATED).any():
-        return "unsure"
-    return "degenerate" if any(proposal.note for proposal in proposals) else "ok"
+    def add(self, outcome: Outcome) -> None:
+        """The next sample's."""
+        if outcome.error is not None:
+            self.errors[len(self.has_mask)] = outcome.error
+        self.status[outcome.status] += 1
+        self.made += outcome.made
+        self.has_mask.append(outcome.has_mask)
 
 
 def run_job(
@@ -165,36 +79,39 @@ def run_job(
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
     signature = teacher_signature(teacher.signature, consensus.signature)
-    part = replace(manifest, samples=tuple(shard.choose(manifest.samples))) if shard else manifest
+    part = manifest
+    if shard:
+        chosen = manifest.samples.take(shard.choose(manifest.samples))
+        part = replace(manifest, samples=chosen)
     with claim(out, shard):
         if shard is None:
             remove_temporaries(out)  # of runs that were killed while they wrote
         work = PseudoMasks(part, out, teacher, consensus, signature)
-        outcomes = _all(work, num_workers)
+        found = _all(work, num_workers)
         summary = {
-            "images": len(outcomes),
-            "made": sum(outcome.made for outcome in outcomes),
-            "status": dict(sorted(Counter(outcome.status for outcome in outcomes).items())),
+            "images": len(work),
+            "made": found.made,
+            "status": dict(sorted(found.status.items())),
             "teacher_signature": signature,
             "teacher": teacher.signature,
             "consensus": consensus.signature,
         }
         if shard is None:
-            written = _write_manifest(manifest, out, outcomes, signature)
+            written = _write_manifest(manifest, out, found, signature)
             summary["audit"] = audit(written)
             write_json(out / "summary.json", summary)
     return summary
 
 
-def _write_manifest(
-    manifest: Manifest, out: Path, outcomes: Sequence[Outcome], signature: str
-) -> Manifest:
+def _write_manifest(manifest: Manifest, out: Path, found: Found, signature: str) -> Manifest:
     """Write manifest.jsonl, and errors.jsonl with what the manifest leaves out."""
-    kept = [
-        replace(sample, pseudo_mask=outcome.pseudo_mask) if outcome.pseudo_mask else sample
-        for sample, outcome in zip(manifest.samples, outcomes, strict=True)
-        if outcome.error is None
-    ]
+    kept = (
+        replace(sample, pseudo_mask=mask_name(sample)) if has_mask else sample
+        for position, (sample, has_mask) in enumerate(
+            zip(manifest.samples, found.has_mask, strict=True)
+        )
+        if position not in found.errors
+    )
     header = replace(
         manifest.header,
         image_root=relative_root(
@@ -204,12 +121,11 @@ def _write_manifest(
         teacher_signature=signature,
     )
     written = write_manifest(out / "manifest.jsonl", header, kept)
-    errors = [outcome.error.as_row() for outcome in outcomes if outcome.error is not None]
-    write_jsonl(out / "errors.jsonl", errors)
+    write_jsonl(out / "errors.jsonl", [error.as_row() for error in found.errors.values()])
     return written
 
 
-def _all(work: PseudoMasks, num_workers: int) -> list[Outcome]:
+def _all(work: PseudoMasks, num_workers: int) -> Found:
     loader: DataLoader[Outcome] = DataLoader(
         work,
         batch_size=None,
@@ -217,13 +133,16 @@ def _all(work: PseudoMasks, num_workers: int) -> list[Outcome]:
         worker_init_fn=die_with_job,
         collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
     )
+    found = Found()
     try:
-        return list(_with_progress(loader, len(work)))
+        for outcome in _with_progress(loader, len(work)):
+            found.add(outcome)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
         message = "a worker was killed, most likely for want of memory; run the same command again"
         raise UserError(f"{message}, with fewer --num_workers: it goes on here") from error
+    return found
 
 
 def _as_is(outcome: Outcome) -> Outcome:

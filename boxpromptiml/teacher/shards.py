@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import sha256_bytes
+from boxpromptiml.provenance import hash_order
 from boxpromptiml.records import Sample
 
 
@@ -32,20 +35,16 @@ class Shard:
                 f"shard must be 0 to num_shards - 1, got shard {self.index} of {self.count}"
             )
 
-    def choose(self, samples: Sequence[Sample]) -> list[Sample]:
-        """This part of the samples that have boxes.
+    def choose(self, samples: Sequence[Sample]) -> npt.NDArray[np.intp]:
+        """The positions of this part of the samples that have boxes.
 
         Every one is in exactly one part, parts differ by at most one sample, and neither the order
         of the manifest nor the images without boxes matter: samples are dealt out in the order of
         a hash of their ids, which also mixes data sets with small and large images.
         """
-        prompted = [sample for sample in samples if sample.boxes and sample.label != 0]
-        prompted.sort(key=lambda sample: sha256_bytes(_bytes(sample.id)))
-        return prompted[self.index :: self.count]
-
-
-def _bytes(sample_id: str) -> bytes:
-    return sample_id.encode(errors="surrogatepass")
+        prompted = np.flatnonzero([bool(s.boxes) and s.label != 0 for s in samples])
+        order = hash_order(samples[place].id for place in prompted.tolist())
+        return prompted[order[self.index :: self.count]]
 
 
 @contextmanager

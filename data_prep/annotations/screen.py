@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.ElementTree import fromstring
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import parse_json
 from boxpromptiml.records import Box
+from boxpromptiml.strict_json import parse_json
 from data_prep.annotations import Corners, Entry
 
 _OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error
@@ -39,7 +39,7 @@ def read_text(path: Path, max_bytes: int) -> str:
 
 
 def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
-    """A JSON object, by the strict rules of `manifest.parse_json`."""
+    """A JSON object, by the strict rules of `strict_json.parse_json`."""
     content = parse_json(read_text(path, max_bytes), str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object")

@@ -169,7 +169,7 @@ def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_share):
                 hashes = [{s.image_sha256 for s in part.samples} for part in (one, other)]
                 assert not hashes[0] & hashes[1]
                 sources = [[Source(None, s) for s in part.samples] for part in (one, other)]
-                refuse_shared_images(*sources, "test")
+                refuse_shared_images(sources[0], {"test": sources[1]})
     written = [s.id for part in parts for s in part.samples]
     listed = [row.path.removesuffix(".png") for part in parts for row in part.left_out]
     everything = [s for samples in datasets.values() for s in samples]
