@@ -11,9 +11,10 @@ default student (TinyViT, random weights) likewise, without a gate; the whole st
 timm `tiny_vit_5m_224`; start-up time and peak memory of the commands.
 
 The arms take turns within a round, each after a pause in which the others' threads go to sleep; a
-ratio is the median over rounds of eager's time over the arm's. All run with the same allocator
-settings (ALLOCATOR below; glibc otherwise returns large buffers to the kernel after every step),
-which the program sets by starting itself again. Times are wall clock.
+ratio is the median over rounds of eager's time over the arm's. Arrays go in and come out, as in
+use. All run with the same allocator settings (ALLOCATOR below; glibc otherwise returns large
+buffers to the kernel after every step), which the program sets by starting itself again. Times are
+wall clock.
 """
 
 import argparse
@@ -37,12 +38,14 @@ from boxpromptiml import Localizer, images
 from boxpromptiml.data.supervision import Source, ground_truth
 from boxpromptiml.manifest import read_manifest
 from boxpromptiml.metrics import f1, pixel_counts
-from boxpromptiml.models.checkpoint import Card, build_network, load_localizer
+from boxpromptiml.models.card import Card
+from boxpromptiml.models.checkpoint import build_network, load_localizer
+from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.exchange import write_safetensors
-from boxpromptiml.models.inference import Network
-from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.inference import Answer, Network
+from boxpromptiml.models.inputs import FloatArray, NetworkInput
 from boxpromptiml.models.runtimes import open_network
-from boxpromptiml.models.student import Student, StudentConfig
+from boxpromptiml.models.student import Student
 from boxpromptiml.reporting.export import export
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
@@ -55,8 +58,9 @@ def arms(checkpoint: Path, exported: Path, compiled: bool) -> dict[str, Network]
     eager, _ = load_localizer(checkpoint)
 
     @torch.inference_mode()
-    def plain(image: torch.Tensor) -> object:
-        return eager(image.contiguous())
+    def plain(image: FloatArray) -> Answer:
+        logits, image_logit = eager(torch.from_numpy(image))
+        return Answer(logits.numpy(), image_logit.numpy())
 
     found: dict[str, Network] = {"eager fp32": plain}
     for name, file, runtime, precision in (
@@ -94,7 +98,7 @@ def speed_table(networks: dict[str, Network], shape: tuple[int, int, int], round
     """Milliseconds and ratios at batch 1 and 8 of inputs (C, h, w)."""
     columns: dict[str, list[str]] = {name: [] for name in networks}
     for batch in (1, 8):
-        image = torch.rand(batch, *shape).contiguous(memory_format=torch.channels_last)
+        image = np.random.default_rng(0).random((batch, *shape), np.float32)
         calls = {name: partial(network, image) for name, network in networks.items()}
         seconds = interleaved(calls, rounds)
         for name, values in seconds.items():

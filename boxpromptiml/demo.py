@@ -28,9 +28,8 @@ from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.data.transforms import Augmentation
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifest import Header, Manifest, read_manifest, write_manifest
-from boxpromptiml.models.fusion import FusionConfig
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.provenance import sha256_bytes, sha256_file, write_bytes, write_json
 from boxpromptiml.records import Sample, Split
 from boxpromptiml.reporting.held_out import HeldOut, score_split, supervision_scores

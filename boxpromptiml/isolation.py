@@ -1,9 +1,9 @@
 """Decoding in a child process, so that a file which breaks a decoder costs one image and no more.
 
-The child does what `images.read_image` does, under limits of memory, processor time and file size.
-It is started once and used for all images; when one takes too long or kills it, that image is
-rejected and the next starts another child. Pixels come back through a file in memory that is read,
-never mapped: a child that was taken over can send wrong pixels, not break its parent.
+The child (`isolated_child`) does what `images.read_image` does, under limits of memory, processor
+time and file size. It is started once and used for all images; when one takes too long or kills
+it, that image is rejected and another child starts. Pixels come back through a file in memory that
+is read, never mapped: a child that was taken over can send wrong pixels, not break its parent.
 
 Reason codes of a rejection are those of `images`, and two more:
     timeout: decoding took too long
@@ -12,7 +12,6 @@ Reason codes of a rejection are those of `images`, and two more:
 
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -26,14 +25,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.images import DEFAULT_LIMITS, ImageInfo, Limits
 from boxpromptiml.records import ImageArray
 
-_PROGRAM = "from boxpromptiml.isolation import serve; serve()"
+_PROGRAM = "from boxpromptiml.isolated_child import serve; serve()"
 _START_SECONDS = 60.0  # to import numpy and Pillow, on a busy machine
-_MOST_ANSWER, _BYTES_PER_PIXEL = 2**20, 3
+_MOST_ANSWER = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,8 @@ class Bounds:
     memory: int = 2 * 2**30
 
     def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.memory > 0):
-            raise UserError(f"isolation: seconds and memory must be above 0, got {self}")
+        if not (0 < self.seconds < 10**6 and self.memory > 0):
+            raise UserError(f"isolation: seconds must be in (0, 10^6), memory above 0, got {self}")
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -71,6 +69,8 @@ class IsolatedDecoder:
         self._child: _Child | None = None
 
     def __enter__(self) -> Self:
+        """Start the child without waiting for it: it imports while the caller prepares."""
+        self._child = self._child or _Child(self._bounds, self._limits)
         return self
 
     def __exit__(
@@ -119,20 +119,18 @@ class _Child:
     """One process that decodes; `_Lost` when it has died or has to."""
 
     def __init__(self, bounds: Bounds, limits: Limits) -> None:
-        self._seconds, self._limits = bounds.seconds, limits
         self._pixels = os.memfd_create("pixels")
+        self._bounds, self._limits, self._ready = bounds, limits, False
         settings = asdict(bounds) | {"limits": asdict(limits), "pixels": self._pixels}
+        # It finds what we find. -P: `-c` alone imports from the working directory first, where a
+        # stranger's numpy.py may lie beside his photographs.
+        paths = os.pathsep.join(filter(None, sys.path))
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [sys.executable, "-c", _PROGRAM, json.dumps(settings)],
+            [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            pass_fds=[self._pixels], env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,
+            pass_fds=[self._pixels], start_new_session=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths},
         )  # fmt: skip
-        try:
-            self._answer(_START_SECONDS)
-        except _Lost as lost:
-            self.close()
-            raise UserError(f"isolation: no decoder starts with {bounds}: {lost}") from lost
 
     def close(self) -> None:
         self._process.kill()
@@ -143,13 +141,22 @@ class _Child:
         self._process.wait()
         os.close(self._pixels)
 
+    def _wait_until_ready(self) -> None:
+        try:
+            self._answer(_START_SECONDS)
+        except _Lost as lost:
+            raise UserError(f"isolation: no decoder starts with {self._bounds}: {lost}") from lost
+        self._ready = True
+
     def decode(self, path: str | Path) -> tuple[ImageArray, ImageInfo]:
+        if not self._ready:
+            self._wait_until_ready()
         request = json.dumps(os.fspath(path)).encode() + b"\n"  # surrogates become escapes
         try:
             os.write(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # a pipe
         except BrokenPipeError as error:
             raise self._death() from error
-        answer = self._answer(self._seconds)
+        answer = self._answer(self._bounds.seconds)
         try:
             if "reason" in answer:
                 raise RejectedInput(path, str(answer["reason"]), str(answer["message"]))
@@ -167,7 +174,7 @@ class _Child:
     def _read_pixels(self, height: int, width: int) -> ImageArray:
         if min(height, width) < 1 or height * width > self._limits.max_pixels:
             raise _Lost("crashed", f"the decoder answered with {width} x {height} pixels")
-        array = np.empty((height, width, _BYTES_PER_PIXEL), np.uint8)
+        array = np.empty((height, width, 3), np.uint8)
         left, place = array.data.cast("B"), 0
         while left:
             count = os.preadv(self._pixels, [left], place)
@@ -201,50 +208,7 @@ class _Child:
         self._process.kill()  # no effect on one that has died already
         status = self._process.wait()
         if status == -signal.SIGXCPU:
-            return _Lost("timeout", f"takes more than {self._seconds:g} s to decode")
+            return _Lost("timeout", f"takes more than {self._bounds.seconds:g} s to decode")
         if status < 0:
             return _Lost("crashed", f"killed the decoder ({signal.Signals(-status).name})")
         return _Lost("crashed", f"ended the decoder (status {status})")
-
-
-def serve() -> None:
-    """What the child does: read a path, decode, answer; until its input ends."""
-    settings = json.loads(sys.argv[1])
-    limits = Limits(**settings["limits"])
-    _limit(resource.RLIMIT_DATA, settings["memory"])
-    _limit(resource.RLIMIT_FSIZE, _BYTES_PER_PIXEL * limits.max_pixels)
-    _limit(resource.RLIMIT_CORE, 0)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    sys.stdout.write("{}\n")
-    sys.stdout.flush()
-    for line in sys.stdin.buffer:
-        _limit_time(settings["seconds"])
-        answer = _decode(json.loads(line), limits, settings["pixels"])
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
-def _limit(what: int, value: int) -> None:
-    _, most = resource.getrlimit(what)
-    resource.setrlimit(what, (value if most == resource.RLIM_INFINITY else min(value, most), most))
-
-
-def _limit_time(seconds: float) -> None:
-    """End by SIGXCPU some time after the parent should have killed us: it may be dead itself."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + 2)
-
-
-def _decode(path: str, limits: Limits, pixels: int) -> dict[str, Any]:
-    try:
-        image, info = images.read_image(path, limits)
-    except RejectedInput as error:
-        return {"reason": error.reason, "message": error.message}
-    except MemoryError:
-        return {"reason": "out_of_memory", "message": "needs more memory than is allowed"}
-    os.ftruncate(pixels, 0)
-    left, place = np.ascontiguousarray(image).data.cast("B"), 0
-    while left:
-        count = os.pwrite(pixels, left, place)
-        left, place = left[count:], place + count
-    return {"size": image.shape[:2], "info": asdict(info)}

@@ -25,6 +25,7 @@ AUTHENTIC, UNSURE, MANIPULATED = 0, 127, 255  # levels of a pseudo-mask
 
 Split = Literal["train", "val", "test"]
 BoxOrigin = Literal["human", "cam", "mask"]
+ModelType = Literal["vit_h", "vit_l", "vit_b"]  # of Segment Anything
 
 
 class Box(NamedTuple):

@@ -5,17 +5,17 @@ package.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.local_files import require_local_file
 from boxpromptiml.provenance import sha256_file
-from boxpromptiml.weights import load_into, load_weights, require_local_file
-
-ModelType = Literal["vit_h", "vit_l", "vit_b"]
+from boxpromptiml.records import ModelType
+from boxpromptiml.weights import load_into, load_weights
 
 # SHA-256 of the files at dl.fbaipublicfiles.com/segment_anything. The digits in their names are
 # the start of the MD5, not of the SHA-256.

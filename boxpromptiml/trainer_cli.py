@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.import_policy import refusal, restrict_imports
+from boxpromptiml.local_files import refuse_address
 from boxpromptiml.reporting.predictions import PredictionWriter
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
 from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
@@ -26,7 +27,6 @@ from boxpromptiml.tasks.image_label import (
 )
 from boxpromptiml.tasks.wandb_images import WandbImages
 from boxpromptiml.tasks.wandb_logger import PatientWandbLogger, sweep_folder
-from boxpromptiml.weights import refuse_address
 
 _RUN_FOLDER = "runs/student"
 

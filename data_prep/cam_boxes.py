@@ -14,7 +14,7 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifest import Manifest, read_manifest
 from boxpromptiml.provenance import sha256_file
 from boxpromptiml.records import Box, ImageArray, Sample
-from boxpromptiml.reporting.localize import Localizer
+from boxpromptiml.reporting.localizer import Localizer
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.splits import nested_share
 from boxpromptiml.teacher.cam import MapBoxes, boxes_from_map

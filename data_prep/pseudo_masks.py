@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.manifest import read_manifest
-from boxpromptiml.records import Teacher
-from boxpromptiml.sam_weights import ModelType
+from boxpromptiml.records import ModelType, Teacher
 from boxpromptiml.teacher.fuse import Consensus
 from boxpromptiml.teacher.grabcut import GrabCutTeacher
 from boxpromptiml.teacher.job import run_job

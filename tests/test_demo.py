@@ -16,7 +16,8 @@ from boxpromptiml.manifest import read_manifest
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.records import Split
-from boxpromptiml.reporting.localize import Localizer, localize
+from boxpromptiml.reporting.localize import localize
+from boxpromptiml.reporting.localizer import Localizer
 from boxpromptiml.synth.photos import SPLIT_AREAS
 
 KEYS = {

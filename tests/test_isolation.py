@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -30,14 +31,14 @@ def evil(monkeypatch):
     def arm(statement: str) -> None:
         program = f"""
 import os, signal, time
-from boxpromptiml import images, isolation
+from boxpromptiml import images, isolated_child
 real = images.read_image
 def read_image(path, limits):
     if "evil" in path:
         {statement}
     return real(path, limits)
 images.read_image = read_image
-isolation.serve()
+isolated_child.serve()
 """
         monkeypatch.setattr(isolation, "_PROGRAM", program)
 
@@ -145,5 +146,15 @@ def test_a_child_that_cannot_start_is_said(photo, monkeypatch):
     monkeypatch.setattr(isolation, "_PROGRAM", "raise SystemExit(1)")
     with IsolatedDecoder() as decode, pytest.raises(UserError, match="no decoder starts"):
         decode(photo)
-    with pytest.raises(UserError, match="above 0"):
+    with pytest.raises(UserError, match="seconds must be"):
         Bounds(seconds=0)
+
+
+def test_programs_beside_the_photographs_are_not_run(tmp_path, photo, monkeypatch):
+    for name in ("json", "numpy", "PIL", "boxpromptiml"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # as in an interactive session
+    with IsolatedDecoder() as decode:
+        decode(photo)
+    assert not (tmp_path / "ran").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.campaign.figures import Figure, judged
 from benchmarks.campaign.material import make_checkpoint, row, sound_images, write_rows
 from benchmarks.campaign.running import run
-from boxpromptiml.reporting.evaluation import csv_text
+from boxpromptiml.reporting.csv_text import csv_text
 from boxpromptiml.reporting.gallery import Entry, make_gallery
 from boxpromptiml.reporting.report import GroupTable, Report, render
 

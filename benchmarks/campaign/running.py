@@ -16,8 +16,9 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["boxpromptiml.reporting.localize", "data_prep.importing", "data_prep.check",
-     "data_prep.pseudo_masks", "boxpromptiml.cli", "data_prep.__main__", "jsonargparse"]
+    ["boxpromptiml.reporting.localize", "boxpromptiml.models.torch_network",
+     "data_prep.importing", "data_prep.check", "data_prep.pseudo_masks",
+     "boxpromptiml.cli", "data_prep.__main__", "jsonargparse"]
 )  # fmt: skip
 
 Fault = Callable[[], None]  # called in the child before the command; must be importable

@@ -170,7 +170,7 @@ class EvalDataset(Dataset[Item]):
             found = self._segmenter.regions(image)
             regions = torch.from_numpy(_nearest(found, source.sample.size))
         return Item(
-            image=whole_image(image, self._input),
+            image=torch.from_numpy(whole_image(image, self._input)),
             label=_label(source.sample),
             id=source.sample.id,
             size=source.sample.size,

@@ -14,7 +14,7 @@ import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.error_levels import scaled_error_levels
-from boxpromptiml.models.inputs import NetworkInput, to_tensor
+from boxpromptiml.models.inputs import NetworkInput, to_planes
 from boxpromptiml.records import ImageArray, LevelArray, MaskArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else a network call at import
@@ -55,7 +55,7 @@ class Augmentation:
 class Augmented(NamedTuple):
     """One training sample at network size."""
 
-    image: torch.Tensor  # (C, h, w) float32, see `to_tensor`
+    image: torch.Tensor  # (C, h, w) float32, see `to_planes`
     levels: LevelArray  # (h, w) supervision
     inside: MaskArray  # (h, w), where there is image and no padding
 
@@ -112,8 +112,8 @@ class TrainTransform:
             placed["errors"] = scaled_error_levels(image, self._qualities)
         out = self._place(**placed)
         no_errors = np.empty((*out["mask"].shape, 0), np.float32)
-        tensor = to_tensor(out["image"], out.get("errors", no_errors))
-        return Augmented(tensor, out["mask"], out["valid"].astype(bool))
+        planes = to_planes(out["image"], out.get("errors", no_errors))
+        return Augmented(torch.from_numpy(planes), out["mask"], out["valid"].astype(bool))
 
 
 def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[A.BasicTransform]:

@@ -7,8 +7,6 @@ library (`pip install "boxpromptiml[cam]"`).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,33 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from boxpromptiml.errors import UserError
-
-Method = Literal["classifier", "gradcam", "layercam"]
+from boxpromptiml.models.configs import Method
 
 _LEAST = 1e-4  # probability; keeps the logit of a map that is 0 somewhere finite
-
-
-@dataclass(frozen=True)
-class CamConfig:
-    """How a map is read off a trained classifier; it has no part in the training.
-
-    Attributes:
-        method: See the module; the gradient methods cost a backward pass a block.
-        view: Index of the one block whose map is used; None fuses all by the block weights.
-    """
-
-    method: Method = "classifier"
-    view: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise UserError(f"cam.method must be one of {get_args(Method)}, got {self.method!r}")
-        if self.view is not None and self.view < 0:
-            raise UserError(f"cam.view must be 0 or more, got {self.view}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for a checkpoint."""
-        return asdict(self)
 
 
 def views_from_classifier(

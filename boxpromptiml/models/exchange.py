@@ -1,12 +1,10 @@
 """Files to hand on: `.safetensors` and `.onnx`, each one file that says all about itself.
 
-Neither can run code when it is read. The description is JSON, under one name in the header of a
-`.safetensors` file and in the `metadata_props` of an `.onnx` file: what `models.checkpoint.Card`
-writes, and what else a program without our code must know, below `exported`.
+Neither can run code when it is read. The description (`models.description`) is in the header of a
+`.safetensors` file and in the `metadata_props` of an `.onnx` file, which `models.onnx_networks`
+reads.
 """
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +13,26 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.models.description import DESCRIPTION_KEY, from_json, to_json
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
 from boxpromptiml.provenance import write_bytes
-from boxpromptiml.weights import load_weights, require_local_file
+from boxpromptiml.weights import load_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-DESCRIPTION_KEY = "boxpromptiml"
 OPSET = 20
 PARITY = 1e-5  # probability
 
-_TRACED = (2, 250, 190)  # batch 1 or a size without padding would be taken for granted
+_TRACED = (2, 251, 189)  # batch 1 or sides without padding would be taken for granted
 _TRIED = ((1, 96, 128), (3, 77, 50))
 
 
 def write_safetensors(path: Path, network: Student | WCBNet, description: dict[str, Any]) -> None:
     """Write a network's weights and its description, whole or not at all."""
     state = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
-    write_bytes(path, save(state, {DESCRIPTION_KEY: _to_json(description)}))
+    write_bytes(path, save(state, {DESCRIPTION_KEY: to_json(description)}))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -46,7 +44,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any
     state = load_weights(path)
     with safe_open(path, framework="pt") as stream:
         found = stream.metadata()
-    return state, _from_json((found or {}).get(DESCRIPTION_KEY), path)
+    return state, from_json((found or {}).get(DESCRIPTION_KEY), path)
 
 
 def write_onnx(
@@ -54,7 +52,7 @@ def write_onnx(
 ) -> float:
     """Write a network as ONNX, whole or not at all, after a comparison with PyTorch.
 
-    Input `image` (batch, channels, height, width) float32 as `models.inputs.to_tensor` makes it;
+    Input `image` (batch, channels, height, width) float32 as `models.inputs.to_planes` makes it;
     outputs `logits` (batch, 1, height, width) and `image_logit` (batch). Normalisation and padding
     are part of the graph, so any height and width will do.
 
@@ -79,7 +77,7 @@ def write_onnx(
     fixed = network.backbone.fixed_size
     size = _TRACED[1:] if fixed is None else fixed
     model = _trace(network, torch.rand(_TRACED[0], channels, *size), fixed is None)
-    model.metadata_props.add(key=DESCRIPTION_KEY, value=_to_json(description))
+    model.metadata_props.add(key=DESCRIPTION_KEY, value=to_json(description))
     data = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     tried = _TRIED if fixed is None else ((1, *fixed), (3, *fixed))
@@ -88,28 +86,6 @@ def write_onnx(
         raise RuntimeError(f"ONNX differs from PyTorch by {worst:.1e}; nothing was written")
     write_bytes(path, data)
     return worst
-
-
-def read_onnx_description(path: Path) -> dict[str, Any]:
-    """The description in an `.onnx` file.
-
-    Raises:
-        UserError: Missing, damaged, without a description of ours, or with weights in other files.
-    """
-    require_local_file(path)
-    try:
-        import onnx  # noqa: PLC0415
-    except ImportError as error:
-        raise UserError(f'{path}: onnx is not installed: pip install -e ".[export]"') from error
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's own types
-        raise UserError(f"{path}: is no ONNX file, or a damaged one; copy it again") from error
-    external = onnx.TensorProto.EXTERNAL
-    if any(tensor.data_location == external for tensor in model.graph.initializer):
-        raise UserError(f"{path}: keeps its weights in other files; export it as one file")
-    values = {entry.key: entry.value for entry in model.metadata_props}
-    return _from_json(values.get(DESCRIPTION_KEY), path)
 
 
 def _trace(network: Student | WCBNet, example: torch.Tensor, any_size: bool) -> "ModelProto":
@@ -155,19 +131,3 @@ def _difference(network: Student | WCBNet, session: Any, image: torch.Tensor) ->
     found = session.run(None, {"image": image.numpy()})
     pairs = zip(expected, found, strict=True)
     return max(float((a.sigmoid() - torch.from_numpy(b).sigmoid()).abs().max()) for a, b in pairs)
-
-
-def _to_json(description: Mapping[str, Any]) -> str:
-    return json.dumps(description, sort_keys=True, allow_nan=False)
-
-
-def _from_json(text: str | None, path: Path) -> dict[str, Any]:
-    if text is None:
-        raise UserError(f"{path}: says nothing of itself; make it with `boxpromptiml export`")
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path}: its description is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: its description is damaged: not a JSON object")
-    return values

@@ -18,56 +18,15 @@ them, as in the codebook of van den Oord et al., "Neural Discrete Representation
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from boxpromptiml.errors import UserError
-
-Memory = Literal["none", "learnable", "ema"]
+from boxpromptiml.models.configs import FusionConfig
 
 _TEMPERATURE = 0.1
 _DEAD = 0.01  # a prototype that serves less than this part of its fair share is planted anew
-
-
-@dataclass(frozen=True)
-class FusionConfig:
-    """The parts of the fusion that can be switched.
-
-    Attributes:
-        width: Channels of F'_i.
-        gates: False sets G_i = 1.
-        memory: `none` sets A_final = A_base * G_avg; the rest says how prototypes learn.
-        prototypes: K, the size of the memory.
-        alpha: Weight of the base attention against the memory's, in (0, 1); where it starts if
-            `learn_alpha`, where it stays if not.
-        learn_alpha: Whether alpha follows the gradient (through a sigmoid, so it stays in (0, 1)).
-        ema_decay: How much of a prototype an update keeps, in [0, 1); `ema` only.
-    """
-
-    width: int = 64
-    gates: bool = True
-    memory: Memory = "learnable"
-    prototypes: int = 64
-    alpha: float = 0.5
-    learn_alpha: bool = True
-    ema_decay: float = 0.99
-
-    def __post_init__(self) -> None:
-        rules = {
-            f"width must be at least 1, got {self.width}": self.width >= 1,
-            f"prototypes must be at least 1, got {self.prototypes}": self.prototypes >= 1,
-            f"alpha must be in (0, 1), got {self.alpha}": 0 < self.alpha < 1,
-            f"ema_decay must be in [0, 1), got {self.ema_decay}": 0 <= self.ema_decay < 1,
-            f"memory must be one of {get_args(Memory)}, got {self.memory!r}": self.memory
-            in get_args(Memory),
-        }
-        for message, holds in rules.items():
-            if not holds:
-                raise UserError(f"fusion: {message}")
 
 
 class PrototypeMemory(nn.Module):

@@ -1,6 +1,7 @@
 """How a stored image becomes a network's input, and how the network's map comes back.
 
-There is at most one resampling on the way in: forensic traces do not survive two.
+There is at most one resampling on the way in: forensic traces do not survive two. Arrays go in and
+come out, so that an exported network needs no PyTorch.
 """
 
 from dataclasses import dataclass
@@ -9,13 +10,12 @@ from typing import Any, Literal, TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.error_levels import scaled_error_levels
-from boxpromptiml.records import ImageArray
+from boxpromptiml.records import ImageArray, ProbArray
 
+FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T", np.uint8, np.float32)
 
 
@@ -67,14 +67,14 @@ class NetworkInput:
         return cls(values["fit"], (height, width), qualities)
 
 
-def whole_image(image: ImageArray, network_input: NetworkInput) -> torch.Tensor:
-    """The whole stored image (H, W, 3) as the network sees it in evaluation, (C, h, w) float32."""
+def whole_image(image: ImageArray, network_input: NetworkInput) -> FloatArray:
+    """The whole stored image (H, W, 3) as the network sees it in evaluation, (C, h, w)."""
     levels = scaled_error_levels(image, network_input.error_levels)
     if network_input.fit == "resize":
         image = _shrunk(image, network_input.size)
         triples = np.split(levels, len(network_input.error_levels) or 1, axis=2)
         levels = np.concatenate([_shrunk(triple, network_input.size) for triple in triples], axis=2)
-    return to_tensor(image, levels)
+    return to_planes(image, levels)
 
 
 def _shrunk(array: npt.NDArray[T], size: tuple[int, int]) -> npt.NDArray[T]:
@@ -84,23 +84,28 @@ def _shrunk(array: npt.NDArray[T], size: tuple[int, int]) -> npt.NDArray[T]:
     return cv2.resize(array, size[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def to_tensor(image: ImageArray, levels: npt.NDArray[np.float32]) -> torch.Tensor:
-    """One network input (3 + L, h, w) float32: RGB in [0, 1], then error levels in [-1, 1].
+def to_planes(image: ImageArray, levels: FloatArray) -> FloatArray:
+    """One network input (3 + L, h, w): RGB in [0, 1], then error levels in [-1, 1].
 
     Args:
         image: (h, w, 3).
         levels: (h, w, L), L = 0 for none.
     """
     rgb = image.astype(np.float32) / np.float32(255)
-    return torch.from_numpy(np.concatenate([rgb, levels], axis=2).transpose(2, 0, 1).copy())
+    return np.ascontiguousarray(np.concatenate([rgb, levels], axis=2).transpose(2, 0, 1))
 
 
-def to_stored_size(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """A map of logits (h, w) to probabilities (H, W) float32 at the stored size, on the CPU.
+def to_stored_size(logits: FloatArray, size: tuple[int, int]) -> ProbArray:
+    """A map of logits (h, w) to probabilities (H, W) at the stored size.
 
     The sigmoid comes after the (bilinear) resampling, so that sharp maps keep their edges.
     """
-    logits = logits[None, None].float()
-    if logits.shape[-2:] != size:
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    return logits.sigmoid()[0, 0].cpu()
+    if logits.shape != size:
+        logits = np.asarray(cv2.resize(logits, size[::-1], interpolation=cv2.INTER_LINEAR))
+    return sigmoid(logits)
+
+
+def sigmoid(logits: FloatArray) -> ProbArray:
+    """Probabilities of logits, of any shape; tiny ones stay apart from 0."""
+    with np.errstate(over="ignore"):  # exp(-x) may be infinite: the probability is 0
+        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)

@@ -1,69 +1,20 @@
 """The student: a timm backbone, the gated fusion, a small head. Image in, map out, no prompt."""
 
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from boxpromptiml.errors import UserError, refuse_unknown
 from boxpromptiml.models.backbone import Backbone
-from boxpromptiml.models.fusion import FusionConfig, GatedFusion
+from boxpromptiml.models.configs import StudentConfig
+from boxpromptiml.models.fusion import GatedFusion
 from boxpromptiml.models.residuals import SrmResiduals
 from boxpromptiml.records import LocalizerOutput
 
-Residuals = Literal["none", "srm"]
-
 _PRIOR_LOGIT = -2.0  # most pixels are authentic: a map of 0.12 at the start, not of 0.5
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as timm's weights expect
-
-
-@dataclass(frozen=True)
-class StudentConfig:
-    """Everything that decides the shape of a student; travels in its checkpoint.
-
-    Attributes:
-        backbone: Name of a timm model.
-        residuals: Extra input channels beside RGB.
-        truncation: T of the residuals, in grey levels of an 8-bit image.
-        stages: Which maps of the backbone are fused, ascending, 0 the finest.
-        fusion: Switches of the fusion.
-    """
-
-    backbone: str = "tiny_vit_5m_224"
-    residuals: Residuals = "none"
-    truncation: float = 3.0
-    stages: tuple[int, ...] = (0, 1, 2, 3)
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-
-    def __post_init__(self) -> None:
-        if self.residuals not in get_args(Residuals):
-            raise UserError(
-                f"residuals must be one of {get_args(Residuals)}, got {self.residuals!r}"
-            )
-        if not self.truncation > 0:
-            raise UserError(f"truncation must be above 0, got {self.truncation}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for a checkpoint."""
-        return asdict(self) | {"stages": list(self.stages)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`; keys left out take their defaults.
-
-        Raises:
-            UserError: An unknown key, or a value out of range.
-        """
-        fusion = values.get("fusion", {})
-        refuse_unknown(values, cls, "student")
-        refuse_unknown(fusion, FusionConfig, "student.fusion")
-        parts: dict[str, Any] = {"fusion": FusionConfig(**fusion)}
-        if "stages" in values:
-            parts["stages"] = tuple(values["stages"])
-        return cls(**(values | parts))
 
 
 class Student(nn.Module):

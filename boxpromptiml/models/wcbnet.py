@@ -9,74 +9,26 @@ weight a_b, and the weighted features are concatenated and classified by one lin
 Since the classifier is linear, the same weights say what each place adds (`models/cam.py`).
 """
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from boxpromptiml.errors import UserError, refuse_unknown
+from boxpromptiml.errors import UserError
 from boxpromptiml.models.backbone import Backbone
 from boxpromptiml.models.cam import (
-    CamConfig,
     evidence_logits,
     fuse_views,
     views_from_classifier,
     views_from_gradients,
 )
+from boxpromptiml.models.configs import CamConfig, WCBConfig
 from boxpromptiml.records import LocalizerOutput
-
-Inputs = Literal["rgb", "sel", "both"]
-Pooling = Literal["mean", "dense"]
 
 DENSE_SCALES = (1, 2, 4, 8)  # cells a side
 _TOKEN = 16  # width of a block's token; wider ones cost more than 3 % of a small backbone
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as timm's weights expect
-
-
-@dataclass(frozen=True)
-class WCBConfig:
-    """Everything that decides the shape of a WCBnet; travels in its checkpoint.
-
-    Attributes:
-        backbone: Name of a convolutional timm model.
-        inputs: What the backbone sees: the photograph, its signed error levels, or both.
-        stages: Which blocks of the backbone, ascending, 0 the finest.
-        weighting: Cross-block attention; False gives every block the same weight.
-        pooling: `mean` over the map; `dense` adds the strongest cell of 2 x 2, 4 x 4 and 8 x 8
-            grids, so that a small region is not averaged away.
-    """
-
-    backbone: str = "mobilenetv3_small_100"
-    inputs: Inputs = "both"
-    stages: tuple[int, ...] = (0, 1, 2, 3)
-    weighting: bool = True
-    pooling: Pooling = "dense"
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("inputs", self.inputs, get_args(Inputs)),
-            ("pooling", self.pooling, get_args(Pooling)),
-        ):
-            if value not in allowed:
-                raise UserError(f"wcbnet.{name} must be one of {allowed}, got {value!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for a checkpoint."""
-        return asdict(self) | {"stages": list(self.stages)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`; keys left out take their defaults.
-
-        Raises:
-            UserError: An unknown key, or a value out of range.
-        """
-        refuse_unknown(values, cls, "wcbnet")
-        stages = {"stages": tuple(values["stages"])} if "stages" in values else {}
-        return cls(**(values | stages))
 
 
 class CrossBlockAttention(nn.Module):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from rich.console import Console
 from rich.progress import track
 
@@ -22,7 +21,7 @@ from boxpromptiml.metrics import false_alarm, score_image
 from boxpromptiml.models.bayes import region_posterior
 from boxpromptiml.models.inference import probability_maps
 from boxpromptiml.records import ImageArray, ProbArray
-from boxpromptiml.reporting.localize import Localizer
+from boxpromptiml.reporting.localizer import Localizer
 from boxpromptiml.synth.degradation import Degradation
 
 SCORES = ("pixel_f1", "iou", "auc", "false_alarm_pixels")
@@ -106,18 +105,15 @@ class DegradedTest:
             for item, prob in zip(items, self._maps(items), strict=True):
                 yield self._scored(item, prob)
 
-    @torch.inference_mode()
     def _maps(self, items: Sequence[Item]) -> list[ProbArray]:
         """Probabilities (H, W) at the stored size, as `test` computes them."""
-        images = [item.image.to(self.localizer.device) for item in items]
+        images = [item.image.numpy() for item in items]
         sizes = [item.size for item in items]
         maps, _ = probability_maps(self.localizer.network, images, sizes)
         refinement = self.localizer.card.refinement
         prior = refinement.prior if refinement else "image"
         return [
-            prob.numpy()
-            if item.regions is None
-            else region_posterior(prob.numpy(), item.regions.numpy(), prior)
+            prob if item.regions is None else region_posterior(prob, item.regions.numpy(), prior)
             for item, prob in zip(items, maps, strict=True)
         ]
 

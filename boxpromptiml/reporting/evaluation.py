@@ -3,18 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.provenance import write_json, write_text
+from boxpromptiml.reporting.csv_text import csv_text
 from boxpromptiml.strict_json import parse_json
 
 SCHEMA_VERSION = 1
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +82,6 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     lines = ([getattr(row, column) for column in COLUMNS] for row in evaluation.rows)
     write_text(folder / "per_image.csv", csv_text(COLUMNS, lines))
     write_json(metrics, evaluation.metrics)
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file whose cells no spreadsheet takes for a formula: those get a leading '.
-
-    None and nan become empty cells.
-    """
-    text = io.StringIO()
-    lines = [columns, *([_cell(value) for value in row] for row in rows)]
-    # Before Python 3.13 the writer leaves a cell with a lone \r unquoted, and no reader takes that.
-    has_return = any("\r" in cell for line in lines for cell in line if isinstance(cell, str))
-    if has_return:
-        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(lines)
-    else:
-        csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    # A leading ' is doubled, so that reading gives back what was written.
-    is_odd = isinstance(value, str) and value.startswith((*_FORMULA, "'"))
-    return f"'{value}" if is_odd else value
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.cam import CamConfig
-from boxpromptiml.models.checkpoint import Card, load_localizer
+from boxpromptiml.models.card import Card
+from boxpromptiml.models.checkpoint import load_localizer
+from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.exchange import OPSET, write_onnx, write_safetensors
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet

@@ -14,7 +14,7 @@ from boxpromptiml.manifest import Manifest
 from boxpromptiml.metrics import LocalizationMetrics, f1, iou, pixel_counts
 from boxpromptiml.records import MANIPULATED, ImageArray, MaskArray, ProbArray, Sample, Split
 from boxpromptiml.reporting.gallery import Entry, Gallery, make_gallery
-from boxpromptiml.reporting.localize import Localizer
+from boxpromptiml.reporting.localizer import Localizer
 from boxpromptiml.reporting.panels import Panel, Views, draw_panels
 
 

@@ -5,10 +5,10 @@ Drawing only: nothing is read or written here.
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 import cv2
 import numpy as np
-from matplotlib import colormaps
 
 from boxpromptiml.geometry import as_array, clip, pixel_slices
 from boxpromptiml.records import (
@@ -33,7 +33,6 @@ LEVELS: dict[int, Colour] = {
     MANIPULATED: (255, 255, 255),
 }
 _TINT = 0.4  # share of the colour inside a flagged region; its contour is opaque
-_HEAT: ImageArray = colormaps["magma"](np.arange(256), bytes=True)[:, :3]
 
 
 def overlay(
@@ -92,7 +91,15 @@ def heat(prob: ProbArray) -> ImageArray:
     """
     if prob.size and not (prob.min() >= 0 and prob.max() <= 1):
         raise ValueError("prob must be in [0, 1]; apply the sigmoid before")
-    return _HEAT[np.round(prob * 255).astype(np.uint8)]
+    return _magma()[np.round(prob * 255).astype(np.uint8)]
+
+
+@cache
+def _magma() -> ImageArray:
+    """(256, 3)."""
+    from matplotlib import colormaps  # noqa: PLC0415 - slow, and `localize` draws no heat
+
+    return np.asarray(colormaps["magma"](np.arange(256), bytes=True)[:, :3])
 
 
 def levels_image(levels: LevelArray) -> ImageArray:

@@ -20,7 +20,7 @@ from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import EXIT_OK, UserError
 from boxpromptiml.provenance import sha256_file, write_json, write_text
 from boxpromptiml.reporting.degraded import SCORES, DegradedTest
-from boxpromptiml.reporting.localize import Localizer
+from boxpromptiml.reporting.localizer import Localizer
 from boxpromptiml.reporting.plots import Condition, robustness_figure, save_figure
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.synth.degradation import Degradation, expand, severity

@@ -25,8 +25,8 @@ from boxpromptiml.reporting.evaluation import (
     read_evaluation,
     write_evaluation,
 )
-from boxpromptiml.reporting.localize import Localizer
-from boxpromptiml.reporting.predictions import prob_to_png
+from boxpromptiml.reporting.localizer import Localizer
+from boxpromptiml.reporting.prediction_files import prob_to_png
 from boxpromptiml.strict_json import parse_json
 
 Which = Literal["best", "last"]

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.records import Segmenter
-from boxpromptiml.sam_weights import ModelType
+from boxpromptiml.records import ModelType, Segmenter
 from boxpromptiml.segmenters.cache import CachedSegmenter
 from boxpromptiml.segmenters.superpixels import FelzenszwalbSegmenter, SlicSegmenter
 

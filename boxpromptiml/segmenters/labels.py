@@ -5,8 +5,6 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 import numpy.typing as npt
-from skimage.measure import label
-from skimage.segmentation import relabel_sequential
 
 from boxpromptiml.records import ImageArray, MaskArray
 
@@ -42,6 +40,8 @@ def components(classes: npt.NDArray[np.integer], min_share: float) -> LabelArray
         classes: (H, W) class numbers.
         min_share: Parts below this share of the image are no region.
     """
+    from skimage.measure import label  # noqa: PLC0415 - slow, and superpixels need none
+
     labels = label(classes, background=0, connectivity=2)  # type: ignore[no-untyped-call]
     areas = np.bincount(labels.ravel())
     areas[0] = labels.size
@@ -61,5 +61,7 @@ def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> LabelArray:
 
 def renumbered(labels: npt.NDArray[np.integer]) -> LabelArray:
     """The same regions numbered from 1 without gaps, in the old order; 0 stays 0."""
-    dense, _, _ = relabel_sequential(labels)  # type: ignore[no-untyped-call]
-    return np.asarray(dense, dtype=np.int32)
+    used = np.bincount(labels.ravel(), minlength=1) > 0
+    used[0] = False
+    dense: LabelArray = (np.cumsum(used, dtype=np.int32) * used)[labels]
+    return dense

@@ -10,8 +10,8 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import rle_to_mask
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.records import Description, ImageArray
-from boxpromptiml.sam_weights import ModelType, load_sam
+from boxpromptiml.records import Description, ImageArray, ModelType
+from boxpromptiml.sam_weights import load_sam
 from boxpromptiml.segmenters.labels import LabelArray, enlarged, painted, reduced
 from boxpromptiml.weights import require_device
 

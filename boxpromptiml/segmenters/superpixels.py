@@ -8,8 +8,6 @@ few gather more of the evidence of a coarse map.
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from skimage.segmentation import felzenszwalb, slic
-
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import Description, ImageArray
 from boxpromptiml.segmenters.labels import LabelArray, enlarged, reduced, renumbered
@@ -45,6 +43,8 @@ class SlicSegmenter:
 
     def regions(self, image: ImageArray) -> LabelArray:
         """(H, W) region numbers from 1 of an image (H, W, 3)."""
+        from skimage.segmentation import slic  # noqa: PLC0415 - slow, and many maps need no regions
+
         found = slic(
             reduced(image, self.max_side),
             n_segments=self.segments,
@@ -85,6 +85,8 @@ class FelzenszwalbSegmenter:
 
     def regions(self, image: ImageArray) -> LabelArray:
         """(H, W) region numbers from 1 of an image (H, W, 3)."""
+        from skimage.segmentation import felzenszwalb  # noqa: PLC0415 - as above
+
         found = felzenszwalb(
             reduced(image, self.max_side),
             scale=self.scale,

@@ -6,9 +6,9 @@ import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.losses import distillation_loss, image_label_loss
-from boxpromptiml.models.checkpoint import Card
+from boxpromptiml.models.card import Card
+from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.localizer import LocalizerTask
 

@@ -9,10 +9,9 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.losses import image_label_loss
 from boxpromptiml.metrics import LocalizationMetrics
 from boxpromptiml.models.bayes import Prior, region_posterior
-from boxpromptiml.models.cam import CamConfig
-from boxpromptiml.models.checkpoint import Card, Refinement
+from boxpromptiml.models.card import Card, Refinement
+from boxpromptiml.models.configs import CamConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.wcbnet import WCBConfig
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.localizer import LocalizerTask
 

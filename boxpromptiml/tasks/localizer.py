@@ -12,8 +12,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.metrics import LocalizationMetrics
-from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, Card, build_network
+from boxpromptiml.models.card import CHECKPOINT_KEY, Card
+from boxpromptiml.models.checkpoint import build_network
 from boxpromptiml.models.inference import probability_maps
+from boxpromptiml.models.torch_network import TorchNetwork
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.stepwise import seed_generators, warmup_cosine
 
@@ -127,10 +129,11 @@ class LocalizerTask(LightningModule):
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Maps (H, W) at the stored sizes and image scores (B,) of a batch."""
         images = [
-            image[:, :height, :width]
+            image[:, :height, :width].float().cpu().numpy()
             for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
         ]
-        return probability_maps(self.network, images, batch["size"])
+        maps, scores = probability_maps(TorchNetwork(self.network), images, batch["size"])
+        return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
 
     def score(self, batch: Batch, stage: str) -> None:
         """Add the batch's images to the scores of a stage."""

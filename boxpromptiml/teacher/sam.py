@@ -16,8 +16,16 @@ from segment_anything.modeling import Sam
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.records import Box, BoxArray, Description, ImageArray, MaskArray, Proposal
-from boxpromptiml.sam_weights import OFFICIAL_SHA256, ModelType, load_sam
+from boxpromptiml.records import (
+    Box,
+    BoxArray,
+    Description,
+    ImageArray,
+    MaskArray,
+    ModelType,
+    Proposal,
+)
+from boxpromptiml.sam_weights import OFFICIAL_SHA256, load_sam
 from boxpromptiml.teacher.sam_encoder import Precision, encode, speed_up
 from boxpromptiml.weights import require_device
 

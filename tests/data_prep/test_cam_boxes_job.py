@@ -16,7 +16,7 @@ from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.provenance import sha256_file
-from boxpromptiml.reporting.localize import Localized
+from boxpromptiml.reporting.localizer import Localized
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.teacher.cam import MapBoxes, boxes_from_map

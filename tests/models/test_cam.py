@@ -11,12 +11,12 @@ from torch import nn
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.cam import (
-    CamConfig,
     evidence_logits,
     fuse_views,
     views_from_classifier,
     views_from_gradients,
 )
+from boxpromptiml.models.configs import CamConfig
 
 
 class Reference(nn.Module):

@@ -13,7 +13,6 @@ from boxpromptiml.models import exchange
 from boxpromptiml.models.checkpoint import Card, build_network, load_localizer
 from boxpromptiml.models.exchange import (
     PARITY,
-    read_onnx_description,
     read_safetensors,
     write_onnx,
     write_safetensors,
@@ -100,7 +99,6 @@ def test_one_onnx_file_with_names_and_card_and_no_paths(exported):
     channels = 3 + card.input.extra_channels
     assert session.get_inputs()[0].shape == ["batch", channels, "height", "width"]
     assert session.get_outputs()[0].shape == ["batch", 1, "height", "width"]
-    assert Card.from_dict(read_onnx_description(path)) == card
     found = json.loads(session.get_modelmeta().custom_metadata_map["boxpromptiml"])
     assert Card.from_dict(found) == card
     data = path.read_bytes()
@@ -142,33 +140,6 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"{package} is not installed: .*\[export\]"):
         write_onnx(tmp_path / "x.onnx", make_network(CARDS["mobilenet"]), 3, {})
-
-
-def test_onnx_of_others_and_damaged_ones_are_refused(tmp_path):
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper
-
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
-    graph = helper.make_graph([], "g", [], [], [weight])
-    model = helper.make_model(graph)
-    path = tmp_path / "other.onnx"
-    onnx.save(model, path)
-    with pytest.raises(UserError, match=r"other\.onnx: says nothing of itself"):
-        read_onnx_description(path)
-    entry = model.metadata_props.add(key="boxpromptiml", value="{")
-    onnx.save(model, path)
-    with pytest.raises(UserError, match="description is damaged"):
-        read_onnx_description(path)
-    entry.value = "{}"
-    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
-    onnx.save(model, path)
-    with pytest.raises(UserError, match="weights in other files"):
-        read_onnx_description(path)
-    path.write_bytes(b"\xff\xfe not a model")
-    with pytest.raises(UserError, match="no ONNX file"):
-        read_onnx_description(path)
-    with pytest.raises(UserError, match="no such"):
-        read_onnx_description(tmp_path / "none.onnx")
 
 
 @pytest.mark.parametrize("name", list(CARDS))

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.cam import CamConfig, views_from_classifier
+from boxpromptiml.models.cam import views_from_classifier
+from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.wcbnet import DENSE_SCALES, WCBConfig, WCBNet
 
 SMALL = "mobilenetv3_small_050"

@@ -10,10 +10,11 @@ from test_localize import save_student
 from boxpromptiml import Localizer, images
 from boxpromptiml.cli import call, main
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.cam import CamConfig
 from boxpromptiml.models.checkpoint import Card, build_network
-from boxpromptiml.models.exchange import read_onnx_description, write_safetensors
+from boxpromptiml.models.configs import CamConfig
+from boxpromptiml.models.exchange import write_safetensors
 from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.onnx_networks import OnnxNetwork
 from boxpromptiml.models.wcbnet import WCBConfig
 from boxpromptiml.reporting.export import export
 
@@ -98,7 +99,7 @@ def test_the_hook_would_catch_an_import_of_torch():
 
 def test_the_file_says_what_others_must_know(pair):
     source, exported = pair
-    values = read_onnx_description(exported)
+    values = OnnxNetwork(exported, "cpu", "fp32").description
     said = values["exported"]
     assert said["normalisation"]["mean"] == [0.485, 0.456, 0.406]
     assert said["normalisation"]["done_by"] == "the network"

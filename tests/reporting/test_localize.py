@@ -1,5 +1,9 @@
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +11,13 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
-from boxpromptiml import Localizer, images
+from boxpromptiml import Localizer, images, isolation
 from boxpromptiml.cli import main
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.models.fusion import FusionConfig
-from boxpromptiml.models.inference import tiled_map
-from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.inference import Answer, tiled_map
+from boxpromptiml.models.inputs import NetworkInput, sigmoid
 from boxpromptiml.models.student import StudentConfig
-from boxpromptiml.records import LocalizerOutput
 from boxpromptiml.reporting.localize import find_inputs, name_inputs
 from boxpromptiml.tasks.distill import DistillTask
 
@@ -130,24 +133,23 @@ def test_globs_folders_and_missing_paths(tmp_path, photos):
     assert sorted(name_inputs(find_inputs(patterns, photos / "sub"))) == ["a", "b", "no"]
 
 
-class _Mean(torch.nn.Module):
+def brightness(image):
     """A network whose logit is the brightness of its own pixel."""
-
-    def forward(self, image):
-        logits = image.mean(1, keepdim=True)
-        return LocalizerOutput(logits, logits.flatten(1).amax(1))
+    logits = image.mean(1, keepdims=True)
+    return Answer(logits, logits.max((1, 2, 3)))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 200), (20, 30), (128, 97)])
 def test_tiles_cover_everything_without_seams(size):
-    image = torch.rand(3, *size)
-    prob, score = tiled_map(_Mean(), image, (64, 64))
-    torch.testing.assert_close(prob, image.mean(0).sigmoid(), atol=1e-6, rtol=1e-5)
-    assert score == pytest.approx(float(image.mean(0).max().sigmoid()), abs=1e-6)
+    image = np.random.default_rng(0).random((3, *size), np.float32)
+    prob, score = tiled_map(brightness, image, (64, 64))
+    assert prob.dtype == np.float32
+    np.testing.assert_allclose(prob, sigmoid(image.mean(0)), atol=1e-6, rtol=1e-5)
+    assert score == pytest.approx(sigmoid(image.mean(0).max()), abs=1e-6)
 
 
 def test_large_images_are_tiled_by_themselves(checkpoint, monkeypatch):
-    import boxpromptiml.reporting.localize as module
+    import boxpromptiml.reporting.localizer as module
 
     localizer = Localizer.load(checkpoint)
     image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
@@ -166,3 +168,82 @@ def test_tiled_command(checkpoint, photos, tmp_path):
     assert run(checkpoint, tmp_path / "out", photos, tile="true", overlays="false") == 0
     assert len(list((tmp_path / "out" / "prob").rglob("*.png"))) == 3
     assert not (tmp_path / "out" / "overlay").exists()
+
+
+EVIL_CHILD = """
+import os, signal, time
+from boxpromptiml import images, isolated_child
+real = images.read_image
+def read_image(path, limits):
+    if "killed" in path:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "slow" in path:
+        time.sleep(100)
+    if "greedy" in path:
+        bytearray(3 * 10**9)
+    return real(path, limits)
+images.read_image = read_image
+isolated_child.serve()
+"""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_what_breaks_the_decoder_costs_one_image(checkpoint, photos, tmp_path, monkeypatch):
+    for name in ("b_killed", "b_slow", "sub/greedy"):
+        (photos / f"{name}.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    monkeypatch.setattr(isolation, "_PROGRAM", EVIL_CHILD)
+    assert run(checkpoint, tmp_path / "out", photos, decode_seconds=2, batch_size=1) == 3
+    rows = [json.loads(x) for x in (tmp_path / "out/errors.jsonl").read_text().splitlines()]
+    assert {Path(row["path"]).stem: row["reason"] for row in rows} == {
+        "b_killed": "crashed",
+        "b_slow": "timeout",
+        "greedy": "out_of_memory",
+    }
+    for bad in ("b_killed", "b_slow", "sub/greedy"):
+        (photos / f"{bad}.jpg").unlink()
+    assert run(checkpoint, tmp_path / "clean", photos, isolate="false", batch_size=1) == 0
+    found, expected = contents(tmp_path / "out" / "prob"), contents(tmp_path / "clean" / "prob")
+    assert found == expected
+    assert found.keys() == {"a.png", "b.png", "sub/c.png"}
+
+
+def test_isolated_or_not_gives_the_same_bytes(checkpoint, photos, tmp_path):
+    (photos / "text.png").write_text("hello")
+    for name, isolate in (("here", "false"), ("there", "true")):
+        assert run(checkpoint, tmp_path / name, photos, isolate=isolate) == 3
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert len(contents(tmp_path / "here")) == 3 * 3 + 3
+
+
+def test_nonsense_limits_are_refused(checkpoint, photos, tmp_path):
+    for seconds in ("0", "-1", "1e7"):
+        assert run(checkpoint, tmp_path / "out", photos, decode_seconds=seconds) == 1
+
+
+def test_an_interrupt_keeps_what_is_finished_and_leaves_no_child(checkpoint, photos, tmp_path):
+    (photos / "z.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    waits = EVIL_CHILD.replace("slow", "z.jpg")
+    program = f"""
+import sys
+from boxpromptiml import isolation
+from boxpromptiml.cli import main
+isolation._PROGRAM = {waits!r}
+sys.exit(main(sys.argv[1:]))
+"""
+    words = [f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}", "--batch_size=1"]
+    command = [sys.executable, "-c", program, "localize", *words, f"--images={photos}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as job:
+        while len(list((tmp_path / "out").rglob("overlay/**/*.jpg"))) < 3:
+            assert job.poll() is None, job.stderr.read()
+            time.sleep(0.05)
+        time.sleep(0.3)  # the child has the last image now
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        job.send_signal(signal.SIGINT)
+        assert job.wait(timeout=60) == 130
+    assert len(children) == 1
+    assert not Path(f"/proc/{children[0]}").exists()
+    assert len((tmp_path / "out/predictions.jsonl").read_text().splitlines()) == 3

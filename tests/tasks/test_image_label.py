@@ -15,8 +15,9 @@ from boxpromptiml import Localizer, images
 from boxpromptiml.cli import main
 from boxpromptiml.manifest import read_manifest
 from boxpromptiml.models.bayes import region_posterior
-from boxpromptiml.models.cam import CamConfig
-from boxpromptiml.models.checkpoint import Refinement, load_localizer
+from boxpromptiml.models.card import Refinement
+from boxpromptiml.models.checkpoint import load_localizer
+from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.wcbnet import WCBNet
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 from data_prep.__main__ import main as data_prep
