@@ -6,9 +6,10 @@ Run it from the repository root:
 
 The issue's form is `--images 1000 10000 --rows 100000 1000000`. Makes photographs of 64 x 96 with
 an ellipse in two thirds of them, imports and checks them, makes pseudo-masks (GrabCut; in one
-process, and as two shards at once with a run of the whole after them) and scores maps. Every job
-is a process of its own; its time is CPU time, start left out: between a smaller and a larger
-number of images. Memory is the largest resident size. "Again" is a run that finds all masks made.
+process, and as two shards at once with a run of the whole after them), scores maps and localizes
+with the student of native.yaml (random weights). Every job is a process of its own; its time is CPU
+time, start left out: between a smaller and a larger number of images. Memory is the largest
+resident size. "Again" is a run that finds all masks made.
 """
 
 import argparse
@@ -50,6 +51,11 @@ class Place:
         """What import writes."""
         return f"{self.root}/test.jsonl"
 
+    @property
+    def student(self) -> str:
+        """Weights for localize."""
+        return f"{self.root}/student.safetensors"
+
 
 def as_png(levels: np.ndarray) -> bytes:
     """A grey image as PNG."""
@@ -89,6 +95,18 @@ def build(place: Place, count: int) -> None:
     (source / "boxes.json").write_text(json.dumps(coco))
 
 
+def make_student(path: Path) -> None:
+    """The student of native.yaml; in a process of its own, for children begin with our memory."""
+    from benchmarks.training import NATIVE  # noqa: PLC0415
+    from boxpromptiml.models.card import Card  # noqa: PLC0415
+    from boxpromptiml.models.exchange import write_safetensors  # noqa: PLC0415
+    from boxpromptiml.models.inputs import NetworkInput  # noqa: PLC0415
+    from boxpromptiml.models.student import Student  # noqa: PLC0415
+
+    card = Card(NATIVE, NetworkInput("native", (224, 352)), 0.5)
+    write_safetensors(path, Student(NATIVE).eval(), card.to_dict())
+
+
 def cost(*commands: list[str]) -> Cost:
     """Run commands at once; the sum of their times and the largest of their memories."""
     running = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -108,6 +126,7 @@ def cost(*commands: list[str]) -> Cost:
 def measure(place: Place, count: int) -> dict[str, Cost]:
     """Cost of every job on `count` images."""
     build(place, count)
+    cost([sys.executable, "-m", "benchmarks.job_scale", "--make", place.student])
     prep, main = [sys.executable, "-m", "data_prep"], [sys.executable, "-m", "boxpromptiml"]
     root = place.root
     given = f"--manifest={place.manifest}"
@@ -130,6 +149,10 @@ def measure(place: Place, count: int) -> dict[str, Cost]:
         "evaluate": cost(
             [*main, "evaluate", f"--predictions={root}/maps", f"--manifest=[{place.manifest}]",
              f"--out={root}/evaluation"],
+        ),
+        "localize": cost(
+            [*main, "localize", f"--checkpoint={place.student}", "--images",
+             f"{root}/source/tampered", f"{root}/source/authentic", f"--out={root}/localized"],
         ),
     }  # fmt: skip
     for name in ("manifest.jsonl", "errors.jsonl"):
@@ -164,7 +187,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000])
     parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.make:
+        make_student(options.make)
+        return
     if options.read:
         read_manifest(options.read)
         return
