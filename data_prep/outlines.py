@@ -83,7 +83,7 @@ def _stem(relative: Path) -> str:
 
 def _read_coco(path: Path, wanted: Container[str]) -> dict[str, CocoOutlines]:
     content = read_content(path)
-    twice = repeated(content["images"])
+    twice = repeated(content["images"], path)
     names: dict[Any, str] = {}  # by COCO's image id
     sizes: dict[str, tuple[float, float]] = {}
     rejected: dict[str, list[RejectedInput]] = {}

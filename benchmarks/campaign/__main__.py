@@ -30,7 +30,7 @@ QUICK: dict[str, Measure] = {
     "A4": lambda work: survives_full_disks(work, images=8, sizes=(36,), writes=(0, 5)),
     "A5": lambda work: parsers_hold(cases=200, mutants_of_pictures=300),
     "A7": nothing_escapes,
-    "A8": lambda work: nothing_leaks(work, first=100, last=600),
+    "A8": lambda work: nothing_leaks(work, first=50, last=200, most=1.5),  # 10 kB an image
     "A12": lambda work: every_flipped_bit_is_found(work, images=120, flipped=100),
     "A13": names_stay_text,
     "A15": bombs_are_cheap,
@@ -41,7 +41,7 @@ LONG: dict[str, Measure] = QUICK | {
     "A3": lambda work: workers_agree(work, images=60),
     "A4": lambda work: survives_full_disks(work, 12, (16, 28, 40, 60, 80), (0, 1, 8, 15, 24)),
     "A5": lambda work: parsers_hold(cases=10_000, mutants_of_pictures=20_000),
-    "A8": lambda work: nothing_leaks(work, first=500, last=5000),
+    "A8": lambda work: nothing_leaks(work, first=500, last=5000, most=20),
     "A12": lambda work: every_flipped_bit_is_found(work, images=300, flipped=100),
 }
 # Measured elsewhere; the rows stand in the table so that nobody takes the list for whole.
@@ -49,8 +49,8 @@ ELSEWHERE = {
     "A6": ("code in weights and configurations: no canary fires", "tests/test_code_execution.py"),
     "A9": ("interrupted training: bit-identical after a resume", "tests/tasks/test_resume.py"),
     "A10": ("the newest complete checkpoint always loads", "tests/tasks/test_checkpoint_io.py"),
-    "A11": ("the suite passes without a network", "not run yet"),
-    "A14": ("pip-audit without unexplained findings, hash-pinned lock", "not run yet"),
+    "A11": ("the suite passes without a network", "tests/offline"),
+    "A14": ("pip-audit without unexplained findings, hash-pinned lock", "docs/supply_chain.md"),
 }  # fmt: skip
 
 

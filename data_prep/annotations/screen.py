@@ -15,6 +15,7 @@ from boxpromptiml.strict_json import parse_json
 from data_prep.annotations import Corners, Entry
 
 _OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error
+_MOST_REJECTED = 100_000  # of one list; some 60 MB
 _MAX_XML_BYTES = 32 * 2**20  # the tree in memory is some twenty times the file
 
 
@@ -60,7 +61,13 @@ def read_xml(path: Path, root: str, max_bytes: int = _MAX_XML_BYTES) -> Element:
 
 @contextmanager
 def screening(place: str, rejected: list[RejectedInput]) -> Iterator[None]:
-    """Turn what malformed content raises inside into a rejection; the rest goes on."""
+    """Turn what malformed content raises inside into a rejection; the rest goes on.
+
+    Raises:
+        UserError: If so much was rejected that the file cannot be what it is taken for.
+    """
+    if len(rejected) == _MOST_REJECTED:
+        raise UserError(f"{place}: {_MOST_REJECTED} entries are broken, the first: {rejected[0]}")
     try:
         yield
     except KeyError as error:

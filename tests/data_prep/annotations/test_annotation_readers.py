@@ -279,6 +279,23 @@ def test_hostile_json_is_refused(module, text, tmp_path):
         module.read(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "broken", "count"),
+    [
+        ("images", {}, 100_001),
+        ("annotations", {}, 100_001),
+        ("annotations", {"image_id": 1}, 200_001),  # the image's own list is full at half of it
+    ],
+)
+def test_a_file_that_is_broken_throughout_is_given_up(key, broken, count, tmp_path):
+    """Each rejection takes memory."""
+    image = {"id": 1, "file_name": "x.jpg", "width": 120, "height": 80}
+    content = {"images": [image], "annotations": [], key: [broken] * count}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"x\.json#.*100000 entries are broken, .*x\.json"):
+        coco.read(tmp_path / "x.json")
+
+
 @pytest.mark.parametrize("side", [pytest.param(10**400, id="huge"), -120, 0, None, True, "x", []])
 def test_sizes_that_are_none(side, tmp_path):
     content = {"imagePath": "x.jpg", "imageWidth": side, "imageHeight": 80, "shapes": []}
