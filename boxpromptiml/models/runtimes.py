@@ -104,6 +104,9 @@ class TorchNetwork:
         runtime: `torch` or `compile`.
         device: Where it runs.
         precision: The residuals of the student stay in fp32.
+
+    Attributes:
+        module: The network as it was given, for its weights.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class TorchNetwork:
             if torch.device(device).type == "cpu" and not any(map(shutil.which, ("c++", "g++"))):
                 raise UserError("--runtime compile needs a C++ compiler (g++): use --runtime torch")
             placed = torch.compile(placed, dynamic=False, options={"freezing": True})
+        self.module = network
         self._network = placed
         self._kind = torch.device(device).type
         self._bf16 = precision == "bf16"
