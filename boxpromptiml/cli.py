@@ -42,6 +42,10 @@ _VERBS = {
         "several trainings that differ in one thing, in one table with intervals",
         "boxpromptiml.studies.run:study",
     ),
+    "page": (
+        "a page in the browser: draw a box, see pseudo-mask and map",
+        "boxpromptiml.page.command:page",
+    ),
     "export": (
         "a checkpoint as .onnx or .safetensors",
         "boxpromptiml.reporting.export:export",

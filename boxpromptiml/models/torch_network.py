@@ -20,10 +20,13 @@ class TorchNetwork:
     Args:
         module: Student or WCBnet in evaluation mode, perhaps compiled.
         bf16: By autocast; the residuals of the student stay in fp32.
+
+    Attributes:
+        module: As given.
     """
 
     def __init__(self, module: torch.nn.Module, bf16: bool = False) -> None:
-        self._module = module
+        self.module = module
         self._like = next(module.parameters())
         self._bf16 = bf16
 
@@ -34,7 +37,7 @@ class TorchNetwork:
         kind = self._like.device.type
         # Without bf16 of our own, Lightning's precision stays in force.
         with torch.autocast(kind, torch.bfloat16) if self._bf16 else nullcontext():
-            logits, image_logit = self._module(fed)
+            logits, image_logit = self.module(fed)
         return Answer(logits.float().cpu().numpy(), image_logit.float().cpu().numpy())
 
 

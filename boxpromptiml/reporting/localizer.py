@@ -139,6 +139,35 @@ class Localizer:
         stored = whole_image(image, replace(network_input, fit="native"))
         return Localized(*tiled_map(self.network, stored, network_input.size))
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, device: str = "cpu"
+    ) -> "Localizer":
+        """Load a folder of `save_pretrained` or a repository of the Hub: `hub.fetch`, `load`."""
+        from boxpromptiml.reporting import hub  # noqa: PLC0415
+
+        return cls.load(hub.fetch(name, revision), device)
+
+    def save_pretrained(
+        self, folder: str | Path, evaluation: str | Path | None = None, licence: str | None = None
+    ) -> None:
+        """Write weights and model card into a folder: `reporting.hub.save`."""
+        from boxpromptiml.reporting import hub  # noqa: PLC0415
+
+        hub.save(self.network, self.card, folder, evaluation, licence)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool = True,
+        evaluation: str | Path | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Upload weights and model card, return the commit's address: `reporting.hub.push`."""
+        from boxpromptiml.reporting import hub  # noqa: PLC0415
+
+        return hub.push(self.network, self.card, repo_id, private, evaluation, licence)
+
 
 def _as_array(image: str | Path | ImageArray) -> ImageArray:
     if isinstance(image, (str, Path)):

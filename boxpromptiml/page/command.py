@@ -1,0 +1,75 @@
+"""`boxpromptiml page`: try a student and a teacher on single images, in the browser."""
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Literal
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.isolation import IsolatedDecoder
+from boxpromptiml.page.desk import Desk
+from boxpromptiml.records import ModelType, Teacher
+from boxpromptiml.reporting.localizer import Localizer
+from boxpromptiml.teacher.fuse import Consensus
+from boxpromptiml.teacher.grabcut import GrabCutTeacher
+
+
+def page(
+    checkpoint: Path,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    teacher: Literal["grabcut", "sam"] = "grabcut",
+    teacher_checkpoint: Path | None = None,
+    model_type: ModelType = "vit_h",
+    copies: int = 5,
+    jitter: float = 0.05,
+    device: str = "cpu",
+) -> None:
+    """A page in the browser: upload an image, draw a box, see pseudo-mask and map; ends on Ctrl-C.
+
+    Needs the extra `demo`. It listens on this machine alone by default, has no password and asks
+    nothing of the internet; uploads are decoded in a process of their own and are deleted at the
+    end, at the latest after two hours.
+
+    Args:
+        checkpoint: Of `boxpromptiml fit`, or .safetensors or .onnx of `boxpromptiml export`.
+        host: Address to listen on; 0.0.0.0 lets in everybody who reaches this machine.
+        port: To listen on.
+        teacher: grabcut needs no weights; sam needs a checkpoint.
+        teacher_checkpoint: SAM's weights (.pth or .safetensors), a local file.
+        model_type: Which SAM they are.
+        copies: Jittered copies of the box that the teacher answers, to show where it is unsure;
+            `pseudo-masks` asks 1 by default.
+        jitter: How far a side of a copy moves, as a fraction of the box.
+        device: Where the networks run (cpu, cuda).
+    """
+    consensus = Consensus(copies, jitter)
+    asked = _teacher(teacher, teacher_checkpoint, model_type, device)
+    with TemporaryDirectory() as uploads, IsolatedDecoder() as decode:
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        try:
+            from boxpromptiml.page.app import build, serve  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise UserError(f'{error.name} is not installed: pip install -e ".[demo]"') from error
+        localizer = Localizer.load(checkpoint, device)
+        blocks = build(Desk(localizer, asked, consensus, decode, Lock()))
+        sys.stdout.write(f"{serve(blocks, host, port)} (Ctrl-C ends it)\n")
+        sys.stdout.flush()
+        blocks.block_thread()
+
+
+def _teacher(
+    name: Literal["grabcut", "sam"], weights: Path | None, model_type: ModelType, device: str
+) -> Teacher:
+    if name == "grabcut":
+        if weights is not None:
+            raise UserError("--teacher_checkpoint belongs to --teacher sam; grabcut has no weights")
+        return GrabCutTeacher()
+    if weights is None:
+        raise UserError("--teacher sam needs --teacher_checkpoint FILE (.pth or .safetensors)")
+    from boxpromptiml.teacher.sam import SamTeacher  # noqa: PLC0415
+
+    return SamTeacher.from_checkpoint(weights, model_type, device)

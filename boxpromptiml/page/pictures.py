@@ -1,0 +1,90 @@
+"""What the page shows, as pictures and words; nothing of the page itself."""
+
+from html import escape
+
+import numpy as np
+
+from boxpromptiml.page.desk import Marked, Opened, Point
+from boxpromptiml.records import MANIPULATED, UNSURE, ImageArray
+from boxpromptiml.reporting.overlays import (
+    BOX,
+    BOX_EDGE,
+    LEVELS,
+    draw_boxes,
+    heat,
+    overlay,
+    thumbnail,
+)
+
+SHOWN_SIDE = 1200  # pixels; a larger picture is reduced for the browser
+_UNSURE_TINT = 0.6
+
+
+def photograph(image: ImageArray, marked: Marked | None, corner: Point | None) -> ImageArray:
+    """The image (H, W, 3) as it is shown, with its box, or a cross at the box's first corner."""
+    if marked is not None:
+        return thumbnail(draw_boxes(image, [marked.box]), SHOWN_SIDE)
+    shown = thumbnail(image, SHOWN_SIDE)
+    return shown if corner is None else _crossed(shown, corner)
+
+
+def student_pictures(opened: Opened, threshold: float) -> tuple[ImageArray, ImageArray]:
+    """What the student flags, and its probabilities."""
+    flagged = overlay(opened.image, opened.prob, (), threshold)
+    return thumbnail(flagged, SHOWN_SIDE), thumbnail(heat(opened.prob), SHOWN_SIDE)
+
+
+def teacher_picture(image: ImageArray, marked: Marked) -> ImageArray:
+    """The pseudo-mask on the image: manipulated outlined, unsure blue, the box around."""
+    canvas = overlay(image, marked.levels == MANIPULATED)
+    unsure = marked.levels == UNSURE
+    blue = np.array(LEVELS[UNSURE])
+    canvas[unsure] = np.round((1 - _UNSURE_TINT) * image[unsure] + _UNSURE_TINT * blue)
+    return thumbnail(draw_boxes(canvas, [marked.box]), SHOWN_SIDE)
+
+
+def student_words(opened: Opened, threshold: float) -> str:
+    """HTML: the student's figures."""
+    height, width = opened.image.shape[:2]
+    flagged = float((opened.prob > threshold).mean())
+    return _figures(
+        {
+            "Image score": f"{opened.score:.3f}",
+            "Area flagged": f"{flagged:.1%}",
+            "Threshold": f"{threshold:g}",
+            "Image": f"{width} x {height}",
+        }
+    )
+
+
+def teacher_words(marked: Marked) -> str:
+    """HTML: the teacher's figures."""
+    values = {
+        "Teacher's score": f"{marked.score:.3f}",
+        "Area of the mask": f"{float((marked.levels == MANIPULATED).mean()):.1%}",
+        "Unsure": f"{float((marked.levels == UNSURE).mean()):.1%}",
+    }
+    return _figures(values | ({"Note": marked.note} if marked.note else {}))
+
+
+def message(text: str, is_error: bool = False) -> str:
+    """HTML: what to do next, or what went wrong; read out by screen readers."""
+    kind = ' class="wrong" role="alert"' if is_error else ' role="status"'
+    return f"<p{kind}>{escape(text)}</p>"
+
+
+def _figures(values: dict[str, str]) -> str:
+    rows = "".join(
+        f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in values.items()
+    )
+    return f"<dl>{rows}</dl>"
+
+
+def _crossed(image: ImageArray, corner: Point) -> ImageArray:
+    """A copy with lines through a pixel, the corner of the box to come."""
+    canvas = image.copy()
+    column, row = (int(v) for v in corner)
+    canvas[max(row - 1, 0) : row + 2] = BOX_EDGE
+    canvas[:, max(column - 1, 0) : column + 2] = BOX_EDGE
+    canvas[row], canvas[:, column] = BOX, BOX
+    return canvas
