@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from benchmarks.campaign.material import make_checkpoint, make_manifest
 from benchmarks.campaign.running import run
 from boxpromptiml import images
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
+from boxpromptiml.isolation import IsolatedDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +22,22 @@ class Watch:
     at: tuple[int, ...]
 
     def __call__(self) -> None:
-        """Arm it in this process."""
-        real, count = images.read_image, 0
+        """Arm it in this process: for what is decoded here, and for what a child decodes."""
+        count = 0
 
-        def counted(
-            path: str | Path, limits: images.Limits = images.DEFAULT_LIMITS
-        ) -> tuple[images.ImageArray, images.ImageInfo]:
-            nonlocal count
-            count += 1
-            if count in self.at:
-                with self.log.open("a") as stream:
-                    stream.write(json.dumps([count, _resident(), _open_files()]) + "\n")
-            return real(path, limits)
+        def watched(real: Callable[..., object]) -> Callable[..., object]:
+            def counted(*args: object) -> object:
+                nonlocal count
+                count += 1
+                if count in self.at:
+                    with self.log.open("a") as stream:
+                        stream.write(json.dumps([count, _resident(), _open_files()]) + "\n")
+                return real(*args)
 
-        images.read_image = counted
+            return counted
+
+        images.read_image = watched(images.read_image)
+        IsolatedDecoder.__call__ = watched(IsolatedDecoder.__call__)
 
 
 def _resident() -> float:
