@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -99,8 +100,14 @@ def build_segmenter(config: SegmenterConfig, device: str = "cpu") -> Segmenter |
         device: Where networks run, such as `cpu` or `cuda:0`.
 
     Raises:
-        UserError: Weights are missing or do not fit, or there is no such device.
+        UserError: Weights are missing or do not fit, there is no such device, or scikit-image is
+            not installed (as beside an exported network alone).
     """
+    if config.name in ("slic", "felzenszwalb") and find_spec("skimage") is None:
+        raise UserError(
+            f"segmenter {config.name} needs scikit-image: pip install scikit-image, or "
+            "--segmenter.name=none for the coarse maps"
+        )
     segmenter = _build(config, device)
     if segmenter is None or config.cache is None:
         return segmenter

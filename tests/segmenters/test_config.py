@@ -144,3 +144,10 @@ def test_networks_take_their_settings(tmp_path: Path) -> None:
         assert segmenter.signature["settings"] == {"min_share": 0.1, "max_side": 64}
         assert segmenter.regions(image).shape == (30, 40)
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 3
+
+
+def test_superpixels_without_scikit_image_are_one_clear_line(monkeypatch) -> None:
+    monkeypatch.setattr("boxpromptiml.segmenters.config.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match="pip install scikit-image"):
+        build_segmenter(SegmenterConfig("slic"))
+    assert build_segmenter(SegmenterConfig("none")) is None
