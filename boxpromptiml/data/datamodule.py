@@ -87,7 +87,7 @@ class LocalizationData(LightningDataModule):
         self.segmenter = segmenter
         self.degrade = degrade
         self.selection = Selection(supervision, weights, include_authentic, train_share, seed)
-        self.trained_on: tuple[str, ...] = ()
+        self.trained_on: tuple[str, ...] = ()  # names of the data sets, once set up for `fit`
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

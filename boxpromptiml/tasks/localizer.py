@@ -1,5 +1,6 @@
 """What all our LightningModules share: scoring, prediction, optimiser, checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
@@ -102,6 +103,12 @@ class LocalizerTask(LightningModule):
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
         return loss
+
+    def on_train_start(self) -> None:
+        """Note what the weights have learnt from, also before a resumed run."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined] # LocalizationData
+        names = sorted({*self.card.trained_on, *data.trained_on})
+        self.card = replace(self.card, trained_on=tuple(names))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Take the step's random numbers from the run's seed, the epoch and the batch alone.
@@ -219,6 +226,7 @@ class LocalizerTask(LightningModule):
         self._trained = True
         if fitting:
             self._seed = checkpoint.get(_SEED_KEY)
+            self.card = replace(self.card, trained_on=card.trained_on)
 
     def on_train_end(self) -> None:
         """From here on the weights are worth testing."""
