@@ -1,4 +1,4 @@
-"""Bringing the cache of resized training images up to date; decision 020 says what it may hold."""
+"""Bringing the cache of resized training images up to date; decision 021 says what it may hold."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
