@@ -2,13 +2,13 @@
 
 Run it from the repository root, on an idle machine:
 
-    python -m benchmarks.inference --checkpoint RUN/checkpoints/last.ckpt \
+    python -m benchmarks.inference --checkpoint RUN/checkpoints/last.ckpt ... [--threshold 0.5 ...]
         --manifest runs/data/test.jsonl [--threads 2] [--rounds 12] [--quick]
 
-Prints markdown tables: the trained student in every runtime at batch 1 and 8, with the pixel F1 of
-its maps over the manipulated images of the manifest (the gate: within 0.005 of eager fp32); the
-default student (TinyViT, random weights) likewise, without a gate; the whole student beside a bare
-timm `tiny_vit_5m_224`; start-up time and peak memory of the commands.
+Prints markdown tables: every trained student in every runtime at batch 1 and 8, with the pixel F1
+of its maps over the manipulated images of the manifest (the gate: within 0.005 of eager fp32), at
+the threshold given for it, or its own; start-up time and peak memory of the commands; the whole
+default student beside a bare timm `tiny_vit_5m_224`.
 
 The arms take turns within a round, each after a pause in which the others' threads go to sleep; a
 ratio is the median over rounds of eager's time over the arm's. Arrays go in and come out, as in
@@ -39,11 +39,10 @@ from boxpromptiml.data.supervision import Source, ground_truth
 from boxpromptiml.manifest import read_manifest
 from boxpromptiml.metrics import f1, pixel_counts
 from boxpromptiml.models.card import Card
-from boxpromptiml.models.checkpoint import build_network, load_localizer
+from boxpromptiml.models.checkpoint import load_localizer
 from boxpromptiml.models.configs import StudentConfig
-from boxpromptiml.models.exchange import write_safetensors
 from boxpromptiml.models.inference import Answer, Network
-from boxpromptiml.models.inputs import FloatArray, NetworkInput
+from boxpromptiml.models.inputs import FloatArray
 from boxpromptiml.models.runtimes import open_network
 from boxpromptiml.models.student import Student
 from boxpromptiml.reporting.export import export
@@ -110,7 +109,7 @@ def speed_table(networks: dict[str, Network], shape: tuple[int, int, int], round
 
 
 def accuracy_table(
-    networks: dict[str, Network], card: Card, manifest: Path, most: int | None
+    networks: dict[str, Network], card: Card, threshold: float, manifest: Path, most: int | None
 ) -> None:
     """Mean pixel F1 over the manipulated images of a manifest, and how far pixels move."""
     data = read_manifest(manifest)
@@ -126,8 +125,8 @@ def accuracy_table(
             prob = localizer(image)
             reference = prob if reference is None else reference
             moved[name] = max(moved[name], float(np.abs(prob - reference).max()))
-            scores[name].append(f1(pixel_counts(prob, truth, card.threshold)))
-    print(f"\n{len(samples)} manipulated images of {manifest}, threshold {card.threshold}:\n")
+            scores[name].append(f1(pixel_counts(prob, truth, threshold)))
+    print(f"\n{len(samples)} manipulated images of {manifest}, threshold {threshold}:\n")
     print("| arm | pixel F1 | difference | gate | farthest pixel |\n|---|---|---|---|---|")
     base = statistics.fmean(scores["eager fp32"])
     for name, values in scores.items():
@@ -196,38 +195,28 @@ def _process(words: Sequence[str]) -> tuple[float, float]:
     return time.perf_counter() - start, int(done.stderr.rsplit("VmHWM:", 1)[1].split()[0]) / 1024
 
 
-def random_student(path: Path) -> Path:
-    """The default student with random weights, at 224 x 224."""
-    torch.manual_seed(0)
-    card = Card(StudentConfig(), NetworkInput(), 0.5)
-    write_safetensors(path, build_network(card).eval(), card.to_dict())
-    return path
-
-
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Print all tables."""
-    files = {"trained": options.checkpoint}
-    if not options.quick:
-        files["default student, random weights"] = random_student(folder / "tinyvit.safetensors")
-    for title, file in files.items():
-        exported = folder / f"{file.stem}.onnx"
+    for number, file in enumerate(options.checkpoint):
+        exported = folder / f"{number}.onnx"
         export(file, exported)
         network, card = load_localizer(file)
         shape = (3 + card.input.extra_channels, *card.input.size)
         macs = gmacs(network, torch.rand(1, *shape))
-        print(f"\n## {title}: {file}, input {shape}, {macs:.3f} GMAC an image")
+        print(f"\n## {file}: input {shape}, {macs:.3f} GMAC an image")
         networks = arms(file, exported, not options.quick)
         speed_table(networks, shape, options.rounds)
-        if title == "trained":
-            accuracy_table(networks, card, options.manifest, 8 if options.quick else None)
-            command_table((file, exported), options.manifest, 1 if options.quick else 5, folder)
+        threshold = options.threshold[number] if options.threshold else card.threshold
+        accuracy_table(networks, card, threshold, options.manifest, 8 if options.quick else None)
+        command_table((file, exported), options.manifest, 1 if options.quick else 5, folder)
     backbone_table(options.rounds)
 
 
 def main() -> None:
     """Parse, fix the allocator, measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, nargs="+", required=True)
+    parser.add_argument("--threshold", type=float, nargs="+", help="one for every checkpoint")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=12)

@@ -5,6 +5,7 @@ Neither can run code when it is read. The description (`models.description`) is 
 reads.
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,9 @@ def _trace(network: Student | WCBNet, example: torch.Tensor, any_size: bool) -> 
     # Named dimensions make PyTorch solve for their ranges, which fails on the rounding of sizes.
     shapes = {"image": dict.fromkeys(changing, torch.export.Dim.DYNAMIC)}
     outputs = ["logits", "image_logit"]
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # TinyViT keeps its attention biases in a dictionary; they are folded into the graph.
+        warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
         program = torch.onnx.export(
             network,
             (example,),
