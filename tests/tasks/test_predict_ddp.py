@@ -1,0 +1,104 @@
+"""`boxpromptiml predict` on two processes, by Lightning's launcher, which forgives a killed one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boxpromptiml import images
+from boxpromptiml.cli import main
+from boxpromptiml.manifest import read_manifest
+
+MODULE = '''
+import os, signal
+from boxpromptiml.tasks.distill import DistillTask
+
+class Mortal(DistillTask):
+    """Its second process is killed at its second batch, where DEADLY is set."""
+
+    def predict_step(self, batch, batch_idx):
+        if "DEADLY" in os.environ and self.global_rank == 1 and batch_idx == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().predict_step(batch, batch_idx)
+'''
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mortal")
+    (folder / "mortal.py").write_text(MODULE)
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+def command(verb: str, root: Path, run: Path) -> list[str]:
+    return [
+        verb, "--trust=mortal", "--model=mortal.Mortal", f"--trainer.default_root_dir={run}",
+        f"--data.{'train' if verb == 'fit' else verb}=[{root}/train.jsonl]",
+        f"--data.val=[{root}/val.jsonl]", "--data.supervision=mask",
+        "--data.input.size=[64,64]", "--data.batch_size=4", "--data.eval_batch_size=1",
+        "--model.student.backbone=mobilenetv3_small_050", "--model.student.fusion.width=16",
+        "--model.student.fusion.prototypes=8", "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoint(module, data_root, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    assert main([*command("fit", data_root, run), "--trainer.max_epochs=1"]) == 0
+    return run / "checkpoints" / "last.ckpt"
+
+
+def _predict(module, data_root, checkpoint, run, **environment) -> tuple[int, str]:
+    words = [*command("predict", data_root, run), f"--ckpt_path={checkpoint}"]
+    words += ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    path = os.pathsep.join([str(module), str(Path.cwd())])
+    ended = subprocess.run(
+        [sys.executable, "-m", "boxpromptiml", *words], check=False, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | environment,
+    )  # fmt: skip
+    return ended.returncode, ended.stderr
+
+
+def test_two_processes_write_the_table_of_one(module, data_root, checkpoint, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main([*command("predict", data_root, one), f"--ckpt_path={checkpoint}"]) == 0
+    (two / "predictions").mkdir(parents=True)
+    (two / "predictions" / "predictions.1.jsonl").write_text("of an earlier version")
+    assert _predict(module, data_root, checkpoint, two)[0] == 0
+    tables = [sorted((run / "predictions").glob("*.jsonl")) for run in (one, two)]
+    assert [[path.name for path in part] for part in tables] == [["predictions.jsonl"]] * 2
+    ours, theirs = (
+        [json.loads(line) for line in part[0].read_text().splitlines()] for part in tables
+    )
+    wanted = [sample.id for sample in read_manifest(data_root / "train.jsonl").samples]
+    assert [row["id"] for row in ours] == [row["id"] for row in theirs] == wanted
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["image_score"] == pytest.approx(b["image_score"], abs=1e-5)
+        assert images.read_image(two / "predictions" / "prob" / f"{b['name']}.png")
+
+
+def test_a_killed_process_is_an_error_that_names_what_is_missing(
+    module, data_root, checkpoint, tmp_path
+):
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    (folder / "predictions.jsonl").write_text("of a run that went well")
+    status, said = _predict(module, data_root, checkpoint, tmp_path, DEADLY="1")
+    assert status == 1
+    samples = read_manifest(data_root / "train.jsonl").samples  # the second process has each second
+    lost = [sample.id for sample in samples][3::2]
+    assert f"{len(lost)} images without a map: {', '.join(map(repr, lost))}" in said
+    assert not list(folder.glob("*.jsonl"))
+    assert len(list(folder.rglob("*.png"))) == len(samples) - len(lost)
+
+
+def test_fewer_batches_on_request_are_no_error(data_root, checkpoint, tmp_path):
+    words = [*command("predict", data_root, tmp_path), f"--ckpt_path={checkpoint}"]
+    assert main([*words, "--trainer.limit_predict_batches=2"]) == 0
+    assert len((tmp_path / "predictions" / "predictions.jsonl").read_text().splitlines()) == 2
