@@ -16,9 +16,10 @@ from typing import IO, Any, ClassVar, TypeVar
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 
+from boxpromptiml import provenance
 from boxpromptiml.errors import UserError
 from boxpromptiml.positional import PositionalFile
-from boxpromptiml.provenance import atomic_writer, json_line, sha256_bytes
+from boxpromptiml.provenance import json_line, sha256_bytes
 from boxpromptiml.records import Sample
 from boxpromptiml.rows import Places, Rows, repeated
 from boxpromptiml.strict_json import parse_as
@@ -229,7 +230,7 @@ def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Man
         UserError: If a sample would not be read back: the file is then as it was.
     """
     places = Places()
-    with atomic_writer(path) as stream:
+    with provenance.atomic_writer(path) as stream:
         start = stream.write(json_line(_HEADER.dump_python(header, mode="json")))
         for sample in samples:
             if problem := _problem(sample):
