@@ -173,5 +173,5 @@ def test_wrong_use_is_said(checkpoint, tmp_path):
 def test_the_hub_is_imported_when_it_is_used():
     code = "import sys, boxpromptiml.reporting.localizer as _; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "boxpromptiml.reporting.localize" in done.stdout.split()
+    assert "boxpromptiml.reporting.localizer" in done.stdout.split()
     assert "boxpromptiml.reporting.hub" not in done.stdout.split()

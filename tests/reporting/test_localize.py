@@ -228,9 +228,10 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_child(checkpoint, pho
     (photos / "z.jpg").write_bytes((photos / "a.jpg").read_bytes())
     waits = EVIL_CHILD.replace("slow", "z.jpg")
     program = f"""
-import sys
+import signal, sys
 from boxpromptiml import isolation
 from boxpromptiml.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 isolation._PROGRAM = {waits!r}
 sys.exit(main(sys.argv[1:]))
 """
