@@ -198,6 +198,7 @@ def _process(words: Sequence[str]) -> tuple[float, float]:
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Print all tables."""
     for number, file in enumerate(options.checkpoint):
+        torch.compiler.reset()  # it compiles a function for eight sizes at most, then runs it plain
         exported = folder / f"{number}.onnx"
         export(file, exported)
         network, card = load_localizer(file)
