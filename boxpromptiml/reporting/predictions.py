@@ -142,7 +142,8 @@ class PredictionWriter(BasePredictionWriter):
             return
         ids = _ids(trainer)
         missing = [name for name in ids if name not in rows]
-        if missing and sum(trainer.num_predict_batches) == len(trainer.predict_dataloaders):
+        loader: Any = trainer.predict_dataloaders
+        if missing and sum(trainer.num_predict_batches) == len(loader):
             raise UserError(_incomplete(missing, self._folder(trainer)))
         table = [rows[name] for name in ids if name in rows]
         write_jsonl(self._folder(trainer) / "predictions.jsonl", table)
@@ -175,6 +176,5 @@ def _ids(trainer: Trainer) -> list[str]:
 
 def _incomplete(missing: Sequence[str], folder: Path) -> str:
     shown = ", ".join(repr(name) for name in missing[:_SHOWN])
-    return (
-        f"{folder} is without predictions.jsonl, and {len(missing)} images without a map: {shown}"
-    )
+    without = f"{len(missing)} images without a map: {shown}"
+    return f"{folder} is left without predictions.jsonl, {without}"
