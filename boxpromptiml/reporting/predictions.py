@@ -101,6 +101,5 @@ def _ids(trainer: Trainer) -> list[str]:
 
 def _incomplete(missing: Sequence[str], folder: Path) -> str:
     shown = ", ".join(repr(name) for name in missing[:_SHOWN])
-    return (
-        f"{folder} is without predictions.jsonl, and {len(missing)} images without a map: {shown}"
-    )
+    without = f"{len(missing)} images without a map: {shown}"
+    return f"{folder} is left without predictions.jsonl, {without}"

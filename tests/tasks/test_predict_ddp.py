@@ -1,4 +1,4 @@
-"""`boxpromptiml predict` on two processes, by Lightning's launcher, which forgives a killed one."""
+"""`boxpromptiml predict` on two processes, by Lightning's launcher: it forgives a killed one."""
 
 import json
 import os
