@@ -15,6 +15,7 @@ from boxpromptiml.provenance import sha256_file, signature
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _PROGRAMS = ("boxpromptiml", "data_prep")
+_MOST_NESTED = 50
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,23 @@ def read_study(path: Path) -> Study:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Without aliases: a few lines of them can stand for more text than memory holds."""
+    """Without aliases: a few lines of them can stand for more text than memory holds.
+
+    Nor deep nesting: PyYAML looks ahead again at every level, a second for a thousand of them.
+    """
+
+    _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Called for every value."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not supported")
-        return super().compose_node(parent, index)
+        if self._depth == _MOST_NESTED:
+            raise yaml.YAMLError(f"is nested more than {_MOST_NESTED} deep")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def _read_yaml(path: Path) -> Any:

@@ -80,6 +80,12 @@ def test_what_is_no_study_is_refused(tmp_path, text):
         read_study(path)
 
 
+def test_deep_nesting_is_refused_before_it_takes_seconds(tmp_path):
+    (tmp_path / "study.yaml").write_text("[" * 90_000)
+    with pytest.raises(UserError, match="study.yaml: cannot be read: is nested more than 50 deep"):
+        read_study(tmp_path / "study.yaml")
+
+
 def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
     (tmp_path / "study.yaml").write_text("\n".join(lines))
