@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from boxpromptiml.images import read_image
+from boxpromptiml.io.images import read_image
 from boxpromptiml.models.error_levels import signed_error_levels
 from boxpromptiml.records import ImageArray
 

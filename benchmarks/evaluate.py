@@ -27,10 +27,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from boxpromptiml import images
-from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.records import LevelArray, MaskArray, Sample
-from boxpromptiml.reporting.evaluate import EvaluateSettings, evaluate_predictions
 
 _VARIANTS = 8  # different large images; more take minutes to make and change nothing
 _COLUMNS = ("f1", "iou", "auc", "precision", "recall")

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.evaluate import blob
-from boxpromptiml import histograms, metrics
+from boxpromptiml.metrics import histograms, pixel
 from boxpromptiml.records import MaskArray, ProbArray
 
 Scorer = Callable[[ProbArray, MaskArray], tuple[float, float]]
@@ -40,7 +40,7 @@ def binned(prob: ProbArray, truth: MaskArray) -> tuple[float, float]:
 
 def exact(prob: ProbArray, truth: MaskArray) -> tuple[float, float]:
     """Exact F1 and AUC."""
-    return metrics.f1(metrics.pixel_counts(prob, truth)), metrics.pixel_auc(prob, truth)
+    return pixel.f1(pixel.pixel_counts(prob, truth)), pixel.pixel_auc(prob, truth)
 
 
 def imdlbenco(package: Path) -> Scorer:

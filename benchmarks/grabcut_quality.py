@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from boxpromptiml.geometry import as_array, clip, pixel_slices, union_mask
-from boxpromptiml.images import read_image, read_mask
+from boxpromptiml.io.images import read_image, read_mask
 from boxpromptiml.records import (
     MANIPULATED,
     UNSURE,
@@ -34,8 +34,8 @@ from boxpromptiml.records import (
     LevelArray,
     MaskArray,
 )
-from boxpromptiml.teacher.fuse import Consensus, pseudo_mask
-from boxpromptiml.teacher.grabcut import GrabCutTeacher, ellipse
+from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
+from boxpromptiml.teachers.grabcut import GrabCutTeacher, ellipse
 
 KINDS = ("splice", "copymove", "removal")
 BASELINE = "plain GrabCut"

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.manifests.splits import split_by_group
 from boxpromptiml.records import Box, Sample
-from boxpromptiml.splits import split_by_group
 
 KINDS = ("ani", "arc", "art", "cha", "ind", "nat", "pla", "sec", "txt")
 VARIANTS = 8  # different contents of a format; more cost time to make and change nothing

@@ -34,18 +34,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from boxpromptiml import Localizer, images
-from boxpromptiml.data.supervision import Source, ground_truth
-from boxpromptiml.manifest import read_manifest
-from boxpromptiml.metrics import f1, pixel_counts
-from boxpromptiml.models.card import Card
-from boxpromptiml.models.checkpoint import load_localizer
+from boxpromptiml import Localizer
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.inference.export import export
+from boxpromptiml.inference.maps import Answer, Network
+from boxpromptiml.inference.runtimes import open_network
+from boxpromptiml.inference.spec import Card
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest
+from boxpromptiml.manifests.sources import Source, ground_truth
+from boxpromptiml.metrics.pixel import f1, pixel_counts
 from boxpromptiml.models.configs import StudentConfig
-from boxpromptiml.models.inference import Answer, Network
 from boxpromptiml.models.inputs import FloatArray
-from boxpromptiml.models.runtimes import open_network
 from boxpromptiml.models.student import Student
-from boxpromptiml.reporting.export import export
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 GATE = 0.005

@@ -28,13 +28,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.import_speed import rows
-from boxpromptiml import images
 from boxpromptiml.data.datamodule import LocalizationData
-from boxpromptiml.manifest import Header, write_manifest
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Box, Sample
+from data_prep.import_dataset import finish_import
 from data_prep.importers.folder import import_folder
-from data_prep.importing import finish_import
 
 LARGE = 64
 

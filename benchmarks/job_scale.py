@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.import_speed import rows
-from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 
 HEIGHT, WIDTH = 64, 96
 
@@ -98,8 +98,8 @@ def build(place: Place, count: int) -> None:
 def make_student(path: Path) -> None:
     """The student of native.yaml; in a process of its own, for children begin with our memory."""
     from benchmarks.training import NATIVE  # noqa: PLC0415
-    from boxpromptiml.models.card import Card  # noqa: PLC0415
-    from boxpromptiml.models.exchange import write_safetensors  # noqa: PLC0415
+    from boxpromptiml.inference.formats import write_safetensors  # noqa: PLC0415
+    from boxpromptiml.inference.spec import Card  # noqa: PLC0415
     from boxpromptiml.models.inputs import NetworkInput  # noqa: PLC0415
     from boxpromptiml.models.student import Student  # noqa: PLC0415
 

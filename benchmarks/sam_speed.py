@@ -28,8 +28,8 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from boxpromptiml.records import BoxArray, ImageArray, MaskArray
-from boxpromptiml.teacher.sam import SamTeacher
-from boxpromptiml.teacher.sam_encoder import Precision, encode, speed_up
+from boxpromptiml.teachers.sam import SamTeacher
+from boxpromptiml.teachers.sam_encoder import Precision, encode, speed_up
 
 SIZE = (256, 384)  # of the images of data/forgeries
 

@@ -8,7 +8,7 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from boxpromptiml.reporting.localizer import Localizer
+    from boxpromptiml.inference.localizer import Localizer
 
 __all__ = ["Localizer"]
 
@@ -16,7 +16,7 @@ __all__ = ["Localizer"]
 def __getattr__(name: str) -> Any:
     """Import the public names on first use: `boxpromptiml --help` needs no torch."""
     if name == "Localizer":
-        from boxpromptiml.reporting.localizer import Localizer  # noqa: PLC0415
+        from boxpromptiml.inference.localizer import Localizer  # noqa: PLC0415
 
         return Localizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,29 +23,29 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar
 from rich.console import Console
 from rich.progress import track
 
-from boxpromptiml import images
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.data.transforms import Augmentation
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import Header, Manifest, read_manifest, write_manifest
+from boxpromptiml.io import images
+from boxpromptiml.io.files import sha256_bytes, sha256_file, write_bytes, write_json
+from boxpromptiml.manifests.manifest import Header, Manifest, read_manifest, write_manifest
 from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.provenance import sha256_bytes, sha256_file, write_bytes, write_json
 from boxpromptiml.records import Sample, Split
-from boxpromptiml.reporting.held_out import HeldOut, score_split, supervision_scores
-from boxpromptiml.reporting.report import Report, write_report
-from boxpromptiml.reporting.report_plots import threshold_plot
-from boxpromptiml.reporting.stored_views import worst_pseudo_masks
-from boxpromptiml.reporting.training import read_audit
-from boxpromptiml.reporting.wording import plain, verdict
+from boxpromptiml.report.held_out import HeldOut, score_split, supervision_scores
+from boxpromptiml.report.page import Report, write_report
+from boxpromptiml.report.plots import threshold_plot
+from boxpromptiml.report.stored_views import worst_pseudo_masks
+from boxpromptiml.report.text import plain, verdict
+from boxpromptiml.report.training import read_audit
 from boxpromptiml.synth.forge import coarse_box
 from boxpromptiml.synth.photos import SPLIT_AREAS, forge_photo
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint
 from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
-from boxpromptiml.teacher.fuse import Consensus
-from boxpromptiml.teacher.grabcut import GrabCutTeacher
-from boxpromptiml.teacher.job import run_job
+from boxpromptiml.teachers.consensus import Consensus
+from boxpromptiml.teachers.grabcut import GrabCutTeacher
+from boxpromptiml.teachers.pseudo_masks import run_job
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _PACKAGES = ("boxpromptiml", "torch", "lightning", "timm", "opencv-python-headless", "scikit-image")

@@ -7,7 +7,7 @@ from boxpromptiml.cli import call, run
 from boxpromptiml.errors import EXIT_OK, EXIT_WRONG_USE
 
 _JOBS = {
-    "import": ("raw dataset to manifest.jsonl", "data_prep.importing:import_dataset"),
+    "import": ("raw dataset to manifest.jsonl", "data_prep.import_dataset:import_dataset"),
     "forgeries": ("photographs to forgeries with masks and boxes", "data_prep.forgeries:forgeries"),
     "cam-boxes": ("image labels to boxes by a trained network", "data_prep.cam_boxes:cam_boxes"),
     "boxes": ("masks to coarse boxes, as a person draws them", "data_prep.simulate_boxes:boxes"),

@@ -8,17 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from boxpromptiml.data.dataset import stored_image
-from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import Manifest, read_manifest
-from boxpromptiml.provenance import sha256_file
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.io.files import sha256_file
+from boxpromptiml.manifests.manifest import Manifest, read_manifest
+from boxpromptiml.manifests.sources import Source, stored_image
+from boxpromptiml.manifests.splits import nested_share
 from boxpromptiml.records import Box, ImageArray, Sample
-from boxpromptiml.reporting.localizer import Localizer
 from boxpromptiml.segmenters.config import SegmenterConfig
-from boxpromptiml.splits import nested_share
-from boxpromptiml.teacher.cam import MapBoxes, boxes_from_map
-from data_prep.rewriting import rewrite
+from boxpromptiml.teachers.cam import MapBoxes, boxes_from_map
+from data_prep.derive import rewrite
 
 
 def cam_boxes(

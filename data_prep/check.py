@@ -12,10 +12,10 @@ import cv2
 from rich.console import Console
 from rich.progress import track
 
-from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
-from boxpromptiml.manifest import Manifest, read_rows
-from boxpromptiml.provenance import write_json, write_jsonl, write_text
+from boxpromptiml.io.files import write_json, write_jsonl, write_text
+from boxpromptiml.manifests.manifest import Manifest, read_rows
+from boxpromptiml.manifests.sources import Source
 from data_prep.checks.across import Looked, duplicates, shared_groups, twins
 from data_prep.checks.findings import Finding
 from data_prep.checks.one_image import Look, look

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from boxpromptiml.manifest import read_manifest
-from boxpromptiml.provenance import write_json
+from boxpromptiml.io.files import write_json
+from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.records import Sample
 
 _CATEGORY = 1

@@ -14,14 +14,14 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
-from boxpromptiml.manifest import Header, write_manifest
-from boxpromptiml.provenance import write_jsonl
+from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.records import Sample, Split
 from boxpromptiml.synth.style import KINDS, ForgeryStyle
-from data_prep.forgery_plan import LEAST_DONORS, Quality, Settings, plan
-from data_prep.forging import Files, Provenance, Task, bring_up_to_date
-from data_prep.outlines import find_outlines
-from data_prep.photographs import Photo, Screening, list_photographs, screened
+from data_prep.forgery.make import Files, Provenance, Task, bring_up_to_date
+from data_prep.forgery.outlines import find_outlines
+from data_prep.forgery.photographs import Photo, Screening, list_photographs, screened
+from data_prep.forgery.plan import LEAST_DONORS, Quality, Settings, plan
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 

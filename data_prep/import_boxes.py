@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.annotations import Annotations, Entry, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.joining import join_images
 from data_prep.annotations.screen import boxes_of
-from data_prep.rewriting import rewrite, write_list
+from data_prep.derive import rewrite, write_list
 
 Format = Literal["coco", "voc", "yolo", "cvat", "labelme"]
 # Ending of the files, and how to read one that lies in a folder below --annotations.

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import EXIT_OK, UserError
-from boxpromptiml.manifest import Manifest, read_manifest
+from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Split
-from data_prep.dividing import Part, divide
-from data_prep.protocols import PROTOCOLS, Name, Protocol
-from data_prep.rewriting import rewrite
+from data_prep.derive import rewrite
+from data_prep.protocols.dividing import Part, divide
+from data_prep.protocols.published import PROTOCOLS, Name, Protocol
 
 _logger = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.records import ModelType, Teacher
-from boxpromptiml.teacher.fuse import Consensus
-from boxpromptiml.teacher.grabcut import GrabCutTeacher
-from boxpromptiml.teacher.job import run_job
-from boxpromptiml.teacher.sam_encoder import Precision
-from boxpromptiml.teacher.shards import Shard
+from boxpromptiml.teachers.consensus import Consensus
+from boxpromptiml.teachers.grabcut import GrabCutTeacher
+from boxpromptiml.teachers.pseudo_masks import run_job
+from boxpromptiml.teachers.sam_encoder import Precision
+from boxpromptiml.teachers.shards import Shard
 
 _MIN_SCORE = {"grabcut": 0.0, "sam": 0.5}
 
@@ -118,7 +118,7 @@ def _teacher(
         return GrabCutTeacher()
     if checkpoint is None:
         raise UserError("--teacher sam needs --checkpoint FILE (.pth or .safetensors)")
-    from boxpromptiml.teacher.sam import SamTeacher  # noqa: PLC0415
+    from boxpromptiml.teachers.sam import SamTeacher  # noqa: PLC0415
 
     return SamTeacher.from_checkpoint(
         checkpoint, model_type, device, multimask, margin, precision=precision

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import regionprops
 
-from boxpromptiml import geometry, images
+from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import Manifest, read_manifest
-from boxpromptiml.provenance import sha256_bytes
+from boxpromptiml.io import images
+from boxpromptiml.io.files import sha256_bytes
+from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Box, MaskArray, Sample
-from data_prep.rewriting import rewrite
+from data_prep.derive import rewrite
 
 Preset = Literal["tight", "7-second", "sloppy"]
 

@@ -13,10 +13,10 @@ METHODS = {
     "extractall": "archives are untrusted: stream their members",
     "load_from_checkpoint": "runs what the checkpoint names: use models.checkpoint",
     "unpack_archive": "archives are untrusted: stream their members",
-    "imread": "use boxpromptiml.images",
-    "imdecode": "use boxpromptiml.images",
+    "imread": "use boxpromptiml.io.images",
+    "imdecode": "use boxpromptiml.io.images",
 }
-OPENERS = {"boxpromptiml/images.py", "data_prep/checks/jpeg.py"}  # the latter reads headers only
+OPENERS = {"boxpromptiml/io/images.py", "data_prep/checks/jpeg.py"}  # the latter reads headers only
 
 
 def calls(source: str) -> list[tuple[str, str, int]]:
@@ -31,7 +31,7 @@ def calls(source: str) -> list[tuple[str, str, int]]:
 def offences(source: str, name: str) -> list[str]:
     found = [f"{name}:{line}: {METHODS[m]}" for _, m, line in calls(source) if m in METHODS]
     found += [
-        f"{name}:{line}: images are opened in boxpromptiml.images only"
+        f"{name}:{line}: images are opened in boxpromptiml.io.images only"
         for owner, method, line in calls(source)
         if owner.endswith("Image") and method == "open" and name not in OPENERS
     ]

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boxpromptiml import demo, images
+from boxpromptiml import demo
 from boxpromptiml.cli import main
 from boxpromptiml.data.dataset import Source, ground_truth
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.inference.localize import localize
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.records import Split
-from boxpromptiml.reporting.localize import localize
-from boxpromptiml.reporting.localizer import Localizer
 from boxpromptiml.synth.photos import SPLIT_AREAS
 
 KEYS = {

@@ -15,7 +15,7 @@ import yaml
 
 from boxpromptiml.cli import main
 from data_prep.__main__ import main as data_prep
-from data_prep.protocols import PROTOCOLS
+from data_prep.protocols.published import PROTOCOLS
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 PAPER = sorted((FOLDER / "paper").glob("*.yaml"))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_folder
 
-from boxpromptiml import images
+from boxpromptiml.io import images
+from tests.helpers.data import make_folder
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

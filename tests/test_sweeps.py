@@ -12,7 +12,7 @@ import wandb.wandb_agent
 import yaml
 
 from boxpromptiml.cli import main
-from boxpromptiml.metrics import LocalizationMetrics
+from boxpromptiml.metrics.pixel import LocalizationMetrics
 
 FOLDER = Path(__file__).parent.parent / "experiments" / "sweeps"
 SWEEPS = sorted(FOLDER.glob("*.yaml"))

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.campaign.figures import Figure, judged
 from benchmarks.campaign.wrong_bytes import DAMAGED
-from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput
+from boxpromptiml.io import images
 
 _MOST_MB, _MOST_SECONDS = 1000.0, 0.5
 

@@ -12,7 +12,7 @@ from benchmarks.campaign.kills import command, content, differences
 from benchmarks.campaign.material import make_checkpoint, make_manifest
 from benchmarks.campaign.running import Ended, run
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
-from boxpromptiml.sidecars import mask_sha256, read_sidecar
+from boxpromptiml.manifests.sidecars import mask_sha256, read_sidecar
 
 _DEMAND = "disk full, read-only folder: one clear line, finished files verify, resume identical"
 

@@ -1,6 +1,6 @@
 """Faults that a process causes to itself in the middle of a write. Nothing of it is in the product.
 
-`boxpromptiml.provenance.atomic_writer` is replaced in a child process: the write with a given
+`boxpromptiml.io.files.atomic_writer` is replaced in a child process: the write with a given
 number dies or fails at a given point.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
-from boxpromptiml import provenance
+from boxpromptiml.io import files
 
 Point = Literal["open", "half", "moving", "moved", "full", "read_only"]
 DEADLY: tuple[Point, ...] = ("open", "half", "moving", "moved")  # the first three lie inside
@@ -34,7 +34,7 @@ class AtWrite:
 
     def __call__(self) -> None:
         """Arm the fault in this process and those forked from it."""
-        real, count = provenance.atomic_writer, 0
+        real, count = files.atomic_writer, 0
 
         @contextmanager
         def failing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
@@ -49,7 +49,7 @@ class AtWrite:
             if mine and self.point == "moved":
                 _die()
 
-        provenance.atomic_writer = failing
+        files.atomic_writer = failing
 
 
 class _Half:

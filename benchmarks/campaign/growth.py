@@ -9,9 +9,9 @@ from pathlib import Path
 from benchmarks.campaign.figures import Figure, judged
 from benchmarks.campaign.material import make_checkpoint, make_manifest
 from benchmarks.campaign.running import run
-from boxpromptiml import images
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
-from boxpromptiml.isolation import IsolatedDecoder
+from boxpromptiml.io import images
+from boxpromptiml.io.sandbox import IsolatedDecoder
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from benchmarks.campaign.pictures import FORMATS, SIZE, encoded, noise
-from boxpromptiml import images
-from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, Card
+from boxpromptiml.inference.checkpoint import CHECKPOINT_KEY, Card
+from boxpromptiml.io import images
+from boxpromptiml.io.files import write_json, write_jsonl
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import Student, StudentConfig
-from boxpromptiml.provenance import write_json, write_jsonl
 
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "BMP": "bmp", "WEBP": "webp"}
 _BOX = (20.0, 14.0, 70.0, 56.0)

@@ -9,9 +9,9 @@ from pathlib import Path
 from benchmarks.campaign.figures import Figure, judged
 from benchmarks.campaign.material import make_checkpoint, row, sound_images, write_rows
 from benchmarks.campaign.running import run
-from boxpromptiml.reporting.csv_text import csv_text
-from boxpromptiml.reporting.gallery import Entry, make_gallery
-from boxpromptiml.reporting.report import GroupTable, Report, render
+from boxpromptiml.io.csv_text import csv_text
+from boxpromptiml.report.gallery import Entry, make_gallery
+from boxpromptiml.report.page import GroupTable, Report, render
 
 NAMES = (
     "=cmd|' !A0'", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "\n=1",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from boxpromptiml import images
-from boxpromptiml.isolation import IsolatedDecoder
+from boxpromptiml.io import images
+from boxpromptiml.io.sandbox import IsolatedDecoder
 
 _SIZES = ((64, 96, 200), (683, 1024, 60), (3000, 4000, 9))
 

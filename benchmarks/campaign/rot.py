@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.campaign.figures import Figure, judged
 from benchmarks.campaign.material import make_manifest, read_jsonl
 from benchmarks.campaign.running import run
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.manifests.manifest import read_manifest
 
 
 def every_flipped_bit_is_found(work: Path, images: int, flipped: int, seed: int = 0) -> Figure:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["boxpromptiml.reporting.localize", "boxpromptiml.models.torch_network",
-     "data_prep.importing", "data_prep.check", "data_prep.pseudo_masks",
+    ["boxpromptiml.inference.localize", "boxpromptiml.inference.torch_network",
+     "data_prep.import_dataset", "data_prep.check", "data_prep.pseudo_masks",
      "boxpromptiml.cli", "data_prep.__main__", "jsonargparse"]
 )  # fmt: skip
 

@@ -18,9 +18,9 @@ from benchmarks.campaign.material import (
     write_rows,
 )
 from benchmarks.campaign.running import Ended, run
-from boxpromptiml import images
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
-from boxpromptiml.manifest import safe_name
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import safe_name
 
 _SECONDS = 300  # for a command; then it hangs
 _FOLDER = "tampered"

@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks.campaign.material import row
 from benchmarks.campaign.pictures import FORMATS, SIZE, encoded, noise
 from benchmarks.campaign.wrong_bytes import DAMAGED, ODD
-from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import read_manifest, write_manifest
-from boxpromptiml.reporting.evaluation import COLUMNS, read_evaluation
-from boxpromptiml.sidecars import read_sidecar
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest, write_manifest
+from boxpromptiml.manifests.sidecars import read_sidecar
+from boxpromptiml.metrics.results import COLUMNS, read_evaluation
 from boxpromptiml.studies.plan import read_study
 from data_prep.annotations import Annotations, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.screen import boxes_of

@@ -6,15 +6,15 @@ from typing import Any, NoReturn
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from boxpromptiml.data.cache_fill import cached_images, refuse_uncacheable
 from boxpromptiml.data.dataset import EvalDataset, TrainDataset, collate
-from boxpromptiml.data.filling import cached_images, refuse_uncacheable
 from boxpromptiml.data.leaks import refuse_shared_images, refuse_stale_pseudo_masks
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
 from boxpromptiml.data.selection import Selection
-from boxpromptiml.data.sources import Sources, read_sources, require_truth
 from boxpromptiml.data.supervision import SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
+from boxpromptiml.manifests.sources import Sources, read_sources, require_truth
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter

@@ -10,18 +10,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from boxpromptiml import images
 from boxpromptiml.data.cache import CachedImages
-from boxpromptiml.data.supervision import (
-    Annotation,
-    Lesson,
-    Source,
-    check_size,
-    ground_truth,
-    supervision_levels,
-)
+from boxpromptiml.data.supervision import Annotation, Lesson, supervision_levels
 from boxpromptiml.data.transforms import TrainTransform
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.manifests.sources import Source, ground_truth, stored_image
 from boxpromptiml.models.inputs import NetworkInput, whole_image
 from boxpromptiml.records import UNSURE, Batch, ImageArray, LevelArray, Sample, Segmenter
 from boxpromptiml.synth.degradation import Degradation
@@ -49,16 +42,6 @@ class Item:
     weight: float = 1.0
     truth: torch.Tensor | None = None  # (H, W), in evaluation
     regions: torch.Tensor | None = None  # (H, W), in evaluation
-
-
-def stored_image(source: Source) -> ImageArray:
-    """The image (H, W, 3) of a sample, checked against the manifest."""
-    path = source.manifest.image_path(source.sample)
-    image, info = images.read_image(path)
-    check_size(image.shape[:2], source.sample, str(path))
-    if source.sample.image_sha256 not in (None, info.sha256):
-        raise RejectedInput(path, "changed", "the file's SHA-256 is not the manifest's")
-    return image
 
 
 class TrainDataset(Dataset[Item]):

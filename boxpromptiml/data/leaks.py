@@ -6,10 +6,10 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.data.supervision import Source
 from boxpromptiml.errors import UserError
+from boxpromptiml.manifests.sidecars import expected_signature, mask_sha256, read_sidecar
+from boxpromptiml.manifests.sources import Source
 from boxpromptiml.records import Sample
-from boxpromptiml.sidecars import expected_signature, mask_sha256, read_sidecar
 
 
 def refuse_shared_images(train: Sequence[Source], others: Mapping[str, Sequence[Source]]) -> None:

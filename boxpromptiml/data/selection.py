@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from boxpromptiml.data.sources import Sources
-from boxpromptiml.data.supervision import Lesson, Source, SourceWeights, Supervision, lesson
+from boxpromptiml.data.supervision import Lesson, SourceWeights, Supervision, lesson
 from boxpromptiml.errors import UserError
+from boxpromptiml.manifests.sources import Source, Sources
+from boxpromptiml.manifests.splits import nested_share
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Sample
-from boxpromptiml.splits import nested_share
 
 log = logging.getLogger(__name__)
 

@@ -8,20 +8,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from boxpromptiml import geometry, images
-from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import Manifest
+from boxpromptiml import geometry
+from boxpromptiml.errors import UserError
+from boxpromptiml.io import images
+from boxpromptiml.manifests.sources import Source, check_size, ground_truth
 from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, MaskArray, Sample
 
 Annotation = Literal["mask", "pseudo", "box", "label"]
 Supervision = Literal["mask", "pseudo", "box", "label", "mixed"]
-
-
-class Source(NamedTuple):
-    """A sample and the manifest that knows where its files are."""
-
-    manifest: Manifest
-    sample: Sample
 
 
 class Lesson(NamedTuple):
@@ -105,36 +99,5 @@ def supervision_levels(source: Source, annotation: Annotation) -> LevelArray:
     return levels
 
 
-def ground_truth(source: Source) -> MaskArray:
-    """The true mask (H, W); all False for an authentic image.
-
-    Raises:
-        UserError: If the image is manipulated or unknown and has no mask.
-        RejectedInput: If the mask is damaged, not binary, of another size than the image, or empty
-            although the image is manipulated.
-    """
-    manifest, sample = source
-    if sample.label == 0:
-        return np.zeros(sample.size, bool)
-    path = manifest.mask_path(sample)
-    if path is None:
-        raise UserError(f"{manifest.path}: sample {sample.id!r} has no ground-truth mask")
-    mask = images.read_mask(path, sample.mask_threshold)
-    check_size(mask.shape, sample, str(path))
-    if sample.label == 1 and not mask.any():
-        raise RejectedInput(path, "empty_mask", f"{sample.id!r} is manipulated, its mask is empty")
-    return mask
-
-
 def _as_levels(mask: MaskArray) -> LevelArray:
     return np.where(mask, np.uint8(MANIPULATED), np.uint8(0))
-
-
-def check_size(found: tuple[int, ...], sample: Sample, path: str) -> None:
-    """RejectedInput if (H, W) `found` in a file is not what the manifest says."""
-    if tuple(found) != tuple(sample.size):
-        raise RejectedInput(
-            path,
-            "size_mismatch",
-            f"is {found[1]} x {found[0]}, the manifest says {sample.size[1]} x {sample.size[0]}",
-        )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.weights import load_weights
+from boxpromptiml.io.weights import load_weights
 
 
 class Backbone(nn.Module):

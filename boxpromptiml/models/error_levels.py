@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.images import decode_image, encode_jpeg
+from boxpromptiml.io.images import decode_image, encode_jpeg
 from boxpromptiml.records import ImageArray
 
 FULL_SCALE = 16.0  # grey levels; larger errors are rare at the qualities of use (50 and above)

@@ -7,10 +7,10 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.images import DEFAULT_LIMITS
+from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.page import pictures
-from boxpromptiml.page.desk import Desk
 from boxpromptiml.page.events import WELCOME, Page
+from boxpromptiml.page.service import Desk
 
 _HOUR = 3600  # seconds after which uploads and pictures are deleted
 _VISITORS = 8  # whose images are kept in memory

@@ -8,12 +8,12 @@ from threading import Lock
 from typing import Literal
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.isolation import IsolatedDecoder
-from boxpromptiml.page.desk import Desk
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.io.sandbox import IsolatedDecoder
+from boxpromptiml.page.service import Desk
 from boxpromptiml.records import ModelType, Teacher
-from boxpromptiml.reporting.localizer import Localizer
-from boxpromptiml.teacher.fuse import Consensus
-from boxpromptiml.teacher.grabcut import GrabCutTeacher
+from boxpromptiml.teachers.consensus import Consensus
+from boxpromptiml.teachers.grabcut import GrabCutTeacher
 
 
 def page(
@@ -70,6 +70,6 @@ def _teacher(
         return GrabCutTeacher()
     if weights is None:
         raise UserError("--teacher sam needs --teacher_checkpoint FILE (.pth or .safetensors)")
-    from boxpromptiml.teacher.sam import SamTeacher  # noqa: PLC0415
+    from boxpromptiml.teachers.sam import SamTeacher  # noqa: PLC0415
 
     return SamTeacher.from_checkpoint(weights, model_type, device)

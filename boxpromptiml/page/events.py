@@ -8,9 +8,9 @@ import gradio as gr
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.page import pictures
-from boxpromptiml.page.desk import Desk, Marked, Opened, Point, box_between
+from boxpromptiml.page.service import Desk, Marked, Opened, Point, box_between
 from boxpromptiml.records import Box, ImageArray
-from boxpromptiml.reporting.overlays import thumbnail
+from boxpromptiml.visualization.overlays import thumbnail
 
 WELCOME = "Upload a photograph: JPEG, PNG, TIFF, BMP or WebP."
 _FIRST = "Click one corner of what looks forged, or type the box below."

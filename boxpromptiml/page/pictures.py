@@ -4,9 +4,9 @@ from html import escape
 
 import numpy as np
 
-from boxpromptiml.page.desk import Marked, Opened, Point
+from boxpromptiml.page.service import Marked, Opened, Point
 from boxpromptiml.records import MANIPULATED, UNSURE, ImageArray
-from boxpromptiml.reporting.overlays import (
+from boxpromptiml.visualization.overlays import (
     BOX,
     BOX_EDGE,
     LEVELS,

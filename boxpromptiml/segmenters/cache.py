@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxpromptiml.provenance import atomic_writer, signature, write_json
+from boxpromptiml.io.files import atomic_writer, signature, write_json
 from boxpromptiml.records import Description, ImageArray, Segmenter
 from boxpromptiml.segmenters.labels import LabelArray
 

@@ -15,11 +15,11 @@ from torch import nn
 from torchvision.models import segmentation
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import sha256_file
+from boxpromptiml.io.files import sha256_file
+from boxpromptiml.io.weights import load_into, load_weights, require_device
 from boxpromptiml.records import Description, ImageArray
 from boxpromptiml.segmenters.labels import LabelArray, components, enlarged, reduced
 from boxpromptiml.segmenters.smp_networks import SmpName, load_smp
-from boxpromptiml.weights import load_into, load_weights, require_device
 
 NetworkName = Literal["deeplabv3"] | SmpName
 

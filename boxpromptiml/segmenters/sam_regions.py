@@ -10,10 +10,10 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import rle_to_mask
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.weights import require_device
+from boxpromptiml.models.sam import load_sam
 from boxpromptiml.records import Description, ImageArray, ModelType
-from boxpromptiml.sam_weights import load_sam
 from boxpromptiml.segmenters.labels import LabelArray, enlarged, painted, reduced
-from boxpromptiml.weights import require_device
 
 # Beyond about 90 the generator fails on a GPU (segment-anything issue 17).
 _MOST_POINTS = 64

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.local_files import require_local_file
-from boxpromptiml.provenance import sha256_file
+from boxpromptiml.io.files import sha256_file
+from boxpromptiml.io.local_files import require_local_file
+from boxpromptiml.io.weights import load_into, load_weights
 from boxpromptiml.records import Description
-from boxpromptiml.weights import load_into, load_weights
 
 SmpName = Literal["pspnet", "deeplabv3plus"]
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import sha256_file, signature
+from boxpromptiml.io.files import sha256_file, signature
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _PROGRAMS = ("boxpromptiml", "data_prep")

@@ -17,9 +17,9 @@ from threading import Lock
 from filelock import FileLock, Timeout
 
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
-from boxpromptiml.provenance import write_json
+from boxpromptiml.evaluation.runs import read_state, score_run
+from boxpromptiml.io.files import write_json
 from boxpromptiml.records import Split
-from boxpromptiml.reporting.runs import read_state, score_run
 from boxpromptiml.studies.plan import (
     Study,
     Training,

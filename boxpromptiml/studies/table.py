@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from boxpromptiml.bootstrap import Interval, difference_interval, mean_interval
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import write_json, write_text
-from boxpromptiml.reporting.curves import BASELINE, panels, style
-from boxpromptiml.reporting.evaluation import Evaluation, ImageRow, read_evaluation
-from boxpromptiml.reporting.plots import save_figure
+from boxpromptiml.io.files import write_json, write_text
+from boxpromptiml.metrics.bootstrap import Interval, difference_interval, mean_interval
+from boxpromptiml.metrics.results import Evaluation, ImageRow, read_evaluation
+from boxpromptiml.visualization.curves import BASELINE, panels, style
+from boxpromptiml.visualization.plots import save_figure
 
 Scores = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from typing import Literal, Self, cast, get_args
 import numpy as np
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import sha256_bytes
+from boxpromptiml.io.files import sha256_bytes
 from boxpromptiml.records import ImageArray
 from boxpromptiml.synth import degrade
 from boxpromptiml.synth.platforms import PLATFORMS, share

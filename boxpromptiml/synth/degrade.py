@@ -6,7 +6,7 @@ Pure functions of images (H, W, 3) uint8 RGB, for robustness studies and made-up
 import cv2
 import numpy as np
 
-from boxpromptiml.images import decode_image, encode_jpeg
+from boxpromptiml.io.images import decode_image, encode_jpeg
 from boxpromptiml.records import ImageArray
 
 

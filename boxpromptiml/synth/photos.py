@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.images import read_image
+from boxpromptiml.io.images import read_image
 from boxpromptiml.records import ImageArray, Split
 from boxpromptiml.synth.forge import Forgery, forge
 

@@ -10,8 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.provenance import remove_temporaries, write_json
-from boxpromptiml.tasks.localizer import DivergedError, finite_weights
+from boxpromptiml.io.files import remove_temporaries, write_json
+from boxpromptiml.tasks.base import DivergedError, finite_weights
 
 _INTERRUPTED = "interrupted"
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from boxpromptiml.local_files import refuse_address
-from boxpromptiml.provenance import atomic_writer
-from boxpromptiml.weights import load_weights
+from boxpromptiml.io.files import atomic_writer
+from boxpromptiml.io.local_files import refuse_address
+from boxpromptiml.io.weights import load_weights
 
 
 class LocalCheckpointIO(CheckpointIO):

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.inference.spec import Card
 from boxpromptiml.losses import distillation_loss, image_label_loss
-from boxpromptiml.models.card import Card
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Batch
-from boxpromptiml.tasks.localizer import LocalizerTask
+from boxpromptiml.tasks.base import LocalizerTask
 
 
 class DistillTask(LocalizerTask):

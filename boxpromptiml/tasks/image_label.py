@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.inference.spec import Card, Refinement
 from boxpromptiml.losses import image_label_loss
-from boxpromptiml.metrics import LocalizationMetrics
+from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.models.bayes import Prior, region_posterior
-from boxpromptiml.models.card import Card, Refinement
 from boxpromptiml.models.configs import CamConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Batch
-from boxpromptiml.tasks.localizer import LocalizerTask
+from boxpromptiml.tasks.base import LocalizerTask
 
 
 class ImageLabelTask(LocalizerTask):

@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.ElementTree import fromstring
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.records import Box
-from boxpromptiml.strict_json import parse_json
 from data_prep.annotations import Corners, Entry
 
 _OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 Severity = Literal["rejected", "warning"]
 
-# What a person reads above the list of a reason; others are those of `boxpromptiml.images`.
+# What a person reads above the list of a reason; others are those of `boxpromptiml.io.images`.
 TITLES = {
     "authentic_has_boxes": "Authentic by its label, and yet it has boxes",
     "authentic_has_mask": "Authentic by its label, and yet its mask marks pixels",

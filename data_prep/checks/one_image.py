@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from boxpromptiml import geometry, images
+from boxpromptiml import geometry
 from boxpromptiml.data.leaks import refuse_stale_pseudo_masks
-from boxpromptiml.data.supervision import Source, check_size, ground_truth
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io import images
+from boxpromptiml.manifests.sources import Source, check_size, ground_truth
 from boxpromptiml.records import MaskArray, Sample
 from data_prep.checks.findings import Finding
 from data_prep.checks.jpeg import Compression, compression

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput
-from boxpromptiml.reporting.overlays import thumbnail
+from boxpromptiml.io import images
+from boxpromptiml.visualization.overlays import thumbnail
 from data_prep.checks.across import Twins
 from data_prep.checks.findings import printable, title
 from data_prep.checks.summary import NOT_VERIFIED, Summary

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.provenance import sha256_bytes
+from boxpromptiml.io.files import sha256_bytes
 
 LEAST_IMAGES = 10  # of either class, to say anything
 WARN_AUC = 0.6

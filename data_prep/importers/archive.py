@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.images import DEFAULT_LIMITS
-from boxpromptiml.manifest import check_relative
-from boxpromptiml.provenance import atomic_writer
+from boxpromptiml.io.files import atomic_writer
+from boxpromptiml.io.images import DEFAULT_LIMITS
+from boxpromptiml.manifests.manifest import check_relative
 from data_prep.importers.sources import MAX_TEXT, FolderSource, Source, decode_text, is_hidden
 
 _CHUNK = 1 << 20

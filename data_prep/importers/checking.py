@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import check_relative, safe_name
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import check_relative, safe_name
 from boxpromptiml.records import MANIPULATED, MaskArray, Sample, Split
 from data_prep.importers.layout import Dataset, Item
 from data_prep.importers.sources import Source

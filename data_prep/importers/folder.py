@@ -9,10 +9,10 @@ can train from boxes); one without an entry in boxes.json has unknown boxes, not
 
 from pathlib import Path
 
-from boxpromptiml import images
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io import images
 from boxpromptiml.records import Sample, Split
-from data_prep.boxes import Annotated, read_coco
+from data_prep.annotations.coco_boxes import Annotated, read_coco
 from data_prep.importers import Imported
 from data_prep.importers.checking import refuse_empty, relative_name
 

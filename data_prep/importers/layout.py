@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from boxpromptiml.errors import RejectedInput
-from boxpromptiml.manifest import join_by_key
+from boxpromptiml.manifests.manifest import join_by_key
 from boxpromptiml.records import MaskArray, Split
 from data_prep.importers.sources import Source
 

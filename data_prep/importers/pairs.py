@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.records import Split
-from boxpromptiml.strict_json import parse_json
 from data_prep.annotations.screen import read_text
 from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
 

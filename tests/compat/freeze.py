@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
-from boxpromptiml import Localizer, images
-from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml import Localizer
+from boxpromptiml.inference.export import export
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.metrics.results import Evaluation, ImageRow, write_evaluation
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.records import Box, Sample
-from boxpromptiml.reporting.evaluation import Evaluation, ImageRow, write_evaluation
-from boxpromptiml.reporting.export import export
 from boxpromptiml.tasks.distill import DistillTask
-from boxpromptiml.teacher.fuse import Consensus
-from boxpromptiml.teacher.grabcut import GrabCutTeacher
-from boxpromptiml.teacher.job import run_job
+from boxpromptiml.teachers.consensus import Consensus
+from boxpromptiml.teachers.grabcut import GrabCutTeacher
+from boxpromptiml.teachers.pseudo_masks import run_job
 
 _SIZE = (40, 56)
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from boxpromptiml import Localizer, images
+from boxpromptiml import Localizer
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest
+from boxpromptiml.manifests.sidecars import expected_signature, mask_sha256, read_sidecar
+from boxpromptiml.metrics.results import read_evaluation
 from boxpromptiml.records import Box
-from boxpromptiml.reporting.evaluation import read_evaluation
-from boxpromptiml.sidecars import expected_signature, mask_sha256, read_sidecar
 from data_prep.__main__ import main
 
 V1 = Path(__file__).parent / "v1"

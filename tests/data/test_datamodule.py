@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from boxpromptiml import geometry, images
+from boxpromptiml import geometry
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.data.dataset import Key
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
-from boxpromptiml.data.supervision import (
-    Source,
-    SourceWeights,
-    ground_truth,
-    lesson,
-    supervision_levels,
-)
+from boxpromptiml.data.supervision import SourceWeights, lesson, supervision_levels
 from boxpromptiml.data.transforms import Augmentation
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifest import read_manifest, write_manifest
+from boxpromptiml.io import images
+from boxpromptiml.io.files import sha256_file, write_bytes
+from boxpromptiml.manifests.manifest import read_manifest, write_manifest
+from boxpromptiml.manifests.sidecars import (
+    SIDECAR_VERSION,
+    Sidecar,
+    expected_signature,
+    write_sidecar,
+)
+from boxpromptiml.manifests.sources import Source, ground_truth
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.provenance import sha256_file, write_bytes
 from boxpromptiml.records import Batch, Box, Sample
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
-from boxpromptiml.sidecars import SIDECAR_VERSION, Sidecar, expected_signature, write_sidecar
 
 SMALL = NetworkInput("native", (64, 64))
 

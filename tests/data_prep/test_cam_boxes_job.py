@@ -6,21 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_manifest
 from lightning.pytorch import Trainer, seed_everything
 
-from boxpromptiml import Localizer, geometry, images
+from boxpromptiml import Localizer, geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest, write_manifest
+from boxpromptiml.inference.localizer import Localized
+from boxpromptiml.io import images
+from boxpromptiml.io.files import sha256_file
+from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
-from boxpromptiml.provenance import sha256_file
-from boxpromptiml.reporting.localizer import Localized
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
-from boxpromptiml.teacher.cam import MapBoxes, boxes_from_map
+from boxpromptiml.teachers.cam import MapBoxes, boxes_from_map
 from data_prep.__main__ import main
+from tests.helpers.data import make_manifest
 
 
 @pytest.fixture(scope="module")

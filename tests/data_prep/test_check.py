@@ -7,16 +7,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from test_near_duplicates import forged, recompressed, scene
 
-from boxpromptiml import images
-from boxpromptiml.manifest import Header, write_manifest
-from boxpromptiml.provenance import sha256_file
+from boxpromptiml.io import images
+from boxpromptiml.io.files import sha256_file
+from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.records import Box, Sample
-from boxpromptiml.teacher.fuse import Consensus
-from boxpromptiml.teacher.grabcut import GrabCutTeacher
-from boxpromptiml.teacher.job import run_job
+from boxpromptiml.teachers.consensus import Consensus
+from boxpromptiml.teachers.grabcut import GrabCutTeacher
+from boxpromptiml.teachers.pseudo_masks import run_job
 from data_prep.__main__ import main
+from tests.data_prep.checks.test_near_duplicates import forged, recompressed, scene
 
 SIZE = (48, 64)
 BOX = Box(8, 8, 40, 32)
@@ -260,7 +260,7 @@ def test_near_duplicates_of_one_split_are_siblings_not_leaks(data):
 def _with_pseudo_masks(data):
     data.add("a.jpg")
     write_manifest(data.root / "boxes.jsonl", Header(), data.samples)
-    from boxpromptiml.manifest import read_manifest
+    from boxpromptiml.manifests.manifest import read_manifest
 
     out = data.root / "pseudo"
     run_job(read_manifest(data.root / "boxes.jsonl"), out, GrabCutTeacher(), Consensus())

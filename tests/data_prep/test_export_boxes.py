@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.__main__ import main
 

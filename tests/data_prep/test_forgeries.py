@@ -10,8 +10,9 @@ from matplotlib.path import Path as Path2D
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from boxpromptiml import geometry, images
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml import geometry
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.synth.degrade import jpeg
 from data_prep.__main__ import main
 

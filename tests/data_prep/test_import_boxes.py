@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from globox import Annotation, AnnotationSet, BoundingBox
 
-from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.__main__ import main
 

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from conftest import make_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees import TREES, coverage, photo
 
 import data_prep
 from boxpromptiml.data.leaks import refuse_shared_images
-from boxpromptiml.data.supervision import Source
-from boxpromptiml.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
+from boxpromptiml.manifests.sources import Source
 from boxpromptiml.records import Sample
 from data_prep.__main__ import main
-from data_prep.dividing import divide
-from data_prep.importing import PUBLIC
-from data_prep.protocols import PROTOCOLS, Name, Share
+from data_prep.import_dataset import PUBLIC
+from data_prep.protocols.dividing import divide
+from data_prep.protocols.published import PROTOCOLS, Name, Share
+from tests.helpers.data import make_folder
+from tests.helpers.trees import TREES, coverage, photo
 
 
 def sample(key, group=None, label=1, sha256=None) -> Sample:

@@ -2,16 +2,17 @@ import json
 
 import numpy as np
 import pytest
-from conftest import make_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxpromptiml import geometry, images
+from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifest import read_manifest, write_manifest
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.synth.forge import coarse_box
 from data_prep.__main__ import main
 from data_prep.simulate_boxes import PRESETS, Annotator, draw, sample_rng
+from tests.helpers.data import make_manifest
 
 EXACT = Annotator(0.0, 0.0, 0.0, 0.0, 0.0)
 

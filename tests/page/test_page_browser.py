@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMEDRIVER, CHROMIUM, Browser, free_port, wait_for
 
-from boxpromptiml import images
-from boxpromptiml.models.card import Card
-from boxpromptiml.models.checkpoint import build_network
-from boxpromptiml.models.exchange import write_safetensors
+from boxpromptiml.inference.checkpoint import build_network
+from boxpromptiml.inference.formats import write_safetensors
+from boxpromptiml.inference.spec import Card
+from boxpromptiml.io import images
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
+from tests.helpers.browser import CHROMEDRIVER, CHROMIUM, Browser, free_port, wait_for
 
 pytest.importorskip("gradio", reason='needs gradio: pip install -e ".[demo]"')
 pytestmark = pytest.mark.skipif(

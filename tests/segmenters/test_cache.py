@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from boxpromptiml.provenance import signature
+from boxpromptiml.io.files import signature
 from boxpromptiml.records import Description, ImageArray, Segmenter
 from boxpromptiml.segmenters.cache import CachedSegmenter
 from boxpromptiml.segmenters.labels import LabelArray

@@ -6,12 +6,12 @@ import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
-from tiny_sam import tiny_sam
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import ImageArray, Segmenter
 from boxpromptiml.segmenters import sam_regions as module
 from boxpromptiml.segmenters.sam_regions import SamSegmenter
+from tests.helpers.tiny_sam import tiny_sam
 
 LENIENT = {"points_per_side": 3, "min_iou": -10.0, "min_stability": 0.0}  # random weights
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from boxpromptiml.bootstrap import difference_interval, mean_interval
 from boxpromptiml.errors import UserError
-from boxpromptiml.reporting.evaluation import Evaluation, ImageRow
+from boxpromptiml.metrics.bootstrap import difference_interval, mean_interval
+from boxpromptiml.metrics.results import Evaluation, ImageRow
 from boxpromptiml.studies.table import ArmScores, StudyTable
 
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from boxpromptiml import images
 from boxpromptiml.errors import UserError
+from boxpromptiml.io import images
 from boxpromptiml.records import Split
 from boxpromptiml.synth import photos
 from boxpromptiml.synth.photos import SPLIT_AREAS, Area, bundled_photo, forge_photo

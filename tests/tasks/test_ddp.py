@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_manifest
 
 from boxpromptiml.cli import main
 from boxpromptiml.losses import distillation_loss
 from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from tests.helpers.data import make_manifest
 
 EPOCHS = 2
 

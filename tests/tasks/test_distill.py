@@ -15,13 +15,13 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.checkpoint import CHECKPOINT_KEY, load_localizer
+from boxpromptiml.inference.checkpoint import CHECKPOINT_KEY, load_localizer
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
+from boxpromptiml.tasks.base import DivergedError
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
-from boxpromptiml.tasks.localizer import DivergedError
 
 STUDENT = StudentConfig(
     backbone="mobilenetv3_small_050", fusion=FusionConfig(width=16, prototypes=8)

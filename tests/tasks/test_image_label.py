@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from boxpromptiml import Localizer, images
+from boxpromptiml import Localizer
 from boxpromptiml.cli import main
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.inference.spec import Refinement
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.models.bayes import region_posterior
-from boxpromptiml.models.card import Refinement
-from boxpromptiml.models.checkpoint import load_localizer
 from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.wcbnet import WCBNet
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter

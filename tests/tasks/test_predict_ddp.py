@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from boxpromptiml import images
 from boxpromptiml.cli import main
-from boxpromptiml.manifest import read_manifest
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest
 
 MODULE = '''
 import os, signal

@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-from conftest import make_manifest
-from test_distill import checkpoints, make_data, make_task, make_trainer
-
-from boxpromptiml.manifest import write_manifest
-from boxpromptiml.models.checkpoint import load_localizer
-from boxpromptiml.reporting.export import export
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.inference.export import export
+from boxpromptiml.manifests.manifest import write_manifest
 from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from tests.helpers.data import make_manifest
+from tests.tasks.test_distill import checkpoints, make_data, make_task, make_trainer
 
 
 def _manifest(root, name, seed, **changes):

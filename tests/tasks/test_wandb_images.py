@@ -16,10 +16,10 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment
 from sklearn.metrics import f1_score
 
-from boxpromptiml import images
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.data.dataset import collate
-from boxpromptiml.manifest import Header, write_manifest
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
@@ -28,7 +28,7 @@ from boxpromptiml.records import Box, Sample
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.image_label import ImageLabelTask
-from boxpromptiml.tasks.wandb_images import COLUMNS, WandbImages
+from boxpromptiml.tasks.wandb import COLUMNS, WandbImages
 from boxpromptiml.tasks.wandb_logger import PatientWandbLogger
 
 STUDENT = StudentConfig(
@@ -255,7 +255,7 @@ def test_a_failure_is_one_warning_and_the_run_goes_on(odd, tmp_path, caplog):
 
 @pytest.mark.parametrize("logger", [False, "csv", "fast_dev_run"])
 def test_without_weights_and_biases_nothing_happens(logger, odd, tmp_path, monkeypatch):
-    monkeypatch.setattr("boxpromptiml.tasks.wandb_images._take", None)  # would be called
+    monkeypatch.setattr("boxpromptiml.tasks.wandb._take", None)  # would be called
     fast = logger == "fast_dev_run"
     used = Recorder() if fast else logger == "csv"
     trainer = make_trainer(tmp_path, used, WandbImages(), fast_dev_run=fast)

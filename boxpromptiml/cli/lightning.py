@@ -1,0 +1,182 @@
+"""`fit`, `validate`, `test`, `predict`: LightningCLI over our tasks and data."""
+
+import json
+import signal
+import warnings
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from boxpromptiml.cli.import_policy import refusal, restrict_imports
+from boxpromptiml.data.datamodule import LocalizationData
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.local_files import refuse_address
+from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
+from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.tasks.distill import DistillTask
+from boxpromptiml.tasks.image_label import (
+    ImageLabelTask,  # noqa: F401 - so that `--model=ImageLabelTask` finds it
+)
+from boxpromptiml.tasks.prediction_writer import PredictionWriter
+from boxpromptiml.tasks.wandb import WandbImages
+from boxpromptiml.tasks.wandb_logger import PatientWandbLogger, sweep_folder
+
+_RUN_FOLDER = "runs/student"
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml into the run's folder, and into Weights & Biases where that logs.
+
+    Only `fit` writes config.yaml; the others write config_test.yaml and so on beside it.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the file's name before Lightning writes it."""
+        if stage != "fit":
+            self.config_filename = f"config_{getattr(stage, 'value', stage)}.yaml"
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called once, on the first process."""
+        values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.config.update(values, allow_val_change=True)
+
+
+class TrainerCLI(LightningCLI):
+    """Our defaults, and the one link between data and task: what the network is fed."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `--checkpoint.*` and tie `model.input` to `data.input`."""
+        parser.add_lightning_class_args(GuardedCheckpoint, "checkpoint")
+        parser.link_arguments("data.input", "model.init_args.input")
+        parser.set_defaults(
+            {"model": {"class_path": f"{DistillTask.__module__}.{DistillTask.__name__}"}}
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Keep a run's files in its folder; load checkpoints as data only."""
+        config = self.config[self.subcommand]
+        config.trainer.default_root_dir = sweep_folder(str(config.trainer.default_root_dir))
+        _settle_loggers(config.trainer, fitting=self.subcommand == "fit")
+        if self.subcommand == "predict":
+            config.return_predictions = False  # PredictionWriter writes them; memory stays flat
+        if config.get("ckpt_path"):
+            refuse_address(config.ckpt_path)
+        if config.get("weights_only") is False:
+            raise UserError("--weights_only=false runs code from the checkpoint; it is not offered")
+        config.weights_only = True  # Lightning's None yields to an environment variable
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Whatever plugins the configuration names, checkpoints go through ours."""
+        plugins = self.config_init[self.subcommand].trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(plugins=[*plugins, LocalCheckpointIO()], **kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning's imports what `hyper_parameters` in the checkpoint name; ours reads none."""
+
+
+def _settle_loggers(trainer: Namespace, fitting: bool) -> None:
+    """Point loggers at the run's folder, and never write over a training's history."""
+    given, folder = trainer.logger, Path(trainer.default_root_dir)
+    loggers = given if isinstance(given, list) else [given]
+    kept = [logger for logger in loggers if fitting or not _is_ours(logger)]
+    for logger in kept:
+        if isinstance(logger, Namespace):
+            _settle_logger(logger, folder)
+    trainer.logger = kept if isinstance(given, list) else (kept or [False])[0]
+
+
+def _is_ours(logger: object) -> bool:
+    """Whether it is the one that writes metrics.csv into the run's folder."""
+    if not isinstance(logger, Namespace):
+        return False
+    return logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
+
+
+def _settle_logger(logger: Namespace, folder: Path) -> None:
+    if _is_ours(logger):
+        logger.init_args.save_dir = str(folder)
+        _keep_history(folder)
+        return
+    if logger.class_path.endswith(".WandbLogger"):
+        logger.class_path = f"{PatientWandbLogger.__module__}.{PatientWandbLogger.__name__}"
+    if logger.init_args.get("save_dir") in (None, ".", _RUN_FOLDER):
+        logger.init_args.save_dir = str(folder)
+    for key in ("name", "version"):  # jsonargparse carries ours over to another class of logger
+        if logger.init_args.get(key) == "":
+            logger.init_args[key] = None
+
+
+@rank_zero_only
+def _keep_history(folder: Path) -> None:
+    """Move the metrics.csv of an earlier run aside: CSVLogger would delete it."""
+    history = folder / "metrics.csv"
+    if history.exists():
+        number = len(list(folder.glob("metrics_before_*.csv")))
+        history.rename(folder / f"metrics_before_{number}.csv")
+
+
+class _Parser(LightningArgumentParser):
+    """Tells how to allow a class that the import policy refuses."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message and exit with status 2."""
+        super().error(refusal(message) or message, ex)
+
+
+def run_trainer(args: list[str]) -> None:
+    """Parse a LightningCLI command line and run it.
+
+    Raises:
+        UserError: If a configuration names a class that it may not.
+        SystemExit: With status 143 when SIGTERM ended it, after checkpoints and logs are written.
+    """
+    own = ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--trust", action="append", default=[])
+    own_args, args = own.parse_known_args(args)
+    restrict_imports(own_args.trust)
+    # Lightning warns when a program passes its own command line on; here that is the point.
+    warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")
+    try:
+        TrainerCLI(
+            LightningModule,
+            LocalizationData,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_class=_Parser,
+            parser_kwargs={"prog": "boxpromptiml"},
+            trainer_defaults=_trainer_defaults(),
+            args=args,
+        )
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except ValueError as error:  # from below a --config file, past the parser's own handling
+        if text := refusal(str(error)):
+            raise UserError(text) from error
+        raise
+
+
+def _trainer_defaults() -> dict[str, Any]:
+    return {
+        "max_epochs": 20,
+        "default_root_dir": _RUN_FOLDER,
+        "log_every_n_steps": 10,
+        "gradient_clip_val": 1.0,
+        "callbacks": [MetricsFile(), PredictionWriter(), WandbImages()],
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": _RUN_FOLDER, "name": "", "version": ""},
+        },
+    }

@@ -1,0 +1,1 @@
+"""Scoring a method against manifests: matching, scores, robustness, runs."""

@@ -1,0 +1,126 @@
+"""The scores of a localizer on degraded images, one degradation at a time.
+
+Images are degraded at their stored size, then fed to the network as always; maps are scored at the
+stored size, by the policy of `metrics`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from boxpromptiml.data.dataset import EvalDataset, Item
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.inference.maps import probability_maps
+from boxpromptiml.manifests.sources import Source
+from boxpromptiml.metrics.bootstrap import Interval, mean_interval
+from boxpromptiml.metrics.pixel import false_alarm, score_image
+from boxpromptiml.models.bayes import region_posterior
+from boxpromptiml.records import ImageArray, ProbArray
+from boxpromptiml.synth.degradation import Degradation
+
+SCORES = ("pixel_f1", "iou", "auc", "false_alarm_pixels")
+
+
+class _Image(NamedTuple):
+    """Scores of one image, nan where it has none."""
+
+    scores: tuple[float, float, float, float]  # in the order of `SCORES`
+
+
+class Scored(NamedTuple):
+    """What one degradation gives.
+
+    Attributes:
+        means: By name, as in `SCORES`.
+        f1: Pixel F1 of every source, in their order; nan where it has none.
+        resized: How many images the degradation gave another size.
+    """
+
+    means: dict[str, Interval]
+    f1: npt.NDArray[np.float64]
+    resized: int
+
+
+@dataclass(frozen=True)
+class _Watched(Degradation):
+    """A degradation that notes of every image whether its size changed."""
+
+    resized: list[bool] = field(default_factory=list, compare=False)
+
+    def __call__(self, image: ImageArray, seed: int, sample_id: str) -> ImageArray:
+        degraded = super().__call__(image, seed, sample_id)
+        self.resized.append(degraded.shape != image.shape)
+        return degraded
+
+
+@dataclass(frozen=True)
+class DegradedTest:
+    """What stays the same for every degradation.
+
+    Attributes:
+        localizer: Of a checkpoint.
+        sources: Images with ground truth.
+        threshold: A pixel is flagged strictly above it.
+        seed: Of the noise.
+        batch_size: Images through the network at a time.
+    """
+
+    localizer: Localizer
+    sources: Sequence[Source]
+    threshold: float
+    seed: int = 0
+    batch_size: int = 8
+
+    def score(self, condition: Degradation, progress: str = "") -> Scored:
+        """Mean scores and the F1 of every image; progress goes to stderr.
+
+        Raises:
+            RejectedInput: If an image or its truth cannot be read: none is left out.
+        """
+        watched = _Watched(condition.name, condition.level)
+        images = list(self._images(watched, f"{condition} {progress}"))
+        columns = np.array([image.scores for image in images], np.float64).T
+        intervals = [mean_interval(column, self.groups) for column in columns]
+        means = dict(zip(SCORES, intervals, strict=True))
+        return Scored(means, columns[SCORES.index("pixel_f1")], sum(watched.resized))
+
+    @property
+    def groups(self) -> list[str]:
+        """Of every source, in their order."""
+        return [source.sample.group for source in self.sources]
+
+    def _images(self, condition: Degradation, title: str) -> Iterator[_Image]:
+        network_input, segmenter = self.localizer.card.input, self.localizer.segmenter
+        dataset = EvalDataset(self.sources, network_input, True, segmenter, condition, self.seed)
+        starts = range(0, len(dataset), self.batch_size)
+        for start in track(starts, title, console=Console(stderr=True)):
+            sources = self.sources[start : start + self.batch_size]
+            items = [dataset[start + place] for place in range(len(sources))]
+            for item, prob in zip(items, self._maps(items), strict=True):
+                yield self._scored(item, prob)
+
+    def _maps(self, items: Sequence[Item]) -> list[ProbArray]:
+        """Probabilities (H, W) at the stored size, as `test` computes them."""
+        images = [item.image.numpy() for item in items]
+        sizes = [item.size for item in items]
+        maps, _ = probability_maps(self.localizer.network, images, sizes)
+        refinement = self.localizer.card.refinement
+        prior = refinement.prior if refinement else "image"
+        return [
+            prob if item.regions is None else region_posterior(prob, item.regions.numpy(), prior)
+            for item, prob in zip(items, maps, strict=True)
+        ]
+
+    def _scored(self, item: Item, prob: ProbArray) -> _Image:
+        truth = np.zeros(item.size, bool) if item.truth is None else item.truth.numpy() != 0
+        if truth.any():
+            scores = score_image(prob, truth, self.threshold)
+            return _Image((scores.f1, scores.iou, scores.auc, math.nan))
+        alarm = false_alarm(prob, self.threshold)
+        return _Image((math.nan, math.nan, math.nan, alarm))

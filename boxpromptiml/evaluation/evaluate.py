@@ -1,0 +1,228 @@
+"""Scoring probability maps of any method against manifests: in Python, and as `evaluate`."""
+
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation.matching import PredictionFile, have_scores, match_predictions
+from boxpromptiml.evaluation.scores import Curves, Summary, region_size
+from boxpromptiml.io.files import sha256_file
+from boxpromptiml.manifests.sources import (
+    Source,
+    check_size,
+    ground_truth,
+    of_split,
+    read_sources,
+    require_truth,
+)
+from boxpromptiml.metrics.bootstrap import LEVEL, RESAMPLES
+from boxpromptiml.metrics.presets import (
+    PRESET_NAMES,
+    PRESETS,
+    PixelScores,
+    PresetName,
+    at_network_size,
+    score_pixels,
+)
+from boxpromptiml.metrics.results import SCHEMA_VERSION, Evaluation, ImageRow, write_evaluation
+from boxpromptiml.metrics.score_table import score_table
+from boxpromptiml.records import LevelArray, Split
+
+_PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What the scores depend on beside maps and masks.
+
+    Attributes:
+        preset: See `boxpromptiml.metrics.presets`.
+        threshold: A pixel, or an image by its score, is flagged strictly above it.
+        split: Rows to score; None: all.
+        size: The network's (H, W); `benco-resize` needs it, no other preset takes it.
+        resamples: Draws of the bootstrap.
+        seed: Of the bootstrap.
+    """
+
+    preset: PresetName = "default"
+    threshold: float = 0.5
+    split: Split | None = "test"
+    size: tuple[int, int] | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UserError(f"no preset {self.preset!r}; there are {', '.join(PRESET_NAMES)}")
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold must be in [0, 1], got {self.threshold}")
+        if self.resamples < 1:
+            raise UserError(f"resamples must be 1 or more, got {self.resamples}")
+        if (self.size is not None) != PRESETS[self.preset].resizes:
+            raise UserError("give size, the network's [H, W], with preset benco-resize, only there")
+        if self.size is not None and not all(0 < side <= 65_500 for side in self.size):
+            raise UserError(f"size must be positive, got {list(self.size)}")
+
+
+def evaluate(
+    predictions: Path,
+    manifest: list[Path],
+    out: Path,
+    preset: PresetName = "default",
+    threshold: float = 0.5,
+    split: Split | None = "test",
+    size: tuple[int, int] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> int:
+    """Score the probability maps or masks of any method against the ground truth of a manifest.
+
+    Writes metrics.json (scores with 95 % intervals, also by data set, forgery kind and region size,
+    and curves) and per_image.csv, and prints a table. Every row of the split needs a map of its
+    stored size and every map a row; otherwise nothing is written.
+
+    Args:
+        predictions: Output of `localize` or `predict`, or a folder of 8-bit grey PNGs (level / 255
+            is the probability), named by the manifest's ids or image paths.
+        manifest: One or more manifests.
+        out: Folder to write.
+        preset: default: manipulated images at their stored size. lab-minmax: every map stretched
+            first. benco-resize: at --size, authentic images count as 0. trufor-permuted: better of
+            map and inverse, no region borders. mvss: image F1 of sensitivity and specificity.
+        threshold: A pixel is flagged strictly above it, and so is an image by its score.
+        split: Rows to score; null for all.
+        size: The network's [H, W], for benco-resize.
+        resamples: Draws of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    settings = EvaluateSettings(preset, threshold, split, size, resamples, seed)
+    evaluation = evaluate_predictions(predictions, manifest, settings)
+    write_evaluation(out, evaluation)
+    sys.stdout.write(score_table(evaluation.metrics))
+    return 0
+
+
+def evaluate_predictions(
+    predictions: Path, manifests: Sequence[Path], settings: EvaluateSettings
+) -> Evaluation:
+    """Score a folder of maps; images are read one after the other and only their scores kept.
+
+    Raises:
+        UserError: If a row has no or several maps, a map no row, a row no ground truth, an id is in
+            two manifests, or a file cannot be used.
+    """
+    names = ", ".join(str(path) for path in manifests)
+    known = read_sources(manifests)
+    wanted = of_split(known, settings.split, names)
+    require_truth(wanted, names)
+    files = match_predictions(predictions, known, wanted)
+    given = have_scores(predictions, files) and not PRESETS[settings.preset].image_score_is_maximum
+    rows: list[ImageRow] = []
+    curves = Curves()
+    for number, (row, scores) in enumerate(_scored(wanted, files, settings, given)):
+        rows.append(row)
+        curves.add(number, scores)
+    preset = PRESETS[settings.preset]
+    numbers = (settings.threshold, settings.resamples, settings.seed, LEVEL)
+    summary = Summary(rows, curves, preset, *numbers)
+    head = _head(predictions, manifests, settings, given)
+    labels = Counter(row.label for row in rows)
+    counts = {"manipulated": labels[1], "authentic": labels[0], "unknown": labels[None]}
+    metrics = head | {
+        "images": counts,
+        "scores": summary.scores(),
+        "groups": summary.groups(),
+        "curves": curves.as_points(),
+    }
+    return Evaluation(metrics, tuple(rows))
+
+
+def _scored(
+    wanted: Sequence[Source],
+    files: Sequence[PredictionFile],
+    settings: EvaluateSettings,
+    given: bool,
+) -> Iterator[tuple[ImageRow, PixelScores]]:
+    """Row and scores of every image; at the end, a look at whether the maps meant 0 | 1."""
+    highest = 0
+    console = Console(stderr=True)
+    pairs = zip(wanted, files, strict=True)
+    for source, file in track(pairs, "scoring", total=len(files), console=console):
+        levels = file.levels()
+        highest = max(highest, int(levels.max()))
+        yield _score(source, file, levels, settings, given)
+    if highest == 1:
+        raise UserError(
+            f"{files[0].path.parent}: all {len(files)} maps have levels 0 and 1 only, which are "
+            "the probabilities 0 and 1/255: save masks as 0 and 255"
+        )
+
+
+def _score(
+    source: Source,
+    file: PredictionFile,
+    levels: LevelArray,
+    settings: EvaluateSettings,
+    given: bool,
+) -> tuple[ImageRow, PixelScores]:
+    sample, truth = source.sample, ground_truth(source)
+    region = float(truth.mean())
+    if levels.shape != settings.size:
+        check_size(levels.shape, sample, str(file.path))
+    highest = float(levels.max()) / 255
+    if settings.size is not None:
+        levels, truth = at_network_size(levels, truth, settings.size)
+    scores = score_pixels(PRESETS[settings.preset], levels, truth, settings.threshold)
+    row = ImageRow(
+        id=sample.id,
+        dataset=sample.dataset,
+        kind=sample.kind or "",
+        group=sample.group,
+        label=int(region > 0) if sample.label is None else sample.label,
+        height=sample.size[0],
+        width=sample.size[1],
+        image_score=float(file.score) if given and file.score is not None else highest,
+        f1=scores.f1,
+        iou=scores.iou,
+        auc=scores.auc,
+        precision=scores.precision,
+        recall=scores.recall,
+        flagged=scores.flagged,
+        region=region,
+        region_size=region_size(region),
+        name=file.name,
+    )
+    return row, scores
+
+
+def _head(
+    predictions: Path, manifests: Sequence[Path], settings: EvaluateSettings, given: bool
+) -> dict[str, Any]:
+    """What metrics.json says of where its numbers come from."""
+    sums = {str(path): sha256_file(path) for path in manifests}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "preset": settings.preset,
+        "threshold": settings.threshold,
+        "size": settings.size,
+        "split": settings.split,
+        "manifests": [{"path": path, "sha256": value} for path, value in sums.items()],
+        "predictions": str(predictions),
+        "image_score": "predictions" if given else "maximum",
+        "bootstrap": {
+            "resamples": settings.resamples,
+            "seed": settings.seed,
+            "level": LEVEL,
+            "unit": "group",
+        },
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in _PACKAGES},
+    }

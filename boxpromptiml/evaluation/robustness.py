@@ -1,0 +1,246 @@
+"""How well a checkpoint stands what happens to images after a forgery: `boxpromptiml robustness`.
+
+What `test --data.degrade.…` does, for many degradations in a row and with intervals.
+"""
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from boxpromptiml.errors import EXIT_OK, UserError
+from boxpromptiml.evaluation.degraded import SCORES, DegradedTest
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.io.files import sha256_file, write_json, write_text
+from boxpromptiml.manifests.sources import Source, read_sources, require_truth
+from boxpromptiml.metrics.bootstrap import Interval, difference_interval
+from boxpromptiml.segmenters.config import SegmenterConfig
+from boxpromptiml.synth.degradation import Degradation, expand, severity
+from boxpromptiml.synth.platforms import PLATFORMS
+from boxpromptiml.visualization.plots import Condition, robustness_figure, save_figure
+
+SCHEMA_VERSION = 1
+_SETTINGS = ("checkpoint", "manifests", "split", "threshold", "seed", "segmenter")
+
+Found = dict[str, Any]  # the content of robustness.json
+
+
+def robustness(
+    checkpoint: Path,
+    manifest: list[Path],
+    out: Path,
+    split: Literal["test", "val"] = "test",
+    conditions: list[str] = ["full"],  # noqa: B006 (never changed)
+    threshold: float | None = None,
+    batch_size: int = 8,
+    device: str = "cpu",
+    seed: int = 0,
+    segmenter: SegmenterConfig | None = None,
+) -> int:
+    """Score a checkpoint on degraded images: JPEG, blur, noise, rescaling, social networks.
+
+    Writes robustness.json, robustness.csv, robustness.png and robustness.svg: mean pixel F1, IoU,
+    AUC and falsely flagged area, each with a 95 % interval, under every condition and for the
+    images as stored; and the change of F1 from those, image by image. The JSON file is rewritten
+    after every condition, and conditions that it has are not computed again: an interrupted run
+    goes on, and more conditions can be added later.
+
+    Args:
+        checkpoint: Of `boxpromptiml fit`, or `.safetensors` or `.onnx` of `export`.
+        manifest: Manifests with ground truth.
+        out: Folder to write, such as RUN/robustness.
+        split: Rows to score.
+        conditions: `full` (29), `quick` (14), `jpeg`, `blur`, `noise`, `rescale`, `platforms`, or
+            single ones such as `jpeg:70 noise:5 weibo`.
+        threshold: A pixel is flagged strictly above it; the checkpoint's by default.
+        batch_size: Images through the network at a time.
+        device: cpu or cuda.
+        seed: Of the noise.
+        segmenter: Refine the maps by these regions instead of the checkpoint's own choice.
+    """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UserError(f"--threshold must be in [0, 1], got {threshold}")
+    wanted = expand(conditions)
+    localizer = Localizer.load(checkpoint, device, segmenter)
+    sources = read_sources(manifest, split)
+    require_truth(sources, "--manifest")
+    _require_manipulated(sources)
+    limit = localizer.card.threshold if threshold is None else threshold
+    test = DegradedTest(localizer, sources, limit, seed, max(batch_size, 1))
+    path = out / "robustness.json"
+    found = _resume(path, _fresh(test, checkpoint, manifest, split))
+    known = {_degradation(row) for row in found["conditions"]}
+    todo = [condition for condition in wanted if condition not in known]
+    _make_folder(out)
+    try:
+        for number, condition in enumerate(todo, 1):
+            _add(found, condition, test, f"({number} of {len(todo)})")
+            write_json(path, found)
+    finally:  # of an interrupted run too, so that all files say the same
+        if found["conditions"]:
+            write_text(out / "robustness.csv", _csv(found["conditions"]))
+            save_figure(robustness_figure(*plotted(found)), out / "robustness")
+    sys.stdout.write(_table(found["conditions"]))
+    return EXIT_OK
+
+
+def _require_manipulated(sources: Sequence[Source]) -> None:
+    if all(source.sample.label == 0 for source in sources):
+        raise UserError("--manifest has no manipulated image: there is no F1, IoU or AUC to lose")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
+
+
+def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], split: str) -> Found:
+    """The settings of a run, and no condition yet."""
+    segmenter = test.localizer.segmenter
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": _file(checkpoint),
+        "manifests": [_file(path) for path in manifests],
+        "split": split,
+        "threshold": test.threshold,
+        "seed": test.seed,
+        "segmenter": segmenter.signature if segmenter else None,
+        "clean_f1": None,
+        "conditions": [],
+    }
+
+
+def _add(found: Found, condition: Degradation, test: DegradedTest, progress: str) -> None:
+    """Score a condition, and put its row where it belongs; `none` leaves the F1 of every image."""
+    scored = test.score(condition, progress)
+    row: Found = {"name": condition.name, "level": condition.level}
+    row |= {name: _as_json(interval) for name, interval in scored.means.items()}
+    if condition.name in PLATFORMS:
+        row["resized"] = {"value": scored.resized, "count": len(test.sources)}
+    if condition == Degradation():
+        found["clean_f1"] = [None if math.isnan(value) else value for value in scored.f1.tolist()]
+    elif found["clean_f1"] is not None:
+        clean = np.array(found["clean_f1"], np.float64)  # None becomes nan
+        row["difference"] = _as_json(difference_interval(scored.f1, clean, test.groups))
+    found["conditions"].append(row)
+    found["conditions"].sort(key=lambda row: severity(_degradation(row)))
+
+
+def _as_json(interval: Interval) -> Found:
+    parts = interval._asdict().items()
+    return {key: None if math.isnan(value) else value for key, value in parts}
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"path": str(path), "sha256": sha256_file(path)}
+
+
+def _resume(path: Path, fresh: Found) -> Found:
+    """What an earlier run left, or `fresh`; UserError where the two do not belong together."""
+    if not path.exists():
+        return fresh
+    earlier = read_robustness(path)
+    for name in _SETTINGS:
+        if _identity(earlier[name]) != _identity(fresh[name]):
+            raise UserError(
+                f"{path} was made with another {name.removesuffix('s')}: give another --out, or "
+                "delete it to begin anew"
+            )
+    clean = earlier.get("clean_f1")  # not in the files of old versions
+    return fresh | {"clean_f1": clean, "conditions": earlier["conditions"]}
+
+
+def _identity(setting: Any) -> Any:
+    """A setting without paths: a file that moved is the same file."""
+    if isinstance(setting, list):
+        return [_identity(one) for one in setting]
+    return setting["sha256"] if isinstance(setting, dict) and "path" in setting else setting
+
+
+def read_robustness(path: Path) -> Found:
+    """The content of a robustness.json.
+
+    Raises:
+        UserError: If it is not one, or of another version.
+    """
+    try:
+        found: Found = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {found['schema_version']}")
+        [found[name] for name in _SETTINGS]
+        for row in found["conditions"]:
+            _degradation(row), [_interval(row, name) for name in SCORES]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not a robustness.json ({error}); delete it") from error
+    return found
+
+
+def plotted(
+    found: Mapping[str, Any], score: str = "pixel_f1"
+) -> tuple[list[Condition], float | None]:
+    """What `robustness_figure` takes: the conditions, and the score of the images as stored."""
+    rows = [(row, _interval(row, score)) for row in found["conditions"]]
+    conditions = [Condition(row["name"], row["level"], *interval[:3]) for row, interval in rows]
+    clean = [c.value for c in conditions if c.name == "none" and not math.isnan(c.value)]
+    return conditions, clean[0] if clean else None
+
+
+def _degradation(row: Mapping[str, Any]) -> Degradation:
+    return Degradation(row["name"], row["level"])
+
+
+def _interval(row: Mapping[str, Any], score: str) -> Interval:
+    value, low, high = (
+        math.nan if row[score][key] is None else float(row[score][key])
+        for key in ("value", "low", "high")
+    )
+    return Interval(value, low, high, int(row[score]["count"]))
+
+
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One line a condition; an empty cell is undefined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = ("value", "low", "high", "count")
+    names = (*SCORES, "difference")
+    writer.writerow(["name", "level", *(f"{name}_{part}" for name in names for part in parts)])
+    for row in rows:
+        cells = [row.get(name, {}).get(part) for name in names for part in parts]
+        writer.writerow([row["name"], row["level"], *cells])
+    return text.getvalue()
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> str:
+    lines = [
+        f"{'condition':<14}{'F1':>7}  {'95 % interval':<16}{'change':>7}  {'95 % interval':<18}"
+        f"{'IoU':>7}{'AUC':>7}{'flagged':>9}"
+    ]
+    same = []
+    for row in rows:
+        f1, iou, auc, alarm = (_interval(row, name) for name in SCORES)
+        bounds, change = f"[{f1.low:.3f}, {f1.high:.3f}]", f"{'-':>7}  {'':<18}"
+        if row.get("difference"):
+            drop = _interval(row, "difference")
+            change = f"{drop.value:>+7.3f}  {f'[{drop.low:+.3f}, {drop.high:+.3f}]':<18}"
+        if row.get("resized", {}).get("value") == 0:
+            same.append(row["name"])
+        lines.append(
+            f"{_degradation(row)!s:<14}{f1.value:>7.3f}  {bounds:<16}{change}"
+            f"{iou.value:>7.3f}{auc.value:>7.3f}{alarm.value:>9.4f}"
+        )
+    lines.append("change: of F1, image by image, from the images as stored")
+    lines.append("flagged: share of the pixels of authentic images")
+    if same:
+        lines.append(
+            f"{', '.join(same)}: no image was large enough to be resized: these are JPEG qualities "
+            "only"
+        )
+    return "\n".join([*lines, ""])

@@ -1,0 +1,164 @@
+"""A run's folder, scored: its checkpoint's maps of one split, and the evaluation of these maps."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from rich.console import Console
+from rich.progress import track
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.inference.predictions import prob_to_png
+from boxpromptiml.io.files import sha256_file, write_bytes, write_json, write_jsonl
+from boxpromptiml.io.strict_json import parse_json
+from boxpromptiml.manifests.manifest import safe_name
+from boxpromptiml.manifests.sources import Source, read_sources, stored_image
+from boxpromptiml.metrics.results import SCHEMA_VERSION, read_evaluation, write_evaluation
+from boxpromptiml.records import Split
+
+Which = Literal["best", "last"]
+_SCORED = "scored.json"
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `boxpromptiml fit` left in a folder.
+
+    Attributes:
+        folder: `trainer.default_root_dir` of the run.
+        config: The content of its config.yaml.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Read a run's folder.
+
+        Raises:
+            UserError: If it holds no config.yaml of a `fit`.
+        """
+        path = folder / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: not a run's folder: {error}") from error
+        if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
+            raise UserError(f"{path}: not the config.yaml of `boxpromptiml fit`")
+        return cls(folder, config)
+
+    def manifests(self, split: Split) -> list[Path]:
+        """The manifests of a split, as the configuration names them.
+
+        Raises:
+            UserError: If it names none.
+        """
+        paths = [Path(path) for path in self.config["data"].get(split) or []]
+        if not paths:
+            raise UserError(f"{self.folder}/config.yaml: data.{split} names no manifest")
+        return paths
+
+    def checkpoint(self, which: Which) -> Path:
+        """The checkpoint that was best on validation, or that of the last epoch."""
+        return self.folder / "checkpoints" / f"{which}.ckpt"
+
+    def evaluation(self, split: Split, which: Which) -> Path:
+        """Folder of the scores of a split by a checkpoint."""
+        return self.folder / "evaluation" / split / which
+
+
+def score_run(
+    folder: Path, split: Split = "test", which: Which = "best", device: str = "cpu"
+) -> Path:
+    """Localize a split with a run's checkpoint and evaluate the maps, unless that is up to date.
+
+    What was scored before stays until the new scores are complete. Where the checkpoint or a
+    manifest is gone, earlier scores are returned as they are.
+
+    Returns:
+        The evaluation's folder, RUN/evaluation/SPLIT/WHICH; the maps lie in its predictions/.
+
+    Raises:
+        UserError: If the run, its checkpoint or a manifest is missing, or an image has changed.
+    """
+    run = Run.open(folder)
+    out, checkpoint = run.evaluation(split, which), run.checkpoint(which)
+    manifests = run.manifests(split)
+    before = read_state(out)
+    if before is not None and not all(path.is_file() for path in (checkpoint, *manifests)):
+        return out
+    if not checkpoint.is_file():
+        raise UserError(
+            f"{checkpoint} does not exist: has the training finished an epoch? There may be "
+            "another in the folder: --checkpoint best or last"
+        )
+    sources = read_sources(manifests, split)
+    state = {
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": {"name": checkpoint.name, "sha256": sha256_file(checkpoint)},
+        "manifests": [sha256_file(path) for path in manifests],
+    }
+    if before == state:
+        return out
+    localizer = Localizer.load(checkpoint, device)
+    settings = EvaluateSettings(threshold=localizer.card.threshold, split=split)
+    with _replacing(out) as fresh:
+        predict(localizer, sources, fresh / "predictions")
+        found = evaluate_predictions(fresh / "predictions", manifests, settings)
+        found.metrics["predictions"] = str(out / "predictions")
+        write_evaluation(fresh, found)
+        write_json(fresh / _SCORED, state)
+    return out
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """What a complete evaluation folder was made of; None if it is not complete."""
+    try:
+        state = parse_json((folder / _SCORED).read_text(encoding="utf-8"), str(folder / _SCORED))
+        read_evaluation(folder)
+    except (OSError, ValueError):  # a UserError is one
+        return None
+    return state if isinstance(state, dict) else None
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the block is left without an exception."""
+    fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{n}") for n in ("new", "old"))
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
+    """Write prob/NAME.png of every image and predictions.jsonl, as `boxpromptiml predict` does.
+
+    Raises:
+        RejectedInput: If an image is missing, damaged or not the manifest's.
+    """
+    rows = []
+    starts = range(0, len(sources), _BATCH)
+    for start in track(starts, "localizing", console=Console(stderr=True), transient=True):
+        batch = sources[start : start + _BATCH]
+        found = localizer.localize([stored_image(source) for source in batch])
+        for source, (prob, score) in zip(batch, found, strict=True):
+            name = safe_name(source.sample.id)
+            write_bytes(out / "prob" / f"{name}.png", prob_to_png(prob))
+            rows.append({"id": source.sample.id, "name": name, "image_score": round(score, 6)})
+    write_jsonl(out / "predictions.jsonl", rows)

@@ -1,0 +1,52 @@
+"""A trained network and its card from a checkpoint or a `.safetensors` file."""
+
+from pathlib import Path
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.formats import read_safetensors
+from boxpromptiml.inference.spec import CHECKPOINT_KEY, Card
+from boxpromptiml.io.weights import load_into, load_weights
+from boxpromptiml.models.configs import StudentConfig
+from boxpromptiml.models.student import Student
+from boxpromptiml.models.wcbnet import WCBNet
+
+
+def build_network(card: Card, pretrained: Path | None = None) -> Student | WCBNet:
+    """The network of a card, its backbone with local weights or random ones.
+
+    Raises:
+        UserError: See `Backbone` and `WCBNet`.
+    """
+    qualities = len(card.input.error_levels)
+    if isinstance(card.network, StudentConfig):
+        return Student(card.network, qualities, pretrained)
+    return WCBNet(card.network, qualities, pretrained, card.cam)
+
+
+def load_localizer(path: Path) -> tuple[Student | WCBNet, Card]:
+    """A trained network in evaluation mode, and its card.
+
+    Args:
+        path: A checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
+
+    Raises:
+        UserError: If the file is neither, or a damaged one.
+    """
+    if path.suffix.lower() == ".safetensors":
+        state, values = read_safetensors(path)
+        card = Card.from_dict(values)
+    else:
+        checkpoint = load_weights(path)
+        if CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
+            raise UserError(f"{path}: not a checkpoint of `boxpromptiml fit`")
+        card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
+        prefix = f"{card.kind}."
+        state = {
+            name.removeprefix(prefix): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(prefix)
+        }
+    network = build_network(card)
+    network.backbone.forget_cut(state, "backbone.")
+    load_into(network, state, path)
+    return network.eval(), card

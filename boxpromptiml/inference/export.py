@@ -1,0 +1,62 @@
+"""`boxpromptiml export`: a trained localizer as one file to hand on or to deploy."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.inference.formats import OPSET, write_onnx, write_safetensors
+from boxpromptiml.inference.spec import Card
+from boxpromptiml.models.configs import CamConfig
+from boxpromptiml.models.student import Student
+from boxpromptiml.models.wcbnet import WCBNet
+
+
+def export(checkpoint: Path, out: Path) -> None:
+    """Write a trained localizer as .onnx (deployment) or .safetensors (exchange, no code in it).
+
+    The file carries its description as JSON under the name `boxpromptiml`: network, input,
+    threshold, normalisation, version, training data. The ONNX graph takes photographs in [0, 1] of
+    any size and batch, and is compared with PyTorch before it is written. `boxpromptiml localize
+    --checkpoint` takes both; examples/localize_onnx.py runs the ONNX file without PyTorch.
+
+    Args:
+        checkpoint: Of `boxpromptiml fit`, or a .safetensors file of this command.
+        out: File to write; its ending chooses the format.
+    """
+    kind = out.suffix.lower()
+    if kind not in (".onnx", ".safetensors"):
+        raise UserError(f"--out {out}: must end in .onnx or .safetensors")
+    network, card = load_localizer(checkpoint)
+    if kind == ".safetensors":
+        write_safetensors(out, network, describe(network, card))
+        sys.stdout.write(f"{out}: {out.stat().st_size / 1e6:.1f} MB\n")
+        return
+    if card.cam.method != CamConfig().method:
+        raise UserError(
+            f"{checkpoint}: cam.method={card.cam.method} takes gradients, which ONNX has not; "
+            "write .safetensors, or train with --model.cam.method=classifier"
+        )
+    description = describe(network, card)
+    description["exported"]["opset"] = OPSET
+    channels = 3 + card.input.extra_channels
+    difference = write_onnx(out, network, channels, description)
+    size = out.stat().st_size / 1e6
+    sys.stdout.write(f"{out}: {size:.1f} MB, differs from PyTorch by at most {difference:.1e}\n")
+
+
+def describe(network: Student | WCBNet, card: Card) -> dict[str, Any]:
+    """The card, and below `exported` what a program without our code must know."""
+    mean, std = ([round(v, 6) for v in b.flatten().tolist()] for b in (network.mean, network.std))
+    return card.to_dict() | {
+        "exported": {
+            "version": version("boxpromptiml"),
+            "input": "(batch, channels, height, width) float32: RGB in [0, 1], then signed error "
+            "levels in [-1, 1]",
+            "normalisation": {"mean": mean, "std": std, "done_by": "the network"},
+            "outputs": "sigmoid(logits): probability that a pixel is manipulated; "
+            "sigmoid(image_logit): that anything in the image is",
+        }
+    }

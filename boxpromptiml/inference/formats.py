@@ -1,0 +1,136 @@
+"""Files to hand on: `.safetensors` and `.onnx`, each one file that says all about itself.
+
+Neither can run code when it is read. The description (`models.description`) is in the header of a
+`.safetensors` file and in the `metadata_props` of an `.onnx` file, which `models.onnx_networks`
+reads.
+"""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.description import DESCRIPTION_KEY, from_json, to_json
+from boxpromptiml.io.files import write_bytes
+from boxpromptiml.io.weights import load_weights
+from boxpromptiml.models.student import Student
+from boxpromptiml.models.wcbnet import WCBNet
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 20
+PARITY = 1e-5  # probability
+
+_TRACED = (2, 251, 189)  # batch 1 or sides without padding would be taken for granted
+_TRIED = ((1, 96, 128), (3, 77, 50))
+
+
+def write_safetensors(path: Path, network: Student | WCBNet, description: dict[str, Any]) -> None:
+    """Write a network's weights and its description, whole or not at all."""
+    state = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+    write_bytes(path, save(state, {DESCRIPTION_KEY: to_json(description)}))
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Weights by name, and the description.
+
+    Raises:
+        UserError: Missing, damaged, or without a description of ours.
+    """
+    state = load_weights(path)
+    with safe_open(path, framework="pt") as stream:
+        found = stream.metadata()
+    return state, from_json((found or {}).get(DESCRIPTION_KEY), path)
+
+
+def write_onnx(
+    path: Path, network: Student | WCBNet, channels: int, description: dict[str, Any]
+) -> float:
+    """Write a network as ONNX, whole or not at all, after a comparison with PyTorch.
+
+    Input `image` (batch, channels, height, width) float32 as `models.inputs.to_planes` makes it;
+    outputs `logits` (batch, 1, height, width) and `image_logit` (batch). Normalisation and padding
+    are part of the graph, so any height and width will do.
+
+    Args:
+        path: `.onnx`.
+        network: In evaluation mode, on the CPU.
+        channels: Of its input.
+        description: Goes into `metadata_props`.
+
+    Returns:
+        Greatest difference of a probability from PyTorch's, on random images of two sizes.
+
+    Raises:
+        UserError: The packages of the extra `export` are not installed.
+    """
+    try:
+        import onnx  # noqa: F401, PLC0415
+        import onnxruntime  # noqa: PLC0415
+        import onnxscript  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise UserError(f'{error.name} is not installed: pip install -e ".[export]"') from error
+    fixed = network.backbone.fixed_size
+    size = _TRACED[1:] if fixed is None else fixed
+    model = _trace(network, torch.rand(_TRACED[0], channels, *size), fixed is None)
+    model.metadata_props.add(key=DESCRIPTION_KEY, value=to_json(description))
+    data = model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    tried = _TRIED if fixed is None else ((1, *fixed), (3, *fixed))
+    worst = max(_difference(network, session, torch.rand(b, channels, h, w)) for b, h, w in tried)
+    if not worst <= PARITY:
+        raise RuntimeError(f"ONNX differs from PyTorch by {worst:.1e}; nothing was written")
+    write_bytes(path, data)
+    return worst
+
+
+def _trace(network: Student | WCBNet, example: torch.Tensor, any_size: bool) -> "ModelProto":
+    changing = (0, 2, 3) if any_size else (0,)
+    # Named dimensions make PyTorch solve for their ranges, which fails on the rounding of sizes.
+    shapes = {"image": dict.fromkeys(changing, torch.export.Dim.DYNAMIC)}
+    outputs = ["logits", "image_logit"]
+    with torch.no_grad(), warnings.catch_warnings():
+        # TinyViT keeps its attention biases in a dictionary; they are folded into the graph.
+        warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=["image"],
+            output_names=outputs,
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model: ModelProto = program.model_proto
+    _tidy(model, changing)
+    return model
+
+
+def _tidy(model: "ModelProto", changing: tuple[int, ...]) -> None:
+    """Readable names of the dimensions; no stack traces with paths of this computer."""
+    for value in (*model.graph.input, *model.graph.output):
+        names = ("batch", "channels", "height", "width")
+        for place, dim in enumerate(value.type.tensor_type.shape.dim):
+            if place in changing:
+                dim.dim_param = names[place]
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+
+
+def _difference(network: Student | WCBNet, session: Any, image: torch.Tensor) -> float:
+    with torch.no_grad():
+        expected = network(image)
+    found = session.run(None, {"image": image.numpy()})
+    pairs = zip(expected, found, strict=True)
+    return max(float((a.sigmoid() - torch.from_numpy(b).sigmoid()).abs().max()) for a, b in pairs)

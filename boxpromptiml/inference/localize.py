@@ -1,0 +1,118 @@
+"""`boxpromptiml localize`: a trained localizer on images nobody has annotated."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
+from boxpromptiml.inference.input_files import find_inputs, name_inputs
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.inference.maps import Precision
+from boxpromptiml.inference.predictions import Prediction, write_prediction, write_tables
+from boxpromptiml.inference.runtimes import Runtime
+from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.io.images import ImageInfo, read_image
+from boxpromptiml.io.sandbox import DEFAULT_BOUNDS, IsolatedDecoder
+from boxpromptiml.records import ImageArray
+from boxpromptiml.segmenters.config import SegmenterConfig
+
+Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]
+
+
+def localize(
+    checkpoint: Path,
+    images: list[str],
+    out: Path,
+    tile: bool = False,
+    threshold: float | None = None,
+    batch_size: int = 4,
+    overlays: bool = True,
+    device: str = "cpu",
+    segmenter: SegmenterConfig | None = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "fp32",
+    isolate: bool = True,
+    decode_seconds: float = DEFAULT_BOUNDS.seconds,
+) -> int:
+    """Localize manipulated pixels in any images: files, folders (with all below) and globs.
+
+    Writes prob/NAME.png (8-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
+    predictions.jsonl and predictions.csv. An image that cannot be read is listed in errors.jsonl,
+    the rest goes on, and the exit status is 3.
+
+    Args:
+        checkpoint: Of `boxpromptiml fit`, or .safetensors or .onnx of `boxpromptiml export`.
+        images: Files, folders or quoted glob patterns.
+        out: Folder to write.
+        tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input.
+        threshold: A pixel is flagged strictly above it; the checkpoint's by default.
+        batch_size: Images through the network at a time.
+        overlays: Write overlay/.
+        device: cpu or cuda.
+        segmenter: Refine the maps by these regions instead of the checkpoint's own choice
+            (`--segmenter.name=none` for the coarse maps of an image-label checkpoint).
+        runtime: What runs the network. `auto`: PyTorch, and ONNX Runtime or OpenVINO for .onnx;
+            `compile` spends a minute on every new size, and pays off for many images of one.
+        precision: bf16 is faster where the processor knows it, and not exact; for torch,
+            compile and openvino.
+        isolate: Decode the images in a process of their own, which a file that breaks the decoder
+            takes with it instead of the job.
+        decode_seconds: Beyond it an isolated image is rejected.
+    """
+    if not 0 <= (threshold or 0.0) <= 1:
+        raise UserError(f"--threshold must be in [0, 1], got {threshold}")
+    with _decoder(isolate, decode_seconds) as decode:  # starts while the network is loaded
+        localizer = Localizer.load(checkpoint, device, segmenter, runtime, precision)
+        sys.stderr.write(f"runtime: {localizer.runtime}\n")
+        inputs = name_inputs(find_inputs(images, out))
+        if not inputs:
+            raise UserError(f"no files found in {', '.join(images)}")
+        limit = localizer.card.threshold if threshold is None else threshold
+        predictions: list[Prediction] = []
+        errors: list[RejectedInput] = []
+        try:
+            for batch in _batches(inputs, decode, batch_size, errors):
+                found = localizer.localize([image for _, image, _ in batch], tile)
+                for (name, image, info), (prob, score) in zip(batch, found, strict=True):
+                    path = inputs[name]
+                    predictions.append(
+                        write_prediction(out, name, path, image, info, prob, score, limit, overlays)
+                    )
+        finally:  # an interrupted run keeps the rows of what is finished
+            write_tables(out, predictions)
+            write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
+    sys.stdout.write(f"{out}: {len(predictions)} localized, {len(errors)} rejected\n")
+    return EXIT_REJECTED if errors else EXIT_OK
+
+
+def _decoder(isolate: bool, seconds: float) -> AbstractContextManager[Decoder]:
+    return (
+        IsolatedDecoder(replace(DEFAULT_BOUNDS, seconds=seconds))
+        if isolate
+        else nullcontext(read_image)
+    )
+
+
+def _batches(
+    inputs: dict[str, Path], decode: Decoder, batch_size: int, errors: list[RejectedInput]
+) -> Iterator[list[tuple[str, ImageArray, ImageInfo]]]:
+    batch: list[tuple[str, ImageArray, ImageInfo]] = []
+    console = Console(stderr=True)
+    for name, path in track(inputs.items(), "localizing", console=console):
+        try:
+            image, info = decode(path)
+        except RejectedInput as error:
+            console.print(f"rejected {error}", markup=False, soft_wrap=True)
+            errors.append(error)
+            continue
+        batch.append((name, image, info))
+        if len(batch) == max(batch_size, 1):
+            yield batch
+            batch = []
+    if batch:
+        yield batch

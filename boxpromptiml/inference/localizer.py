@@ -1,0 +1,179 @@
+"""A trained localizer in Python: images in, maps out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, overload
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
+from boxpromptiml.inference.runtimes import Runtime, open_network
+from boxpromptiml.inference.spec import Card
+from boxpromptiml.io.images import read_image
+from boxpromptiml.models.bayes import region_posterior
+from boxpromptiml.models.inputs import whole_image
+from boxpromptiml.records import ImageArray, ProbArray, Segmenter
+from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
+
+_MOST_WHOLE_PIXELS = 4_000_000
+
+
+class Localized(NamedTuple):
+    """Answer for one image."""
+
+    prob: ProbArray  # (H, W) at the stored size
+    score: float  # [0, 1], that the image is manipulated anywhere
+
+
+@dataclass(frozen=True)
+class Localizer:
+    """A trained student or WCBnet, ready for images of any size.
+
+    Example:
+        localizer = Localizer.load("student.ckpt")
+        prob = localizer("photo.jpg")            # (H, W) float32 in [0, 1]
+        first, second = localizer(["a.png", array])
+
+    Attributes:
+        network: What answers.
+        card: What its file says of it.
+        segmenter: Refines the maps by its regions.
+        runtime: What runs the network, where, at which precision; for a person.
+    """
+
+    network: Network
+    card: Card
+    segmenter: Segmenter | None = None
+    runtime: str = "torch"
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path,
+        device: str = "cpu",
+        segmenter: SegmenterConfig | None = None,
+        runtime: Runtime = "auto",
+        precision: Precision = "fp32",
+    ) -> "Localizer":
+        """Load a localizer's file; it is read as data, no code in it is run.
+
+        Args:
+            checkpoint: Of `boxpromptiml fit`, or `.safetensors` or `.onnx` of `export`.
+            device: Where the network runs.
+            segmenter: Refines the maps by its regions; None: as the checkpoint says. With the
+                name of the checkpoint's own and its weights, the checkpoint's settings stay.
+            runtime: What runs the network; see `models.runtimes`.
+            precision: bf16 is faster where the processor knows it, and not exact.
+
+        Raises:
+            UserError: If it is missing, damaged or no such file, if the runtime cannot run it, or
+                if its segmenter needs weights that are not given.
+        """
+        opened = open_network(Path(checkpoint), runtime, device, precision)
+        card = opened.card
+        if card.refinement is not None:
+            own = SegmenterConfig.from_dict(card.refinement.segmenter)
+            if segmenter is None:
+                segmenter = own
+            elif segmenter.weights is not None and segmenter.name == own.name:
+                segmenter = replace(own, weights=segmenter.weights, cache=segmenter.cache)
+        regions = None if segmenter is None else build_segmenter(segmenter, device)
+        return cls(opened.network, card, regions, opened.description)
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
+        self, image: str | Path | ImageArray, tile: bool = False
+    ) -> ProbArray: ...
+    @overload
+    def __call__(
+        self, image: Sequence[str | Path | ImageArray], tile: bool = False
+    ) -> list[ProbArray]: ...
+    def __call__(
+        self, image: str | Path | ImageArray | Sequence[str | Path | ImageArray], tile: bool = False
+    ) -> ProbArray | list[ProbArray]:
+        """Probability of manipulation for every pixel, at the stored size.
+
+        Args:
+            image: A path, an RGB array (H, W, 3) uint8, or several of either.
+            tile: Work on overlapping tiles at the stored resolution.
+
+        Raises:
+            RejectedInput: If a file cannot be decoded.
+        """
+        if isinstance(image, (str, Path)) or hasattr(image, "shape"):
+            return self.localize([_as_array(image)], tile)[0].prob  # type: ignore[arg-type]
+        return [found.prob for found in self.localize([_as_array(one) for one in image], tile)]
+
+    def localize(self, images: Sequence[ImageArray], tile: bool = False) -> list[Localized]:
+        """Maps and image scores of one batch of RGB arrays (H, W, 3) uint8.
+
+        With a `native` network, images of more than 4 megapixels are tiled in any case: whole, they
+        would take gigabytes.
+        """
+        tiled = [tile or self._too_large(image) for image in images]
+        whole = iter(self._whole([i for i, t in zip(images, tiled, strict=True) if not t]))
+        found = [
+            self._tiled(image) if in_tiles else next(whole)
+            for image, in_tiles in zip(images, tiled, strict=True)
+        ]
+        if self.segmenter is None:
+            return found
+        prior = self.card.refinement.prior if self.card.refinement else "image"
+        return [
+            Localized(region_posterior(coarse, self.segmenter.regions(image), prior), score)
+            for image, (coarse, score) in zip(images, found, strict=True)
+        ]
+
+    def _too_large(self, image: ImageArray) -> bool:
+        pixels = image.shape[0] * image.shape[1]
+        return self.card.input.fit == "native" and pixels > _MOST_WHOLE_PIXELS
+
+    def _whole(self, images: Sequence[ImageArray]) -> list[Localized]:
+        fitted = [whole_image(image, self.card.input) for image in images]
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        maps, scores = probability_maps(self.network, fitted, sizes)
+        return [Localized(p, float(s)) for p, s in zip(maps, scores, strict=True)]
+
+    def _tiled(self, image: ImageArray) -> Localized:
+        network_input = self.card.input
+        stored = whole_image(image, replace(network_input, fit="native"))
+        return Localized(*tiled_map(self.network, stored, network_input.size))
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, device: str = "cpu"
+    ) -> "Localizer":
+        """Load a folder of `save_pretrained` or a repository of the Hub: `hub.fetch`, `load`."""
+        from boxpromptiml.inference import hub  # noqa: PLC0415
+
+        return cls.load(hub.fetch(name, revision), device)
+
+    def save_pretrained(
+        self, folder: str | Path, evaluation: str | Path | None = None, licence: str | None = None
+    ) -> None:
+        """Write weights and model card into a folder: `reporting.hub.save`."""
+        from boxpromptiml.inference import hub  # noqa: PLC0415
+
+        hub.save(self.network, self.card, folder, evaluation, licence)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool = True,
+        evaluation: str | Path | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Upload weights and model card, return the commit's address: `reporting.hub.push`."""
+        from boxpromptiml.inference import hub  # noqa: PLC0415
+
+        return hub.push(self.network, self.card, repo_id, private, evaluation, licence)
+
+
+def _as_array(image: str | Path | ImageArray) -> ImageArray:
+    if isinstance(image, (str, Path)):
+        return read_image(image)[0]
+    if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(
+            f"an image array must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"
+        )
+    return image

@@ -1,0 +1,179 @@
+"""Exported networks in ONNX Runtime or OpenVINO; PyTorch is not needed.
+
+Both run on as many threads as the environment's OMP_NUM_THREADS says, which PyTorch follows too,
+or else on every processor that this process may use.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.description import DESCRIPTION_KEY, OTHER_FILE, from_json
+from boxpromptiml.inference.maps import Answer, Precision
+from boxpromptiml.io.local_files import require_local_file
+from boxpromptiml.models.inputs import FloatArray
+
+
+class OnnxNetwork:
+    """A network in ONNX Runtime.
+
+    Args:
+        path: `.onnx` of `boxpromptiml export`.
+        device: cuda needs onnxruntime-gpu.
+        precision: fp32 only.
+
+    Attributes:
+        description: What the file says of itself.
+
+    Raises:
+        UserError: ONNX Runtime is missing, knows neither device nor precision, or cannot read the
+            file; the file says nothing of itself, or names other files.
+    """
+
+    def __init__(self, path: Path, device: str, precision: Precision) -> None:
+        try:
+            import onnxruntime  # noqa: PLC0415
+        except ImportError as error:
+            raise UserError('ONNX Runtime is not installed: pip install -e ".[export]"') from error
+        if precision != "fp32":
+            raise UserError("ONNX Runtime runs at fp32 here: use --runtime openvino for bf16")
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if (index := _gpu_index(device)) is not None:
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise UserError(
+                    f"ONNX Runtime knows no {device}: pip install onnxruntime-gpu instead of "
+                    "onnxruntime, or use --device cpu"
+                )
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _threads()
+        options.log_severity_level = 3  # errors; warnings concern the graph's making
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        data = _read(path)
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=providers)
+        except Exception as error:  # the library's own types
+            raise UserError(_unreadable(path, "ONNX Runtime", error)) from error
+        said = self._session.get_modelmeta().custom_metadata_map
+        self.description = from_json(said.get(DESCRIPTION_KEY), path)
+
+    def __call__(self, image: FloatArray) -> Answer:
+        """Logits of inputs (B, C, h, w)."""
+        return Answer(*self._session.run(["logits", "image_logit"], {"image": image}))
+
+
+class OpenVinoNetwork:
+    """A network in OpenVINO on the CPU.
+
+    Args:
+        path: `.onnx` of `boxpromptiml export`.
+        device: cpu only.
+        precision: Said in any case: by default OpenVINO takes bf16 where the processor knows it.
+
+    Attributes:
+        description: What the file says of itself.
+
+    Raises:
+        UserError: OpenVINO is missing, does not know the device, or cannot read the file; the file
+            says nothing of itself, or names other files.
+    """
+
+    def __init__(self, path: Path, device: str, precision: Precision) -> None:
+        try:
+            import openvino  # noqa: PLC0415
+        except ImportError as error:
+            raise UserError('OpenVINO is not installed: pip install -e ".[openvino]"') from error
+        if _gpu_index(device) is not None:
+            raise UserError(f"OpenVINO runs on the CPU here: --device {device} needs another")
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+            "INFERENCE_NUM_THREADS": _threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        core = openvino.Core()
+        data = _read(path)
+        try:
+            model = core.read_model(data)
+        except RuntimeError as error:
+            raise UserError(_unreadable(path, "OpenVINO", error)) from error
+        self.description = from_json(_openvino_metadata(model), path)
+        front = _cut_front(model) if precision == "bf16" else None
+        self._front: Any = None
+        if front is not None:
+            exact = settings | {"INFERENCE_PRECISION_HINT": "f32"}
+            self._front, model = core.compile_model(front[0], "CPU", exact), front[1]
+        self._model = core.compile_model(model, "CPU", settings)
+
+    def __call__(self, image: FloatArray) -> Answer:
+        """Logits of inputs (B, C, h, w)."""
+        inputs = [image]
+        if self._front is not None:
+            inputs.append(self._front(inputs)[0])
+        return Answer(*self._model(inputs).values())
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a file that is known to keep nothing in other files.
+
+    Initializers, constants and graphs within graphs can take their values from other files; a
+    stranger's could name any. No such reference is without its key: where these letters occur
+    nowhere, no parser finds one. `boxpromptiml export` keeps them out of the description.
+
+    Raises:
+        UserError: It is no regular file, or holds the key.
+    """
+    require_local_file(path)
+    data = path.read_bytes()
+    if OTHER_FILE.encode() in data:
+        raise UserError(f"{path}: keeps its weights in other files; export it as one file")
+    return data
+
+
+def _unreadable(path: Path, runtime: str, error: Exception) -> str:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return f"{path}: is no ONNX file that {runtime} can run, or a damaged one ({reason[:200]})"
+
+
+def _openvino_metadata(model: Any) -> str | None:
+    """The description among what OpenVINO calls runtime information of a foreign framework."""
+    place = ["framework", DESCRIPTION_KEY]
+    return str(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else None
+
+
+def _gpu_index(device: str) -> int | None:
+    """Number of a GPU, None for the CPU."""
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    if found is None:
+        raise UserError(f"device {device!r} is unknown; use cpu, cuda or cuda:0")
+    return None if device == "cpu" else int(found[1] or 0)
+
+
+def _threads() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
+
+
+def _cut_front(model: Any) -> tuple[Any, Any] | None:
+    """A student with residuals in two: up to what enters the backbone, and from there; else None.
+
+    The residuals live below the 8 bits that bf16 keeps of a grey level, and OpenVINO has no
+    precision of a single operation: without the cut, a pixel's probability was off by 0.9.
+    """
+    import openvino  # noqa: PLC0415
+
+    node = {n.get_friendly_name(): n for n in model.get_ordered_ops()}.get("residuals.divisors")
+    if node is None:
+        return None
+    while node.get_type_name() != "Concat":  # where `Student.forward` joins them to RGB
+        node = next(iter(node.output(0).get_target_inputs())).get_node()
+    joined = node.output(0)
+    readers = list(joined.get_target_inputs())
+    shape = joined.get_partial_shape()
+    entry = openvino.opset13.parameter(shape, joined.get_element_type(), "features")
+    parameters, outputs = model.get_parameters(), list(model.outputs)
+    front = openvino.Model([joined], parameters, "front")
+    for reader in readers:
+        reader.replace_source_output(entry.output(0))
+    return front, openvino.Model(outputs, [*parameters, entry], "rest")

@@ -1,0 +1,67 @@
+"""A trained network in PyTorch, plain or compiled."""
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.inference.maps import Answer
+from boxpromptiml.inference.spec import Card
+from boxpromptiml.io.weights import require_device
+from boxpromptiml.models.inputs import FloatArray
+
+
+class TorchNetwork:
+    """A module as a `Network`: arrays in and out, channels last where its weights are.
+
+    Args:
+        module: Student or WCBnet in evaluation mode, perhaps compiled.
+        bf16: By autocast; the residuals of the student stay in fp32.
+
+    Attributes:
+        module: As given.
+    """
+
+    def __init__(self, module: torch.nn.Module, bf16: bool = False) -> None:
+        self.module = module
+        self._like = next(module.parameters())
+        self._bf16 = bf16
+
+    @torch.inference_mode()
+    def __call__(self, image: FloatArray) -> Answer:
+        """Logits of inputs (B, C, h, w)."""
+        fed = torch.from_numpy(image).to(self._like).contiguous(memory_format=torch.channels_last)
+        kind = self._like.device.type
+        # Without bf16 of our own, Lightning's precision stays in force.
+        with torch.autocast(kind, torch.bfloat16) if self._bf16 else nullcontext():
+            logits, image_logit = self.module(fed)
+        return Answer(logits.float().cpu().numpy(), image_logit.float().cpu().numpy())
+
+
+def open_torch(path: Path, compiled: bool, device: str, bf16: bool) -> tuple[TorchNetwork, Card]:
+    """Load a checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
+
+    Args:
+        compiled: By torch.compile, which spends a minute on every new size.
+        device: Where it runs, such as cpu or cuda:0.
+        bf16: See `TorchNetwork`.
+
+    Raises:
+        UserError: The file is neither, or a damaged one; there is no such device; there is no
+            compiler.
+    """
+    require_device(device)
+    if compiled and torch.device(device).type == "cpu" and not _has_compiler():
+        raise UserError("--runtime compile needs a C++ compiler (g++): use --runtime torch")
+    network, card = load_localizer(path)
+    module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        module = torch.compile(module, dynamic=False, options={"freezing": True})
+    return TorchNetwork(module, bf16), card
+
+
+def _has_compiler() -> bool:
+    return any(map(shutil.which, ("c++", "g++")))

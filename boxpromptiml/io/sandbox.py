@@ -1,0 +1,214 @@
+"""Decoding in a child process, so that a file which breaks a decoder costs one image and no more.
+
+The child (`isolated_child`) does what `images.read_image` does, under limits of memory, processor
+time and file size. It is started once and used for all images; when one takes too long or kills
+it, that image is rejected and another child starts. Pixels come back through a file in memory that
+is read, never mapped: a child that was taken over can send wrong pixels, not break its parent.
+
+Reason codes of a rejection are those of `images`, and two more:
+    timeout: decoding took too long
+    crashed: the decoder died, of a signal or otherwise
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo, Limits
+from boxpromptiml.records import ImageArray
+
+_PROGRAM = "from boxpromptiml.io.sandbox_child import serve; serve()"
+_START_SECONDS = 60.0  # to import numpy and Pillow, on a busy machine
+_MOST_ANSWER = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What decoding one image may cost.
+
+    Attributes:
+        seconds: Wall clock; beyond it the child is killed.
+        memory: Bytes of data the child may hold, all of it; an image of the largest size that
+            `Limits` allow takes 1.3 GB when it has an alpha channel.
+    """
+
+    seconds: float = 20.0
+    memory: int = 2 * 2**30
+
+    def __post_init__(self) -> None:
+        if not (0 < self.seconds < 10**6 and self.memory > 0):
+            raise UserError(f"isolation: seconds must be in (0, 10^6), memory above 0, got {self}")
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+class IsolatedDecoder:
+    """`images.read_image` in a child process. Use it from one thread.
+
+    Example:
+        with IsolatedDecoder() as decode:
+            image, info = decode("untrusted.jpg")
+    """
+
+    def __init__(self, bounds: Bounds = DEFAULT_BOUNDS, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._bounds = bounds
+        self._limits = limits
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Self:
+        """Start the child without waiting for it: it imports while the caller prepares."""
+        self._child = self._child or _Child(self._bounds, self._limits)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def __call__(self, path: str | Path) -> tuple[ImageArray, ImageInfo]:
+        """Pixels (H, W, 3) RGB in stored order, and where they come from.
+
+        Raises:
+            RejectedInput: As `images.read_image`, and for `timeout` and `crashed`.
+            UserError: If no child can be started within the memory that is allowed.
+        """
+        if self._child is None:
+            self._child = _Child(self._bounds, self._limits)
+        try:
+            return self._child.decode(path)
+        except _Lost as lost:
+            self.close()
+            raise RejectedInput(path, lost.reason, lost.message) from None
+        except BaseException as error:
+            if not isinstance(error, RejectedInput):  # Ctrl-C: an answer may be under way
+                self.close()
+            raise
+
+
+class _Lost(Exception):  # noqa: N818 - not an error of the program
+    """The child is of no more use."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason, self.message = reason, message
+
+
+class _Child:
+    """One process that decodes; `_Lost` when it has died or has to."""
+
+    def __init__(self, bounds: Bounds, limits: Limits) -> None:
+        self._pixels = os.memfd_create("pixels")
+        self._bounds, self._limits, self._ready = bounds, limits, False
+        settings = asdict(bounds) | {"limits": asdict(limits), "pixels": self._pixels}
+        # It finds what we find. -P: `-c` alone imports from the working directory first, where a
+        # stranger's numpy.py may lie beside his photographs.
+        paths = os.pathsep.join(filter(None, sys.path))
+        self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+            [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            pass_fds=[self._pixels], start_new_session=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self._process.wait()
+        os.close(self._pixels)
+
+    def _wait_until_ready(self) -> None:
+        try:
+            self._answer(_START_SECONDS)
+        except _Lost as lost:
+            raise UserError(f"isolation: no decoder starts with {self._bounds}: {lost}") from lost
+        self._ready = True
+
+    def decode(self, path: str | Path) -> tuple[ImageArray, ImageInfo]:
+        if not self._ready:
+            self._wait_until_ready()
+        request = json.dumps(os.fspath(path)).encode() + b"\n"  # surrogates become escapes
+        try:
+            os.write(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # a pipe
+        except BrokenPipeError as error:
+            raise self._death() from error
+        answer = self._answer(self._bounds.seconds)
+        try:
+            if "reason" in answer:
+                raise RejectedInput(path, str(answer["reason"]), str(answer["message"]))
+            values = answer["info"]
+            height, width = (int(side) for side in answer["size"])
+            info = ImageInfo(
+                str(values["format"]), str(values["mode"]), (height, width),
+                int(values["orientation"]), str(values["sha256"]),
+                tuple(str(note) for note in values["notes"]),
+            )  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise _Lost("crashed", f"the decoder answered nonsense ({error})") from error
+        return self._read_pixels(height, width), info
+
+    def _read_pixels(self, height: int, width: int) -> ImageArray:
+        if min(height, width) < 1 or height * width > self._limits.max_pixels:
+            raise _Lost("crashed", f"the decoder answered with {width} x {height} pixels")
+        array = np.empty((height, width, 3), np.uint8)
+        left, place = array.data.cast("B"), 0
+        while left:
+            count = os.preadv(self._pixels, [left], place)
+            if count == 0:
+                raise _Lost("crashed", "the decoder gave too few pixels")
+            left, place = left[count:], place + count
+        os.ftruncate(self._pixels, 0)  # its memory is ours
+        return array
+
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        """The next line of the child, which it must have sent by then."""
+        handle = self._process.stdout.fileno()  # type: ignore[union-attr] # a pipe
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        deadline, line = time.monotonic() + seconds, b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                raise _Lost("timeout", f"takes more than {seconds:g} s to decode")
+            piece = os.read(handle, 2**16)
+            line += piece
+            if not piece or len(line) > _MOST_ANSWER:
+                raise self._death()
+        try:
+            answer = json.loads(line)
+        except ValueError as error:
+            raise _Lost("crashed", "the decoder answered nonsense") from error
+        return answer if isinstance(answer, dict) else {}
+
+    def _death(self) -> _Lost:
+        self._process.kill()  # no effect on one that has died already
+        status = self._process.wait()
+        if status == -signal.SIGXCPU:
+            return _Lost("timeout", f"takes more than {self._bounds.seconds:g} s to decode")
+        if status < 0:
+            return _Lost("crashed", f"killed the decoder ({signal.Signals(-status).name})")
+        return _Lost("crashed", f"ended the decoder (status {status})")

@@ -1,0 +1,122 @@
+"""The one loader of tensors: local files, data only, and errors that a person can act on.
+
+A pickle runs code when it is read; `weights_only=True` is what stops it. It is passed explicitly
+because PyTorch's default yields to the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.local_files import require_local_file
+
+_CODE = re.compile(r"GLOBAL (\S+)")  # how PyTorch names the object that it refused to build
+_SHOWN = 3
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU without running any code in it.
+
+    Args:
+        path: A local regular file: `.safetensors`, or anything that `torch.save` wrote.
+
+    Returns:
+        The dictionary in the file: name to tensor for plain weights, nested for training
+        checkpoints.
+
+    Raises:
+        UserError: The path is an address, missing or no regular file; the file is no checkpoint,
+            is damaged, or holds objects other than tensors and plain values.
+    """
+    require_local_file(path)
+    try:
+        state = _read(path)
+    except Exception as error:  # damaged files raise anything from EOFError to IndexError
+        raise UserError(_explain(path, error)) from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise UserError(
+            f"{path}: holds a {type(state).__name__}, not named tensors; "
+            "save it with torch.save(model.state_dict(), ...) or as .safetensors"
+        )
+    return state
+
+
+def require_device(device: str) -> None:
+    """Raise UserError unless PyTorch can put weights on `device`."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UserError(f"device {device!r} is unknown; use cpu, cuda or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device}: PyTorch finds no GPU here; use cpu")
+
+
+def load_into(module: nn.Module, state: Mapping[str, Any], source: Path | str) -> None:
+    """Copy named tensors into a module, all or nothing.
+
+    Args:
+        module: Takes the values in place; keeps its own dtype and device. Unchanged on error.
+        state: Exactly the module's names and shapes, no NaN.
+        source: Where `state` comes from, for the message.
+
+    Raises:
+        UserError: With the first few names that are missing, unexpected, of another shape or NaN.
+    """
+    own = module.state_dict()
+    shared = [key for key in own if key in state]
+    fits = {key: _shape(state[key]) == _shape(own[key]) for key in shared}
+    problems = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": [
+            f"{key} {_shape(state[key])} for {_shape(own[key])}" for key in shared if not fits[key]
+        ],
+        "with NaN": [key for key in shared if fits[key] and bool(torch.isnan(state[key]).any())],
+    }
+    found = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]
+    if found:
+        raise UserError(
+            f"{source}: does not fit {type(module).__name__}: {'; '.join(found)}. "
+            "Give the weights of this very model, saved as a plain state dict"
+        )
+    module.load_state_dict(state, strict=True)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix.lower() == ".safetensors":
+        return load_file(path, device="cpu")
+    # The one permitted call: explicit weights_only, a checked local file.
+    return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+
+
+def _explain(path: Path, error: Exception) -> str:
+    """PyTorch's own message is not shown: it recommends weights_only=False."""
+    if isinstance(error, OSError):
+        return f"{path}: cannot be read: {error.strerror}"
+    if found := _CODE.search(str(error)):
+        return (
+            f"{path}: refused, since it holds objects that could run code ({found[1]}); "
+            "ask its author for .safetensors or a plain state dict"
+        )
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if head.startswith((b"PK", b"\x80")) or head[8:9] == b"{":
+        return (
+            f"{path}: is damaged or incomplete, or its ending does not tell its format; "
+            "copy or download it again (.safetensors, or .pth with a plain state dict)"
+        )
+    return f"{path}: is not a checkpoint (it begins with {head!r}); give a .safetensors or .pth"
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _first(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

@@ -1,0 +1,273 @@
+"""Manifests: which images exist, what is known of them, and where their files are.
+
+A manifest is a JSON Lines file. The first line is a header, every other line one `Sample`. Paths
+are relative to the header's roots and never leave them; look at the roots of a manifest that is not
+yours. Reading checks every row; an error names the file and the line. Rows stay in the file, and
+are parsed each time that they are asked for.
+"""
+
+import os
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, ClassVar, TypeVar
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.io import files
+from boxpromptiml.io.files import json_line, sha256_bytes
+from boxpromptiml.io.positional import PositionalFile
+from boxpromptiml.io.strict_json import parse_as
+from boxpromptiml.manifests.rows import Places, Rows, repeated
+from boxpromptiml.records import Sample
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """First line of a manifest.
+
+    Attributes:
+        schema_version: Version of this format.
+        image_root: Folder of images and masks, relative to the manifest's folder.
+        pseudo_root: Folder of the pseudo-masks, likewise.
+        teacher_signature: Hash of the teacher and settings that made the pseudo-masks.
+        notes: Anything a reader should know of how the manifest came to be.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    schema_version: int = SCHEMA_VERSION
+    image_root: str = "."
+    pseudo_root: str = "."
+    teacher_signature: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The samples of one manifest file, in the order of its lines."""
+
+    path: Path
+    header: Header
+    samples: Rows[Sample]
+
+    def image_path(self, sample: Sample) -> Path:
+        """Where the image lies."""
+        return confined(self.path.parent / self.header.image_root, sample.image)
+
+    def mask_path(self, sample: Sample) -> Path | None:
+        """Where the ground-truth mask lies, None without one."""
+        if sample.mask is None:
+            return None
+        return confined(self.path.parent / self.header.image_root, sample.mask)
+
+    def pseudo_mask_path(self, sample: Sample) -> Path | None:
+        """Where the pseudo-mask lies, None without one."""
+        if sample.pseudo_mask is None:
+            return None
+        return confined(self.path.parent / self.header.pseudo_root, sample.pseudo_mask)
+
+
+def confined(root: Path, relative: str) -> Path:
+    """`root / relative`, made sure that it stays below `root`.
+
+    Raises:
+        UserError: As `check_relative`, and for links that lead out.
+    """
+    check_relative(relative)
+    path = root / relative
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
+        raise UserError(f"path {relative!r} below {root} cannot be followed: {error}") from error
+    if not inside:
+        raise UserError(f"path {relative!r} leads out of {root} through a link")
+    return path
+
+
+def check_relative(relative: str) -> None:
+    """Make sure of a path's text alone; nothing on the disk is looked at.
+
+    Raises:
+        UserError: For empty and absolute paths, `..`, drives, backslashes, NUL.
+    """
+    parts = [part for part in relative.split("/") if part not in ("", ".")]
+    if (
+        not parts
+        or relative.startswith("/")
+        or ".." in parts
+        or "\\" in relative
+        or "\0" in relative
+        or ":" in parts[0]
+    ):
+        raise UserError(f"path {relative!r} must be relative, with forward slashes, without '..'")
+
+
+_SAMPLE_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Sample.__pydantic_config__ = _SAMPLE_CONFIG  # type: ignore[attr-defined]
+_HEADER = TypeAdapter(Header)
+_SAMPLE = TypeAdapter(Sample)
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        UserError: Naming file and line, for anything that is not a valid manifest: not JSON,
+            unknown or missing keys, wrong types, non-finite numbers, duplicate ids, boxes that are
+            empty, inverted or outside the image, a box origin without boxes, paths that leave
+            their root, a newer schema.
+    """
+    header, rows, errors = read_rows(Path(path))
+    if errors:
+        raise errors[0]
+    return Manifest(Path(path), header, rows)
+
+
+def read_rows(path: Path) -> tuple[Header, Rows[Sample], list[UserError]]:
+    """The header of a manifest, its sound rows, and what is wrong with each of the others.
+
+    The errors name file and line, and come in the order of the lines.
+
+    Raises:
+        UserError: If the file cannot be read, or its header is wrong.
+    """
+    try:
+        with path.open("rb") as stream:
+            return _header(stream, path), *_rows(stream, path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the manifest: {error}") from error
+
+
+def _header(stream: IO[bytes], path: Path) -> Header:
+    if not stream.seekable():
+        raise UserError(f"{path}: is a pipe; a manifest must be a file, it is read again and again")
+    line = stream.readline()
+    if not line:
+        raise UserError(
+            f"{path}: the manifest is empty; write one with `python -m data_prep import`"
+        )
+    header = parse_as(_HEADER, _text(line), f"{path}:1")
+    if header.schema_version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: manifest schema {header.schema_version}, this version reads "
+            f"{SCHEMA_VERSION}; update boxpromptiml or import the data again"
+        )
+    return header
+
+
+def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]:
+    """What follows the header."""
+    places, numbers, hashes = Places(), array("q"), array("q")
+    errors: dict[int, UserError] = {}
+    start = stream.tell()
+    for number, line in enumerate(stream, start=2):
+        if line.strip():
+            try:
+                sample = parse_as(_SAMPLE, _text(line), where := f"{path}:{number}")
+                if problem := _problem(sample):
+                    raise UserError(f"{where}: {problem}")
+            except UserError as error:
+                errors[number] = error
+            else:
+                places.add(start, line)
+                numbers.append(number)
+                hashes.append(hash(sample.id))
+        start += len(line)
+    rows = Rows(PositionalFile(path, stream), places.as_array(), _parsed)
+    first: dict[str, int] = {}
+    unique = np.ones(len(rows), bool)
+    for position in repeated(np.array(hashes)).tolist():  # equal hashes, not yet equal ids
+        name, number = rows[position].id, numbers[position]
+        if first.setdefault(name, number) != number:
+            unique[position] = False
+            message = f"{path}:{number}: duplicate id {name!r}, first on line {first[name]}"
+            errors[number] = UserError(message)
+    return rows.where(unique), [errors[number] for number in sorted(errors)]
+
+
+def _parsed(line: bytes) -> Sample:
+    """A row that was checked before."""
+    return _SAMPLE.validate_json(line)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8").removesuffix("\n")
+
+
+def _problem(sample: Sample) -> str | None:
+    """What is wrong with a sample whose types are right; None if nothing."""
+    height, width = sample.size
+    if not (sample.id and height > 0 and width > 0):
+        return "id must not be empty and size must be positive"
+    if sample.label not in (0, 1, None):
+        return f"label must be 0, 1 or null, got {sample.label}"
+    for box in sample.boxes or ():
+        if not (0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height):
+            return f"box {list(box)} is empty, inverted or outside the image of {width} x {height}"
+    if sample.box_origin is not None and sample.boxes is None:
+        return f"box_origin {sample.box_origin!r} without boxes"
+    for relative in (sample.image, sample.mask, sample.pseudo_mask):
+        if relative is not None:
+            try:
+                check_relative(relative)
+            except UserError as error:
+                return str(error)
+    return None
+
+
+def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Manifest:
+    """Write a manifest atomically, row by row, and return it. Keys that are None are left out.
+
+    Raises:
+        UserError: If a sample would not be read back: the file is then as it was.
+    """
+    places = Places()
+    with files.atomic_writer(path) as stream:
+        start = stream.write(json_line(_HEADER.dump_python(header, mode="json")))
+        for sample in samples:
+            if problem := _problem(sample):
+                raise UserError(f"{path}: sample {sample.id!r}: {problem}")
+            line = json_line(_SAMPLE.dump_python(sample, mode="json", exclude_defaults=True))
+            places.add(start, line)
+            start += stream.write(line)
+    return Manifest(path, header, Rows(PositionalFile(path), places.as_array(), _parsed))
+
+
+def safe_name(sample_id: str) -> str:
+    """A sound relative path, without ending, for the files of a sample: its id, or a hash of it."""
+    sound = (
+        all(c.isalnum() or c in "-_./ " for c in sample_id)
+        and len(sample_id.encode(errors="surrogatepass")) < 200
+    )
+    if sound and all(part.strip(". ") for part in sample_id.split("/")):
+        return sample_id
+    return sha256_bytes(sample_id.encode(errors="surrogatepass"))[:32]
+
+
+def relative_root(manifest_path: Path, root: Path) -> str:
+    """How a header at `manifest_path` names the folder `root`."""
+    return Path(os.path.relpath(root.resolve(), manifest_path.parent.resolve())).as_posix()
+
+
+def join_by_key(
+    left: Mapping[str, T], right: Mapping[str, T]
+) -> tuple[dict[str, tuple[T, T]], list[str], list[str]]:
+    """Pair two collections by key, never by position.
+
+    Returns:
+        The pairs, the keys only on the left, the keys only on the right, each in sorted order.
+
+    Example:
+        >>> join_by_key({"a": 1, "b": 2}, {"b": 3, "c": 4})
+        ({'b': (2, 3)}, ['a'], ['c'])
+    """
+    pairs = {key: (left[key], right[key]) for key in sorted(left.keys() & right.keys())}
+    return pairs, sorted(left.keys() - right.keys()), sorted(right.keys() - left.keys())

@@ -1,0 +1,112 @@
+"""The lines of a large text file as a sequence of values that are parsed when asked for.
+
+Sixteen bytes a line stay in memory, in one array: no object that a forked worker's reference
+counts would touch, and so copy.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.positional import PositionalFile
+
+T = TypeVar("T")
+
+_PACKED = struct.Struct("<qII")
+_PLACE = np.dtype([("start", "<i8"), ("length", "<u4"), ("checksum", "<u4")])
+_BLOCK = 4096
+
+
+class Rows(Sequence[T], Generic[T]):
+    """Some lines of a file, in any order, as values.
+
+    Equal to another sequence of equal values. A slice is a `Rows` as well, and costs no parsing.
+
+    Args:
+        file: Holds the lines.
+        places: Where, made by `Places`.
+        parse: A line to a value; a function of a module, so that workers can be given it.
+    """
+
+    __hash__ = None  # type: ignore[assignment] # as any sequence that compares by value
+
+    def __init__(
+        self, file: PositionalFile, places: npt.NDArray[np.void], parse: Callable[[bytes], T]
+    ) -> None:
+        self._file = file
+        self._places = places
+        self._parse = parse
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Rows[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | Rows[T]":
+        if isinstance(index, slice):
+            return Rows(self._file, self._places[index], self._parse)
+        return self._row(*self._places[index].tolist())
+
+    def __iter__(self) -> Iterator[T]:
+        for first in range(0, len(self), _BLOCK):
+            for place in self._places[first : first + _BLOCK].tolist():
+                yield self._row(*place)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        same_length = len(self) == len(other)
+        return same_length and all(a == b for a, b in zip(self, other, strict=True))
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> "Rows[T]":
+        """The rows at these numbers, in their order."""
+        return Rows(self._file, self._places[numbers], self._parse)
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Rows[T]":
+        """The rows that are chosen, one flag a row."""
+        return Rows(self._file, self._places[chosen], self._parse)
+
+    def _row(self, start: int, length: int, checksum: int) -> T:
+        try:
+            line = self._file.read(start, length)
+        except OSError as error:
+            raise UserError(f"{self._file.path}: cannot be read any more: {error}") from error
+        if zlib.crc32(line) != checksum:
+            raise UserError(
+                f"{self._file.path}: was changed in place while it is in use, at byte {start}; "
+                "write a new file and move it there instead"
+            )
+        return self._parse(line)
+
+
+class Places:
+    """Collects where the lines of a file are."""
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+
+    def add(self, start: int, line: bytes) -> None:
+        """One more line, at byte `start`."""
+        self._packed += _PACKED.pack(start, len(line), zlib.crc32(line))
+
+    def as_array(self) -> npt.NDArray[np.void]:
+        """What `Rows` takes."""
+        return np.frombuffer(self._packed, _PLACE)
+
+
+def repeated(hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Positions, ascending, of the values that occur more than once.
+
+    Example:
+        >>> repeated(np.array([5, 3, 5, 4])).tolist()
+        [0, 2]
+    """
+    values, counts = np.unique(hashes, return_counts=True)
+    return np.flatnonzero(np.isin(hashes, values[counts > 1]))

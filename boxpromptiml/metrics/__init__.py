@@ -1,0 +1,1 @@
+"""Scores of probability maps, their intervals, and the files that hold them."""

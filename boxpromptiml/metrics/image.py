@@ -1,0 +1,60 @@
+"""Is the image manipulated at all? Scores of that decision, for many weightings of images at once.
+
+Every function takes `weights` (R, N): how often each of N images counts, one row for each draw of
+`bootstrap.statistic_interval`, and returns (R,); nan where a row has only one class. A row of ones
+is the plain score.
+"""
+
+import numpy as np
+
+from boxpromptiml.metrics.histograms import Floats, ratio
+from boxpromptiml.records import MaskArray
+
+
+def image_auc(weights: Floats, scores: Floats, manipulated: MaskArray) -> Floats:
+    """Share of pairs in which the manipulated image has the higher score; ties count one half.
+
+    Args:
+        weights: (R, N).
+        scores: (N,).
+        manipulated: (N,).
+    """
+    order = np.argsort(scores, kind="stable")
+    ranked, truth = scores[order], manipulated[order]
+    positive, negative = weights[:, order] * truth, weights[:, order] * ~truth
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    positive, negative = (np.add.reduceat(w, starts, axis=1) for w in (positive, negative))
+    below = np.cumsum(negative, axis=1) - negative / 2
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    return ratio((positive * below).sum(axis=1), pairs)
+
+
+def image_accuracy(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
+    """Share of right decisions; `flagged` (N,) says which images are taken for manipulated."""
+    right = ratio(weights @ (flagged == manipulated), weights.sum(axis=1))
+    return _both_classes(right, weights, manipulated)
+
+
+def image_f1(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
+    """F1 of precision and recall of the manipulated class."""
+    tp = weights @ (flagged & manipulated)
+    wrong = weights @ (flagged != manipulated)
+    return _both_classes(ratio(2 * tp, 2 * tp + wrong), weights, manipulated)
+
+
+def image_f1_of_rates(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
+    """Harmonic mean of sensitivity and specificity, what MVSS-Net and WSCL call image F1."""
+    sensitivity = ratio(weights @ (flagged & manipulated), weights @ manipulated)
+    specificity = ratio(weights @ ~(flagged | manipulated), weights @ ~manipulated)
+    return harmonic_mean(sensitivity, specificity)
+
+
+def harmonic_mean(first: Floats, second: Floats) -> Floats:
+    """2 a b / (a + b), 0 where both are 0."""
+    total = first + second
+    return np.where(total == 0, 0.0, ratio(2 * first * second, total))
+
+
+def _both_classes(values: Floats, weights: Floats, manipulated: MaskArray) -> Floats:
+    both = (weights @ manipulated > 0) & (weights @ ~manipulated > 0)
+    return np.where(both, values, np.nan)

@@ -1,0 +1,137 @@
+"""The folder that an evaluation is: metrics.json, and per_image.csv with a row for every image."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.csv_text import csv_text
+from boxpromptiml.io.files import write_json, write_text
+from boxpromptiml.io.strict_json import parse_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """Scores of one image, in the order of the columns; nan and None are empty cells.
+
+    Attributes:
+        id: Of the sample.
+        dataset: Its source.
+        kind: Forgery kind, empty where there is none.
+        group: Siblings of one source image.
+        label: 0 authentic, 1 manipulated, None unknown.
+        height: Of the stored image, in pixels.
+        width: Likewise.
+        image_score: That the image is manipulated, in [0, 1].
+        f1: Pixel F1 as the preset has it; nan where the image does not enter the mean.
+        iou: Likewise.
+        auc: Likewise.
+        precision: Likewise; nan also where nothing is flagged.
+        recall: Likewise.
+        flagged: Share of the pixels above the threshold.
+        region: Share of the stored pixels that are manipulated.
+        region_size: Its class, empty for an image without manipulated pixels.
+        name: Of the prediction file, without .png.
+    """
+
+    id: str
+    dataset: str
+    kind: str
+    group: str
+    label: int | None
+    height: int
+    width: int
+    image_score: float
+    f1: float
+    iou: float
+    auc: float
+    precision: float
+    recall: float
+    flagged: float
+    region: float
+    region_size: str
+    name: str
+
+
+COLUMNS = tuple(field.name for field in fields(ImageRow))
+_TEXTS = ("id", "dataset", "kind", "group", "region_size", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `evaluate` finds.
+
+    Attributes:
+        metrics: The content of metrics.json; None stands for what is undefined.
+        rows: In the manifests' order.
+    """
+
+    metrics: dict[str, Any]
+    rows: tuple[ImageRow, ...]
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write both files; metrics.json comes last, so that where it is, the rows belong to it."""
+    metrics = folder / "metrics.json"
+    metrics.unlink(missing_ok=True)
+    lines = ([getattr(row, column) for column in COLUMNS] for row in evaluation.rows)
+    write_text(folder / "per_image.csv", csv_text(COLUMNS, lines))
+    write_json(metrics, evaluation.metrics)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read back what `write_evaluation` wrote.
+
+    Raises:
+        UserError: If a file is missing, damaged, or of a newer version.
+    """
+    path = folder / "metrics.json"
+    metrics = parse_json(_text(path), str(path))
+    version = metrics.get("schema_version") if isinstance(metrics, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema {version!r}, this version reads {SCHEMA_VERSION}; "
+            "run `boxpromptiml evaluate` again"
+        )
+    table = folder / "per_image.csv"
+    reader = csv.DictReader(io.StringIO(_text(table), newline=""))
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise UserError(f"{table}: columns are not {','.join(COLUMNS)}; run evaluate again")
+    try:
+        rows = tuple(_row(cells) for cells in reader)
+    except (TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{table}:{reader.line_num}: {error}; run evaluate again") from error
+    return Evaluation(metrics, rows)
+
+
+def _text(path: Path) -> str:
+    try:
+        # As bytes: universal newlines would change a \r inside a cell.
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read: {error}; `boxpromptiml evaluate` writes it"
+        ) from error
+
+
+def _row(cells: dict[str, str]) -> ImageRow:
+    if None in cells.values() or len(cells) > len(COLUMNS):
+        raise ValueError(f"must have {len(COLUMNS)} cells")
+    texts = {name: cells[name].removeprefix("'") for name in _TEXTS}
+    numbers = {
+        name: float(cells[name]) if cells[name] else math.nan
+        for name in COLUMNS
+        if name not in (*_TEXTS, "label", "height", "width")
+    }
+    return ImageRow(
+        label=int(cells["label"]) if cells["label"] else None,
+        height=int(cells["height"]),
+        width=int(cells["width"]),
+        **texts,  # type: ignore[arg-type]
+        **numbers,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,103 @@
+"""What the page answers, without the page: images in, maps and pseudo-masks out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.geometry import as_array, clip
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.io.images import ImageInfo
+from boxpromptiml.records import Box, ImageArray, LevelArray, ProbArray, Teacher
+from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
+
+Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]
+Point = tuple[float, float]  # x, y
+
+
+class Opened(NamedTuple):
+    """An image that someone has uploaded, and what the student says of it."""
+
+    image: ImageArray  # (H, W, 3)
+    prob: ProbArray  # (H, W)
+    score: float  # [0, 1], that the image is manipulated anywhere
+
+
+class Marked(NamedTuple):
+    """A teacher's answer to a box."""
+
+    box: Box  # within the image
+    levels: LevelArray  # (H, W)
+    score: float  # [0, 1], the teacher's own, of the box as it was drawn
+    note: str  # why the answer is not its plain one, else empty
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Serves one request after the other, from any thread.
+
+    Attributes:
+        localizer: The student.
+        teacher: Answers boxes.
+        consensus: How its answers become a pseudo-mask.
+        decode: Turns an uploaded file into pixels.
+        lock: Networks and the decoder's process take one request at a time.
+    """
+
+    localizer: Localizer
+    teacher: Teacher
+    consensus: Consensus
+    decode: Decoder
+    lock: Lock
+
+    def open(self, path: Path) -> Opened:
+        """Decode an uploaded file and localize.
+
+        Raises:
+            RejectedInput: The file cannot be used; its path is the bare name.
+        """
+        with self.lock:
+            try:
+                image, _ = self.decode(path)
+            except RejectedInput as error:
+                raise RejectedInput(path.name, error.reason, error.message) from error
+            (found,) = self.localizer.localize([image])
+        return Opened(image, found.prob, found.score)
+
+    def mark(self, image: ImageArray, box: Box) -> Marked:
+        """The pseudo-mask of a box.
+
+        Raises:
+            UserError: The box is not finite, is turned around, or misses the image.
+        """
+        size = (image.shape[0], image.shape[1])
+        inside = Box(*(float(v) for v in clip(as_array([box]), size)[0]))
+        if not np.isfinite(box).all() or inside.x0 >= inside.x1 or inside.y0 >= inside.y1:
+            raise UserError(
+                f"The box must have x0 < x1 and y0 < y1, inside the image of {size[1]} x {size[0]}."
+            )
+        with self.lock:
+            levels, answers = pseudo_mask(self.teacher, image, as_array([inside]), self.consensus)
+        return Marked(inside, levels, answers[0].score, answers[0].note)
+
+
+def box_between(first: Point, second: Point, shown: tuple[int, int], size: tuple[int, int]) -> Box:
+    """The box whose opposite corners are two clicked pixels; both pixels lie inside.
+
+    Args:
+        first: Pixel of the picture that was shown.
+        second: Likewise.
+        shown: (h, w) of that picture.
+        size: (H, W) of the stored image, in whose pixels the box is.
+
+    Example:
+        >>> box_between((49, 9), (0, 0), (50, 100), (100, 200))
+        Box(x0=0.0, y0=0.0, x1=100.0, y1=20.0)
+    """
+    right, down = size[1] / shown[1], size[0] / shown[0]
+    (x0, x1), (y0, y1) = (sorted(pair) for pair in zip(first, second, strict=True))
+    return Box(x0 * right, y0 * down, (x1 + 1) * right, (y1 + 1) * down)

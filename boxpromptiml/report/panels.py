@@ -1,0 +1,180 @@
+"""The pictures of one image of a gallery, as small as a page of a thousand images needs.
+
+A photograph is embedded once; boxes and outlines are lines over it.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+
+from boxpromptiml.io import images
+from boxpromptiml.records import (
+    AUTHENTIC,
+    MANIPULATED,
+    UNSURE,
+    Box,
+    ImageArray,
+    LevelArray,
+    MaskArray,
+    ProbArray,
+)
+from boxpromptiml.report.text import amount
+from boxpromptiml.visualization import overlays
+
+PSEUDO_MASK = "Pseudo-mask"  # caption
+_QUALITIES = (85, 70, 50, 30)  # of a photograph, the best first
+_HEAT_QUALITY = 70  # a heat map is smooth
+_LEAST_SIDE = 64
+_MOST_OUTLINES = 100
+
+
+@dataclass(frozen=True)
+class Views:
+    """The pixels of one image; all arrays have its stored size (H, W).
+
+    Attributes:
+        image: (H, W, 3) RGB.
+        boxes: The coarse boxes, float pixels, half-open.
+        pseudo_mask: What the teacher made of them; None where there is none.
+        prob: What the localizer says, in [0, 1]; None where it was not asked.
+        truth: True = manipulated; None for an authentic image.
+    """
+
+    image: ImageArray
+    boxes: tuple[Box, ...]
+    pseudo_mask: LevelArray | None
+    prob: ProbArray | None
+    truth: MaskArray | None
+
+
+class Panel(NamedTuple):
+    """One picture; `uri` is empty where there is nothing to show, and `alt` then says why."""
+
+    caption: str
+    alt: str
+    uri: str = ""
+    width: int = 3
+    height: int = 2
+    lines: Markup = Markup()
+
+    @property
+    def cost(self) -> int:
+        """Characters that it takes of the page."""
+        return len(self.uri) + len(self.lines)
+
+
+def draw_panels(views: Views, side: int = 400, most: int = 90_000) -> tuple[Panel, ...]:
+    """The pictures of an image, at the best quality at which they fit.
+
+    Args:
+        views: Its pixels.
+        side: The longer side of every picture, in pixels; smaller images stay as they are.
+        most: Characters that all pictures together may take. A side of 64 is the least, even if
+            that takes more.
+    """
+    photo = overlays.thumbnail(views.image, side)
+    others = _others(views, (photo.shape[0], photo.shape[1]))
+    room = most - sum(panel.cost for panel in others)
+    panel = _photo_panel(views, photo, _QUALITIES[0])
+    for quality in _QUALITIES[1:]:
+        if panel.cost <= room:
+            break
+        panel = _photo_panel(views, photo, quality)
+    if panel.cost > room and side > _LEAST_SIDE:
+        return draw_panels(views, max(3 * side // 4, _LEAST_SIDE), most)
+    return (panel, *others)
+
+
+def _photo_panel(views: Views, photo: ImageArray, quality: int) -> Panel:
+    count = len(views.boxes)
+    alt = "The image" + (f" with {amount(count, 'coarse box', 'coarse boxes')}" if count else "")
+    caption = f"Image and {'box' if count == 1 else 'boxes'}" if count else "Image"
+    lines = _box_lines(views.boxes, photo.shape[1] / views.image.shape[1])
+    return _picture(caption, alt, photo, _jpeg(photo, quality), lines)
+
+
+def _others(views: Views, size: tuple[int, int]) -> list[Panel]:
+    """Pseudo-mask, prediction and ground truth at a thumbnail's (H, W), if there are any."""
+    shown = []
+    if views.pseudo_mask is not None:
+        shown.append(_pseudo_panel(views.pseudo_mask, max(size)))
+    if views.prob is not None:
+        outline = Markup() if views.truth is None else _outline(views.truth, size)
+        shown.append(_heat_panel(views.prob, size, outline))
+    if views.truth is not None:
+        shown.append(_truth_panel(views.truth, max(size)))
+    return shown
+
+
+def _heat_panel(prob: ProbArray, size: tuple[int, int], outline: Markup) -> Panel:
+    alt = f"Heat map of the prediction, highest probability {prob.max():.2f}"
+    small = cv2.resize(prob, size[::-1], interpolation=cv2.INTER_AREA)
+    heat = overlays.heat(np.clip(small, 0, 1).astype(np.float32, copy=False))
+    return _picture("Prediction", alt, heat, _jpeg(heat, _HEAT_QUALITY), outline)
+
+
+def _pseudo_panel(levels: LevelArray, side: int) -> Panel:
+    sure, unsure = (levels == MANIPULATED).mean(), (levels == UNSURE).mean()
+    alt = f"Pseudo-mask: {sure:.1%} of the pixels manipulated, {unsure:.1%} unsure"
+    small = overlays.thumbnail(overlays.levels_image(levels), side)
+    return _picture(PSEUDO_MASK, alt, small, _png(small))
+
+
+def _truth_panel(truth: MaskArray, side: int) -> Panel:
+    alt = f"Ground truth: {truth.mean():.1%} of the pixels are manipulated"
+    grey = np.where(truth, np.uint8(MANIPULATED), np.uint8(AUTHENTIC))
+    small = overlays.thumbnail(grey, side)
+    return _picture("Ground truth", alt, small, _png(small))
+
+
+def _picture(
+    caption: str,
+    alt: str,
+    small: ImageArray,
+    uri: str,
+    lines: Markup = Markup(),  # noqa: B008
+) -> Panel:
+    return Panel(caption, alt, uri, small.shape[1], small.shape[0], lines)
+
+
+def _jpeg(small: ImageArray, quality: int) -> str:
+    data = base64.b64encode(images.encode_jpeg(small, quality)).decode()
+    return f"data:image/jpeg;base64,{data}"
+
+
+def _png(small: ImageArray) -> str:
+    return f"data:image/png;base64,{base64.b64encode(images.encode_png(small)).decode()}"
+
+
+def _box_lines(boxes: Sequence[Box], scale: float) -> Markup:
+    """Every box as two SVG rectangles: a dark edge below a bright line."""
+    shapes = Markup()
+    for box in boxes:
+        x, y, width, height = (
+            round(v * scale, 1) for v in (box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0)
+        )
+        place = Markup('x="{}" y="{}" width="{}" height="{}"').format(x, y, width, height)
+        shapes += Markup('<rect class="under" {0}/><rect class="box" {0}/>').format(place)
+    return shapes
+
+
+def _outline(truth: MaskArray, size: tuple[int, int]) -> Markup:
+    """Outline of the manipulated regions, as an SVG path twice: a dark edge, a bright line."""
+    grey = truth.astype(np.uint8) * 255
+    small = cv2.resize(grey, size[::-1], interpolation=cv2.INTER_AREA)
+    found, _ = cv2.findContours(
+        (small > 0).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    largest = sorted(found, key=cv2.contourArea, reverse=True)[:_MOST_OUTLINES]
+    path = "".join(_subpath(cv2.approxPolyDP(contour, 0.8, closed=True)) for contour in largest)
+    return Markup('<path class="under" d="{0}"/><path class="truth" d="{0}"/>').format(path)
+
+
+def _subpath(contour: cv2.typing.MatLike) -> str:
+    first, *others = (f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour.reshape(-1, 2).tolist())
+    return f"M{first}{'L' if others else ''}{'L'.join(others)}Z"

@@ -1,0 +1,251 @@
+"""What all our LightningModules share: scoring, prediction, optimiser, checkpoints."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn, TypedDict
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import build_network
+from boxpromptiml.inference.maps import probability_maps
+from boxpromptiml.inference.spec import CHECKPOINT_KEY, Card
+from boxpromptiml.inference.torch_network import TorchNetwork
+from boxpromptiml.metrics.pixel import LocalizationMetrics
+from boxpromptiml.records import Batch
+from boxpromptiml.tasks.stepwise import seed_generators, warmup_cosine
+
+_MOST_BLANK_BATCHES = 10
+_SEED_KEY = "training_seed"
+
+
+class Maps(TypedDict):
+    """What `predict` returns for a batch, images in the order of the batch."""
+
+    id: list[str]
+    prob: list[torch.Tensor]  # (H, W) at the stored size
+    image_score: torch.Tensor  # (B,) in [0, 1]
+
+
+class DivergedError(UserError):
+    """The loss or the weights are not finite any more."""
+
+
+class LocalizerTask(LightningModule):
+    """A localizer in Lightning; subclasses add the loss.
+
+    Args:
+        card: Network, input, threshold: what its checkpoints will say.
+        pretrained: Local weights of the backbone.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Of AdamW; not for biases and normalisation.
+        warmup: Share of the steps in which the rate rises linearly; then it falls as a cosine to 0.
+    """
+
+    def __init__(
+        self, card: Card, pretrained: Path | None, lr: float, weight_decay: float, warmup: float
+    ) -> None:
+        super().__init__()
+        self.card = card
+        network = build_network(card, pretrained).to(memory_format=torch.channels_last)
+        self.add_module(card.kind, network)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        # In a dictionary, so that Lightning does not move them: MPS has no float64.
+        self._metrics = {s: LocalizationMetrics(card.threshold) for s in ("val", "test")}
+        self.f1_curves: dict[str, list[tuple[float, float]]] = {}
+        self._trained = False
+        self._blank_batches = 0
+        self._seed: int | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: Lightning imports and calls what the checkpoint names.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            "load_from_checkpoint runs what the file names: use boxpromptiml.Localizer.load(path), "
+            "or trainer.fit, validate, test or predict with ckpt_path"
+        )
+
+    @property
+    def network(self) -> nn.Module:
+        """The student or the WCBnet."""
+        return self.get_submodule(self.card.kind)
+
+    def require_content(self, has_content: bool) -> None:
+        """UserError when nothing of many batches in a row could be read."""
+        self._blank_batches = 0 if has_content else self._blank_batches + 1
+        if self._blank_batches >= _MOST_BLANK_BATCHES:
+            raise UserError(
+                f"no image of {_MOST_BLANK_BATCHES} batches could be read (see the warnings): are "
+                "the manifest's paths still right?"
+            )
+
+    def finite_loss(self, loss: torch.Tensor, batch_size: int) -> torch.Tensor:
+        """Log and return the loss of a step.
+
+        Raises:
+            DivergedError: If it is not finite.
+        """
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss.item()} (epoch {self.current_epoch}, step {self.global_step}); "
+                "lower --model.lr or set --trainer.gradient_clip_val=1. Checkpoints are untouched"
+            )
+        self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
+        return loss
+
+    def on_train_start(self) -> None:
+        """Note what the weights have learnt from, also before a resumed run."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined] # LocalizationData
+        names = sorted({*self.card.trained_on, *data.trained_on})
+        self.card = replace(self.card, trained_on=tuple(names))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Take the step's random numbers from the run's seed, the epoch and the batch alone.
+
+        Dropout is then the same whether the epochs before ran in this process or before an
+        interruption, on every process and device, and however often validation ran between.
+        """
+        if self._seed is None:
+            self._seed = torch.initial_seed()
+        seed_generators(self._seed, self.current_epoch, batch_idx, self.global_rank)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch's images to the validation scores."""
+        self.score(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the batch's images to the test scores."""
+        self.score(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Maps:
+        """Probability maps at the stored size."""
+        prob, score = self.localize(batch)
+        return Maps(id=batch["id"], prob=prob, image_score=score)
+
+    def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Maps (H, W) at the stored sizes and image scores (B,) of a batch."""
+        images = [
+            image[:, :height, :width].float().cpu().numpy()
+            for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
+        ]
+        maps, scores = probability_maps(TorchNetwork(self.network), images, batch["size"])
+        return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
+
+    def score(self, batch: Batch, stage: str) -> None:
+        """Add the batch's images to the scores of a stage."""
+        prob, score = self.localize(batch)
+        self.add_scores(self._metrics[stage], batch, prob, score)
+
+    def add_scores(
+        self,
+        metrics: LocalizationMetrics,
+        batch: Batch,
+        prob: list[torch.Tensor],
+        image_score: torch.Tensor,
+    ) -> None:
+        """Add maps of a batch to a metric, on a device that has float64."""
+        device = "cpu" if self.device.type == "mps" else self.device
+        metrics.to(device).update(prob, batch["truth"], batch["label"], image_score)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores under `val/`."""
+        self.log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores under `test/`."""
+        self.log_scores("test")
+
+    def log_scores(self, stage: str) -> None:
+        """Log and forget the scores of a stage."""
+        metrics = self._metrics[stage]
+        scores = metrics.compute()
+        thresholds, curve = metrics.f1_curve()
+        self.f1_curves[stage] = list(zip(thresholds.tolist(), curve.tolist(), strict=True))
+        if not curve.isnan().all():
+            best = int(curve.argmax())
+            scores |= {"best_f1": curve[best], "best_f1_threshold": thresholds[best]}
+        metrics.reset()
+        for name, value in scores.items():
+            show = stage == "val" and name in ("pixel_f1", "auc")
+            self.log(f"{stage}/{name}", value.float(), prog_bar=show, rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; a linear warm-up, then a cosine to zero, by steps."""
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, self.warmup))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the card; refuse to save weights that are not finite."""
+        if not finite_weights(self):
+            raise DivergedError("the weights are not finite; the checkpoint was not written")
+        checkpoint[CHECKPOINT_KEY] = self.card.to_dict()
+        if self._seed is not None:
+            checkpoint[_SEED_KEY] = self._seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the weights of another network before any is loaded."""
+        if CHECKPOINT_KEY not in checkpoint:
+            raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
+        card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        other_channels = card.input.error_levels != self.card.input.error_levels
+        differs = (card.input, card.threshold) != (self.card.input, self.card.threshold)
+        if other_channels or (differs and not fitting):
+            raise UserError(
+                f"the checkpoint was trained for {card.input}, threshold {card.threshold}; the "
+                f"configuration asks for {self.card.input}, {self.card.threshold}. Use the "
+                "config.yaml beside the checkpoint: --config RUN/config.yaml"
+            )
+        if card.network != self.card.network:
+            raise UserError(
+                f"the checkpoint holds another network:\n  {card.network}\nthe configuration asks "
+                f"for\n  {self.card.network}\nuse the config.yaml beside the checkpoint"
+            )
+        self._trained = True
+        if fitting:
+            self._seed = checkpoint.get(_SEED_KEY)
+            self.card = replace(self.card, trained_on=card.trained_on)
+
+    def on_train_end(self) -> None:
+        """From here on the weights are worth testing."""
+        self._trained = True
+
+    def on_test_start(self) -> None:
+        """Refuse random weights."""
+        self._require_trained("test")
+
+    def on_predict_start(self) -> None:
+        """Refuse random weights."""
+        self._require_trained("predict")
+
+    def _require_trained(self, verb: str) -> None:
+        if not self._trained:
+            raise UserError(f"`{verb}` needs trained weights: add --ckpt_path FILE.ckpt")
+
+
+def finite_weights(module: torch.nn.Module) -> bool:
+    """Whether no weight, running statistics included, is NaN or infinite."""
+    values = (v for v in module.state_dict().values() if v.is_floating_point())
+    return all(bool(torch.isfinite(v).all()) for v in values)

@@ -1,0 +1,105 @@
+"""What `boxpromptiml predict` writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import distributed
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.predictions import prob_to_png
+from boxpromptiml.io.files import write_bytes, write_jsonl
+from boxpromptiml.manifests.manifest import safe_name
+
+_SHOWN = 5
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes what `boxpromptiml predict` finds: prob/ID.png and predictions.jsonl.
+
+    The table is written last, by the first process, in the order of the manifests. It is there only
+    if every image has its map: processes that are killed must not go unnoticed.
+
+    Args:
+        out: Folder to write; predictions/ in the run's folder by default.
+    """
+
+    def __init__(self, out: Path | None = None) -> None:
+        super().__init__("batch")
+        self.out = out
+        self._rows: list[dict[str, Any]] = []
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Called after every batch."""
+        found = zip(prediction["id"], prediction["prob"], prediction["image_score"], strict=True)
+        for name, prob, score in found:
+            file = safe_name(name)
+            write_bytes(self._folder(trainer) / "prob" / f"{file}.png", prob_to_png(prob.numpy()))
+            row = {"id": name, "name": file, "image_score": round(float(score), 6)}
+            self._rows.append(row)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the tables of an earlier run, which this one may not come to replace."""
+        self._rows = []
+        if trainer.is_global_zero:
+            for table in self._folder(trainer).glob("predictions*.jsonl"):
+                table.unlink()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table of all processes.
+
+        Raises:
+            UserError: If another process ended too early, or an image has no map.
+        """
+        rows = {row["id"]: row for row in self._all_rows(trainer)}
+        if not trainer.is_global_zero:
+            return
+        ids = _ids(trainer)
+        missing = [name for name in ids if name not in rows]
+        loader: Any = trainer.predict_dataloaders
+        if missing and sum(trainer.num_predict_batches) == len(loader):  # not cut short on purpose
+            raise UserError(_incomplete(missing, self._folder(trainer)))
+        table = [rows[name] for name in ids if name in rows]
+        write_jsonl(self._folder(trainer) / "predictions.jsonl", table)
+
+    def _all_rows(self, trainer: Trainer) -> list[dict[str, Any]]:
+        """The rows of all processes on the first one, none on the others."""
+        if trainer.world_size == 1:
+            return self._rows
+        parts: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
+        try:
+            distributed.gather_object(self._rows, parts)
+        except RuntimeError as error:
+            prob = self._folder(trainer) / "prob"
+            missing = [n for n in _ids(trainer) if not (prob / f"{safe_name(n)}.png").exists()]
+            raise UserError(
+                "another process ended too early (killed, for want of memory?): "
+                + _incomplete(missing, self._folder(trainer))
+            ) from error
+        return [row for part in parts or () for row in part]
+
+    def _folder(self, trainer: Trainer) -> Path:
+        return self.out or Path(trainer.default_root_dir) / "predictions"
+
+
+def _ids(trainer: Trainer) -> list[str]:
+    """Of all images to predict, in the order of the manifests."""
+    loader: Any = trainer.predict_dataloaders  # LocalizationData's
+    return [source.sample.id for source in loader.dataset.sources]
+
+
+def _incomplete(missing: Sequence[str], folder: Path) -> str:
+    shown = ", ".join(repr(name) for name in missing[:_SHOWN])
+    without = f"{len(missing)} images without a map: {shown}"
+    return f"{folder} is left without predictions.jsonl, {without}"

@@ -1,0 +1,204 @@
+"""A callback that shows how a fixed set of validation images fares, in Weights & Biases."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
+
+from boxpromptiml.geometry import as_array, clip, rescale
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Manifest
+from boxpromptiml.manifests.splits import nested_share
+from boxpromptiml.metrics.pixel import f1, pixel_counts
+from boxpromptiml.records import (
+    MANIPULATED,
+    UNSURE,
+    Batch,
+    BoxArray,
+    ImageArray,
+    LevelArray,
+    Sample,
+)
+from boxpromptiml.tasks.base import LocalizerTask
+
+log = logging.getLogger(__name__)
+
+Source = tuple[Manifest, Sample]
+COLUMNS = ["id", "kind", "f1", "image_score", "image"]
+_CLASSES = {0: "authentic", 1: "manipulated", 2: "unsure"}
+_MOST, _SIDE = 32, 512  # images a validation, and pixels of their longer side
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One image, no larger than it is shown."""
+
+    sample: Sample
+    f1: float | None
+    image_score: float
+    image: ImageArray  # (h, w, 3)
+    boxes: BoxArray  # (N, 4) pixels of `image`
+    masks: dict[str, LevelArray]  # (h, w) keys of _CLASSES, by the name of the overlay
+
+
+class WandbImages(Callback):
+    """Logs up to 32 validation images, the same after every validation, as the table `val/images`.
+
+    Its columns are id, kind, f1 (empty without manipulated pixels), image_score, and the image, at
+    most 512 pixels a side, with overlays to switch on and off: the masks `prediction`,
+    `ground_truth` and `pseudo_mask`, and the boxes, where there are any. The images go through the
+    network once more. Nothing happens unless the run logs to Weights & Biases; should anything
+    fail, there is one warning, no more images, and the run goes on.
+
+    With several processes the images are of the first one's share.
+    """
+
+    def __init__(self) -> None:
+        self._chosen: dict[str, Source] = {}
+        self._rows: list[_Row] = []
+        self._failed = False
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the images, by their ids alone."""
+        self._chosen, self._rows = {}, []
+        if self._failed or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if _wandb_logger(trainer) is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        with self._never_failing():
+            loader: Any = trainer.val_dataloaders  # LocalizationData's
+            sources = {s.sample.id: s for s in (loader.dataset.sources[i] for i in loader.sampler)}
+            share = min(_MOST / max(len(sources), 1), 1.0)
+            self._chosen = {name: sources[name] for name in nested_share(sources, share, seed=0)}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Localize the chosen images of a batch, here, with the weights that are validated."""
+        members = [i for i, name in enumerate(batch["id"]) if name in self._chosen]
+        if not members or not isinstance(pl_module, LocalizerTask):
+            return
+        with self._never_failing(), trainer.precision_plugin.forward_context():
+            part = _take(batch, members)
+            maps, scores = pl_module.localize(part)
+            for name, prob, truth, score in zip(
+                part["id"], maps, part["truth"], scores.tolist(), strict=True
+            ):
+                row = _row(self._chosen[name], prob, truth, score, pl_module.card.threshold)
+                self._rows.append(row)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the table."""
+        rows, self._rows, self._chosen = self._rows, [], {}
+        logger = _wandb_logger(trainer)
+        if not rows or logger is None:
+            return
+        with self._never_failing():
+            cells = [_cells(row) for row in sorted(rows, key=lambda row: row.sample.id)]
+            logger.log_table("val/images", columns=COLUMNS, data=cells, step=trainer.global_step)
+
+    @contextmanager
+    def _never_failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - pictures are not worth a run
+            log.warning("Weights & Biases gets no more images: %s: %s", type(error).__name__, error)
+            self._failed, self._chosen, self._rows = True, {}, []
+
+
+def _wandb_logger(trainer: Trainer) -> WandbLogger | None:
+    return next((one for one in trainer.loggers if isinstance(one, WandbLogger)), None)
+
+
+def _take(batch: Batch, members: list[int]) -> Batch:
+    """Some images of an evaluation batch."""
+    part = Batch(
+        image=batch["image"][members],
+        label=batch["label"][members],
+        id=[batch["id"][i] for i in members],
+        extent=[batch["extent"][i] for i in members],
+        size=[batch["size"][i] for i in members],
+        truth=[batch["truth"][i] for i in members],
+    )
+    if "regions" in batch:
+        part["regions"] = [batch["regions"][i] for i in members]
+    return part
+
+
+def _row(
+    source: Source, prob: torch.Tensor, truth: torch.Tensor | None, score: float, threshold: float
+) -> _Row:
+    manifest, sample = source
+    height, width = sample.size
+    scale = min(_SIDE / max(height, width), 1.0)
+    shown = (max(round(height * scale), 1), max(round(width * scale), 1))
+    array = prob.float().cpu().numpy()
+    masks = {"prediction": (array > threshold).astype(np.uint8)}
+    value = None
+    if truth is not None:
+        mask = truth.cpu().numpy() != 0
+        masks["ground_truth"] = mask.astype(np.uint8)
+        value = f1(pixel_counts(array, mask, threshold)) if mask.any() else None
+    pseudo_path = manifest.pseudo_mask_path(sample)
+    if pseudo_path is not None:
+        levels = images.read_levels(pseudo_path)
+        masks["pseudo_mask"] = np.uint8(1) * (levels == MANIPULATED) + np.uint8(2) * (
+            levels == UNSURE
+        )
+    image = images.read_image(manifest.image_path(sample))[0]
+    boxes = rescale(clip(as_array(sample.boxes or ()), sample.size), sample.size, shown)
+    return _Row(
+        sample,
+        value,
+        score,
+        _resized(image, shown, cv2.INTER_AREA),
+        boxes,
+        {name: _resized(mask, shown, cv2.INTER_NEAREST) for name, mask in masks.items()},
+    )
+
+
+def _resized(array: ImageArray, size: tuple[int, int], interpolation: int) -> ImageArray:
+    if array.shape[:2] == size:
+        return array
+    small = cv2.resize(array, size[::-1], interpolation=interpolation)
+    return small.astype(np.uint8, copy=False)
+
+
+def _cells(row: _Row) -> list[Any]:
+    """One row of the table, see COLUMNS."""
+    import wandb  # noqa: PLC0415 - takes more than half a second, and most runs need none of it
+
+    masks = {
+        name: {"mask_data": mask, "class_labels": _CLASSES} for name, mask in row.masks.items()
+    }
+    boxes = [
+        {
+            "position": dict(zip(("minX", "minY", "maxX", "maxY"), box, strict=True)),
+            "domain": "pixel",
+            "class_id": 1,
+            "box_caption": row.sample.box_origin or "box",
+        }
+        for box in row.boxes.tolist()
+    ]
+    picture = wandb.Image(
+        Image.fromarray(row.image),  # wandb would squeeze an array of one row or column
+        masks=masks,
+        boxes={"boxes": {"box_data": boxes, "class_labels": _CLASSES}} if boxes else None,
+        file_type="jpg",  # a tenth of PNG, and offline every validation keeps a copy
+    )
+    kind = row.sample.kind or {0: "authentic", 1: "manipulated", None: "unknown"}[row.sample.label]
+    return [row.sample.id, kind, row.f1, row.image_score, picture]

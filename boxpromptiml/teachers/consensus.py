@@ -1,0 +1,133 @@
+"""From a teacher's answers to one pseudo-mask with levels 0, 127 and 255.
+
+One answer a box and their union is what the BoxPromptIML paper does (arXiv 2511.20359). Prompt
+jitter goes further: the teacher answers several shifted copies of every box. Where the answers
+agree the pseudo-mask is sure, where they do not it is `UNSURE`, which the loss ignores.
+
+Measured with GrabCut (benchmarks/grabcut_quality.py): five copies with jitter 0.05 leave 5 % of
+the boxes' pixels unsure, and of those a single answer gets 56 % right, against 85 % of the others.
+The sure pixels themselves are decided no better than by one answer: consensus filters, it does not
+correct. Jitter 0.1 leaves 9 % unsure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.geometry import jitter, pixel_slices
+from boxpromptiml.io.files import sha256_bytes
+from boxpromptiml.records import (
+    AUTHENTIC,
+    MANIPULATED,
+    UNSURE,
+    BoxArray,
+    Description,
+    ImageArray,
+    LevelArray,
+    Proposal,
+    Teacher,
+)
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """How the answers to one image become one pseudo-mask.
+
+    Attributes:
+        copies: Answers a box; 1 is the paper: the plain union, nothing unsure by disagreement.
+        jitter: How far a side of a copy may move, as a fraction of the box, in [0, 0.5).
+        upper: Share of a box's answers from which on a pixel is manipulated.
+        lower: Share of a box's answers up to which a pixel is authentic.
+        min_score: Answers with a lower score do not count; a box with none left is unsure.
+        seed: Of the jitter; the boxes themselves are mixed in, so order does not matter.
+    """
+
+    copies: int = 1
+    jitter: float = 0.05
+    upper: float = 0.8
+    lower: float = 0.2
+    min_score: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise UserError(f"consensus: copies must be at least 1, got {self.copies}")
+        if not 0 <= self.jitter < 0.5:
+            raise UserError(f"consensus: jitter must be in [0, 0.5), got {self.jitter}")
+        if not 0 <= self.lower < self.upper <= 1:
+            raise UserError(
+                f"consensus: need 0 <= lower < upper <= 1, got {self.lower} and {self.upper}"
+            )
+        if not (0 <= self.min_score <= 1 and self.seed >= 0):
+            raise UserError("consensus: min_score must be in [0, 1] and seed at least 0")
+
+    @property
+    def signature(self) -> Description:
+        """Every setting that changes a pseudo-mask."""
+        return asdict(self)
+
+
+def jittered(
+    boxes: BoxArray, copies: int, fraction: float, size: tuple[int, int], rng: np.random.Generator
+) -> BoxArray:
+    """Copies (N * copies, 4) of boxes (N, 4), box after box, the first copy of each unmoved."""
+    if not len(boxes):
+        return boxes.astype(np.float32).reshape(0, 4)
+    moved = [jitter(boxes, fraction, size, rng) for _ in range(copies - 1)]
+    return np.stack([boxes.astype(np.float32), *moved], axis=1).reshape(-1, 4)
+
+
+def fuse(
+    proposals: Sequence[Sequence[Proposal]], size: tuple[int, int], consensus: Consensus
+) -> LevelArray:
+    """One pseudo-mask (H, W) from the answers to every box: the highest level over the boxes.
+
+    Args:
+        proposals: For every box its answers, one or more, masks of `size`.
+        size: (H, W) of the image; without boxes all of it is authentic.
+        consensus: The thresholds.
+    """
+    levels = np.full(size, AUTHENTIC, dtype=np.uint8)
+    for answers in proposals:
+        np.maximum(levels, _box_levels(answers, size, consensus), out=levels)
+    return levels
+
+
+def _box_levels(
+    answers: Sequence[Proposal], size: tuple[int, int], consensus: Consensus
+) -> LevelArray:
+    """Levels of one box: the share of its trusted answers; without any, the box is unsure.
+
+    An empty answer is no answer: the person who drew the box saw something there.
+    """
+    levels = np.full(size, AUTHENTIC, dtype=np.uint8)
+    votes = [a.mask for a in answers if a.score >= consensus.min_score and a.mask.any()]
+    if not votes:
+        levels[pixel_slices(answers[0].box, size)] = UNSURE
+        return levels
+    share = np.sum(votes, axis=0, dtype=np.int64) / len(votes)
+    levels[share > consensus.lower] = UNSURE
+    levels[share >= consensus.upper] = MANIPULATED
+    return levels
+
+
+def pseudo_mask(
+    teacher: Teacher, image: ImageArray, boxes: BoxArray, consensus: Consensus
+) -> tuple[LevelArray, list[Proposal]]:
+    """The pseudo-mask (H, W) of an image and the answers behind it, box after box.
+
+    The teacher is asked once with all copies of all boxes (N, 4), so that it encodes the image
+    once. The answer depends on image, boxes, teacher and settings only.
+    """
+    size = (image.shape[0], image.shape[1])
+    boxes = np.ascontiguousarray(boxes, dtype=np.float32).reshape(-1, 4)
+    rng = np.random.default_rng([consensus.seed, int(sha256_bytes(boxes.tobytes())[:16], 16)])
+    prompts = jittered(boxes, consensus.copies, consensus.jitter, size, rng)
+    answers = teacher.propose(image, prompts) if len(prompts) else []
+    if len(answers) != len(prompts):
+        raise RuntimeError(f"the teacher gave {len(answers)} answers to {len(prompts)} boxes")
+    step = consensus.copies
+    groups = [answers[start : start + step] for start in range(0, len(answers), step)]
+    return fuse(groups, size, consensus), answers

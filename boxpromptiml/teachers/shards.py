@@ -1,0 +1,99 @@
+"""Parts of one pseudo-mask job that run at once: job arrays, several devices, several nodes.
+
+A part makes masks and nothing else; the files that speak of all images are written by a run of the
+whole, which finds the masks made. So parts need to know nothing of each other.
+"""
+
+import fcntl
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.files import hash_order
+from boxpromptiml.records import Sample
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index`, from 0, of `count`."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise UserError(
+                f"shard must be 0 to num_shards - 1, got shard {self.index} of {self.count}"
+            )
+
+    def choose(self, samples: Sequence[Sample]) -> npt.NDArray[np.intp]:
+        """The positions of this part of the samples that have boxes.
+
+        Every one is in exactly one part, parts differ by at most one sample, and neither the order
+        of the manifest nor the images without boxes matter: samples are dealt out in the order of
+        a hash of their ids, which also mixes data sets with small and large images.
+        """
+        prompted = np.flatnonzero([bool(s.boxes) and s.label != 0 for s in samples])
+        order = hash_order(samples[place].id for place in prompted.tolist())
+        return prompted[order[self.index :: self.count]]
+
+
+@contextmanager
+def claim(out: Path, shard: Shard | None) -> Iterator[None]:
+    """Keep other jobs out of a folder: all of them, or for a shard the whole job and its double.
+
+    The operating system drops the claim with the process, however that ends.
+
+    Raises:
+        UserError: If another job is in the way, or the file system knows no locks.
+    """
+    if shard is None:
+        with _locked(out / ".lock", shared=False):
+            yield
+    else:
+        own = out / f".lock-{shard.index}-of-{shard.count}"
+        with _locked(out / ".lock", shared=True), _locked(own, shared=False):
+            yield
+
+
+def die_with_job(_worker: int) -> None:
+    """For a worker process: end at once when the job is killed, so that nobody holds its claim.
+
+    PyTorch's own watch asks every five seconds for another parent, which a fork server never is.
+    """
+    job = multiprocessing.parent_process()
+    if job is not None:
+        threading.Thread(target=_end_after, args=(job,), daemon=True).start()
+
+
+def _end_after(job: BaseProcess) -> None:
+    job.join()
+    os._exit(1)
+
+
+@contextmanager
+def _locked(path: Path, shared: bool) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        try:
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{path.parent}: another pseudo-mask job is writing there") from error
+        except OSError as error:
+            raise UserError(
+                f"{path}: this file system gives no locks ({error}); write to another one, or "
+                "mount it with flock"
+            ) from error
+        try:
+            yield
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)  # workers hold the file open a little longer

@@ -1,0 +1,1 @@
+"""Synthetic forgeries of any folder of photographs."""

@@ -1,0 +1,92 @@
+"""Which photographs become which forgeries: decided before any is made, from the seed alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifests.manifest import safe_name
+from boxpromptiml.records import Split
+from boxpromptiml.synth.style import KINDS, ForgeryStyle
+from data_prep.forgery.make import JpegHistory, Task
+from data_prep.forgery.photographs import Photo
+
+Quality = int | tuple[int, int]
+LEAST_DONORS = 64  # photographs that the first forgeries choose their donors from, at least
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is asked for, whatever the photographs; see `forgeries` for the meaning.
+
+    Raises:
+        UserError: Naming the option that has an impossible value.
+    """
+
+    count: int
+    seed: int
+    name: str
+    split: Split
+    host_quality: Quality | None
+    region_quality: Quality | None
+    quality: Quality
+    style: ForgeryStyle
+    max_side: int | None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"--count must be 1 or more, got {self.count}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed must be in [0, 2**32), got {self.seed}")
+        if safe_name(self.name) != self.name:
+            raise UserError(f"--name {self.name!r} must be a plain file name")
+        for field in ("host_quality", "region_quality", "quality"):
+            value = getattr(self, field)
+            low, high = value if isinstance(value, tuple) else (value, value)
+            if value is not None and not 1 <= low <= high <= 100:
+                raise UserError(f"--{field} must be 1 to 100, or a rising range, got {value}")
+
+
+def plan(settings: Settings, pool: Sequence[Photo], authentic: int) -> list[Task]:
+    """What to forge, in order. A larger count leaves the first forgeries as they are.
+
+    Every photograph is host in turn. Donors of a coloured host have colour, where there are any.
+
+    Args:
+        pool: Photographs that can be used, at least two if there are splices.
+        authentic: So many of the first hosts are saved untouched too.
+    """
+    grey = np.array([photo.grey for photo in pool])
+    tasks = []
+    for number in range(settings.count):
+        rng = np.random.default_rng([settings.seed, number])
+        at = number % len(pool)
+        kind = KINDS[int(rng.choice(len(KINDS), p=settings.style.shares))]
+        others = np.delete(np.arange(min(len(pool), max(number + 1, LEAST_DONORS))), at)
+        alike = others[~grey[others] | grey[at]]  # no grey object in a coloured photograph
+        donor = int(rng.choice(alike if len(alike) else others)) if len(others) else at
+        history = JpegHistory(
+            host=_drawn(settings.host_quality, rng) if settings.host_quality else None,
+            region=_drawn(settings.region_quality, rng) if settings.region_quality else None,
+            final=_drawn(settings.quality, rng),
+        )
+        tasks.append(
+            Task(
+                id=f"{settings.name}_{settings.split}_{number:06d}",
+                seed=(settings.seed, number, 1),
+                kind=kind,
+                host=pool[at],
+                donor=pool[donor] if kind == "splice" else None,
+                jpeg=history,
+                style=settings.style,
+                max_side=settings.max_side,
+                authentic=number < authentic,
+            )
+        )
+    return tasks
+
+
+def _drawn(quality: Quality, rng: np.random.Generator) -> int:
+    low, high = quality if isinstance(quality, tuple) else (quality, quality)
+    return int(rng.integers(low, high + 1))

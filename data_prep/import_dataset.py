@@ -1,0 +1,138 @@
+"""`python -m data_prep import`: a raw dataset, as downloaded, to a manifest."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
+from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.manifests.manifest import Header, relative_root, write_manifest
+from boxpromptiml.records import Split
+from data_prep.importers import Imported
+from data_prep.importers.archive import open_source
+from data_prep.importers.assemble import assemble
+from data_prep.importers.checking import Options
+from data_prep.importers.datasets.autosplice import AUTOSPLICE
+from data_prep.importers.datasets.casia_v1 import CASIA_V1
+from data_prep.importers.datasets.casia_v2 import CASIA_V2
+from data_prep.importers.datasets.cocoglide import COCOGLIDE
+from data_prep.importers.datasets.columbia import COLUMBIA
+from data_prep.importers.datasets.coverage import COVERAGE
+from data_prep.importers.datasets.defacto import DEFACTO
+from data_prep.importers.datasets.dso1 import DSO1
+from data_prep.importers.datasets.imd2020 import IMD2020
+from data_prep.importers.datasets.in_the_wild import IN_THE_WILD
+from data_prep.importers.datasets.korus import KORUS
+from data_prep.importers.datasets.nist16 import NIST16
+from data_prep.importers.datasets.tampcoco import TAMPCOCO
+from data_prep.importers.folder import import_folder
+from data_prep.importers.layout import Dataset as Description
+from data_prep.importers.pairs import pairs
+
+_logger = logging.getLogger(__name__)
+
+PUBLIC: dict[str, Description] = {
+    dataset.name: dataset
+    for dataset in (
+        AUTOSPLICE,
+        CASIA_V1,
+        CASIA_V2,
+        COCOGLIDE,
+        COLUMBIA,
+        COVERAGE,
+        DEFACTO,
+        DSO1,
+        IMD2020,
+        IN_THE_WILD,
+        KORUS,
+        NIST16,
+        TAMPCOCO,
+    )
+}
+Dataset = Literal[
+    "autosplice",
+    "casia_v1",
+    "casia_v2",
+    "cocoglide",
+    "columbia",
+    "coverage",
+    "defacto",
+    "dso1",
+    "folder",
+    "imd2020",
+    "in_the_wild",
+    "korus",
+    "nist16",
+    "pairs",
+    "tampcoco",
+]
+
+
+def import_dataset(
+    dataset: Dataset,
+    source: Path,
+    out: Path,
+    split: Split | None = None,
+    name: str | None = None,
+    mask_threshold: int | None = None,
+    verify: bool = False,
+) -> int:
+    """Write the manifest of a raw dataset; images stay where they are.
+
+    What cannot be used is listed with path and reason in a file beside the manifest
+    (train.jsonl: train.errors.jsonl), and the exit status is 3. Masks that no threshold describes
+    are written anew into train.masks/, the members of an archive into train.files/. The manifest's
+    first line says how masks are read, what was corrected, and which counts are unexpected.
+
+    Args:
+        dataset: Layout of the source. folder: tampered/, authentic/, masks/ and boxes.json (COCO);
+            pairs: what IMDLBenCo, WSCL or SCAF read; else the public dataset of that name.
+        source: The dataset's folder or zip archive; for pairs also a list (.json).
+        out: Manifest to write (.jsonl).
+        split: The split that all its images get; by default the dataset's own, else train.
+        name: Name of the dataset in the manifest; for folder and pairs the source's by default.
+        mask_threshold: Mask values above this are manipulated; by default the dataset's own.
+        verify: Decode every image and mask; by default only headers are read.
+    """
+    if dataset == "folder":
+        if not source.is_dir():
+            raise UserError(f"{source}: no such folder")
+        imported = import_folder(
+            source, name or source.resolve().name, split or "train", mask_threshold, verify
+        )
+        return finish_import(imported, source, out, dataset)
+    description = pairs(source) if dataset == "pairs" else PUBLIC[dataset]
+    beside = out.parent.resolve()
+    masks, files = beside / f"{out.stem}.masks", beside / f"{out.stem}.files"
+    if description.convert and mask_threshold is not None:
+        raise UserError(f"{dataset}: its masks are {description.polarity}; leave --mask_threshold")
+    opened = open_source(source, files, skipped=(masks, files))
+    root = Path(os.path.commonpath([opened.root, beside])) if description.convert else opened.root
+    default = source.resolve().stem if dataset == "pairs" else dataset
+    options = Options(name or default, split, mask_threshold, verify, root, masks)
+    return finish_import(assemble(description, opened, options), root, out, dataset)
+
+
+def finish_import(imported: Imported, root: Path, out: Path, dataset: str) -> int:
+    """Write manifest and errors, say the counts, return the exit status."""
+    header = Header(
+        image_root=relative_root(out, root),
+        notes={"dataset": dataset, **imported.notes, "rejected": len(imported.rejected)},
+    )
+    write_manifest(out, header, imported.samples)
+    errors = out.with_name(f"{out.stem}.errors.jsonl")
+    if imported.rejected:
+        write_jsonl(errors, [error.as_row() for error in imported.rejected])
+    else:
+        errors.unlink(missing_ok=True)
+    for warning in imported.notes.get("warnings", ()):
+        _logger.warning("%s: %s", dataset, warning)
+    manipulated = sum(sample.label == 1 for sample in imported.samples)
+    boxes = sum(len(sample.boxes or ()) for sample in imported.samples)
+    sys.stdout.write(
+        f"{out}: {len(imported.samples)} images, {manipulated} manipulated, {boxes} boxes, "
+        f"{len(imported.rejected)} rejected{f' (see {errors})' if imported.rejected else ''}\n"
+    )
+    return EXIT_REJECTED if imported.rejected else EXIT_OK

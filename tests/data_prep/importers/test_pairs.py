@@ -1,0 +1,148 @@
+import json
+
+import pytest
+
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import read_manifest
+from data_prep.__main__ import main
+from tests.helpers.trees import mask, photo, region
+
+
+def run(source, out, *more) -> tuple[int, dict[str, str]]:
+    status = main(
+        ["import", "--dataset", "pairs", "--source", str(source), "--out", str(out), *more]
+    )
+    path = out.with_name(f"{out.stem}.errors.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    folder = source.parent if source.suffix else source
+    return status, {row["path"].removeprefix(f"{folder}/"): row["reason"] for row in rows}
+
+
+def rows(out) -> dict[str, tuple[int, str | None, str]]:
+    """Label, mask and split by id; every mask is held against its image."""
+    manifest = read_manifest(out)
+    for sample in manifest.samples:
+        if sample.mask:
+            pixels, _ = images.read_image(manifest.image_path(sample))
+            truth = images.read_mask(manifest.mask_path(sample), sample.mask_threshold)
+            assert (truth == (pixels[..., 0] > 130)).all()
+    return {sample.id: (sample.label, sample.mask, sample.split) for sample in manifest.samples}
+
+
+@pytest.fixture
+def benco(tmp_path):
+    root = tmp_path / "data"
+    for stem in ("6", "7", "10"):  # sorted as text and as numbers they differ
+        photo(root / "Tp" / f"{stem}.jpg", region(stem))
+        mask(root / "Gt" / f"{stem}{'_gt' if stem == '7' else ''}.png", region(stem))
+    photo(root / "Au" / "a.jpg")
+    return root
+
+
+def test_benco_folders_join_by_name(benco, tmp_path):
+    assert run(benco, tmp_path / "m.jsonl") == (0, {})
+    assert rows(tmp_path / "m.jsonl") == {
+        "data/Tp/10": (1, "Gt/10.png", "train"),
+        "data/Tp/6": (1, "Gt/6.png", "train"),
+        "data/Tp/7": (1, "Gt/7_gt.png", "train"),
+        "data/Au/a": (0, None, "train"),
+    }
+
+
+def test_leftovers_on_both_sides_are_listed(benco, tmp_path):
+    (benco / "Gt" / "6.png").rename(benco / "Gt" / "5.png")
+    photo(benco / "Tp" / "7.png", region("7"))
+    status, rejected = run(benco, tmp_path / "m.jsonl", "--split", "val", "--name", "n")
+    assert status == 3
+    assert rejected == {"Tp/6.jpg": "no_mask", "Gt/5.png": "no_image", "Tp/7.png": "duplicate"}
+    assert {key: row[2] for key, row in rows(tmp_path / "m.jsonl").items()} == {
+        "n/Au/a": "val",
+        "n/Tp/10": "val",
+        "n/Tp/7": "val",
+    }
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_jpeg_masks_of_benco_are_read_as_benco_reads_them(benco, tmp_path, as_list):
+    (benco / "Gt" / "6.png").unlink()
+    mask(benco / "Gt" / "6.jpg", region("6"))
+    source = benco
+    if as_list:
+        source = benco / "list.json"
+        source.write_text(json.dumps([["Tp/6.jpg", "Gt/6.jpg"]]))
+    assert run(source, tmp_path / "m.jsonl", "--verify", "true") == (0, {})
+    masks = {row[1] for row in rows(tmp_path / "m.jsonl").values()}  # held against their images
+    assert "Gt/6.jpg" in masks
+    samples = read_manifest(tmp_path / "m.jsonl").samples
+    assert {sample.mask_threshold for sample in samples if sample.mask} == {127}
+    assert run(source, tmp_path / "m.jsonl", "--mask_threshold", "100") == (0, {})
+    samples = read_manifest(tmp_path / "m.jsonl").samples
+    assert {sample.mask_threshold for sample in samples if sample.mask} == {100}
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_list_of_benco(benco, tmp_path, absolute):
+    prefix = f"{benco}/" if absolute else "./"
+    content = [
+        [f"{prefix}Tp/10.jpg", f"{prefix}Gt/10.png"],
+        [f"{prefix}Au/a.jpg", "Negative"],
+        [f"{prefix}Tp/99.jpg", f"{prefix}Gt/99.png"],
+        [f"{prefix}Tp/6.jpg", "../../etc/passwd"],
+        ["only one"],
+        {"path": 3},
+    ]
+    (benco / "list.json").write_text(json.dumps(content))
+    status, rejected = run(benco / "list.json", tmp_path / "m.jsonl")
+    assert status == 3
+    assert rejected == {
+        "list.json#2": "missing",
+        "Tp/6.jpg": "no_mask",
+        "list.json#4": "bad_row",
+        "list.json#5": "bad_row",
+    }
+    assert rows(tmp_path / "m.jsonl") == {
+        "list/Tp/10": (1, "Gt/10.png", "train"),
+        "list/Au/a": (0, None, "train"),
+    }
+
+
+def test_a_datalist_of_wscl_keeps_its_subsets(benco, tmp_path):
+    content = {
+        "6.jpg": {"subset": "train", "path": "data/Tp/6.jpg", "label": 1, "mask": "data/Gt/6.png"},
+        "7.jpg": {"subset": "val", "path": "data/Tp/7.jpg", "label": 1},
+        "a.jpg": {"subset": "val", "path": "data/Au/a.jpg", "label": 0},
+        "b.jpg": {"subset": "other", "path": "data/Au/a.jpg", "label": 0},
+    }
+    (benco / "wscl_datalist.json").write_text(json.dumps(content))
+    status, rejected = run(benco / "wscl_datalist.json", tmp_path / "m.jsonl")
+    assert (status, rejected) == (3, {"wscl_datalist.json#b.jpg": "bad_row"})
+    assert rows(tmp_path / "m.jsonl") == {
+        "wscl_datalist/Tp/6": (1, "Gt/6.png", "train"),
+        "wscl_datalist/Tp/7": (1, None, "val"),
+        "wscl_datalist/Au/a": (0, None, "val"),
+    }
+
+
+def test_scaf_scribbles_are_no_masks_and_its_lists_choose(tmp_path):
+    root = tmp_path / "scaf"
+    for stem in ("x 1", "y"):
+        photo(root / "train" / "Image" / f"{stem}.tif", region(stem))
+        mask(root / "train" / "Scribble" / f"{stem}.png", region(stem))
+    (root / "train.txt").write_text("x 1.tif\nz.tif\n")
+    photo(root / "test" / "Image" / "t.jpg", region("t"))
+    mask(root / "test" / "GT" / "t.png", region("t"))
+    (root / "test.txt").write_text("t.jpg\n")
+    status, rejected = run(root, tmp_path / "m.jsonl")
+    assert status == 3
+    assert rejected == {"train/z.tif": "missing", "train/Image/y.tif": "not_listed"}
+    assert rows(tmp_path / "m.jsonl") == {
+        "scaf/Tp/train/x 1": (1, None, "train"),
+        "scaf/Tp/test/t": (1, "test/GT/t.png", "test"),
+    }
+
+
+@pytest.mark.parametrize("text", ["", "[", '{"a": 1, "a": 2}', "[NaN]"])
+def test_what_is_no_list_is_one_clear_line(tmp_path, capsys, text):
+    (tmp_path / "l.json").write_text(text)
+    assert run(tmp_path / "l.json", tmp_path / "m.jsonl")[0] == 1
+    assert capsys.readouterr().err.count("\n") == 1

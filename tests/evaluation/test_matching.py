@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pytest
+
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.evaluation.matching import PredictionFile, match_predictions
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Header, Manifest, safe_name
+from boxpromptiml.manifests.sources import Source
+from boxpromptiml.records import Sample
+
+LEVELS = np.array([[0, 128, 255]], np.uint8)
+ODD = "set/very: odd?"  # `safe_name` of it is a hash
+IMAGES = {
+    "set/a1": "tampered/a.1.jpg",
+    "set/b": "tampered/b.png",
+    "set/c": "authentic/b.tif",
+    ODD: "x/d.jpg",
+}
+
+
+def rows(root, split="test", hashes=None, wanted=IMAGES):
+    samples = [
+        Sample(one, "set", split, one, image, (1, 3), 1, None, image_sha256=(hashes or {}).get(one))
+        for one, image in wanted.items()
+    ]
+    manifest = Manifest(root / "test.jsonl", Header(image_root="data"), tuple(samples))
+    return [Source(manifest, sample) for sample in samples]
+
+
+def folder(root, names, table=None):
+    for name in names:
+        images.write_png(root / f"{name}.png", LEVELS)
+    if table is not None:
+        where = root.parent if root.name == "prob" else root
+        lines = "".join(json.dumps(row) + "\n" for row in table)
+        (where / "predictions.jsonl").write_text(lines)
+    return root
+
+
+def matched(where, sources):
+    return [file.name for file in match_predictions(where, sources, sources)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["set/a1", "set/b", "set/c", safe_name(ODD)],  # ids
+        ["tampered/a.1", "tampered/b", "authentic/b", "x/d"],  # image paths
+        ["deep/er/a.1", "tampered/b", "set/c", "d"],  # last parts where they tell
+    ],
+)
+def test_files_of_any_method(tmp_path, names):
+    folder(tmp_path / "maps", names)
+    assert matched(tmp_path / "maps", rows(tmp_path)) == names
+
+
+def test_output_of_predict(tmp_path):
+    names = [safe_name(one) for one in IMAGES]
+    table = [{"id": one, "name": safe_name(one), "image_score": 0.5} for one in reversed(IMAGES)]
+    folder(tmp_path / "prob", names, table)
+    found = match_predictions(tmp_path, rows(tmp_path), rows(tmp_path))
+    assert [file.name for file in found] == names
+    assert [file.score for file in found] == [0.5] * 4
+    table[0]["id"] = "set/other"
+    folder(tmp_path / "prob", [], table)
+    with pytest.raises(
+        UserError, match=r"1 images have no prediction: set/very.*1 predictions bel"
+    ):
+        matched(tmp_path, rows(tmp_path))
+
+
+def test_output_of_several_processes_of_predict(tmp_path):
+    folder(tmp_path / "prob", ["set/a1", "set/b"])
+    for rank, name in enumerate(["set/b", "set/a1"]):
+        row = {"id": name, "name": name}
+        (tmp_path / f"predictions.{rank}.jsonl").write_text(json.dumps(row))
+    sources = rows(tmp_path)[:2]
+    assert matched(tmp_path, sources) == ["set/a1", "set/b"]
+
+
+def test_output_of_localize_by_the_images_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    names = ["n0", "n1", "n2", "n3"]
+    paths = [f"data/{image}" for image in IMAGES.values()]
+    paths[0] = str(tmp_path / "link" / IMAGES["set/a1"])
+    table = [{"name": n, "path": p} for n, p in zip(names, paths, strict=True)]
+    folder(tmp_path / "out/prob", names, table)
+    assert matched(tmp_path / "out", rows(tmp_path)) == names
+
+
+def test_another_image_of_the_same_name_is_not_the_row(tmp_path):
+    table = [{"name": "a.1", "path": "/elsewhere/a.1.jpg", "sha256": "22"}]
+    folder(tmp_path / "out/prob", ["a.1"], table)
+    sources = rows(tmp_path, hashes={"set/a1": "11"})[:1]
+    with pytest.raises(UserError, match=r"no row of the manifest: a\.1\.png"):
+        matched(tmp_path / "out", sources)
+    assert matched(tmp_path / "out", rows(tmp_path, hashes={"set/a1": "22"})[:1]) == ["a.1"]
+    assert matched(tmp_path / "out", rows(tmp_path)[:1]) == ["a.1"]
+
+
+def test_missing_extra_and_ambiguous_are_all_named(tmp_path):
+    names = ["b", "set/a1", "tampered/a.1", *(f"stray{n}" for n in range(7))]
+    where = folder(tmp_path / "maps", names)
+    with pytest.raises(UserError) as error:
+        matched(where, rows(tmp_path))
+    message = str(error.value)
+    assert "2 predictions are ambiguous" in message
+    assert "b.png could be 'set/b' or 'set/c'" in message
+    assert "set/a1.png and tampered/a.1.png are both 'set/a1'" in message
+    assert "3 images have no prediction: set/b, set/c, set/very" in message
+    assert "7 predictions belong to no row of the manifest: stray0.png" in message
+    assert "stray4.png, ..." in message
+    assert "stray5" not in message
+
+
+def test_rows_of_another_split_are_neither_missing_nor_extra(tmp_path):
+    where = folder(tmp_path / "maps", ["set/a1", "set/b", "set/c"])
+    known = rows(tmp_path)
+    found = match_predictions(where, known, known[1:2])
+    assert [file.name for file in found] == ["set/b"]
+
+
+def test_table_and_files_must_agree(tmp_path):
+    table = [{"name": "set/a1"}, {"name": "set/a1"}, {"name": "set/c"}]
+    folder(tmp_path / "prob", ["set/a1", "set/b"], table)
+    with pytest.raises(UserError) as error:
+        matched(tmp_path, rows(tmp_path))
+    message = str(error.value)
+    assert "1 names are twice in predictions.jsonl: set/a1" in message
+    assert "1 lines of predictions.jsonl have no file: set/c" in message
+    assert "1 files have no line in predictions.jsonl: set/b" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", 'an object with a text "name"'),
+        ('{"name": 3}', 'an object with a text "name"'),
+        ('{"name": "../a"}', "without '..'"),
+        ('{"name": "/etc/a"}', "must be relative"),
+        ('{"name": "link/a"}', "leads out of"),
+        ('{"name": "a", "id": 3}', "id must be text"),
+        ('{"name": "a", "image_score": "high"}', "must be a number"),
+        ('{"name": "a", "image_score": true}', "must be a number"),
+        ('{"name": "a", "image_score": 1.5}', "must be in"),
+        ('{"name": "a", "image_score": NaN}', "not valid JSON"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path, line, message):
+    folder(tmp_path / "prob", ["a"])
+    (tmp_path / "prob/link").symlink_to(tmp_path)
+    (tmp_path / "predictions.jsonl").write_text(f'{{"name": "b"}}\n{line}\n')
+    with pytest.raises(UserError, match=message) as error:
+        matched(tmp_path, rows(tmp_path))
+    assert "predictions.jsonl:2" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["nothing", "prob"])
+def test_no_maps_at_all(tmp_path, name):
+    (tmp_path / "prob").mkdir()
+    with pytest.raises(UserError, match="no PNG files"):
+        matched(tmp_path / name, rows(tmp_path))
+
+
+def test_levels_of_masks_and_of_grey_saved_as_colour(tmp_path):
+    grey = folder(tmp_path, ["grey"]) / "grey.png"
+    colour = tmp_path / "colour.png"
+    images.write_png(colour, np.repeat(LEVELS[..., None], 3, axis=2))
+    for path in (grey, colour):
+        np.testing.assert_array_equal(PredictionFile("x", path).levels(), LEVELS)
+
+
+def test_maps_that_cannot_be_used_are_named(tmp_path):
+    from PIL import Image
+
+    heat = tmp_path / "heat.png"
+    images.write_png(heat, np.stack([LEVELS, LEVELS, 255 - LEVELS], axis=2))
+    jpeg = tmp_path / "jpeg.png"
+    images.write_jpeg(jpeg, LEVELS, 90)
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.array([[0, 40000]], np.uint16)).save(deep)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(images.encode_png(LEVELS)[:45])
+    reasons = {heat: "mask_colour", jpeg: "unsupported_mode", deep: "unsupported_mode"}
+    for path, reason in (reasons | {broken: "truncated_or_corrupt"}).items():
+        with pytest.raises(RejectedInput) as error:
+            PredictionFile("x", path).levels()
+        assert (error.value.reason, error.value.path) == (reason, str(path))

@@ -1,0 +1,108 @@
+"""Scoring a run's folder: done once, never at the cost of what was scored before."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from boxpromptiml.cli import main
+from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation.runs import Run, read_state, score_run
+
+
+@pytest.fixture(scope="module")
+def trained(data_root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    manifests = [f"--data.{s}=[{data_root}/{s}.jsonl]" for s in ("train", "val", "test")]
+    status = main(
+        ["fit", *manifests, "--data.supervision=mask", "--data.batch_size=2",
+         "--model.student.backbone=mobilenetv3_small_050", "--data.input.size=[64,64]",
+         "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.logger=false",
+         f"--trainer.default_root_dir={folder}"]
+    )  # fmt: skip
+    assert status == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("evaluation"))
+    return copy
+
+
+def stamps(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_second_time_nothing_is_done(run):
+    out = score_run(run, "test", "last")
+    assert out == run / "evaluation/test/last"
+    before = stamps(out)
+    assert len(list((out / "predictions/prob").rglob("*.png"))) == 6
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["predictions"] == str(out / "predictions")
+    assert score_run(run, "test", "last") == out
+    assert stamps(out) == before
+
+
+def test_best_and_last_do_not_overwrite_each_other(run):
+    last = stamps(score_run(run, "test", "last"))
+    assert score_run(run, "test", "best") == run / "evaluation/test/best"
+    assert stamps(run / "evaluation/test/last") == last
+
+
+@pytest.mark.parametrize("file", ["scored.json", "metrics.json", "per_image.csv"])
+def test_what_is_damaged_is_made_again(run, file):
+    out = score_run(run, "test", "last")
+    whole = (out / file).read_bytes()
+    (out / file).write_bytes(whole[: len(whole) // 2])
+    assert read_state(out) is None
+    score_run(run, "test", "last")
+    assert (out / file).read_bytes() == whole
+
+
+def test_scores_stay_when_new_ones_cannot_be_made(run, monkeypatch):
+    out = score_run(run, "test", "last")
+    before = stamps(out)
+    (out.parents[2] / "checkpoints/last.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError):
+        score_run(run, "test", "last")
+    assert stamps(out) == before
+    assert sorted(p.name for p in out.parent.iterdir()) == ["last"]
+
+
+def test_without_checkpoint_or_data_earlier_scores_are_given_back(run):
+    out = score_run(run, "test", "last")
+    before = stamps(out)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["test"] = ["moved/test.jsonl"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert score_run(run, "test", "last") == out
+    (run / "checkpoints/last.ckpt").unlink()
+    assert score_run(run, "test", "last") == out
+    assert stamps(out) == before
+
+
+def test_a_missing_checkpoint_is_named(run):
+    (run / "checkpoints/best.ckpt").unlink()
+    with pytest.raises(UserError, match=r"best\.ckpt does not exist.*--checkpoint"):
+        score_run(run, "test", "best")
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "data: 3", "a: ["])
+def test_a_folder_without_a_configuration_is_refused(tmp_path, text):
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        Run.open(tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        Run.open(tmp_path)
+
+
+def test_a_split_without_manifests_is_named(run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["test"] = None
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"data\.test names no manifest"):
+        score_run(run, "test", "last")

@@ -1,0 +1,156 @@
+"""Reading a report as a browser does, for the tests of its parts."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
+from boxpromptiml.evaluation.runs import Run
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Header, safe_name, write_manifest
+from boxpromptiml.metrics.results import read_evaluation, write_evaluation
+from boxpromptiml.records import Box, Sample
+from boxpromptiml.report.panels import Views
+from boxpromptiml.report.run import ScoredRun
+
+HOSTILE = "\"'><script>alert(1)</script><img src=https://evil.example/x onerror=a()>&lt;{{ 7*7 }}"
+VOID = {"meta", "img", "br", "hr", "link", "input", "use", "path", "rect"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and the text below each kind of element."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+            self.text.setdefault(tag, []).append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self._open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self._open):
+            self.text[tag][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    def texts(self, tag: str) -> list[str]:
+        return [" ".join(text.split()) for text in self.text.get(tag, [])]
+
+
+def decoded(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+
+
+def views(size: tuple[int, int] = (20, 30), seed: int = 0) -> Views:
+    """An image with one box and a region of 5 x 10 pixels, found with probability 0.75."""
+    truth = np.zeros(size, bool)
+    truth[5:10, 5:15] = True
+    levels = np.where(truth, np.uint8(255), np.uint8(0))
+    levels[0] = 127
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Views(image, (Box(4, 4, 16, 11),), levels, truth.astype(np.float32) * 0.75, truth)
+
+
+def make_run(
+    folder: Path,
+    probs: Sequence[float],
+    authentic: Sequence[float] = (),
+    ids: Sequence[str] | None = None,
+) -> ScoredRun:
+    """A run's folder with one scored image for each probability of its region of 5 x 10 pixels.
+
+    Authentic images have that probability in the same place. Images are those of `views`.
+    """
+    names = ids or [f"set/{'abcdefghijklmnop'[i]}" for i in range(len(probs) + len(authentic))]
+    samples, values = [], [*probs, *authentic]
+    out = folder / "evaluation" / "test"
+    for number, (name, value) in enumerate(zip(names, values, strict=True)):
+        manipulated, file = number < len(probs), f"{number}.png"
+        seen = views(seed=number)
+        images.write_png(folder / "data" / file, seen.image)
+        sample = Sample(
+            id=name,
+            dataset="set",
+            split="test",
+            group=name,
+            image=file,
+            size=(20, 30),
+            label=int(manipulated),
+            boxes=seen.boxes if manipulated else (),
+        )
+        if manipulated:
+            images.write_png(folder / "data" / f"m{file}", seen.truth.astype(np.uint8) * 255)
+            kind = ("splice", "removal")[number % 2]
+            sample = replace(sample, kind=kind, mask=f"m{file}")
+        samples.append(sample)
+        level = np.where(seen.truth, np.uint8(round(255 * value)), np.uint8(0))
+        images.write_png(out / "predictions" / "prob" / f"{safe_name(name)}.png", level)
+    manifest = folder / "data" / "test.jsonl"
+    write_manifest(manifest, Header(), samples)
+    (folder / "config.yaml").write_text(_config(folder, manifest))
+    train = [replace(s, id=f"t{s.id}", split="train", pseudo_mask="p.png") for s in samples]
+    write_manifest(folder / "data" / "train.jsonl", Header(), train)
+    _write_logs(folder, train[0].id)
+    settings = EvaluateSettings(resamples=200)
+    write_evaluation(out, evaluate_predictions(out / "predictions", [manifest], settings))
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.write_bytes(b"weights")
+    return ScoredRun(Run.open(folder), out, checkpoint, read_evaluation(out))
+
+
+def _config(folder: Path, manifest: Path) -> str:
+    config = {
+        "trainer": {"max_epochs": 3, "default_root_dir": str(folder)},
+        "model": {
+            "class_path": "boxpromptiml.tasks.distill.DistillTask",
+            "init_args": {"student": {"backbone": "tiny"}, "pretrained": None, "lr": 0.003},
+        },
+        "data": {
+            "train": [str(manifest.with_name("train.jsonl"))],
+            "test": [str(manifest)],
+            "supervision": "pseudo",
+        },
+    }
+    return json.dumps(config)  # JSON is YAML
+
+
+def _write_logs(folder: Path, worst: str) -> None:
+    (folder / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/pixel_f1\n"
+        "0,1,1.0,\n0,2,0.5,\n0,2,,0.1\n1,4,0.5,\n1,4,,0.4\n2,6,0.25,\n2,6,,0.3\n"
+    )
+    summary = {
+        "status": {"authentic": 1, "ok": 4},
+        "teacher": {"name": "grabcut"},
+        "audit": {
+            "images": 4,
+            "iou": 0.7482,
+            "f1": 0.8446,
+            "unsure": 0.05,
+            "worst": [{"id": worst, "iou": 0.1177}],
+        },
+    }
+    (folder / "data" / "summary.json").write_text(json.dumps(summary))

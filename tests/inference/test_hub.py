@@ -1,0 +1,178 @@
+"""Publishing and fetching weights: into folders, and against a Hub that runs inside the test."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from boxpromptiml import Localizer
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import build_network
+from boxpromptiml.inference.formats import write_safetensors
+from boxpromptiml.inference.spec import Card
+from boxpromptiml.io import images
+from boxpromptiml.metrics.results import Evaluation, write_evaluation
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.wcbnet import WCBConfig
+from tests.helpers.hub_server import running_hub
+from tests.inference.test_export import photo  # noqa: F401 - a fixture
+from tests.inference.test_localize import save_student
+
+# Its own process: huggingface_hub reads the address of the Hub and of its cache when imported.
+CLIENT = """
+import json, os, sys
+from boxpromptiml import Localizer
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.images import read_image
+
+def said(action):
+    try:
+        return action()
+    except UserError as error:
+        return f"error: {error}"
+
+checkpoint, photo = sys.argv[1:3]
+localizer = Localizer.load(checkpoint)
+answers = {"push": said(lambda: localizer.push_to_hub("us/student", licence="mit"))}
+for name in ("us/student", "us/none"):
+    found = said(lambda: Localizer.from_pretrained(name, "main"))
+    answers[name] = found if isinstance(found, str) else found(photo).tolist()
+os.environ["HF_TOKEN"] = "hf_other"
+answers["refused"] = said(lambda: localizer.push_to_hub("us/student"))
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_student(tmp_path_factory.mktemp("student") / "student.ckpt")
+
+
+def run_client(checkpoint, image, home, hub, offline="0"):
+    own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": offline}
+    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, str(checkpoint), str(image)],
+        env=os.environ | own | quiet | {"HF_TOKEN": "hf_known"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_pushed_and_fetched_from_a_hub(checkpoint, photo, tmp_path):  # noqa: F811
+    with running_hub() as hub:
+        answers = run_client(checkpoint, photo, tmp_path / "home", hub)
+        assert answers["push"].startswith(f"{hub.address}/us/student/commit/")
+        (wishes,) = hub.made
+        assert wishes.get("visibility") == "private" or wishes["private"] is True  # by release
+        assert sorted(hub.files) == ["us/student/README.md", "us/student/model.safetensors"]
+        assert b'from_pretrained("us/student")' in hub.files["us/student/README.md"]
+        expected = Localizer.load(checkpoint)(photo)
+        np.testing.assert_allclose(answers["us/student"], expected, atol=1e-6)
+        assert answers["us/none"].startswith("error: us/none: is no folder here, and the Hub")
+        assert answers["refused"].startswith("error: us/student: not uploaded: ")
+        assert "401" in answers["refused"]
+        fetched = {ask.rsplit("/", 1)[1] for ask in hub.asked if "/resolve/" in ask}
+        assert fetched == {"model.safetensors"}
+
+        before = len(hub.asked)
+        again = run_client(checkpoint, photo, tmp_path / "home", hub, offline="1")
+        assert len(hub.asked) == before
+        assert again["us/student"] == answers["us/student"]
+        assert "HF_HUB_OFFLINE" in again["push"]
+        assert "HF_HUB_OFFLINE" in again["us/none"]
+
+
+def test_a_folder_gives_the_same_answers(checkpoint, photo, tmp_path):  # noqa: F811
+    localizer = Localizer.load(checkpoint)
+    localizer.save_pretrained(tmp_path / "mine")
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == [
+        "README.md",
+        "model.safetensors",
+    ]
+    again = Localizer.from_pretrained(tmp_path / "mine")
+    assert again.card == localizer.card
+    np.testing.assert_array_equal(again(photo), localizer(photo))
+    again.save_pretrained(str(tmp_path / "mine"), licence="mit")  # over itself
+    header = (tmp_path / "mine" / "README.md").read_text().split("---")[1]
+    assert yaml.safe_load(header)["license"] == "mit"
+
+
+def test_the_code_of_the_card_runs(checkpoint, tmp_path):
+    Localizer.load(checkpoint).save_pretrained(tmp_path / "mine")
+    images.write_jpeg(tmp_path / "photo.jpg", np.zeros((40, 60, 3), np.uint8), 90)
+    text = (tmp_path / "mine" / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    check = "assert flagged.shape == (40, 60) and flagged.dtype == bool"
+    done = subprocess.run(
+        [sys.executable, "-c", code + check],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_card_says_what_is_known(tmp_path):
+    trained_on = ("casia2", "odd `name`\n# x: {{ 1 + 1 }}")
+    card = Card(
+        WCBConfig("mobilenetv3_small_050", stages=(0, 1, 2)),
+        NetworkInput("resize", (64, 96), (60, 90)),
+        0.4,
+        trained_on=trained_on,
+    )
+    write_safetensors(tmp_path / "w.safetensors", build_network(card).eval(), card.to_dict())
+    score = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 7}
+    metrics = {
+        "schema_version": 1, "preset": "default", "threshold": 0.5,
+        "images": {"manipulated": 7, "authentic": 0, "unknown": 0}, "bootstrap": {"level": 0.95},
+        "groups": {"kind": {"a\n```x": {"pixel_f1": score, "count": 7}}},
+        "scores": {"pixel_f1": score}, "image_score": "maximum",
+    }  # fmt: skip
+    write_evaluation(tmp_path / "scores", Evaluation(metrics, ()))
+    localizer = Localizer.load(tmp_path / "w.safetensors")
+    localizer.save_pretrained(tmp_path / "mine", evaluation=tmp_path / "scores")
+    _, header, text = (tmp_path / "mine" / "README.md").read_text().split("---\n", 2)
+    values = yaml.safe_load(header)
+    assert values["library_name"] == "boxpromptiml"
+    assert values["datasets"] == list(trained_on)
+    assert "license" not in values
+    assert "No licence was given" in text
+    assert "score is not proof" in text
+    assert "prob > 0.4" in text
+    assert "stretched to 64 x 96" in text
+    assert "quality 60, 90" in text
+    assert "0.500 [0.400, 0.600]" in text
+    assert "`casia2`, `odd name # x: {{ 1 + 1 }}`" in text
+    assert text.count("```") == 3  # the block of code, and the name inside a line of the table
+    assert not [line for line in text.splitlines() if line.startswith("```x")]
+    (tmp_path / "scores" / "metrics.json").write_text('{"schema_version": 1}')
+    with pytest.raises(UserError, match="damaged"):
+        localizer.save_pretrained(tmp_path / "mine", evaluation=tmp_path / "scores")
+
+
+def test_wrong_use_is_said(checkpoint, tmp_path):
+    onnx = replace(Localizer.load(checkpoint), network=lambda image: None)  # no PyTorch in it
+    with pytest.raises(UserError, match="only PyTorch's weights"):
+        onnx.save_pretrained(tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty/model\.safetensors: no such"):
+        Localizer.from_pretrained(tmp_path / "empty")
+    for name in ("https://example.com/x", "a/b/c", str(tmp_path / "none")):
+        with pytest.raises(UserError, match="no repository on the Hub has such a name"):
+            Localizer.from_pretrained(name)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE"):
+        Localizer.from_pretrained("us/never-seen")
+
+
+def test_the_hub_is_imported_when_it_is_used():
+    code = "import sys, boxpromptiml.inference.localizer as _; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "boxpromptiml.inference.localizer" in done.stdout.split()
+    assert "boxpromptiml.inference.hub" not in done.stdout.split()

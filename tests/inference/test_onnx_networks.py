@@ -1,0 +1,133 @@
+"""Exported files of strangers: nothing but the one file is read, and what is wrong is said."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference import onnx_networks
+from boxpromptiml.inference.checkpoint import build_network
+from boxpromptiml.inference.description import to_json
+from boxpromptiml.inference.formats import write_onnx
+from boxpromptiml.inference.onnx_networks import OnnxNetwork, OpenVinoNetwork
+from boxpromptiml.inference.spec import Card
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
+from boxpromptiml.models.inputs import NetworkInput
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper  # noqa: E402
+
+CARD = Card(
+    StudentConfig("mobilenetv3_small_050", stages=(0,), fusion=FusionConfig(width=8, prototypes=4)),
+    NetworkInput("native", (64, 64)),
+    0.5,
+    trained_on=("allocation and location",),
+)
+SECRET = np.arange(4, dtype=np.float32)
+
+
+@pytest.fixture(params=[OnnxNetwork, OpenVinoNetwork])
+def kind(request):
+    pytest.importorskip({OnnxNetwork: "onnxruntime", OpenVinoNetwork: "openvino"}[request.param])
+    return request.param
+
+
+def elsewhere(location: str) -> TensorProto:
+    """Four values that lie in another file."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "16")):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def model(place: str, tensor: TensorProto, description: str | None = "{}") -> onnx.ModelProto:
+    """A graph that answers a tensor, held in one of the places that a graph has for tensors."""
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    constant = helper.make_node("Constant", [], ["y"], value=tensor)
+    initializers = [tensor] if place == "initializer" else []
+    nodes = [constant]
+    if place == "initializer":
+        nodes = [helper.make_node("Identity", ["w"], ["y"])]
+    elif place == "branch":
+        branch = helper.make_graph([constant], "branch", [], [y])
+        true = helper.make_tensor("true", TensorProto.BOOL, [], [1])
+        nodes = [
+            helper.make_node("Constant", [], ["c"], value=true),
+            helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+        ]
+    graph = helper.make_graph(nodes, "g", [], [y], initializers)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    if description is not None:
+        made.metadata_props.add(key="boxpromptiml", value=description)
+    return made
+
+
+@pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
+@pytest.mark.parametrize("where", ["beside", "above", "absolute"])
+def test_other_files_are_not_read(kind, tmp_path, monkeypatch, place, where):
+    """The runtimes themselves would: without our check, the last line finds the secret."""
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(SECRET.tobytes())
+    folder = tmp_path if where == "beside" else tmp_path / "below"
+    folder.mkdir(exist_ok=True)
+    location = str(secret) if where == "absolute" else os.path.relpath(secret, folder)
+    onnx.save(model(place, elsewhere(location)), folder / "evil.onnx")
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match="weights in other files"):
+        kind(folder / "evil.onnx", "cpu", "fp32")
+
+
+def test_the_check_above_is_needed(tmp_path, monkeypatch):
+    """What ONNX Runtime does with a constant, when nobody looks before."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "secret.bin").write_bytes(SECRET.tobytes())
+    onnx.save(model("constant", elsewhere("secret.bin")), tmp_path / "evil.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(onnx_networks, "OTHER_FILE", "\0never\0")
+    network = OnnxNetwork(tmp_path / "evil.onnx", "cpu", "fp32")
+    np.testing.assert_array_equal(network._session.run(None, {})[0], SECRET)
+
+
+def test_a_data_set_may_be_called_location(kind, tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "n.onnx"
+    write_onnx(path, build_network(CARD).eval(), 3, CARD.to_dict())
+    assert b"location" not in path.read_bytes()
+    assert Card.from_dict(kind(path, "cpu", "fp32").description) == CARD
+    assert json.loads(to_json(CARD.to_dict())) == CARD.to_dict()
+
+
+def test_files_of_others_and_damaged_ones_are_refused(kind, tmp_path):
+    inside = helper.make_tensor("w", TensorProto.FLOAT, [4], SECRET)
+    path = tmp_path / "other.onnx"
+    for description, message in (
+        (None, r"other\.onnx: says nothing of itself"),
+        ("{", "description is damaged"),
+        ("[" * 100_000, "description is damaged"),
+        ("[1]", "not a JSON object"),
+    ):
+        onnx.save(model("initializer", inside, description), path)
+        with pytest.raises(UserError, match=message):
+            kind(path, "cpu", "fp32")
+    for data in (b"", b"\xff\xfe not a model", b"ORTM" * 9, path.read_bytes()[:40]):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="no ONNX file"):
+            kind(path, "cpu", "fp32")
+    with pytest.raises(UserError, match="no such"):
+        kind(tmp_path / "none.onnx", "cpu", "fp32")
+    with pytest.raises(UserError, match="folder"):
+        kind(tmp_path, "cpu", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threads"), [("3", 3), ("2,4", 2), ("0", None), ("many", None), (None, None)]
+)
+def test_threads_are_those_of_the_environment_or_all(monkeypatch, wanted, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert onnx_networks._threads() == (threads or len(os.sched_getaffinity(0)))

@@ -1,0 +1,120 @@
+"""Exported files run where PyTorch is not: an import hook refuses it in a process of its own."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from boxpromptiml import Localizer
+from boxpromptiml.inference.checkpoint import build_network
+from boxpromptiml.inference.formats import write_onnx, write_safetensors
+from boxpromptiml.inference.spec import Card, Refinement
+from boxpromptiml.io import images
+from boxpromptiml.models.configs import FusionConfig, StudentConfig, WCBConfig
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.segmenters.config import SegmenterConfig
+
+REFUSE = """
+import sys
+REFUSED = {"torch", "torchvision", "timm", "lightning", "onnx", "safetensors"}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in REFUSED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+COMMAND = "from boxpromptiml.cli import main; sys.exit(main(sys.argv[1:]))"
+PYTHON = """
+import numpy
+from boxpromptiml import Localizer
+numpy.save(sys.argv[3], Localizer.load(sys.argv[1])(sys.argv[2]))
+"""
+CARDS = {
+    "student": Card(
+        StudentConfig("mobilenetv3_small_050", "srm", stages=(0, 1), fusion=FusionConfig(width=8)),
+        NetworkInput("native", (64, 64)),
+        0.5,
+    ),
+    "resized": Card(
+        StudentConfig("mobilenetv3_small_050", stages=(1, 2), fusion=FusionConfig(width=8)),
+        NetworkInput("resize", (64, 96)),
+        0.5,
+    ),
+    "wcbnet": Card(
+        WCBConfig("mobilenetv3_small_050", stages=(0, 1)),
+        NetworkInput("native", (64, 64), (75,)),
+        0.5,
+        refinement=Refinement(SegmenterConfig("slic", segments=30).to_dict(), "pixel"),
+    ),
+}
+
+
+def refused(program: str, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", REFUSE + program, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module", params=list(CARDS))
+def files(request, tmp_path_factory):
+    """A localizer's .safetensors and its .onnx."""
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    card = CARDS[request.param]
+    network = build_network(card)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    network.eval()
+    folder = tmp_path_factory.mktemp(request.param)
+    write_safetensors(folder / "n.safetensors", network, card.to_dict())
+    write_onnx(folder / "n.onnx", network, 3 + card.input.extra_channels, card.to_dict())
+    return folder / "n.safetensors", folder / "n.onnx"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in {"a.png": (70, 110), "b.jpg": (90, 61), "c.jpg": (70, 110)}.items():
+        coarse = rng.integers(0, 256, (size[0] // 10 + 1, size[1] // 10 + 1, 3), np.uint8)
+        image = coarse.repeat(10, 0).repeat(10, 1)[: size[0], : size[1]] // 2
+        image += rng.integers(0, 60, image.shape, dtype=np.uint8)
+        write = images.write_png if name.endswith("png") else images.write_jpeg
+        write(tmp_path / "photos" / name, image, *([90] if name.endswith("jpg") else []))
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no image")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("tile", [False, True])
+def test_the_command_writes_the_same_maps(files, photos, tmp_path, tile):
+    network, exported = files
+    words = ["--images", photos, "--out", tmp_path / "out", f"--tile={str(tile).lower()}"]
+    done = refused(COMMAND, "localize", "--checkpoint", exported, *words)
+    assert done.returncode == 3, done.stderr
+    assert "1 rejected" in done.stdout
+    localizer = Localizer.load(network)
+    for path in sorted(photos.glob("[abc].*")):
+        levels = images.read_image(tmp_path / "out" / "prob" / f"{path.stem}.png")[0][..., 0]
+        expected = np.round(localizer(path, tile=tile) * 255)
+        assert np.ptp(expected) > 3, "a flat map would prove nothing"
+        difference = np.abs(levels - expected)
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.001
+
+
+def test_python_gives_the_same_maps(files, photos, tmp_path):
+    network, exported = files
+    done = refused(PYTHON, exported, photos / "a.png", tmp_path / "prob.npy")
+    assert done.returncode == 0, done.stderr
+    prob = np.load(tmp_path / "prob.npy")
+    np.testing.assert_allclose(prob, Localizer.load(network)(photos / "a.png"), atol=1e-5)
+
+
+def test_what_needs_torch_says_so(files, photos, tmp_path):
+    words = ["localize", "--checkpoint", files[0], "--images", photos, "--out", tmp_path / "out"]
+    done = refused(COMMAND, *words)
+    assert done.returncode == 1
+    assert "needs torch, which is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert refused("import torch").returncode == 1, "the hook is broken"

@@ -1,0 +1,77 @@
+import errno
+import hashlib
+import json
+import os
+
+import pytest
+
+from boxpromptiml.io import files
+
+
+def test_sha256_of_file_and_bytes_are_hashlibs(tmp_path):
+    data = b"x" * 3_000_000
+    (tmp_path / "f").write_bytes(data)
+    expected = hashlib.sha256(data).hexdigest()
+    assert files.sha256_file(tmp_path / "f") == expected
+    assert files.sha256_bytes(data) == expected
+
+
+def test_signature_depends_on_content_and_not_on_order():
+    assert files.signature({"a": [1, 2], "b": None}) == files.signature({"b": None, "a": [1, 2]})
+    assert files.signature({"a": [1, 2]}) != files.signature({"a": [2, 1]})
+    with pytest.raises(ValueError, match="JSON"):
+        files.signature({"a": float("nan")})
+
+
+def test_a_failing_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "f.txt"
+    path.write_text("old")
+
+    def interrupted():
+        with files.atomic_writer(path) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
+
+
+def test_jsonl_escapes_names_that_are_not_text(tmp_path):
+    path = tmp_path / "f.jsonl"
+    rows = [{"path": "a\udcff\n\u202e.jpg"}, {"path": "é"}]
+    files.write_jsonl(path, rows)
+    lines = path.read_bytes().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "f.json", {"f1": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / name for name in ("a.tmp", ".a.tmp", ".b.1.tmp", "deep/x.png")]
+    left = [tmp_path / f".{'0123456789abcdef'}.{n}.tmp" for n in (1, 22)]
+    left.append(tmp_path / "deep" / f".{'f' * 16}.7.tmp")
+    for path in (*kept, *left):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    stream = files.atomic_writer(tmp_path / "mine")
+    stream.__enter__()  # a write that never ends, as after kill -9
+    assert files.remove_temporaries(tmp_path) == 4
+    assert all(path.exists() for path in kept)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(kept)
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path):
+    full, broken = (OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EIO))
+    for error, filename in ((full, str(tmp_path / "a")), (broken, None)):  # EIO may be of a reader
+        with (
+            pytest.raises(OSError, match=error.strerror) as caught,
+            files.atomic_writer(tmp_path / "a"),
+        ):
+            raise error
+        assert caught.value.filename == filename

@@ -1,0 +1,252 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifests import manifest
+from boxpromptiml.manifests.manifest import (
+    Header,
+    confined,
+    join_by_key,
+    read_manifest,
+    read_rows,
+    relative_root,
+    write_manifest,
+)
+from boxpromptiml.manifests.splits import split_by_group, take_by_group
+from boxpromptiml.records import Box, Sample
+
+SAMPLE = Sample("a", "d", "train", "g", "x/y.jpg", (5, 6), 1, (Box(0, 0, 2.5, 3),))
+
+
+def _write(path: Path, *rows: object) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+HEADER = {"schema_version": 1}
+ROW = {
+    "id": "a",
+    "dataset": "d",
+    "split": "train",
+    "group": "g",
+    "image": "x.jpg",
+    "size": [5, 6],
+    "label": 1,
+    "boxes": [[0, 0, 2.5, 3]],
+}
+
+
+def test_round_trip_keeps_every_field(tmp_path):
+    full = replace(
+        SAMPLE, id="b", kind="splice", mask="m.png", mask_threshold=9, image_sha256="0" * 64
+    )
+    header = Header(notes={"why": "é"}, teacher_signature="t", image_root="../x")
+    written = write_manifest(tmp_path / "m.jsonl", header, [SAMPLE, full])
+    assert read_manifest(tmp_path / "m.jsonl") == written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labl": 1}, "labl"),
+        ({"label": 2}, "label"),
+        ({"label": "1"}, "label"),
+        ({"size": [5]}, "size"),
+        ({"size": [0, 6]}, "size"),
+        ({"split": "dev"}, "split"),
+        ({"boxes": [[0, 0, 7, 3]]}, "outside"),
+        ({"boxes": [[3, 0, 2, 3]]}, "inverted"),
+        ({"boxes": [[1, 1, 1, 3]]}, "empty"),
+        ({"boxes": [[0, 0, "1", 3]]}, "boxes"),
+        ({"image": "/etc/passwd"}, "relative"),
+        ({"image": "a/../../b"}, "relative"),
+        ({"mask": "c:\\b"}, "relative"),
+        ({"pseudo_mask": "a\0b"}, "relative"),
+        ({"id": ""}, "id"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, change, message):
+    path = _write(tmp_path / "m.jsonl", HEADER, ROW, {**ROW, "id": "b", **change})
+    with pytest.raises(UserError, match=message) as caught:
+        read_manifest(path)
+    assert f"{path}:3" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"id": "a", "id": "b"}',
+        json.dumps({**ROW, "boxes": [[0, 0, float("nan"), 3]]}),
+        json.dumps(ROW).replace("2.5", "1e999"),
+        "[" * 100_000,
+    ],
+)
+def test_what_json_lets_through_is_refused(tmp_path, line):
+    path = _write(tmp_path / "m.jsonl", HEADER, line)
+    with pytest.raises(UserError, match=r"m\.jsonl:2"):
+        read_manifest(path)
+
+
+def test_numbers_of_the_header_are_finite_too(tmp_path):
+    header = json.dumps({**HEADER, "notes": {"x": 1.25}}).replace("1.25", "1e999")
+    path = _write(tmp_path / "m.jsonl", header, ROW)
+    with pytest.raises(UserError, match=r"m\.jsonl:1.*1e999"):
+        read_manifest(path)
+
+
+def test_duplicate_ids_name_both_lines(tmp_path):
+    path = _write(tmp_path / "m.jsonl", HEADER, ROW, ROW)
+    with pytest.raises(UserError, match=r"m\.jsonl:3.*line 2"):
+        read_manifest(path)
+
+
+def test_equal_hashes_are_not_yet_duplicates(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "hash", lambda _: 7, raising=False)
+    path = _write(tmp_path / "m.jsonl", HEADER, *({**ROW, "id": name} for name in "abc"))
+    assert [sample.id for sample in read_manifest(path).samples] == ["a", "b", "c"]
+    path = _write(tmp_path / "m.jsonl", HEADER, *({**ROW, "id": name} for name in "abcb"))
+    with pytest.raises(UserError, match=r"m\.jsonl:5: duplicate id 'b', first on line 3"):
+        read_manifest(path)
+
+
+def test_the_first_error_is_told_and_all_are_known(tmp_path):
+    rows = [ROW, "", {**ROW, "label": 2}, "{", ROW, {**ROW, "id": "b"}, ROW]
+    path = _write(tmp_path / "m.jsonl", HEADER, *rows)
+    with pytest.raises(UserError, match=r"m\.jsonl:4"):
+        read_manifest(path)
+    _, kept, errors = read_rows(path)
+    assert [sample.id for sample in kept] == ["a", "b"]
+    lines = [str(error).removeprefix(f"{path}:").partition(":")[0] for error in errors]
+    assert lines == ["4", "5", "6", "8"]
+
+
+def test_windows_line_ends_and_a_missing_last_one_are_read(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes("\r\n".join(json.dumps(row) for row in (HEADER, ROW)).encode())
+    (sample,) = read_manifest(path).samples
+    assert sample.boxes == (Box(0, 0, 2.5, 3),)
+
+
+def test_a_manifest_may_be_written_over_itself(tmp_path):
+    first = write_manifest(tmp_path / "m.jsonl", Header(), [SAMPLE, replace(SAMPLE, id="é")])
+    changed = (replace(sample, kind="splice") for sample in first.samples)
+    second = write_manifest(first.path, first.header, changed)
+    assert [sample.kind for sample in first.samples] == [None, None]
+    assert [(sample.id, sample.kind) for sample in second.samples] == [
+        ("a", "splice"), ("é", "splice")
+    ]  # fmt: skip
+    assert read_manifest(first.path) == second
+
+
+def test_a_bad_sample_leaves_the_file_as_it_was(tmp_path):
+    written = write_manifest(tmp_path / "m.jsonl", Header(), [SAMPLE])
+    with pytest.raises(UserError, match="'b'"):
+        write_manifest(written.path, Header(), [SAMPLE, replace(SAMPLE, id="b", image="../x")])
+    assert read_manifest(written.path) == written
+    assert list(tmp_path.iterdir()) == [written.path]
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    other_end = os.open(tmp_path / "pipe", os.O_RDWR)
+    with pytest.raises(UserError, match="is a pipe"):
+        read_manifest(tmp_path / "pipe")
+    os.close(other_end)
+
+
+def test_missing_empty_binary_and_newer_files(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        read_manifest(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match="empty"):
+        read_manifest(tmp_path / "empty.jsonl")
+    (tmp_path / "bin.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot read"):
+        read_manifest(tmp_path / "bin.jsonl")
+    path = _write(tmp_path / "new.jsonl", {"schema_version": 2})
+    with pytest.raises(UserError, match="schema 2"):
+        read_manifest(path)
+
+
+@given(st.text(max_size=30))
+def test_confined_never_leaves_its_root(text):
+    root = Path("/data/root")
+    try:
+        path = confined(root, text)
+    except UserError:
+        return
+    assert path.resolve().is_relative_to(root)
+
+
+def test_confined_refuses_a_link_that_leads_out(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="link"):
+        confined(tmp_path / "root", "link")
+
+
+def test_roots_are_found_from_the_manifests_folder(tmp_path):
+    root = relative_root(tmp_path / "a" / "m.jsonl", tmp_path / "b")
+    manifest = write_manifest(tmp_path / "a" / "m.jsonl", Header(image_root=root), [SAMPLE])
+    assert manifest.image_path(SAMPLE).resolve() == (tmp_path / "b" / "x" / "y.jpg").resolve()
+    assert manifest.mask_path(SAMPLE) is None
+
+
+keys = st.dictionaries(st.text(max_size=3), st.integers(), max_size=8)
+
+
+@given(keys, keys)
+def test_join_loses_nothing(left, right):
+    pairs, only_left, only_right = join_by_key(left, right)
+    assert sorted([*pairs, *only_left]) == sorted(left)
+    assert sorted([*pairs, *only_right]) == sorted(right)
+    assert all(pairs[key] == (left[key], right[key]) for key in pairs)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(0, 5))
+def test_groups_never_straddle_splits(groups, seed):
+    samples = [replace(SAMPLE, id=str(i), group=str(g)) for i, g in enumerate(groups)]
+    done = split_by_group(samples, {"train": 0.7, "val": 0.2, "test": 0.1}, seed)
+    assert [s.id for s in done] == [s.id for s in samples]
+    for group in {s.group for s in done}:
+        assert len({s.split for s in done if s.group == group}) == 1
+    assert done == split_by_group(samples, {"train": 0.7, "val": 0.2, "test": 0.1}, seed)
+
+
+def test_split_shares_are_met():
+    samples = [replace(SAMPLE, id=str(i), group=str(i // 2)) for i in range(200)]
+    done = split_by_group(samples, {"train": 0.8, "val": 0.2}, 0)
+    assert sum(s.split == "train" for s in done) == pytest.approx(160, abs=4)
+    with pytest.raises(UserError, match="sum to 1"):
+        split_by_group(samples, {"train": 0.8}, 0)
+
+
+@given(st.lists(st.integers(0, 12), max_size=60), st.integers(0, 70), st.integers(0, 5))
+def test_groups_are_taken_whole_and_the_count_is_met_but_for_one_group(groups, count, seed):
+    samples = [replace(SAMPLE, id=str(i), group=str(g)) for i, g in enumerate(groups)]
+    taken, others = take_by_group(samples, count, seed)
+    assert not {s.group for s in taken} & {s.group for s in others}
+    assert sorted([*taken, *others], key=lambda s: int(s.id)) == samples
+    assert [taken, others] == [sorted(part, key=lambda s: int(s.id)) for part in (taken, others)]
+    short = min(count, len(samples)) - len(taken)
+    assert 0 <= short < max([groups.count(g) for g in groups], default=1)
+    assert (taken, others) == take_by_group(samples, count, seed)
+
+
+def test_single_images_are_taken_to_the_exact_count():
+    samples = [replace(SAMPLE, id=str(i), group=str(i)) for i in range(40)]
+    chosen = [{s.id for s in take_by_group(samples, 13, seed)[0]} for seed in (0, 1)]
+    assert [len(ids) for ids in chosen] == [13, 13]
+    assert chosen[0] != chosen[1]
+    reversed_order = {s.id for s in take_by_group(samples[::-1], 13, 0)[0]}
+    assert reversed_order == chosen[0]

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
+
+from boxpromptiml.metrics import histograms, pixel
+from boxpromptiml.metrics.histograms import Histogram
+
+SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+@st.composite
+def maps(draw, dtype=np.uint8):
+    """Levels with ties and a mask; some maps are constant, inverted or binary."""
+    shape, top = draw(SHAPES), int(np.iinfo(dtype).max)
+    values = st.sampled_from([0, 1, top // 4, top // 2, top // 2 + 1, top - 1, top])
+    elements = draw(st.sampled_from([values, st.integers(0, top), st.just(top // 3)]))
+    return draw(arrays(dtype, shape, elements=elements)), draw(arrays(np.bool_, shape))
+
+
+def both(pair):
+    return pair[1].any() and not pair[1].all()
+
+
+@given(maps(), st.sampled_from([0.0, 0.2, 0.3, 0.5, 0.75, 1.0]))
+def test_scores_at_a_threshold_agree_with_scikit_learn(pair, threshold):
+    levels, truth = pair
+    flagged = (levels / 255 > threshold).ravel()
+    found = histograms.flagged(histograms.count_levels(levels, truth))
+    cut = histograms.cuts(threshold, 256)
+    tp, fp, positives = found.tp[cut], found.fp[cut], int(truth.sum())
+    assert (tp, tp + fp) == (np.sum(flagged & truth.ravel()), flagged.sum())
+    expected = f1_score(truth.ravel(), flagged, zero_division=np.nan)
+    assert float(histograms.f1(tp, fp, positives)) == pytest.approx(expected, nan_ok=True)
+    expected = jaccard_score(truth.ravel(), flagged, zero_division=0)
+    assert np.nan_to_num(histograms.ratio(tp, positives + fp)) == pytest.approx(expected)
+
+
+@given(maps(np.uint8).filter(both) | maps(np.uint16).filter(both))
+def test_auc_is_exact_with_ties(pair):
+    levels, truth = pair
+    histogram = histograms.count_levels(levels, truth)
+    assert len(histogram.authentic) == np.iinfo(levels.dtype).max + 1
+    found = histograms.auc(histogram)
+    assert found == pytest.approx(roc_auc_score(truth.ravel(), levels.ravel()), abs=1e-12)
+    inverse = histograms.count_levels(np.iinfo(levels.dtype).max - levels, truth)
+    assert found + histograms.auc(inverse) == pytest.approx(1, abs=1e-12)
+    prob = levels / np.float32(np.iinfo(levels.dtype).max)
+    assert found == pytest.approx(pixel.pixel_auc(prob, truth), abs=1e-12)
+
+
+def test_auc_needs_both_classes_and_does_not_overflow():
+    some, none = np.array([3, 4]), np.array([0, 0])
+    assert np.isnan(histograms.auc(Histogram(some, none)))
+    assert np.isnan(histograms.auc(Histogram(none, some)))
+    huge = np.array([40_000_000, 40_000_000])
+    assert histograms.auc(Histogram(huge, huge)) == 0.5
+
+
+def test_more_pixels_than_a_chunk_and_pixels_left_out():
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (700, 800), dtype=np.uint8)
+    truth, kept = rng.random((2, 700, 800)) < 0.3
+    whole, part = (histograms.count_levels(levels, truth, k) for k in (None, kept))
+    for found, chosen in ((whole, np.ones_like(kept)), (part, kept)):
+        expected = np.bincount(levels[truth & chosen], minlength=256)
+        np.testing.assert_array_equal(found.manipulated, expected)
+        expected = np.bincount(levels[~truth & chosen], minlength=256)
+        np.testing.assert_array_equal(found.authentic, expected)
+
+
+@given(st.floats(-1, 2))
+def test_cuts_are_the_first_level_strictly_above(threshold):
+    flagged = np.arange(256) / 255 > threshold
+    assert histograms.cuts(threshold, 256) == (np.argmax(flagged) if flagged.any() else 256)
+
+
+def test_cuts_of_decimal_thresholds_are_exact():
+    assert [int(histograms.cuts(level / 255, 256)) for level in range(256)] == list(range(1, 257))
+    assert histograms.cuts([0.2, 0.4, 0.6, 0.8], 256).tolist() == [52, 103, 154, 205]
+    assert histograms.cuts([0.2, 0.5], 65536).tolist() == [13108, 32768]
+
+
+@given(maps())
+def test_stretching_is_what_a_person_would_do_and_changes_nothing_twice(pair):
+    levels, truth = pair
+    low, high = int(levels.min()), int(levels.max())
+    by_hand = (levels.astype(int) - low) * 255 // max(high - low, 1)
+    found = histograms.stretched(histograms.count_levels(levels, truth))
+    expected = histograms.count_levels(by_hand.astype(np.uint8), truth)
+    for one, other in ((found, expected), (histograms.stretched(found), found)):
+        np.testing.assert_array_equal(one.manipulated, other.manipulated)
+        np.testing.assert_array_equal(one.authentic, other.authentic)
+    if both(pair):  # at most 256 levels stay apart
+        before = histograms.auc(histograms.count_levels(levels, truth))
+        assert histograms.auc(found) == pytest.approx(before, abs=1e-12)
+
+
+def test_stretching_many_levels_and_none():
+    levels = np.array([[1000, 33000, 60000]], np.uint16)
+    histogram = histograms.count_levels(levels, np.array([[False, True, True]]))
+    found = histograms.stretched(histogram)
+    assert np.flatnonzero(found.manipulated).tolist() == [255 * 32000 // 59000, 255]
+    empty = Histogram(np.zeros(256, int), np.zeros(256, int))
+    assert histograms.stretched(empty).authentic.sum() == 0
+
+
+@pytest.mark.parametrize("shift", [-0.2, 0.0, 0.1])
+def test_binned_auc_of_continuous_maps_is_within_1e_5(shift):
+    rng = np.random.default_rng(3)
+    truth = rng.random((256, 256)) < 0.1
+    prob = np.clip(rng.beta(2, 2, truth.shape) + shift * truth, 0, 1).astype(np.float32)
+    found = histograms.auc(histograms.bin_probabilities(prob, truth))
+    assert found == pytest.approx(pixel.pixel_auc(prob, truth), abs=1e-5)
+
+
+def test_binned_auc_of_a_saturated_map_is_not_exact():
+    """Why the bins stay out of what is reported: all these probabilities lie in one bin."""
+    prob = np.linspace(1e-7, 1e-5, 64, dtype=np.float32).reshape(8, 8)
+    truth = prob > 5e-6
+    assert histograms.auc(histograms.bin_probabilities(prob, truth)) == 0.5
+    assert pixel.pixel_auc(prob, truth) == 1
+
+
+def test_binned_ends_have_bins():
+    prob = np.array([[0.0, 1.0]], np.float32)
+    found = histograms.bin_probabilities(prob, np.array([[False, True]]), bins=8)
+    assert (found.authentic[0], found.manipulated[7]) == (1, 1)
+
+
+def test_differing_sizes_are_refused():
+    with pytest.raises(ValueError, match="differ in size"):
+        histograms.count_levels(np.zeros((2, 3), np.uint8), np.zeros((3, 2), bool))
+
+
+def test_epsilon_makes_nothing_zero():
+    assert np.isnan(histograms.f1(0, 0, 0))
+    assert histograms.f1(0, 0, 0, 1e-6) == 0
+    assert np.isnan(histograms.ratio(0, 0))

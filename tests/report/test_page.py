@@ -1,0 +1,379 @@
+"""The page as a browser and a screen reader get it: parsed, never searched as text."""
+
+import math
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from boxpromptiml.io import files
+from boxpromptiml.metrics.bootstrap import Interval
+from boxpromptiml.metrics.pixel import LocalizationMetrics
+from boxpromptiml.report import text as wording
+from boxpromptiml.report.comparison import ComparedRun, Comparison, Difference, Setting
+from boxpromptiml.report.gallery import Entry, make_gallery
+from boxpromptiml.report.page import Group, GroupTable, Report, render, write_report
+from boxpromptiml.report.panels import draw_panels
+from boxpromptiml.report.plots import precision_recall_plot, threshold_plot
+from boxpromptiml.report.summary import fails_words
+from boxpromptiml.report.training import Audit
+from tests.helpers.report_pages import HOSTILE, Page, views
+
+CURVE = ((0.25, 0.4), (0.5, 0.6), (0.75, 0.3))
+
+
+def entry(name: str = "a", f1: float = 0.5, kind: str = "splice", alarm: float = 0.1) -> Entry:
+    return Entry(name, kind, math.isfinite(f1), f1, f1 / (2 - f1), alarm)
+
+
+def gallery(*entries: Entry):
+    return make_gallery(entries, lambda one, side, most: draw_panels(views(), side, most))
+
+
+def report(**changes: object) -> Report:
+    plain = Report(
+        title="A run",
+        summary=(("Trained", "On boxes."), ("How good", "Well.")),
+        scores=wording.plain({"pixel_f1": 0.6218, "iou": 0.5, "empty_f1": 0.0, "full_f1": 0.21}),
+        groups="Not measured: no groups.",
+        plots=(threshold_plot({"F1": CURVE}, 0.21, None, "The highest is 0.600 at 0.5."),),
+        gallery=gallery(entry("good", 0.9), entry("bad", 0.1), entry("middling", 0.5)),
+        audits="Not measured: no `summary.json`.",
+        settings={"seed": 0, "data": {"size": 224, "sources": ["a", "b"]}},
+        versions={"torch": "2.10"},
+        checksums={"best.ckpt": "ab12"},
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def full(text: str = "calm") -> Report:
+    """A report with every part, each holding `text` where a name may come from outside."""
+    shown = wording.show("pixel_f1", Interval(0.5, 0.4, 0.6, 10))
+    runs = (
+        ComparedRun(text, (shown,), 3, ()),
+        ComparedRun(text, (shown,), 3, (Difference("+0.1", "[0, 1]", 3, "better"),)),
+    )
+    setting = Setting(text, (text, text))
+    return report(
+        title=text,
+        summary=((text, text),),
+        scores=wording.plain({text: 1.0, "pixel_f1": 0.5}),
+        groups=(GroupTable("By kind", ("Pixel F1",), (Group(text, 3, (shown,)),)),),
+        comparison=Comparison(("Pixel F1",), ("Pixel F1",), runs, (text,), (setting,)),
+        plots=(threshold_plot({text: CURVE, "other": CURVE}, 0.2, None, text),),
+        gallery=gallery(entry(text, 0.5, text), entry("b", 0.4), entry(f"z{text}", math.nan)),
+        audits=(Audit(text, text, ((text, text, text),), ((text, 0.1),)),),
+        settings={text: text},
+        versions={text: text},
+        checksums={text: text},
+    )
+
+
+def page(**changes: object) -> Page:
+    return Page(render(report(**changes)))
+
+
+def test_page_runs_and_fetches_nothing() -> None:
+    found = Page(render(full()))
+    tags = {tag for tag, _ in found.elements}
+    banned = {"script", "link", "iframe", "object", "embed", "form", "base", "foreignobject"}
+    assert not tags & banned
+    for tag, attrs in found.elements:
+        assert not [name for name in attrs if name.startswith("on")], tag
+        for name in ("src", "href", "xlink:href", "srcset", "data", "poster", "action"):
+            assert attrs.get(name, "#").startswith(("#", "data:image/")), (tag, attrs[name])
+        assert "url(" not in attrs.get("style", "").replace("url(#", "")
+    assert all("@import" not in text and "url(" not in text for text in found.text["style"])
+
+
+def test_policy_allows_inline_style_and_data_images_only() -> None:
+    (policy,) = [m["content"] for m in page().all("meta") if "http-equiv" in m]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules.pop("default-src") == "'none'"
+    assert rules.pop("style-src") == "'unsafe-inline'"
+    assert rules.pop("img-src") == "data:"
+    assert set(rules.values()) == {"'none'"}
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "</style></svg>--><b>", "$x^$_{\\frac", "&amp;<bdo>"])
+def test_hostile_names_stay_text(text: str) -> None:
+    calm, found = Page(render(full())), Page(render(full(text)))
+    drawn = ("g", "path", "use", "defs", "text", "clippath", "rect", "style", "tspan", "svg")
+    structure = [
+        [tag for tag, _ in one.elements if tag not in drawn]
+        for one in (calm, found)  # a legend's box is as wide as its text
+    ]
+    assert structure[0] == structure[1]
+    assert found.texts("title") == found.texts("h1") == [" ".join(text.split())]
+    assert " ".join(text.split()) in found.texts("h4")
+    assert len(found.all("style")) == len(calm.all("style"))
+
+
+def test_marks_that_hide_or_turn_text_are_spelt_out() -> None:
+    name = "photo\u202egnp.exe\n\x07\u2066x"
+    (shown, *_) = page(gallery=gallery(entry(name))).texts("h4")
+    assert shown == "photo\\u202egnp.exe\\u000a\\u0007\\u2066x"
+    arabic = "صورة"  # an honest name stays as it is, and turns nothing around it
+    found = page(gallery=gallery(entry(arabic)))
+    assert found.texts("h4") == [arabic]
+    assert arabic in found.texts("bdi")
+
+
+def test_undecodable_names_can_be_written(tmp_path: Path) -> None:
+    write_report(report(gallery=gallery(entry("caf\udce9"))), tmp_path / "report.html")
+    assert "caf\\udce9" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_parts_without_data_say_why() -> None:
+    found = page(
+        scores={},
+        plots=(threshold_plot({"F1": ()}, None, None),),
+        gallery=gallery(),
+        settings="No config.yaml.",
+        checksums="None.",
+    )
+    reasons = " ".join(found.texts("main"))
+    for reason in (
+        "Not compared: name other runs with boxpromptiml report --compare.",
+        "Not measured: no groups.",
+        "Not measured: no manipulated image was scored.",
+        "No manipulated image was scored or kept",
+        "Not measured: no authentic image was scored.",
+        "Not measured: no summary.json.",
+        "No config.yaml.",
+    ):
+        assert reason in reasons
+    assert "summary.json" in found.texts("code")
+    assert not found.all("img")
+    assert not found.all("svg")
+
+
+def test_rows_are_worst_first_and_know_their_other_places() -> None:
+    found = page()
+    assert found.texts("h4") == ["bad", "middling", "good"]
+    styles = [a["style"] for a in found.all("article")]
+    assert [re.findall(r"\d+", style) for style in styles] == [["3", "0"], ["2", "2"], ["1", "1"]]
+    assert "F1 0.100" in found.texts("article")[0]
+    assert "IoU 0.053" in found.texts("article")[0]
+    assert "1 of the 3 manipulated images have an F1 below 0.5." in found.texts("p")
+
+
+def test_orders_and_filters_need_no_script() -> None:
+    found = page(gallery=gallery(entry("a", 0.9), entry("b", 0.7), entry("c", 0.2, "removal")))
+    radios = [i for i in found.all("input") if i["type"] == "radio"]
+    assert {i["name"] for i in radios} == {"order", "kind"}
+    assert [i["id"] for i in radios if "checked" in i] == ["order-worst", "kind-all"]
+    style = found.texts("style")[0]
+    for control in radios:
+        if "checked" not in control:
+            assert f"#{control['id']}:checked" in style
+    labels = [text for text in found.texts("label") if "(" in text]
+    assert labels == ["all (3)", "removal (1)", "splice (2)"]
+    assert [a["class"] for a in found.all("article")] == ["row kind-0", "row kind-1", "row kind-1"]
+
+
+def test_one_kind_or_very_many_are_no_filter() -> None:
+    many = [entry(str(number), 0.5, str(number)) for number in range(20)]
+    for entries in ([entry("a"), entry("b")], many):
+        inputs = page(gallery=gallery(*entries)).all("input")
+        assert {i.get("name") for i in inputs if i["type"] == "radio"} == {"order"}
+
+
+def test_authentic_images_come_by_their_false_alarms() -> None:
+    alarms = [entry(name, math.nan, "", alarm) for name, alarm in (("x", 0.1), ("y", 0.4))]
+    found = page(gallery=gallery(*alarms, entry("quiet", math.nan, "", 0.0), entry("forged")))
+    assert found.texts("h4") == ["forged", "y", "x"]
+    assert "falsely flagged 40.0 %" in found.texts("article")[1]
+    assert "nan" not in " ".join(found.texts("main"))
+    assert any("2 of the 3 authentic images have falsely flagged" in t for t in found.texts("p"))
+
+
+def test_metrics_have_human_names_intervals_and_counts() -> None:
+    scores = {
+        "pixel_f1": Interval(0.6218, 0.55, 0.7, 40),
+        "false_alarm_pixels": Interval(0.034, 0.01, 0.06, 20),
+        "minutes": Interval(3, math.nan, math.nan, 0),
+        "my_metric": Interval(41, math.nan, math.nan, 0),
+    }
+    found = page(scores=scores)
+    assert "Pixel F1" in found.texts("dt")
+    assert "0.622 [0.550, 0.700]" in found.texts("dd")
+    rows = found.texts("tr")
+    alarm = r"Falsely flagged area .*20 images\.\s?3\.4 % \[1\.0, 6\.0\]$"
+    assert any(re.match(alarm, text) for text in rows)
+    assert any(re.match(r"Time .*3\.00 min$", text) for text in rows)
+    assert "my_metric41" in [text.replace(" ", "") for text in rows]
+
+
+def test_every_metric_of_the_test_loop_has_a_name() -> None:
+    metrics = LocalizationMetrics()
+    metrics.update(torch.zeros(1, 2, 2), torch.ones(1, 2, 2), torch.ones(1), torch.ones(1))
+    assert set(metrics.compute()) <= set(wording.METRICS)
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_metrics_without_a_number_are_a_dash(value: float | None) -> None:
+    keys = [*wording.METRICS, "my_metric"]
+    found = page(scores=wording.plain(dict.fromkeys(keys, value)), plots=(), gallery=gallery())
+    numbers = [t for t in found.texts("dd") if t == "–"]  # noqa: RUF001
+    cells = [t for t in found.texts("td") if t == "–"]  # noqa: RUF001
+    assert len(numbers) == 3
+    assert len(cells) == len(keys) - 3 + 1  # pixel_f1 has a bar too
+    assert not [text for text in found.texts("main") if re.search(r"\b(nan|None|inf)\b", text)]
+
+
+def test_verdict_compares_with_the_better_blind_map() -> None:
+    def verdict(**metrics: float) -> str:
+        return wording.verdict(wording.plain(metrics))
+
+    assert "0.600" in verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.21)
+    assert "is better than" in verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.21)
+    assert "is not better than" in verdict(pixel_f1=0.2, empty_f1=0.0, full_f1=0.21)
+    assert "is not better than flagging nothing (0.000)" in verdict(pixel_f1=0.0, empty_f1=0.0)
+    both = verdict(pixel_f1=0.6, empty_f1=0.0, full_f1=0.154)  # other maps were not tried
+    assert both.endswith("is better than flagging nothing or everything (0.154).")
+    assert verdict(pixel_f1=0.6) == verdict(full_f1=0.6) == verdict(pixel_f1=math.nan) == ""
+    unsure = {"pixel_f1": Interval(0.25, 0.2, 0.3, 9), "full_f1": Interval(0.21, 0.2, 0.22, 9)}
+    assert "is not clearly better than" in wording.verdict(unsure)
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high", "judgement"),
+    [
+        ("pixel_f1", 0.01, 0.2, "better"),
+        ("pixel_f1", -0.2, -0.01, "worse"),
+        ("pixel_f1", -0.01, 0.2, "not clear"),
+        ("pixel_f1", 0.0, 0.2, "not clear"),
+        ("false_alarm_pixels", 0.01, 0.2, "worse"),
+        ("false_alarm_pixels", -0.2, -0.1, "better"),
+        ("pixel_f1", math.nan, math.nan, "not clear"),
+    ],
+)
+def test_differences_are_judged_by_their_interval(
+    key: str, low: float, high: float, judgement: str
+) -> None:
+    assert wording.judge(key, Interval(0.1, low, high, 5)) == judgement
+
+
+def test_signed_numbers_have_one_sign_and_nothing_has_none() -> None:
+    assert wording.format_value(0.1234, "score", signed=True) == "+0.123"
+    assert wording.format_value(-0.1234, "score") == "\N{MINUS SIGN}0.123"
+    assert wording.format_value(-0.0001, "score", signed=True) == "0.000"
+    assert wording.format_value(-1500, "") == "\N{MINUS SIGN}1500"
+
+
+def test_bars_are_as_long_as_their_f1_and_ranges_lie_where_the_interval_is() -> None:
+    scores = {"pixel_f1": Interval(0.5, 0.42, 0.6, 9), "full_f1": Interval(0.2, math.nan, 1, 9)}
+    found = page(scores=scores, gallery=gallery())
+    styles = {s["class"]: s["style"] for s in found.all("span") if s.get("class") == "range"}
+    assert styles == {"range": "left: 42.0%; width: 18.0%"}
+    bars = [s["style"] for s in found.all("span") if s.get("class") == "bar"]
+    assert bars == ["width: 50.0%", "width: 20.0%"]
+
+
+def test_curve_is_drawn_described_and_tabulated() -> None:
+    found = page(gallery=gallery())
+    assert len(found.all("svg")) == 1
+    assert any(d.get("role") == "img" and d["aria-label"] for d in found.all("div"))
+    assert "The highest is 0.600 at 0.5" in " ".join(found.texts("figcaption"))
+    assert "0.75 0.300" in [re.sub(r"(?<=5)(?=0\.)", " ", text) for text in found.texts("tr")]
+    assert "flag everything" in found.texts("text")
+
+
+def test_page_can_be_read_and_walked_without_sight() -> None:
+    found = Page(render(full()))
+    assert found.all("html")[0]["lang"] == "en"
+    assert [len(found.all(tag)) for tag in ("h1", "main", "nav", "title")] == [1, 1, 1, 1]
+    levels = [int(tag[1]) for tag, _ in found.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids = [attrs["id"] for _, attrs in found.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in found.all("a")} <= set(ids)
+    assert {s["aria-labelledby"] for s in found.all("section")} <= set(ids)
+    assert all(th.get("scope") in ("row", "col") for th in found.all("th"))
+    assert len(found.all("caption")) == len(found.all("table"))
+    assert all(img["alt"] for img in found.all("img"))
+    scrolled = [d for d in found.all("div") if d.get("class") == "scroll"]
+    assert all(d["tabindex"] == "0" and d["aria-label"] for d in scrolled)
+    inputs = len(found.all("input"))
+    assert inputs == sum("chip" in label.get("class", "") for label in found.all("label"))
+
+
+def test_text_stands_out_from_its_ground() -> None:
+    """WCAG 2.1, 1.4.3: 4.5 to 1."""
+    style = page().texts("style")[0]
+    grounds = ["#ffffff", re.search(r"--pale: (#\w+)", style)[1]]
+    inks = [re.search(rf"--{name}: (#\w+)", style)[1] for name in ("ink", "soft")]
+    inks += re.findall(r"(?<![-\w])color: (#[0-9a-f]{6})", style)
+    assert len(inks) >= 5
+    assert min(contrast(ink, ground) for ink in inks for ground in grounds) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_settings_are_flattened_to_dotted_names() -> None:
+    rows = [text.replace(" ", "") for text in page().texts("tr")]
+    assert {"seed0", "data.size224", "data.sources['a','b']", "torch2.10"} <= set(rows)
+
+
+def test_equal_reports_give_equal_bytes(tmp_path: Path) -> None:
+    entries = [entry(name, 0.1 * n) for n, name in enumerate("abcde")]
+    write_report(report(gallery=gallery(*entries)), tmp_path / "one.html")
+    write_report(report(gallery=gallery(*entries[::-1])), tmp_path / "two.html")
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
+
+
+def test_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full_disk(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_report(report(), path)
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_precision_says_that_it_is_of_fewer_images() -> None:
+    caption = precision_recall_plot({"F1": CURVE}, None).caption
+    assert "no precision: it is left out of the mean precision at that threshold" in caption
+
+
+def test_a_group_without_f1_is_not_the_lowest() -> None:
+    def group(name: str, value: float, of: int) -> Group:
+        shown = wording.show("pixel_f1", Interval(value, math.nan, math.nan, of))
+        return Group(name, 40, (shown,))
+
+    rows = [group("AuthOnly", math.nan, 0), group("Low", 0.3, 20), group("High", 0.9, 40)]
+    table = GroupTable("By data set", ("Pixel F1",), tuple(rows))
+    expected = "By data set, F1 is lowest for Low: 0.300, 20 images."
+    assert fails_words("", [table]) == expected
+    few = replace(table, groups=(*rows, group("Few", 0.1, 9)))
+    assert fails_words("", [few]) == expected
+    assert fails_words("", [replace(table, groups=tuple(rows[:2]))]) == ""
+
+
+def test_plots_of_one_page_share_no_ids() -> None:
+    drawn = [threshold_plot({"F1": CURVE}, 0.2, None), threshold_plot({"F1": CURVE}, 0.3, None)]
+    both = (drawn[0], replace(drawn[1], name="other", svg=_named(drawn[1].svg)))
+    ids = [attrs["id"] for _, attrs in page(plots=both).elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def _named(svg: str) -> str:
+    return svg.replace('"threshold-', '"other-').replace("#threshold-", "#other-")
