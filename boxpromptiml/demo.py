@@ -40,8 +40,7 @@ from boxpromptiml.report.text import plain, verdict
 from boxpromptiml.report.training import read_audit
 from boxpromptiml.synth.forge import coarse_box
 from boxpromptiml.synth.photos import SPLIT_AREAS, forge_photo
-from boxpromptiml.tasks.callbacks import GuardedCheckpoint
-from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher

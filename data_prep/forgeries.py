@@ -17,7 +17,7 @@ from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.io.files import write_jsonl
 from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.records import Sample, Split
-from boxpromptiml.synth.style import KINDS, ForgeryStyle
+from boxpromptiml.synth.forge import KINDS, ForgeryStyle
 from data_prep.forgery.make import Files, Provenance, Task, bring_up_to_date
 from data_prep.forgery.outlines import find_outlines
 from data_prep.forgery.photographs import Photo, Screening, list_photographs, screened

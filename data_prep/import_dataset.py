@@ -15,8 +15,7 @@ from data_prep.importers.archive import open_source
 from data_prep.importers.assemble import assemble
 from data_prep.importers.checking import Options
 from data_prep.importers.datasets.autosplice import AUTOSPLICE
-from data_prep.importers.datasets.casia_v1 import CASIA_V1
-from data_prep.importers.datasets.casia_v2 import CASIA_V2
+from data_prep.importers.datasets.casia import CASIA_V1, CASIA_V2
 from data_prep.importers.datasets.cocoglide import COCOGLIDE
 from data_prep.importers.datasets.columbia import COLUMBIA
 from data_prep.importers.datasets.coverage import COVERAGE

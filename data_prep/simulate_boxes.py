@@ -1,70 +1,15 @@
 """`python -m data_prep boxes`: the coarse boxes that a person would draw, from masks."""
 
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-from skimage.measure import regionprops
-
-from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
-from boxpromptiml.io.files import sha256_bytes
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
-from boxpromptiml.records import Box, MaskArray, Sample
+from boxpromptiml.records import Sample
+from boxpromptiml.synth.boxes import PRESETS, Annotator, Preset, draw, sample_rng
 from data_prep.derive import rewrite
-
-Preset = Literal["tight", "7-second", "sloppy"]
-
-
-@dataclass(frozen=True, slots=True)
-class Annotator:
-    """How somebody draws boxes.
-
-    Attributes:
-        looseness: A side lies outside its region by up to this fraction of the region's width or
-            height, or
-        tightness: cuts it by up to this fraction; uniform in between. Below 0.5. Where the box
-            would lose more than a tenth of the region, no side cuts.
-        merge: Regions with a gap of up to this fraction of the image's longer side share a box.
-        overlook_area: A region below this share of the image's area may be missed,
-        overlook_chance: with this probability. The largest region is never missed.
-        per_image: One box around everything, instead of one a region.
-    """
-
-    looseness: float
-    tightness: float
-    merge: float
-    overlook_area: float
-    overlook_chance: float
-    per_image: bool = False
-
-    def __post_init__(self) -> None:
-        limits = {"looseness": 10.0, "tightness": 0.49, "merge": 1.0, "overlook_area": 1.0}
-        for name, most in {**limits, "overlook_chance": 1.0}.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise UserError(f"{name} must be in [0, {most}], got {getattr(self, name)}")
-
-
-# 7-second is fitted to the hand-like boxes of 1,000 made forgeries: 4,321 sides were uniform in
-# [-2 %, +15 %] of their region; fragments of a region (up to 0.06 % of the image, within 0.8 % of
-# the longer side) shared its box; the smallest region with a box of its own had 0.77 %. Filled
-# boxes then meet the masks with IoU 0.464, those of the data with 0.467 (tight 0.55, sloppy 0.38).
-# tight: careful work, every region. sloppy: some 2.7 times as loose, neighbours in one box, half of
-# the small regions missed.
-PRESETS: Mapping[Preset, Annotator] = MappingProxyType(
-    {
-        "tight": Annotator(0.02, 0.0, 0.01, 0.0, 0.0),
-        "7-second": Annotator(0.15, 0.02, 0.01, 0.0006, 1.0),
-        "sloppy": Annotator(0.4, 0.1, 0.05, 0.01, 0.5),
-    }
-)
 
 
 def boxes(
@@ -147,57 +92,3 @@ def _annotated(manifest: Manifest, sample: Sample, annotator: Annotator, seed: i
     drawn = draw(mask, annotator, sample_rng(sample.id, seed))
     pseudo_mask = sample.pseudo_mask if drawn == sample.boxes else None
     return replace(sample, boxes=drawn, box_origin="mask", pseudo_mask=pseudo_mask)
-
-
-def sample_rng(sample_id: str, seed: int) -> np.random.Generator:
-    """A generator that depends on nothing but a sample's id and the seed."""
-    digest = sha256_bytes(sample_id.encode(errors="surrogatepass"))
-    return np.random.default_rng([seed, int(digest[:16], 16)])
-
-
-def draw(mask: MaskArray, annotator: Annotator, rng: np.random.Generator) -> tuple[Box, ...]:
-    """The boxes that an annotator draws around the regions of a mask (H, W), not empty.
-
-    Returns:
-        One box or more, inside the image, to a hundredth of a pixel; top regions first.
-    """
-    groups = _groups(mask, annotator)
-    regions = regionprops(groups)  # type: ignore[no-untyped-call]
-    largest = max(region.area for region in regions)
-    drawn: list[Box] = []
-    for region in regions:
-        out = rng.uniform(-annotator.tightness, annotator.looseness, 4)
-        missed = rng.random() < annotator.overlook_chance
-        if missed and region.area < min(annotator.overlook_area * mask.size, largest):
-            continue
-        box = _loosened(region.bbox, out, mask.shape)
-        held = np.count_nonzero(groups[geometry.pixel_slices(box, mask.shape)] == region.label)
-        if held < 0.9 * region.area:
-            box = _loosened(region.bbox, np.maximum(out, 0), mask.shape)
-        drawn.append(box)
-    return tuple(drawn)
-
-
-def _groups(mask: MaskArray, annotator: Annotator) -> npt.NDArray[np.int32]:
-    """(H, W) number of the box that a pixel of the mask belongs to, else 0."""
-    if annotator.per_image:
-        return mask.astype(np.int32)
-    reach = round(annotator.merge * max(mask.shape)) + 1  # squares of this side touch or overlap
-    near = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), dtype=np.uint8))
-    _, groups = cv2.connectedComponents(near, connectivity=8)
-    return np.where(mask, groups, 0).astype(np.int32)
-
-
-def _loosened(
-    bbox: tuple[int, int, int, int], out: npt.NDArray[np.float64], size: tuple[int, ...]
-) -> Box:
-    """Move the sides of a region's box outwards by fractions `out` (x0 y0 x1 y1) of its extent."""
-    top, left, bottom, right = bbox
-    width, height = right - left, bottom - top
-    x0, y0, x1, y1 = out * [width, height, width, height]
-    return Box(
-        round(max(left - x0, 0.0), 2),
-        round(max(top - y0, 0.0), 2),
-        round(min(right + x1, float(size[1])), 2),
-        round(min(bottom + y1, float(size[0])), 2),
-    )

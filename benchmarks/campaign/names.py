@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.campaign.figures import Figure, judged
 from benchmarks.campaign.material import make_checkpoint, row, sound_images, write_rows
 from benchmarks.campaign.running import run
-from boxpromptiml.io.csv_text import csv_text
+from boxpromptiml.io.files import csv_text
 from boxpromptiml.report.gallery import Entry, make_gallery
 from boxpromptiml.report.page import GroupTable, Report, render
 

@@ -17,16 +17,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from boxpromptiml.cli.import_policy import refusal, restrict_imports
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.local_files import refuse_address
-from boxpromptiml.tasks.callbacks import GuardedCheckpoint, MetricsFile
-from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.io.files import refuse_address
+from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.image_label import (
     ImageLabelTask,  # noqa: F401 - so that `--model=ImageLabelTask` finds it
 )
 from boxpromptiml.tasks.prediction_writer import PredictionWriter
-from boxpromptiml.tasks.wandb import WandbImages
-from boxpromptiml.tasks.wandb_logger import PatientWandbLogger, sweep_folder
+from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_folder
 
 _RUN_FOLDER = "runs/student"
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.positional import PositionalFile
+from boxpromptiml.io.files import PositionalFile
 from boxpromptiml.records import ImageArray, LevelArray
 
 log = logging.getLogger(__name__)

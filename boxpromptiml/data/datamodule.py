@@ -10,8 +10,7 @@ from boxpromptiml.data.cache_fill import cached_images, refuse_uncacheable
 from boxpromptiml.data.dataset import EvalDataset, TrainDataset, collate
 from boxpromptiml.data.leaks import refuse_shared_images, refuse_stale_pseudo_masks
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
-from boxpromptiml.data.selection import Selection
-from boxpromptiml.data.supervision import SourceWeights, Supervision
+from boxpromptiml.data.supervision import Selection, SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifests.sources import Sources, read_sources, require_truth

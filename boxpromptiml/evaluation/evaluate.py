@@ -33,8 +33,13 @@ from boxpromptiml.metrics.presets import (
     at_network_size,
     score_pixels,
 )
-from boxpromptiml.metrics.results import SCHEMA_VERSION, Evaluation, ImageRow, write_evaluation
-from boxpromptiml.metrics.score_table import score_table
+from boxpromptiml.metrics.results import (
+    SCHEMA_VERSION,
+    Evaluation,
+    ImageRow,
+    score_table,
+    write_evaluation,
+)
 from boxpromptiml.records import LevelArray, Split
 
 _PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")

@@ -21,8 +21,7 @@ from boxpromptiml.io.files import sha256_file, write_json, write_text
 from boxpromptiml.manifests.sources import Source, read_sources, require_truth
 from boxpromptiml.metrics.bootstrap import Interval, difference_interval
 from boxpromptiml.segmenters.config import SegmenterConfig
-from boxpromptiml.synth.degradation import Degradation, expand, severity
-from boxpromptiml.synth.platforms import PLATFORMS
+from boxpromptiml.synth.degradation import PLATFORMS, Degradation, expand, severity
 from boxpromptiml.visualization.plots import Condition, robustness_figure, save_figure
 
 SCHEMA_VERSION = 1

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.description import DESCRIPTION_KEY, from_json, to_json
+from boxpromptiml.inference.spec import DESCRIPTION_KEY, from_json, to_json
 from boxpromptiml.io.files import write_bytes
 from boxpromptiml.io.weights import load_weights
 from boxpromptiml.models.student import Student

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.description import DESCRIPTION_KEY, OTHER_FILE, from_json
 from boxpromptiml.inference.maps import Answer, Precision
-from boxpromptiml.io.local_files import require_local_file
+from boxpromptiml.inference.spec import DESCRIPTION_KEY, OTHER_FILE, from_json
+from boxpromptiml.io.files import require_local_file
 from boxpromptiml.models.inputs import FloatArray
 
 

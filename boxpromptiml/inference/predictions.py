@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from boxpromptiml.io import images
-from boxpromptiml.io.csv_text import csv_text
-from boxpromptiml.io.files import write_bytes, write_jsonl, write_text
+from boxpromptiml.io.files import csv_text, write_bytes, write_jsonl, write_text
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.visualization.overlays import overlay
 

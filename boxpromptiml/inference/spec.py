@@ -4,14 +4,43 @@ Lightning's own hyperparameters are not used: rebuilding from them imports whate
 names. Ours are plain values, checked against a known shape.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.description import DESCRIPTION_KEY
 from boxpromptiml.models.bayes import Prior
 from boxpromptiml.models.configs import CamConfig, StudentConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
+
+DESCRIPTION_KEY = "boxpromptiml"
+OTHER_FILE = "location"  # the word by which an ONNX graph refers to a file beside it
+
+
+def to_json(description: Mapping[str, Any]) -> str:
+    """One line of JSON in which `OTHER_FILE` never occurs."""
+    text = json.dumps(description, sort_keys=True, allow_nan=False)
+    return text.replace(OTHER_FILE, f"\\u{ord(OTHER_FILE[0]):04x}{OTHER_FILE[1:]}")
+
+
+def from_json(text: str | None, path: Path) -> dict[str, Any]:
+    """The inverse of `to_json`, of a text found in `path`.
+
+    Raises:
+        UserError: There is none, or it is no JSON object.
+    """
+    if text is None:
+        raise UserError(f"{path}: says nothing of itself; make it with `boxpromptiml export`")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its description is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: its description is damaged: not a JSON object")
+    return values
+
 
 CHECKPOINT_KEY = DESCRIPTION_KEY
 CHECKPOINT_VERSION = 1

@@ -1,17 +1,23 @@
 """Hashes, signatures and writes that are either whole or absent."""
 
+import csv
 import errno
 import hashlib
+import io
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from boxpromptiml.errors import UserError
 
 _CHUNK = 1 << 20
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -130,3 +136,77 @@ def remove_temporaries(folder: Path) -> int:
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+class PositionalFile:
+    """A file that is read at offsets, through one descriptor that is kept open.
+
+    By `pread`, not through a memory map: both share the system's page cache among all processes,
+    but where somebody cuts the file short a map kills the process with SIGBUS, and this returns
+    fewer bytes. There is no position to share, so a forked worker uses the descriptor it inherits;
+    a pickled copy opens the path again. A file that is replaced (as ours are written) stays as it
+    was for whoever has it open.
+
+    Args:
+        path: Of the file.
+        stream: The file, where it is open already; its descriptor is duplicated.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes] | None = None) -> None:
+        self.path = path
+        self._descriptor = os.dup(stream.fileno()) if stream else os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Up to `length` bytes from `start`; fewer at the end of the file."""
+        return os.pread(self._descriptor, length, start)
+
+    def __reduce__(self) -> tuple[type["PositionalFile"], tuple[Path]]:
+        return PositionalFile, (self.path,)
+
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:[:/]", re.IGNORECASE)  # Path("http://x") reads http:/x
+
+
+def require_local_file(path: Path) -> None:
+    """Raise UserError unless `path` is a regular file on this machine; links are followed."""
+    refuse_address(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the weights file inside it")
+    if not path.exists():
+        raise UserError(f"{path}: no such weights file; check the path")
+    if not path.is_file():
+        raise UserError(f"{path}: is not a regular file; copy the weights to one")
+
+
+def refuse_address(path: Path | str) -> None:
+    """Raise UserError if `path` looks like http://host/file, s3://..., simplecache::http://..."""
+    if _ADDRESS.match(str(path)):
+        raise UserError(f"{path}: addresses are not opened; download it and give the local path")
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV file whose cells no spreadsheet takes for a formula: those get a leading '.
+
+    None and nan become empty cells.
+    """
+    text = io.StringIO()
+    lines = [columns, *([_cell(value) for value in row] for row in rows)]
+    # Before Python 3.13 the writer leaves a cell with a lone \r unquoted, and no reader takes that.
+    has_return = any("\r" in cell for line in lines for cell in line if isinstance(cell, str))
+    if has_return:
+        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(lines)
+    else:
+        csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    # A leading ' is doubled, so that reading gives back what was written.
+    is_odd = isinstance(value, str) and value.startswith((*_FORMULA, "'"))
+    return f"'{value}" if is_odd else value

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.local_files import require_local_file
+from boxpromptiml.io.files import require_local_file
 
 _CODE = re.compile(r"GLOBAL (\S+)")  # how PyTorch names the object that it refused to build
 _SHOWN = 3

@@ -18,8 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import files
-from boxpromptiml.io.files import json_line, sha256_bytes
-from boxpromptiml.io.positional import PositionalFile
+from boxpromptiml.io.files import PositionalFile, json_line, sha256_bytes
 from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.manifests.rows import Places, Rows, repeated
 from boxpromptiml.records import Sample

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.positional import PositionalFile
+from boxpromptiml.io.files import PositionalFile
 
 T = TypeVar("T")
 

@@ -12,8 +12,7 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import sha256_file
-from boxpromptiml.io.local_files import require_local_file
+from boxpromptiml.io.files import require_local_file, sha256_file
 from boxpromptiml.io.weights import load_into, load_weights
 from boxpromptiml.records import ModelType
 

@@ -15,7 +15,6 @@ from boxpromptiml.records import Split
 from boxpromptiml.report import summary
 from boxpromptiml.report.comparison import RunScores, compare
 from boxpromptiml.report.gallery import Entry, Gallery, Row, make_gallery
-from boxpromptiml.report.history import History, best_validation, last_epoch, read_history
 from boxpromptiml.report.page import ONE_RUN, Plot, Report, write_report
 from boxpromptiml.report.plots import (
     points,
@@ -25,7 +24,14 @@ from boxpromptiml.report.plots import (
     threshold_plot,
     training_plots,
 )
-from boxpromptiml.report.run import ScoredRun, group_tables
+from boxpromptiml.report.run import (
+    History,
+    ScoredRun,
+    best_validation,
+    group_tables,
+    last_epoch,
+    read_history,
+)
 from boxpromptiml.report.stored_views import StoredViews, worst_pseudo_masks
 from boxpromptiml.report.text import UNKNOWN, finite, format_value
 from boxpromptiml.report.training import Audit, read_audit, training_words, what_was_taught

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from matplotlib.figure import Figure
 
 from boxpromptiml.evaluation.robustness import plotted, read_robustness
-from boxpromptiml.report.history import History, best_validation
 from boxpromptiml.report.page import Plot
+from boxpromptiml.report.run import History, best_validation
 from boxpromptiml.report.text import finite, format_value
 from boxpromptiml.visualization.plots import (
     figure_svg,

@@ -11,7 +11,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.manifests.manifest import Manifest
 from boxpromptiml.manifests.splits import nested_share
-from boxpromptiml.report.history import Best
+from boxpromptiml.report.run import Best
 from boxpromptiml.report.text import amount, listing
 
 Config = Mapping[str, Any]

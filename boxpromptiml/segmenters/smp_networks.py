@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import sha256_file
-from boxpromptiml.io.local_files import require_local_file
+from boxpromptiml.io.files import require_local_file, sha256_file
 from boxpromptiml.io.weights import load_into, load_weights
 from boxpromptiml.records import Description
 

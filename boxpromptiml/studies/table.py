@@ -14,8 +14,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import write_json, write_text
 from boxpromptiml.metrics.bootstrap import Interval, difference_interval, mean_interval
 from boxpromptiml.metrics.results import Evaluation, ImageRow, read_evaluation
-from boxpromptiml.visualization.curves import BASELINE, panels, style
-from boxpromptiml.visualization.plots import save_figure
+from boxpromptiml.visualization.plots import BASELINE, panels, save_figure, style
 
 Scores = npt.NDArray[np.float64]
 

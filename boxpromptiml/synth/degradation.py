@@ -4,13 +4,74 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self, cast, get_args
 
+import cv2
 import numpy as np
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import sha256_bytes
+from boxpromptiml.io.images import decode_image, encode_jpeg
 from boxpromptiml.records import ImageArray
-from boxpromptiml.synth import degrade
-from boxpromptiml.synth.platforms import PLATFORMS, share
+
+
+def jpeg(image: ImageArray, quality: int) -> ImageArray:
+    """The image after one JPEG compression of `quality` in [1, 100]."""
+    return decode_image(encode_jpeg(image, quality), "recompressed.jpg")[0]
+
+
+def blur(image: ImageArray, kernel: int) -> ImageArray:
+    """Gaussian blur with a window of `kernel` pixels, odd; OpenCV derives sigma from it."""
+    return np.asarray(cv2.GaussianBlur(image, (kernel, kernel), 0), dtype=np.uint8)
+
+
+def noise(image: ImageArray, sigma: float, rng: np.random.Generator) -> ImageArray:
+    """Add Gaussian noise of standard deviation `sigma` grey levels to every value."""
+    noisy = image + rng.normal(0, sigma, image.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def rescale(image: ImageArray, factor: float) -> ImageArray:
+    """Resize both sides by `factor` > 0, at least to one pixel; shrinking averages areas."""
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
+
+
+PlatformName = Literal["facebook", "weibo", "wechat", "whatsapp"]
+PLATFORMS: tuple[PlatformName, ...] = get_args(PlatformName)
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A network's limits.
+
+    Attributes:
+        side: Which side is limited.
+        limit: To how many pixels.
+        quality: Of the JPEG compression, on Pillow's scale.
+    """
+
+    side: Literal["longer", "shorter", "width"]
+    limit: int
+    quality: int
+
+
+_KNOWN: dict[PlatformName, Platform] = {
+    "facebook": Platform("longer", 2048, 85),
+    "weibo": Platform("width", 2048, 80),
+    "wechat": Platform("shorter", 1440, 70),
+    "whatsapp": Platform("longer", 1600, 75),
+}
+
+
+def share(image: ImageArray, platform: PlatformName) -> ImageArray:
+    """The image (H, W, 3) as others see it; smaller where the network has a limit."""
+    known = _KNOWN[platform]
+    height, width = image.shape[:2]
+    side = {"longer": max(height, width), "shorter": min(height, width), "width": width}[known.side]
+    if side > known.limit:
+        image = rescale(image, known.limit / side)
+    return jpeg(image, known.quality)
+
 
 DegradationName = Literal[
     "none", "jpeg", "blur", "noise", "rescale", "facebook", "weibo", "wechat", "whatsapp"
@@ -88,13 +149,13 @@ class Degradation:
         """
         level = self.level or 0.0
         if self.name == "jpeg":
-            return degrade.jpeg(image, int(level))
+            return jpeg(image, int(level))
         if self.name == "blur":
-            return degrade.blur(image, int(level))
+            return blur(image, int(level))
         if self.name == "noise":
-            return degrade.noise(image, level, _generator(seed, sample_id))
+            return noise(image, level, _generator(seed, sample_id))
         if self.name == "rescale":
-            return degrade.rescale(image, level)
+            return rescale(image, level)
         for platform in PLATFORMS:
             if self.name == platform:
                 return share(image, platform)

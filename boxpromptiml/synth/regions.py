@@ -6,7 +6,7 @@ import numpy.typing as npt
 from skimage.segmentation import slic
 
 from boxpromptiml.records import ImageArray, MaskArray
-from boxpromptiml.synth.degrade import rescale
+from boxpromptiml.synth.degradation import rescale
 
 _SEGMENTS = 150  # superpixels an image: about 0.7 % of its area each
 _SEGMENT_SIDE = 320  # superpixels are found in a copy of at most this side, for speed

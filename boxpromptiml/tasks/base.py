@@ -1,9 +1,12 @@
 """What all our LightningModules share: scoring, prediction, optimiser, checkpoints."""
 
+import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -18,7 +21,6 @@ from boxpromptiml.inference.spec import CHECKPOINT_KEY, Card
 from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.records import Batch
-from boxpromptiml.tasks.stepwise import seed_generators, warmup_cosine
 
 _MOST_BLANK_BATCHES = 10
 _SEED_KEY = "training_seed"
@@ -249,3 +251,25 @@ def finite_weights(module: torch.nn.Module) -> bool:
     """Whether no weight, running statistics included, is NaN or infinite."""
     values = (v for v in module.state_dict().values() if v.is_floating_point())
     return all(bool(torch.isfinite(v).all()) for v in values)
+
+
+def seed_generators(*words: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators, GPUs included, from numbers of any size."""
+    parts = np.random.SeedSequence(words).generate_state(3)
+    random.seed(int(parts[0]))
+    np.random.seed(parts[1])  # noqa: NPY002 - libraries draw from the global generator
+    torch.manual_seed(int(parts[2]))
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear from 0 to 1 over the first `warmup` share, cosine to 0.
+
+    Example:
+        >>> [round(warmup_cosine(s, 100, 0.1), 3) for s in (0, 9, 55, 100)]
+        [0.1, 1.0, 0.5, 0.0]
+    """
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1) if rising < 1 else min((step + 1) / rising, 1.0)
+    done = (step - rising) / max(steps - rising, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

@@ -11,13 +11,21 @@ with boxes alone. COCO's own instances_train2017.json, 450 MB, is below the limi
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.records import BoxOrigin
+from boxpromptiml.records import Box, BoxOrigin
 from data_prep.annotations import Annotations, Corners, Entry, Shape
 from data_prep.annotations.rle import rle_corners
-from data_prep.annotations.screen import hull, image_name, number, read_json, screening, size_of
+from data_prep.annotations.screen import (
+    boxes_of,
+    hull,
+    image_name,
+    number,
+    read_json,
+    screening,
+    size_of,
+)
 
 _MAX_BYTES = 512 * 2**20
 
@@ -131,3 +139,34 @@ def _common_origin(origins: set[str | None]) -> BoxOrigin | None:
     """What all boxes of an image say; where they say nothing or differ, a person drew them."""
     known: tuple[BoxOrigin | None, ...] = (*get_args(BoxOrigin), None)
     return next((origin for origin in known if origins == {origin}), "human")
+
+
+class Annotated(NamedTuple):
+    """What an annotation file says of one image."""
+
+    size: tuple[float, float]  # (H, W) that the boxes refer to
+    boxes: tuple[Box, ...]
+
+
+def read_coco(path: Path) -> tuple[dict[str, Annotated], list[RejectedInput]]:
+    """Boxes by image file name from COCO JSON; one bad annotation does not lose the rest.
+
+    Boxes may overshoot the image by 2 pixels and are cut. An image of the list without annotations
+    has an empty tuple; one of which every box is bad is left out, as is one that was not annotated.
+
+    Returns:
+        The boxes, and what was rejected.
+
+    Raises:
+        UserError: If the file as a whole is not COCO.
+    """
+    found = read(path)
+    annotated: dict[str, Annotated] = {}
+    rejected: list[RejectedInput] = []
+    for entry in found.entries:
+        height, width = entry.size or (0, 0)
+        boxes, bad = boxes_of(entry, (int(height), int(width)))
+        rejected += bad
+        if entry.annotated and (boxes or not bad):
+            annotated[entry.name] = Annotated((height, width), boxes)
+    return annotated, rejected + found.rejected

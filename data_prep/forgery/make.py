@@ -15,10 +15,10 @@ from boxpromptiml.io import images
 from boxpromptiml.io.files import sha256_bytes, sha256_file, signature, write_bytes, write_json
 from boxpromptiml.records import Box, ImageArray, MaskArray
 from boxpromptiml.synth import forge as synth
-from boxpromptiml.synth.degrade import jpeg
+from boxpromptiml.synth.degradation import jpeg
+from boxpromptiml.synth.forge import ForgeryStyle, Kind
 from boxpromptiml.synth.photos import without_colour
 from boxpromptiml.synth.regions import object_region
-from boxpromptiml.synth.style import ForgeryStyle, Kind
 from data_prep.forgery.outlines import decode_outline
 from data_prep.forgery.photographs import Photo, load
 

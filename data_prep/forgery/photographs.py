@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.records import ImageArray
-from boxpromptiml.synth.degrade import rescale
+from boxpromptiml.synth.degradation import rescale
 from data_prep.forgery.outlines import Outlines, read_outlines
 
 _LEAST_DETAIL = 8.0  # grey levels, standard deviation; below it is sky or a blank page

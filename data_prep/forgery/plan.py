@@ -8,7 +8,7 @@ import numpy as np
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifests.manifest import safe_name
 from boxpromptiml.records import Split
-from boxpromptiml.synth.style import KINDS, ForgeryStyle
+from boxpromptiml.synth.forge import KINDS, ForgeryStyle
 from data_prep.forgery.make import JpegHistory, Task
 from data_prep.forgery.photographs import Photo
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.records import Sample, Split
-from data_prep.annotations.coco_boxes import Annotated, read_coco
+from data_prep.annotations.coco import Annotated, read_coco
 from data_prep.importers import Imported
 from data_prep.importers.checking import refuse_empty, relative_name
 

@@ -26,7 +26,7 @@ from boxpromptiml.io.weights import load_weights
 from boxpromptiml.models.sam import load_sam
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
-from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
 from data_prep.__main__ import main as data_prep
 

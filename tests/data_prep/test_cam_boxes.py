@@ -12,7 +12,7 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import signature
 from boxpromptiml.records import Box
-from boxpromptiml.teachers.cam import MapBoxes, boxes_from_map
+from data_prep.cam_boxes import MapBoxes, boxes_from_map
 
 EVERYTHING = MapBoxes(threshold=0.5, min_area=0, max_area=1, most=1000, always=None)
 

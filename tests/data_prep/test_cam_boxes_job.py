@@ -19,8 +19,8 @@ from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
-from boxpromptiml.teachers.cam import MapBoxes, boxes_from_map
 from data_prep.__main__ import main
+from data_prep.cam_boxes import MapBoxes, boxes_from_map
 from tests.helpers.data import make_manifest
 
 

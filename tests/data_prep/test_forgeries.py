@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from boxpromptiml import geometry
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
-from boxpromptiml.synth.degrade import jpeg
+from boxpromptiml.synth.degradation import jpeg
 from data_prep.__main__ import main
 
 SIZE = (96, 144)

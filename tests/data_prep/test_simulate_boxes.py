@@ -9,9 +9,9 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
+from boxpromptiml.synth.boxes import PRESETS, Annotator, draw, sample_rng
 from boxpromptiml.synth.forge import coarse_box
 from data_prep.__main__ import main
-from data_prep.simulate_boxes import PRESETS, Annotator, draw, sample_rng
 from tests.helpers.data import make_manifest
 
 EXACT = Annotator(0.0, 0.0, 0.0, 0.0, 0.0)

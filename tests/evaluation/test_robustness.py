@@ -21,7 +21,7 @@ from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.segmenters.config import SegmenterConfig
-from boxpromptiml.synth import platforms
+from boxpromptiml.synth import degradation
 from boxpromptiml.synth.degradation import Degradation
 from boxpromptiml.tasks.distill import DistillTask
 
@@ -181,8 +181,8 @@ def test_networks_that_resize_nothing_are_named(
     assert rows["wechat"]["pixel_f1"] == rows["jpeg"]["pixel_f1"]
     said = "weibo, wechat: no image was large enough to be resized: these are JPEG qualities only"
     assert said in capsys.readouterr().out.splitlines()
-    limits = {name: replace(known, limit=20) for name, known in platforms._KNOWN.items()}
-    monkeypatch.setattr(platforms, "_KNOWN", limits)
+    limits = {name: replace(known, limit=20) for name, known in degradation._KNOWN.items()}
+    monkeypatch.setattr(degradation, "_KNOWN", limits)
     found = run(checkpoint, data_root, tmp_path / "large", "wechat")
     assert found["conditions"][-1]["resized"] == {"value": 6, "count": 6}
     assert "large enough" not in capsys.readouterr().out

@@ -173,7 +173,7 @@ def test_tiled_command(checkpoint, photos, tmp_path):
 
 EVIL_CHILD = """
 import os, signal, time
-from boxpromptiml.io import images, sandbox_child
+from boxpromptiml.io import images, sandbox
 real = images.read_image
 def read_image(path, limits):
     if "killed" in path:
@@ -184,7 +184,7 @@ def read_image(path, limits):
         bytearray(3 * 10**9)
     return real(path, limits)
 images.read_image = read_image
-sandbox_child.serve()
+sandbox.serve()
 """
 
 

@@ -10,10 +10,9 @@ import torch
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference import onnx_networks
 from boxpromptiml.inference.checkpoint import build_network
-from boxpromptiml.inference.description import to_json
 from boxpromptiml.inference.formats import write_onnx
 from boxpromptiml.inference.onnx_networks import OnnxNetwork, OpenVinoNetwork
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import Card, to_json
 from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
 

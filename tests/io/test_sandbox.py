@@ -31,14 +31,14 @@ def evil(monkeypatch):
     def arm(statement: str) -> None:
         program = f"""
 import os, signal, time
-from boxpromptiml.io import images, sandbox_child
+from boxpromptiml.io import images, sandbox
 real = images.read_image
 def read_image(path, limits):
     if "evil" in path:
         {statement}
     return real(path, limits)
 images.read_image = read_image
-sandbox_child.serve()
+sandbox.serve()
 """
         monkeypatch.setattr(sandbox, "_PROGRAM", program)
 

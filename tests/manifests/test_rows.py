@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.positional import PositionalFile
+from boxpromptiml.io.files import PositionalFile
 from boxpromptiml.manifests.rows import Places, Rows, repeated
 
 FDS = Path("/proc/self/fd")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from boxpromptiml.models.error_levels import FULL_SCALE, scaled_error_levels, signed_error_levels
-from boxpromptiml.synth.degrade import jpeg
+from boxpromptiml.synth.degradation import jpeg
 from boxpromptiml.synth.photos import bundled_photo
 
 PHOTO = bundled_photo("coffee.png")[:128, :160]

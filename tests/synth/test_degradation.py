@@ -8,9 +8,8 @@ from PIL import Image
 from skimage import data
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.synth import degrade
-from boxpromptiml.synth.degradation import NAMES, Degradation, expand
-from boxpromptiml.synth.platforms import PLATFORMS, share
+from boxpromptiml.synth import degradation as degrade
+from boxpromptiml.synth.degradation import NAMES, PLATFORMS, Degradation, expand, share
 
 PHOTO = data.astronaut()[:96, :128]
 EXACT = st.one_of(

@@ -10,7 +10,7 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.synth import forge as synth
 from boxpromptiml.synth import regions
-from boxpromptiml.synth.style import DEFAULT_STYLE, ForgeryStyle
+from boxpromptiml.synth.forge import DEFAULT_STYLE, ForgeryStyle
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.tuples(st.integers(24, 90), st.integers(24, 90))

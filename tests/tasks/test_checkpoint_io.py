@@ -17,8 +17,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.tasks.callbacks import GuardedCheckpoint
-from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO
 
 KILLS = 20 if os.environ.get("BOXPROMPTIML_CAMPAIGN") == "long" else 3
 FORK = multiprocessing.get_context("fork")

@@ -22,7 +22,7 @@ import torch
 
 from boxpromptiml.cli import main
 from boxpromptiml.losses import distillation_loss
-from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 from tests.helpers.data import make_manifest
 
 EPOCHS = 2

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from boxpromptiml.cli import main
-from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 
 HERE = Path(__file__).parent
 LONG = os.environ.get("BOXPROMPTIML_CAMPAIGN") == "long"

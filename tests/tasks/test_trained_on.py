@@ -5,7 +5,7 @@ from dataclasses import replace
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import export
 from boxpromptiml.manifests.manifest import write_manifest
-from boxpromptiml.tasks.checkpoint_io import LocalCheckpointIO
+from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 from tests.helpers.data import make_manifest
 from tests.tasks.test_distill import checkpoints, make_data, make_task, make_trainer
 

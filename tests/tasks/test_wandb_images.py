@@ -28,8 +28,7 @@ from boxpromptiml.records import Box, Sample
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.image_label import ImageLabelTask
-from boxpromptiml.tasks.wandb import COLUMNS, WandbImages
-from boxpromptiml.tasks.wandb_logger import PatientWandbLogger
+from boxpromptiml.tasks.wandb import COLUMNS, PatientWandbLogger, WandbImages
 
 STUDENT = StudentConfig(
     backbone="mobilenetv3_small_050", fusion=FusionConfig(width=16, prototypes=8)

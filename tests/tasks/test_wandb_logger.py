@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from boxpromptiml.cli import main
-from boxpromptiml.tasks.wandb_logger import sweep_folder
+from boxpromptiml.tasks.wandb import sweep_folder
 
 PRELUDE = """
 import logging, sys
 from pathlib import Path
 from boxpromptiml.cli import main
-from boxpromptiml.tasks.wandb_logger import PatientWandbLogger
+from boxpromptiml.tasks.wandb import PatientWandbLogger
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
 logger = PatientWandbLogger(project="test", save_dir="run")
 """
@@ -159,7 +159,7 @@ def test_it_takes_what_lightnings_logger_takes(capsys):
              "--trainer.logger.init_args.entity=e"]  # fmt: skip
     found = []
     for name in ("lightning.pytorch.loggers.WandbLogger",
-                 "boxpromptiml.tasks.wandb_logger.PatientWandbLogger"):  # fmt: skip
+                 "boxpromptiml.tasks.wandb.PatientWandbLogger"):  # fmt: skip
         assert main(["fit", f"--trainer.logger={name}", *given, "--print_config"]) == 0
         found.append(yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]["init_args"])
     assert found[0] == found[1]

@@ -8,7 +8,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
 from data_prep.__main__ import main
-from data_prep.annotations.coco_boxes import read_coco
+from data_prep.annotations.coco import read_coco
 from tests.helpers.data import make_folder
 
 
