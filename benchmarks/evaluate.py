@@ -30,7 +30,7 @@ from PIL import Image
 from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
-from boxpromptiml.records import LevelArray, MaskArray, Sample
+from boxpromptiml.records import GreyArray, MaskArray, Sample
 
 _VARIANTS = 8  # different large images; more take minutes to make and change nothing
 _COLUMNS = ("f1", "iou", "auc", "precision", "recall")
@@ -38,7 +38,7 @@ _COLUMNS = ("f1", "iou", "auc", "precision", "recall")
 Numbers = dict[str, list[float]]
 
 
-def blob(rng: np.random.Generator, size: tuple[int, int]) -> tuple[LevelArray, MaskArray]:
+def blob(rng: np.random.Generator, size: tuple[int, int]) -> tuple[GreyArray, MaskArray]:
     """A region of random outline, and a map that half finds it."""
     height, width = size
     small = cv2.GaussianBlur(rng.standard_normal((32, 48)), (0, 0), 4)

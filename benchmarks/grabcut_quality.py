@@ -31,8 +31,8 @@ from boxpromptiml.records import (
     Box,
     BoxArray,
     ImageArray,
-    LevelArray,
     MaskArray,
+    TrimapArray,
 )
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 from boxpromptiml.teachers.grabcut import GrabCutTeacher, ellipse
@@ -73,7 +73,7 @@ def manipulated(folder: Path, limit: int | None) -> Iterator[tuple[str, BoxArray
         yield path.stem.split("_")[0], clip(as_array(boxes[image["id"]]), size), path
 
 
-def plain_grabcut(image: ImageArray, boxes: BoxArray) -> LevelArray:
+def plain_grabcut(image: ImageArray, boxes: BoxArray) -> TrimapArray:
     """OpenCV's GrabCut as its tutorial starts it, box by box."""
     size = (image.shape[0], image.shape[1])
     union = np.zeros(size, dtype=bool)
@@ -93,13 +93,13 @@ def plain_grabcut(image: ImageArray, boxes: BoxArray) -> LevelArray:
     return as_levels(union)
 
 
-def ellipses(image: ImageArray, boxes: BoxArray) -> LevelArray:
+def ellipses(image: ImageArray, boxes: BoxArray) -> TrimapArray:
     """An ellipse that touches the sides of every box."""
     size = (image.shape[0], image.shape[1])
     return as_levels(np.any([ellipse(box, size, 1.0) for box in boxes], axis=0))
 
 
-def as_levels(mask: MaskArray) -> LevelArray:
+def as_levels(mask: MaskArray) -> TrimapArray:
     """A sure pseudo-mask."""
     return (mask * MANIPULATED).astype(np.uint8)
 
@@ -108,7 +108,7 @@ def measure(folder: Path, limit: int | None, consensus: Consensus) -> str:
     """The report: table, and how much the consensus leaves unsure."""
     teacher = GrabCutTeacher()
     many = f"consensus of {consensus.copies}"
-    methods: dict[str, Callable[[ImageArray, BoxArray], LevelArray]] = {
+    methods: dict[str, Callable[[ImageArray, BoxArray], TrimapArray]] = {
         "filled box": lambda image, boxes: as_levels(union_mask(boxes, image.shape[:2])),
         "ellipse in the box": ellipses,
         BASELINE: plain_grabcut,

@@ -39,7 +39,7 @@ from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import export
 from boxpromptiml.inference.maps import Answer, Network
 from boxpromptiml.inference.runtimes import open_network
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sources import Source, ground_truth
@@ -110,12 +110,16 @@ def speed_table(networks: dict[str, Network], shape: tuple[int, int, int], round
 
 
 def accuracy_table(
-    networks: dict[str, Network], card: Card, threshold: float, manifest: Path, most: int | None
+    networks: dict[str, Network],
+    spec: ModelSpec,
+    threshold: float,
+    manifest: Path,
+    most: int | None,
 ) -> None:
     """Mean pixel F1 over the manipulated images of a manifest, and how far pixels move."""
     data = read_manifest(manifest)
     samples = [s for s in data.samples if s.label == 1][:most]
-    localizers = {name: Localizer(network, card) for name, network in networks.items()}
+    localizers = {name: Localizer(network, spec) for name, network in networks.items()}
     scores: dict[str, list[float]] = {name: [] for name in networks}
     moved = dict.fromkeys(networks, 0.0)
     for sample in samples:
@@ -202,14 +206,14 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         torch.compiler.reset()  # it compiles a function for eight sizes at most, then runs it plain
         exported = folder / f"{number}.onnx"
         export(file, exported)
-        network, card = load_localizer(file)
-        shape = (3 + card.input.extra_channels, *card.input.size)
+        network, spec = load_localizer(file)
+        shape = (3 + spec.input.extra_channels, *spec.input.size)
         macs = gmacs(network, torch.rand(1, *shape))
         print(f"\n## {file}: input {shape}, {macs:.3f} GMAC an image")
         networks = arms(file, exported, not options.quick)
         speed_table(networks, shape, options.rounds)
-        threshold = options.threshold[number] if options.threshold else card.threshold
-        accuracy_table(networks, card, threshold, options.manifest, 8 if options.quick else None)
+        threshold = options.threshold[number] if options.threshold else spec.threshold
+        accuracy_table(networks, spec, threshold, options.manifest, 8 if options.quick else None)
         command_table((file, exported), options.manifest, 1 if options.quick else 5, folder)
     backbone_table(options.rounds)
 

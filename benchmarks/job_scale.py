@@ -99,12 +99,12 @@ def make_student(path: Path) -> None:
     """The student of native.yaml; in a process of its own, for children begin with our memory."""
     from benchmarks.training import NATIVE  # noqa: PLC0415
     from boxpromptiml.inference.formats import write_safetensors  # noqa: PLC0415
-    from boxpromptiml.inference.spec import Card  # noqa: PLC0415
+    from boxpromptiml.inference.spec import ModelSpec  # noqa: PLC0415
     from boxpromptiml.models.inputs import NetworkInput  # noqa: PLC0415
     from boxpromptiml.models.student import Student  # noqa: PLC0415
 
-    card = Card(NATIVE, NetworkInput("native", (224, 352)), 0.5)
-    write_safetensors(path, Student(NATIVE).eval(), card.to_dict())
+    spec = ModelSpec(NATIVE, NetworkInput("native", (224, 352)), 0.5)
+    write_safetensors(path, Student(NATIVE).eval(), spec.to_dict())
 
 
 def cost(*commands: list[str]) -> Cost:

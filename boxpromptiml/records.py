@@ -17,11 +17,12 @@ if TYPE_CHECKING:  # torch takes seconds to import and the disk side needs none 
 
 ImageArray = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 MaskArray = npt.NDArray[np.bool_]  # (H, W), True = manipulated
-LevelArray = npt.NDArray[np.uint8]  # (H, W), 0 authentic, 127 unsure, 255 manipulated
+TrimapArray = npt.NDArray[np.uint8]  # (H, W), 0 authentic, 127 unsure, 255 manipulated
+GreyArray = npt.NDArray[np.uint8]  # (H, W), an 8-bit probability map, 255 = 1
 ProbArray = npt.NDArray[np.float32]  # (H, W) in [0, 1]
 BoxArray = npt.NDArray[np.float32]  # (N, 4) x0 y0 x1 y1, half-open pixels
 
-AUTHENTIC, UNSURE, MANIPULATED = 0, 127, 255  # levels of a pseudo-mask
+AUTHENTIC, UNSURE, MANIPULATED = 0, 127, 255  # values of a trimap
 
 Split = Literal["train", "val", "test"]
 BoxOrigin = Literal["human", "cam", "mask"]
@@ -129,7 +130,7 @@ class Teacher(Protocol):
     """Turns boxes into masks."""
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Name, SHA-256 of the weights and every setting that changes an answer."""
         ...
 
@@ -142,7 +143,7 @@ class Segmenter(Protocol):
     """Divides an image into regions."""
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Name, SHA-256 of the weights and every setting that changes an answer."""
         ...
 

@@ -19,7 +19,7 @@ from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.manifests.sources import Source, stored_image
-from boxpromptiml.manifests.splits import nested_share
+from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.records import Box, Description, ImageArray, MaskArray, ProbArray, Sample
 from boxpromptiml.segmenters.config import SegmenterConfig
 from data_prep.derive import rewrite
@@ -72,7 +72,7 @@ class MapBoxes:
             raise UserError("boxes: need merge in [0, 1), expand in [0, 10] and most >= 1")
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Every setting that changes a box."""
         return {"name": "map-boxes", "settings": asdict(self) | {"version": _VERSION}}
 
@@ -166,7 +166,7 @@ def cam_boxes(
     checkpoint: Path,
     out: Path,
     boxes: MapBoxes = MapBoxes(),
-    box_share: float = 1.0,
+    box_fraction: float = 1.0,
     seed: int = 0,
     batch_size: int = 8,
     device: str = "cpu",
@@ -187,18 +187,18 @@ def cam_boxes(
             student carry what the student was trained on (its kind is in the header's notes).
         out: Manifest to write (.jsonl).
         boxes: How a map becomes boxes.
-        box_share: Share of the boxed manipulated images that keep their boxes; the others count as
-            not boxed, at 0 all of them. A larger share with the same seed contains a smaller one.
+        box_fraction: Fraction of the boxed manipulated images that keep their boxes; the others
+            count as not boxed. With one seed, a larger fraction contains a smaller one.
         seed: Of the choice of these images; it depends on their ids, not on their order.
         batch_size: Images through the network at a time.
         device: cpu or cuda.
         segmenter: Refine the maps by these regions instead of the checkpoint's own choice.
     """
-    if not 0 <= box_share <= 1:
-        raise UserError(f"--box_share must be in [0, 1], got {box_share}")
+    if not 0 <= box_fraction <= 1:
+        raise UserError(f"--box_fraction must be in [0, 1], got {box_fraction}")
     source = read_manifest(manifest)
     localizer = Localizer.load(checkpoint, device, segmenter)
-    unboxed = _unboxed(source.samples, box_share, seed)
+    unboxed = _unboxed(source.samples, box_fraction, seed)
     answers = _localized(source, unboxed, localizer, boxes, batch_size)
     rejected = [answer for answer in answers.values() if isinstance(answer, RejectedInput)]
     samples = [
@@ -208,11 +208,11 @@ def cam_boxes(
     ]
     notes = {
         "checkpoint": checkpoint.name,
-        "network": localizer.card.kind,
+        "network": localizer.spec.kind,
         "checkpoint_sha256": sha256_file(checkpoint),
-        "segmenter": localizer.segmenter.signature if localizer.segmenter else None,
-        "boxes": boxes.signature,
-        "box_share": box_share,
+        "segmenter": localizer.segmenter.settings if localizer.segmenter else None,
+        "boxes": boxes.settings,
+        "box_fraction": box_fraction,
         "seed": seed,
     }
     status = rewrite(source, out, samples, rejected, {"cam_boxes": notes})
@@ -229,7 +229,7 @@ def _unboxed(samples: Iterable[Sample], share: float, seed: int) -> list[Sample]
     """Manipulated samples without boxes, and those boxed ones that do not keep theirs."""
     manipulated = [sample for sample in samples if sample.label == 1]
     boxed = [sample.id for sample in manipulated if sample.boxes is not None]
-    keeping = nested_share(boxed, share, seed)
+    keeping = nested_fraction(boxed, share, seed)
     return [sample for sample in manipulated if sample.id not in keeping]
 
 

@@ -21,7 +21,7 @@ from boxpromptiml.synth.forge import KINDS, ForgeryStyle
 from data_prep.forgery.make import Files, Provenance, Task, bring_up_to_date
 from data_prep.forgery.outlines import find_outlines
 from data_prep.forgery.photographs import Photo, Screening, list_photographs, screened
-from data_prep.forgery.plan import LEAST_DONORS, Quality, Settings, plan
+from data_prep.forgery.plan import MIN_DONORS, Quality, Settings, plan
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
@@ -100,7 +100,7 @@ def forgeries(
 def _run_locked(
     settings: Settings, screening: Screening, out: Path, authentic: int | None, num_workers: int
 ) -> int:
-    pool, errors = _screen(screening, max(settings.count, LEAST_DONORS), num_workers)
+    pool, errors = _screen(screening, max(settings.count, MIN_DONORS), num_workers)
     splices = settings.style.shares[KINDS.index("splice")] > 0
     if len(pool) < 1 + splices:
         write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])

@@ -31,7 +31,7 @@ def write_protocol(
     manifests: list[Path],
     out: Path,
     seed: int = 0,
-    val_share: float = 0.0,
+    val_fraction: float = 0.0,
 ) -> int:
     """Write the training, validation and test manifests of a known evaluation protocol.
 
@@ -45,27 +45,27 @@ def write_protocol(
         manifests: Manifests of `import`, or folders of them; data sets are told by their headers.
         out: Folder to write.
         seed: Draws the groups of each split, where no list is published.
-        val_share: Share of every training set to validate on instead, whole groups. The papers
+        val_fraction: Share of every training set to validate on instead, whole groups. The papers
             have none, and their users ask which checkpoint was reported and on what it was chosen;
             `fit` needs one, and it must not be a test set: 0.1 is sensible.
     """
-    if not 0 <= val_share < 1:
-        raise UserError(f"--val_share must be 0 or more and below 1, got {val_share}")
+    if not 0 <= val_fraction < 1:
+        raise UserError(f"--val_fraction must be 0 or more and below 1, got {val_fraction}")
     plan = PROTOCOLS[protocol]
     found = _by_dataset(manifests)
     missing = _missing(plan, found)
     samples = {dataset: manifest.samples for dataset, manifest in found.items()}
     parts = {
-        out / f"{part.share.split}_{part.share.dataset}.jsonl": part
-        for part in divide(plan.shares, samples, seed, val_share)
+        out / f"{part.portion.split}_{part.portion.dataset}.jsonl": part
+        for part in divide(plan.portions, samples, seed, val_fraction)
         if part.samples or part.left_out
     }
-    if not any(part.samples for part in parts.values() if part.share.split == "train"):
+    if not any(part.samples for part in parts.values() if part.portion.split == "train"):
         raise UserError("nothing is left to train on: the test sets took it all")
     _refuse_earlier(out, parts.keys())
     status = EXIT_OK
     for path, part in parts.items():
-        manifest = found[part.share.dataset]
+        manifest = found[part.portion.dataset]
         notes = {"protocol": _notes(protocol, part, manifest, missing)}
         status = max(status, rewrite(manifest, path, part.samples, part.left_out, notes))
         sys.stdout.write(f"{path}: {_in_words(part)}\n")
@@ -110,15 +110,15 @@ def _missing(plan: Protocol, found: Mapping[str, Manifest]) -> list[str]:
     Raises:
         UserError: If nothing is there to train on.
     """
-    if unused := sorted(found.keys() - {share.dataset for share in plan.shares}):
+    if unused := sorted(found.keys() - {portion.dataset for portion in plan.portions}):
         _logger.warning("not in this protocol: %s", ", ".join(unused))
-    trained = sorted({share.dataset for share in plan.shares if share.split == "train"})
+    trained = sorted({portion.dataset for portion in plan.portions if portion.split == "train"})
     if not found.keys() & set(trained):
         raise UserError(
             "--manifests: none is of a training set of this protocol "
             f"({', '.join(trained)}); write them with `python -m data_prep import`"
         )
-    missing = sorted({share.dataset for share in plan.shares} - found.keys())
+    missing = sorted({portion.dataset for portion in plan.portions} - found.keys())
     if missing:
         _logger.warning("missing data sets, the protocol is not whole: %s", ", ".join(missing))
     return missing
@@ -126,7 +126,7 @@ def _missing(plan: Protocol, found: Mapping[str, Manifest]) -> list[str]:
 
 def _refuse_earlier(out: Path, written: Collection[Path]) -> None:
     """A validation set of an earlier run could share images with the new training set."""
-    datasets = {share.dataset for plan in PROTOCOLS.values() for share in plan.shares}
+    datasets = {portion.dataset for plan in PROTOCOLS.values() for portion in plan.portions}
     could_be = [out / f"{split}_{dataset}.jsonl" for split in _SPLITS for dataset in datasets]
     earlier = sorted(path for path in could_be if path not in written and path.exists())
     if earlier:
@@ -152,7 +152,7 @@ def _notes(
 
 
 def _published(part: Part) -> dict[str, int | None]:
-    return {"manipulated": part.share.manipulated, "authentic": part.share.authentic}
+    return {"manipulated": part.portion.manipulated, "authentic": part.portion.authentic}
 
 
 def _written(part: Part) -> dict[str, int]:
@@ -175,11 +175,11 @@ def _in_words(part: Part) -> str:
 def _say_settings(parts: Mapping[Path, Part]) -> None:
     """What to put into an experiment, and what to do next."""
     for split in _SPLITS:
-        paths = [str(path) for path, part in parts.items() if part.share.split == split]
+        paths = [str(path) for path, part in parts.items() if part.portion.split == split]
         if paths:
             sys.stdout.write(f"data.{split}: [{', '.join(paths)}]\n")
         elif split == "val":
-            sys.stdout.write("data.val: none, and `fit` needs some: --val_share 0.1\n")
+            sys.stdout.write("data.val: none, and `fit` needs some: --val_fraction 0.1\n")
     names = shlex.join(str(path) for path in parts)
     sys.stdout.write(
         "Pictures that two splits share: python -m data_prep check --verify "

@@ -42,11 +42,11 @@ def error_levels(image, quality):
     return (np.subtract(image, np.asarray(Image.open(file)), dtype=np.float32) / 16).clip(-1, 1)
 
 
-def localize(session, card, image):
+def localize(session, spec, image):
     """Probabilities (H, W) and image score of an RGB image (H, W, 3) uint8."""
-    levels = [error_levels(image, quality) for quality in card["input"]["error_levels"]]
-    if card["input"]["fit"] == "resize":
-        size = card["input"]["size"]
+    levels = [error_levels(image, quality) for quality in spec["input"]["error_levels"]]
+    if spec["input"].get("mode", spec["input"].get("fit")) == "resize":
+        size = spec["input"]["size"]
         levels = [resized(level, size, area_weights) for level in levels]
         fitted = np.rint(resized(image, size, area_weights))
     else:
@@ -60,8 +60,8 @@ def localize(session, card, image):
 if __name__ == "__main__":
     model, photo, out = sys.argv[1:]
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    card = json.loads(session.get_modelmeta().custom_metadata_map["boxpromptiml"])
-    prob, score = localize(session, card, np.asarray(Image.open(photo).convert("RGB")))
+    spec = json.loads(session.get_modelmeta().custom_metadata_map["boxpromptiml"])
+    prob, score = localize(session, spec, np.asarray(Image.open(photo).convert("RGB")))
     Image.fromarray(np.rint(prob * 255).astype(np.uint8)).save(out)
-    flagged = (prob > card["threshold"]).mean()
+    flagged = (prob > spec["threshold"]).mean()
     sys.stdout.write(f"image score {score:.4f}, flagged {flagged:.4f}\n")

@@ -40,7 +40,7 @@ def test_every_file_runs_as_it_is(config, data_root, tmp_path):
     status = main(
         ["fit", *configs(config), "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu",
          *(f"--data.{split}=[{data_root}/{split}.jsonl]" for split in ("train", "val", "test")),
-         f"--data.supervision={supervision}", "--data.train_share=1", "--data.batch_size=2",
+         f"--data.supervision={supervision}", "--data.train_fraction=1", "--data.batch_size=2",
          "--data.num_workers=0", "--data.input.size=[64,64]", "--model.pretrained=null",
          f"--model.{network}.backbone=mobilenetv3_small_050",
          f"--trainer.default_root_dir={tmp_path}"]

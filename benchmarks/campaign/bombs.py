@@ -15,7 +15,7 @@ from benchmarks.campaign.wrong_bytes import DAMAGED
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
 
-_MOST_MB, _MOST_SECONDS = 1000.0, 0.5
+_MAX_MB, _MAX_SECONDS = 1000.0, 0.5
 
 
 def bombs_are_cheap(work: Path) -> Figure:
@@ -33,7 +33,7 @@ def bombs_are_cheap(work: Path) -> Figure:
         worst_seconds = max(worst_seconds, found["seconds"])
         if found["reason"] not in reasons:
             faults.append(f"{name}: {found['reason']!r}, not one of {reasons}")
-        if found["mb"] > _MOST_MB or found["seconds"] > _MOST_SECONDS:
+        if found["mb"] > _MAX_MB or found["seconds"] > _MAX_SECONDS:
             faults.append(f"{name}: {found['mb']:.0f} MB, {found['seconds']:.2f} s")
     reached = f"{len(names)} bombs: at most {worst_mb:.0f} MB and {worst_seconds:.2f} s CPU each"
     return judged("A15", "bombs: below 1 GB and 0.5 s each", reached, faults)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.campaign.pictures import FORMATS, SIZE, encoded, noise
-from boxpromptiml.inference.checkpoint import CHECKPOINT_KEY, Card
+from boxpromptiml.inference.checkpoint import CHECKPOINT_KEY, ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.io.files import write_json, write_jsonl
 from boxpromptiml.models.fusion import FusionConfig
@@ -88,10 +88,10 @@ def make_checkpoint(path: Path) -> Path:
     config = StudentConfig(
         backbone="mobilenetv3_small_050", fusion=FusionConfig(width=16, prototypes=8)
     )
-    card = Card(config, NetworkInput("native", SIZE), 0.5)
-    weights = {f"{card.kind}.{name}": value for name, value in Student(config).state_dict().items()}
+    spec = ModelSpec(config, NetworkInput("native", SIZE), 0.5)
+    weights = {f"{spec.kind}.{name}": value for name, value in Student(config).state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({CHECKPOINT_KEY: card.to_dict(), "state_dict": weights}, path)
+    torch.save({CHECKPOINT_KEY: spec.to_dict(), "state_dict": weights}, path)
     return path
 
 

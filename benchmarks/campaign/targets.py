@@ -120,7 +120,7 @@ def decoder(data: bytes, folder: Path) -> None:
     """Decode as image and as mask."""
     path = folder / "x"
     path.write_bytes(data)
-    for read in (images.read_image, images.probe, images.read_mask, images.read_levels):
+    for read in (images.read_image, images.probe, images.read_mask, images.read_grey):
         try:
             read(path)  # type: ignore[operator]
         except RejectedInput:

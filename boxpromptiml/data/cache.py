@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import PositionalFile
-from boxpromptiml.records import ImageArray, LevelArray
+from boxpromptiml.records import ImageArray, TrimapArray
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class CachedImages:
         self._slots = slots
         self._checksums = checksums
 
-    def read(self, position: int) -> tuple[ImageArray, LevelArray] | None:
+    def read(self, position: int) -> tuple[ImageArray, TrimapArray] | None:
         """Image (h, w, 3) and supervision (h, w), not to be written to; None if not there."""
         slot = int(self._slots[position])
         if slot < 0 or self._file is None:

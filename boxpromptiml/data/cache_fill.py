@@ -14,11 +14,11 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from boxpromptiml.data.cache import CachedImages, Keys, PixelStore
-from boxpromptiml.data.supervision import Annotation, Lesson, supervision_levels
+from boxpromptiml.data.supervision import Annotation, TrainingTarget, supervision_trimap
 from boxpromptiml.data.transforms import Augmentation, Resize
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
-from boxpromptiml.io.files import signature
+from boxpromptiml.io.files import fingerprint
 from boxpromptiml.manifests.sources import Source, Sources, stored_image
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Sample
@@ -34,8 +34,8 @@ def refuse_uncacheable(network_input: NetworkInput, augmentation: Augmentation) 
         found.append("augmentation.min_scale")
     if network_input.error_levels:
         found.append("input.error_levels")
-    if network_input.fit == "native":
-        found.append("input.fit=native")
+    if network_input.mode == "native":
+        found.append("input.mode=native")
     if found:
         raise UserError(
             "data.cache keeps images resized to data.input.size, but these need the stored pixels "
@@ -46,7 +46,7 @@ def refuse_uncacheable(network_input: NetworkInput, augmentation: Augmentation) 
 def cached_images(
     folder: Path,
     sources: Sources,
-    lesson: Callable[[Sample], Lesson | None],
+    target: Callable[[Sample], TrainingTarget | None],
     size: tuple[int, int],
     num_workers: int,
 ) -> CachedImages:
@@ -57,14 +57,14 @@ def cached_images(
     Args:
         folder: May be shared by runs, also at the same time.
         sources: To be cached.
-        lesson: What a sample teaches with.
+        target: What a sample teaches with.
         size: (h, w) of the network.
         num_workers: Processes that decode.
 
     Raises:
         UserError: If something is to be added and the folder cannot be written or the disk is full.
     """
-    work = _Work(sources, lesson, Resize(size))
+    work = _Work(sources, target, Resize(size))
     keys = np.fromiter((work.key(source) for source in sources), "S32", len(sources))
     store = PixelStore(folder, size)
     if _missing(store, keys).size:
@@ -87,14 +87,14 @@ class _Work(Dataset[bytes | None]):
     """What a slot holds, by the source's position; None for an image that cannot be read."""
 
     sources: Sources
-    lesson: Callable[[Sample], Lesson | None]
+    target: Callable[[Sample], TrainingTarget | None]
     resize: Resize
 
     def __getitem__(self, position: int) -> bytes | None:
         source = self.sources[position]
         try:
             image = stored_image(source)
-            levels = supervision_levels(source, self._annotation(source))
+            levels = supervision_trimap(source, self._annotation(source))
         except RejectedInput:
             return None
         return b"".join(part.tobytes() for part in self.resize(image, levels))
@@ -116,7 +116,7 @@ class _Work(Dataset[bytes | None]):
             }
         except RejectedInput:
             return b""
-        return bytes.fromhex(signature(description))
+        return bytes.fromhex(fingerprint(description))
 
     def _evidence(self, source: Source) -> Any:
         """What the supervision is made from."""
@@ -131,7 +131,7 @@ class _Work(Dataset[bytes | None]):
         return [annotation]
 
     def _annotation(self, source: Source) -> Annotation:
-        taught = self.lesson(source.sample)
+        taught = self.target(source.sample)
         return taught.annotation if taught else "label"
 
 

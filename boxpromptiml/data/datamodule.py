@@ -41,7 +41,7 @@ class LocalizationData(LightningDataModule):
         degrade: What happened to the images of `validate`, `test` and `predict` after the forgery;
             maps are scored and written at the stored size. Not for `fit`.
         include_authentic: Train on authentic images too (the paper does not).
-        train_share: Share of the training images to use, for learning curves: of the manipulated
+        train_fraction: Share of the training images to use, for learning curves: of the manipulated
             and of the authentic ones alike, chosen by `seed`, a larger share containing a smaller.
         soft_unsure: Train unsure pixels of a pseudo-mask towards 0.5 instead of ignoring them.
         batch_size: Training images a step, for each process.
@@ -68,7 +68,7 @@ class LocalizationData(LightningDataModule):
         segmenter: SegmenterConfig = SegmenterConfig(name="none"),  # noqa: B008
         degrade: Degradation = Degradation(),  # noqa: B008
         include_authentic: bool = True,
-        train_share: float = 1.0,
+        train_fraction: float = 1.0,
         soft_unsure: bool = False,
         batch_size: int = 16,
         eval_batch_size: int = 8,
@@ -78,14 +78,14 @@ class LocalizationData(LightningDataModule):
         cache: Path | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < train_share <= 1:
-            raise UserError(f"data.train_share must be in (0, 1], got {train_share}")
+        if not 0 < train_fraction <= 1:
+            raise UserError(f"data.train_fraction must be in (0, 1], got {train_fraction}")
         self.paths = {"train": train, "val": val, "test": test, "predict": predict}
         self.input = input
         self.augmentation = augmentation
         self.segmenter = segmenter
         self.degrade = degrade
-        self.selection = Selection(supervision, weights, include_authentic, train_share, seed)
+        self.selection = Selection(supervision, weights, include_authentic, train_fraction, seed)
         self.trained_on: tuple[str, ...] = ()  # names of the data sets, once set up for `fit`
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
@@ -127,7 +127,7 @@ class LocalizationData(LightningDataModule):
             self._datasets["predict"] = self._evaluation(self._sources("predict"), False)
 
     def _training(self, sources: Sources) -> TrainDataset:
-        teach, size = self.selection.lesson, self.input.size
+        teach, size = self.selection.target, self.input.size
         cached = None
         if self.cache:
             cached = cached_images(self.cache, sources, teach, size, self.num_workers)

@@ -11,12 +11,12 @@ import torch
 from torch.utils.data import Dataset
 
 from boxpromptiml.data.cache import CachedImages
-from boxpromptiml.data.supervision import Annotation, Lesson, supervision_levels
+from boxpromptiml.data.supervision import Annotation, TrainingTarget, supervision_trimap
 from boxpromptiml.data.transforms import TrainTransform
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifests.sources import Source, ground_truth, stored_image
 from boxpromptiml.models.inputs import NetworkInput, whole_image
-from boxpromptiml.records import UNSURE, Batch, ImageArray, LevelArray, Sample, Segmenter
+from boxpromptiml.records import UNSURE, Batch, ImageArray, Sample, Segmenter, TrimapArray
 from boxpromptiml.synth.degradation import Degradation
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class TrainDataset(Dataset[Item]):
 
     Args:
         sources: What to train on.
-        lesson: What a sample teaches with.
+        target: What a sample teaches with.
         transform: To network size.
         seed: Of the run.
         soft_unsure: Train pixels at level 127 towards 0.5 instead of ignoring them.
@@ -62,14 +62,14 @@ class TrainDataset(Dataset[Item]):
     def __init__(
         self,
         sources: Sequence[Source],
-        lesson: Callable[[Sample], Lesson | None],
+        target: Callable[[Sample], TrainingTarget | None],
         transform: TrainTransform,
         seed: int,
         soft_unsure: bool = False,
         cache: CachedImages | None = None,
     ) -> None:
         self.sources = sources
-        self._lesson = lesson
+        self._training_target = target
         self._transform = transform
         self._seed = seed
         self._soft_unsure = soft_unsure
@@ -81,7 +81,7 @@ class TrainDataset(Dataset[Item]):
     def __getitem__(self, key: Key) -> Item:
         epoch, position = key
         source = self.sources[position]
-        taught = self._lesson(source.sample)
+        taught = self._training_target(source.sample)
         if taught is None:
             raise UserError(f"sample {source.sample.id!r} teaches nothing")
         label, soft = _label(source.sample), self._soft_unsure
@@ -108,9 +108,9 @@ class TrainDataset(Dataset[Item]):
 
     def _pixels(
         self, position: int, source: Source, annotation: Annotation
-    ) -> tuple[ImageArray, LevelArray]:
+    ) -> tuple[ImageArray, TrimapArray]:
         cached = self._cache.read(position) if self._cache else None
-        return cached or (stored_image(source), supervision_levels(source, annotation))
+        return cached or (stored_image(source), supervision_trimap(source, annotation))
 
 
 class EvalDataset(Dataset[Item]):

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifests.sidecars import expected_signature, mask_sha256, read_sidecar
+from boxpromptiml.manifests.sidecars import expected_fingerprint, mask_sha256, read_sidecar
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.records import Sample
 
@@ -76,7 +76,7 @@ def refuse_stale_pseudo_masks(sources: Iterable[Source], wanted: str | None) -> 
             )
         sidecar = read_sidecar(path)
         image_sha256 = sample.image_sha256 or sidecar.image_sha256
-        expected = expected_signature(sample, image_sha256, made_by)
+        expected = expected_fingerprint(sample, image_sha256, made_by)
         if sidecar.signature != expected or mask_sha256(path) != sidecar.mask_sha256:
             stale.append(sample.id)
     if stale:

@@ -15,15 +15,15 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.sources import Source, Sources, check_size, ground_truth
-from boxpromptiml.manifests.splits import nested_share
+from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, MaskArray, Sample
+from boxpromptiml.records import MANIPULATED, UNSURE, MaskArray, Sample, TrimapArray
 
 Annotation = Literal["mask", "pseudo", "box", "label"]
 Supervision = Literal["mask", "pseudo", "box", "label", "mixed"]
 
 
-class Lesson(NamedTuple):
+class TrainingTarget(NamedTuple):
     """What a sample teaches with, and its weight in the loss."""
 
     annotation: Annotation
@@ -59,14 +59,16 @@ class SourceWeights:
                 raise UserError(f"weights.{name} must be 0 or more, got {value}")
 
 
-def lesson(sample: Sample, supervision: Supervision, weights: SourceWeights) -> Lesson | None:
+def training_target(
+    sample: Sample, supervision: Supervision, weights: SourceWeights
+) -> TrainingTarget | None:
     """What a sample teaches, None if nothing; the weights count for `mixed` only."""
     mixed = supervision == "mixed"
     if sample.label is None:
         return None
     if sample.label == 0:
         weight = weights.authentic if mixed else 1.0
-        return Lesson("label", weight) if weight else None
+        return TrainingTarget("label", weight) if weight else None
     from_cam = sample.box_origin == "cam"
     offers: dict[Annotation, tuple[bool, float]] = {
         "mask": (sample.mask is not None, weights.mask),
@@ -76,11 +78,11 @@ def lesson(sample: Sample, supervision: Supervision, weights: SourceWeights) -> 
     }
     for annotation, (has, weight) in offers.items():
         if has and (weight if mixed else annotation == supervision):
-            return Lesson(annotation, weight if mixed else 1.0)
+            return TrainingTarget(annotation, weight if mixed else 1.0)
     return None
 
 
-def supervision_levels(source: Source, annotation: Annotation) -> LevelArray:
+def supervision_trimap(source: Source, annotation: Annotation) -> TrimapArray:
     """The (H, W) training target of a sample: 0 authentic, 127 to ignore, 255 manipulated.
 
     Only `mask` opens the ground truth (invariant 1 of the design). Confirmed authentic images are
@@ -93,18 +95,18 @@ def supervision_levels(source: Source, annotation: Annotation) -> LevelArray:
         return np.full(sample.size, UNSURE, np.uint8)
     if annotation == "box":
         boxes = geometry.as_array(sample.boxes or ())
-        return _as_levels(geometry.union_mask(boxes, sample.size))
+        return _as_trimap(geometry.union_mask(boxes, sample.size))
     if annotation == "mask":
-        return _as_levels(ground_truth(source))
+        return _as_trimap(ground_truth(source))
     path = manifest.pseudo_mask_path(sample)
     if path is None:
         raise UserError(f"{manifest.path}: sample {sample.id!r} has no pseudo-mask")
-    levels = images.read_levels(path)
+    levels = images.read_grey(path)
     check_size(levels.shape, sample, str(path))
     return levels
 
 
-def _as_levels(mask: MaskArray) -> LevelArray:
+def _as_trimap(mask: MaskArray) -> TrimapArray:
     return np.where(mask, np.uint8(MANIPULATED), np.uint8(0))
 
 
@@ -135,9 +137,9 @@ class Selection:
     share: float = 1.0
     seed: int = 0
 
-    def lesson(self, sample: Sample) -> Lesson | None:
+    def target(self, sample: Sample) -> TrainingTarget | None:
         """What a sample teaches, None if nothing."""
-        return lesson(sample, self.supervision, self.weights)
+        return training_target(sample, self.supervision, self.weights)
 
     def choose(self, sources: Sources) -> Chosen:
         """The sources to train on; says how many are left out and why.
@@ -152,7 +154,7 @@ class Selection:
         for place, (_, sample) in enumerate(sources):
             if sample.label == 0 and not self.include_authentic:
                 left_out["authentic (include_authentic is false)"] += 1
-            elif self.lesson(sample) is None:
+            elif self.target(sample) is None:
                 left_out[f"without what `{self.supervision}` supervision needs"] += 1
             else:
                 flags[place] = True
@@ -174,29 +176,29 @@ class Selection:
         ids: set[str] = set()
         for label in (0, 1, None):
             some = (sample.id for _, sample in sources if sample.label == label)
-            ids |= nested_share(some, self.share, self.seed)
+            ids |= nested_fraction(some, self.share, self.seed)
         return sources.where(sample.id in ids for _, sample in sources)
 
     def taught_by_teacher(self, sources: Iterable[Source]) -> Iterable[Source]:
         """Those that teach with a pseudo-mask."""
         if self.supervision in ("pseudo", "mixed"):
             for source in sources:
-                taught = self.lesson(source.sample)
+                taught = self.target(source.sample)
                 if taught is not None and taught.annotation == "pseudo":
                     yield source
 
     def warn_of_crops(self, sources: Iterable[Source], network_input: NetworkInput) -> None:
         """A crop may miss what its image's label speaks of; padding thins it out."""
-        if network_input.fit == "resize" or self.supervision not in ("label", "mixed"):
+        if network_input.mode == "resize" or self.supervision not in ("label", "mixed"):
             return
         odd = sum(
             sample.size != network_input.size and taught.annotation == "label"
             for _, sample in sources
-            if sample.label and (taught := self.lesson(sample))
+            if sample.label and (taught := self.target(sample))
         )
         if odd:
             log.warning(
                 "%d images teach with their label alone, but are cropped or padded to data.input"
-                ".size=%s, and a crop may miss the manipulation: use data.input.fit=resize",
+                ".size=%s, and a crop may miss the manipulation: use data.input.mode=resize",
                 odd, network_input.size,
             )  # fmt: skip

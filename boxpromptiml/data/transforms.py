@@ -15,7 +15,7 @@ import torch
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.error_levels import scaled_error_levels
 from boxpromptiml.models.inputs import NetworkInput, to_planes
-from boxpromptiml.records import ImageArray, LevelArray, MaskArray
+from boxpromptiml.records import ImageArray, MaskArray, TrimapArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else a network call at import
 import albumentations as A
@@ -56,7 +56,7 @@ class Augmented(NamedTuple):
     """One training sample at network size."""
 
     image: torch.Tensor  # (C, h, w) float32, see `to_planes`
-    levels: LevelArray  # (h, w) supervision
+    levels: TrimapArray  # (h, w) supervision
     inside: MaskArray  # (h, w), where there is image and no padding
 
 
@@ -71,7 +71,7 @@ class Resize:
         self.size = size
         self._step = A.Compose([_resize(size)])
 
-    def __call__(self, image: ImageArray, levels: LevelArray) -> tuple[ImageArray, LevelArray]:
+    def __call__(self, image: ImageArray, levels: TrimapArray) -> tuple[ImageArray, TrimapArray]:
         """Image (H, W, 3) and supervision (H, W) at the network's size."""
         out = self._step(image=image, mask=levels)
         return out["image"], out["mask"]
@@ -92,7 +92,7 @@ class TrainTransform:
         )
         self._qualities = network_input.error_levels
 
-    def __call__(self, image: ImageArray, levels: LevelArray, seed: int) -> Augmented:
+    def __call__(self, image: ImageArray, levels: TrimapArray, seed: int) -> Augmented:
         """Augment one sample.
 
         Args:
@@ -119,9 +119,9 @@ class TrainTransform:
 def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[A.BasicTransform]:
     height, width = network_input.size
     steps: list[A.BasicTransform] = []
-    if network_input.fit == "native":
+    if network_input.mode == "native":
         if augmentation.min_scale < 1:
-            raise UserError("augmentation.min_scale resamples; it needs data.input.fit=resize")
+            raise UserError("augmentation.min_scale resamples; it needs data.input.mode=resize")
         pad = A.PadIfNeeded(height, width, border_mode=cv2.BORDER_CONSTANT, position="random")
         steps += [pad, A.RandomCrop(height, width)]
     elif augmentation.min_scale < 1:

@@ -96,7 +96,7 @@ class DegradedTest:
         return [source.sample.group for source in self.sources]
 
     def _images(self, condition: Degradation, title: str) -> Iterator[_Image]:
-        network_input, segmenter = self.localizer.card.input, self.localizer.segmenter
+        network_input, segmenter = self.localizer.spec.input, self.localizer.segmenter
         dataset = EvalDataset(self.sources, network_input, True, segmenter, condition, self.seed)
         starts = range(0, len(dataset), self.batch_size)
         for start in track(starts, title, console=Console(stderr=True)):
@@ -110,7 +110,7 @@ class DegradedTest:
         images = [item.image.numpy() for item in items]
         sizes = [item.size for item in items]
         maps, _ = probability_maps(self.localizer.network, images, sizes)
-        refinement = self.localizer.card.refinement
+        refinement = self.localizer.spec.refinement
         prior = refinement.prior if refinement else "image"
         return [
             prob if item.regions is None else region_posterior(prob, item.regions.numpy(), prior)

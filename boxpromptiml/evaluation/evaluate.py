@@ -40,7 +40,7 @@ from boxpromptiml.metrics.results import (
     score_table,
     write_evaluation,
 )
-from boxpromptiml.records import LevelArray, Split
+from boxpromptiml.records import GreyArray, Split
 
 _PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")
 
@@ -175,7 +175,7 @@ def _scored(
 def _score(
     source: Source,
     file: PredictionFile,
-    levels: LevelArray,
+    levels: GreyArray,
     settings: EvaluateSettings,
     given: bool,
 ) -> tuple[ImageRow, PixelScores]:

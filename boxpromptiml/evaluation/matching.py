@@ -27,7 +27,7 @@ from boxpromptiml.io import images
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.manifests.manifest import confined, safe_name
 from boxpromptiml.manifests.sources import Source
-from boxpromptiml.records import LevelArray
+from boxpromptiml.records import GreyArray
 
 _SHOWN = 5
 _GREY = ("1", "L", "LA")  # of equal channels by themselves
@@ -53,7 +53,7 @@ class PredictionFile:
     sha256: str | None = None
     score: float | None = None
 
-    def levels(self) -> LevelArray:
+    def levels(self) -> GreyArray:
         """The levels (H, W) of the map, 8 bits; grey also when it is stored as RGB.
 
         Raises:

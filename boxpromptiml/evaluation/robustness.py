@@ -70,7 +70,7 @@ def robustness(
     sources = read_sources(manifest, split)
     require_truth(sources, "--manifest")
     _require_manipulated(sources)
-    limit = localizer.card.threshold if threshold is None else threshold
+    limit = localizer.spec.threshold if threshold is None else threshold
     test = DegradedTest(localizer, sources, limit, seed, max(batch_size, 1))
     path = out / "robustness.json"
     found = _resume(path, _fresh(test, checkpoint, manifest, split))
@@ -111,7 +111,7 @@ def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], spli
         "split": split,
         "threshold": test.threshold,
         "seed": test.seed,
-        "segmenter": segmenter.signature if segmenter else None,
+        "segmenter": segmenter.settings if segmenter else None,
         "clean_f1": None,
         "conditions": [],
     }

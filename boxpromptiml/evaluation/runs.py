@@ -110,7 +110,7 @@ def score_run(
     if before == state:
         return out
     localizer = Localizer.load(checkpoint, device)
-    settings = EvaluateSettings(threshold=localizer.card.threshold, split=split)
+    settings = EvaluateSettings(threshold=localizer.spec.threshold, split=split)
     with _replacing(out) as fresh:
         predict(localizer, sources, fresh / "predictions")
         found = evaluate_predictions(fresh / "predictions", manifests, settings)

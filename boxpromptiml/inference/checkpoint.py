@@ -1,30 +1,30 @@
-"""A trained network and its card from a checkpoint or a `.safetensors` file."""
+"""A trained network and its spec from a checkpoint or a `.safetensors` file."""
 
 from pathlib import Path
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.formats import read_safetensors
-from boxpromptiml.inference.spec import CHECKPOINT_KEY, Card
+from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
 from boxpromptiml.io.weights import load_into, load_weights
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
 
 
-def build_network(card: Card, pretrained: Path | None = None) -> Student | WCBNet:
-    """The network of a card, its backbone with local weights or random ones.
+def build_network(spec: ModelSpec, pretrained: Path | None = None) -> Student | WCBNet:
+    """The network of a spec, its backbone with local weights or random ones.
 
     Raises:
         UserError: See `Backbone` and `WCBNet`.
     """
-    qualities = len(card.input.error_levels)
-    if isinstance(card.network, StudentConfig):
-        return Student(card.network, qualities, pretrained)
-    return WCBNet(card.network, qualities, pretrained, card.cam)
+    qualities = len(spec.input.error_levels)
+    if isinstance(spec.network, StudentConfig):
+        return Student(spec.network, qualities, pretrained)
+    return WCBNet(spec.network, qualities, pretrained, spec.cam)
 
 
-def load_localizer(path: Path) -> tuple[Student | WCBNet, Card]:
-    """A trained network in evaluation mode, and its card.
+def load_localizer(path: Path) -> tuple[Student | WCBNet, ModelSpec]:
+    """A trained network in evaluation mode, and its spec.
 
     Args:
         path: A checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
@@ -34,19 +34,19 @@ def load_localizer(path: Path) -> tuple[Student | WCBNet, Card]:
     """
     if path.suffix.lower() == ".safetensors":
         state, values = read_safetensors(path)
-        card = Card.from_dict(values)
+        spec = ModelSpec.from_dict(values)
     else:
         checkpoint = load_weights(path)
         if CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
             raise UserError(f"{path}: not a checkpoint of `boxpromptiml fit`")
-        card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
-        prefix = f"{card.kind}."
+        spec = ModelSpec.from_dict(checkpoint[CHECKPOINT_KEY])
+        prefix = f"{spec.kind}."
         state = {
             name.removeprefix(prefix): value
             for name, value in checkpoint["state_dict"].items()
             if name.startswith(prefix)
         }
-    network = build_network(card)
+    network = build_network(spec)
     network.backbone.forget_cut(state, "backbone.")
     load_into(network, state, path)
-    return network.eval(), card
+    return network.eval(), spec

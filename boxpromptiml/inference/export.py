@@ -8,7 +8,7 @@ from typing import Any
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.formats import OPSET, write_onnx, write_safetensors
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
@@ -29,28 +29,28 @@ def export(checkpoint: Path, out: Path) -> None:
     kind = out.suffix.lower()
     if kind not in (".onnx", ".safetensors"):
         raise UserError(f"--out {out}: must end in .onnx or .safetensors")
-    network, card = load_localizer(checkpoint)
+    network, spec = load_localizer(checkpoint)
     if kind == ".safetensors":
-        write_safetensors(out, network, describe(network, card))
+        write_safetensors(out, network, describe(network, spec))
         sys.stdout.write(f"{out}: {out.stat().st_size / 1e6:.1f} MB\n")
         return
-    if card.cam.method != CamConfig().method:
+    if spec.cam.method != CamConfig().method:
         raise UserError(
-            f"{checkpoint}: cam.method={card.cam.method} takes gradients, which ONNX has not; "
+            f"{checkpoint}: cam.method={spec.cam.method} takes gradients, which ONNX has not; "
             "write .safetensors, or train with --model.cam.method=classifier"
         )
-    description = describe(network, card)
+    description = describe(network, spec)
     description["exported"]["opset"] = OPSET
-    channels = 3 + card.input.extra_channels
+    channels = 3 + spec.input.extra_channels
     difference = write_onnx(out, network, channels, description)
     size = out.stat().st_size / 1e6
     sys.stdout.write(f"{out}: {size:.1f} MB, differs from PyTorch by at most {difference:.1e}\n")
 
 
-def describe(network: Student | WCBNet, card: Card) -> dict[str, Any]:
-    """The card, and below `exported` what a program without our code must know."""
+def describe(network: Student | WCBNet, spec: ModelSpec) -> dict[str, Any]:
+    """The spec, and below `exported` what a program without our code must know."""
     mean, std = ([round(v, 6) for v in b.flatten().tolist()] for b in (network.mean, network.std))
-    return card.to_dict() | {
+    return spec.to_dict() | {
         "exported": {
             "version": version("boxpromptiml"),
             "input": "(batch, channels, height, width) float32: RGB in [0, 1], then signed error "

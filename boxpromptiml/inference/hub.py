@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub: one `model.safetensors` that says all about itself, and a card.
+"""Weights on the Hugging Face Hub: one `model.safetensors` that says all about itself, and a spec.
 
 Saving and publishing go through the Hub's own mixin. Loading does not: the mixin would take the
 arguments of a class from a stranger's config.json, and offline it fails where there is none.
@@ -24,7 +24,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.inference.export import describe
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.maps import Network
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.io.files import require_local_file, write_text
 from boxpromptiml.metrics.results import read_evaluation, score_table
@@ -80,7 +80,7 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
 
 def save(
     network: Network,
-    card: Card,
+    spec: ModelSpec,
     folder: str | Path,
     evaluation: str | Path | None = None,
     licence: str | None = None,
@@ -91,20 +91,20 @@ def save(
         network: Of a localizer from .ckpt or .safetensors.
         card: What its file says of it.
         folder: Made if need be; older files of the two names are replaced.
-        evaluation: Folder that `boxpromptiml evaluate` wrote, for the card.
-        licence: The Hub's identifier, such as `apache-2.0`, for the card.
+        evaluation: Folder that `boxpromptiml evaluate` wrote, for the spec.
+        licence: The Hub's identifier, such as `apache-2.0`, for the spec.
 
     Raises:
         UserError: If the network is of an .onnx file, or the evaluation cannot be read.
     """
     folder = Path(folder)
     name = folder.resolve().name
-    _repository(network, card, name, evaluation, licence).save_pretrained(folder)
+    _repository(network, spec, name, evaluation, licence).save_pretrained(folder)
 
 
 def push(
     network: Network,
-    card: Card,
+    spec: ModelSpec,
     repo_id: str,
     private: bool = True,
     evaluation: str | Path | None = None,
@@ -126,7 +126,7 @@ def push(
     Raises:
         UserError: As in `save`, and if the Hub refuses or is not reached.
     """
-    repository = _repository(network, card, repo_id, evaluation, licence)
+    repository = _repository(network, spec, repo_id, evaluation, licence)
     try:
         return str(repository.push_to_hub(repo_id, private=private, commit_message=_MESSAGE))
     except Exception as error:  # the types of its HTTP client differ between releases
@@ -134,13 +134,13 @@ def push(
 
 
 def _repository(
-    network: Network, card: Card, name: str, evaluation: str | Path | None, licence: str | None
+    network: Network, spec: ModelSpec, name: str, evaluation: str | Path | None, licence: str | None
 ) -> _Repository:
     module = network.module if isinstance(network, TorchNetwork) else network
     if not isinstance(module, (Student, WCBNet)):
         raise UserError("only PyTorch's weights can be published: load .ckpt or .safetensors")
-    readme = model_card(module, card, name, evaluation, licence)
-    description = describe(module, card)
+    readme = model_card(module, spec, name, evaluation, licence)
+    description = describe(module, spec)
 
     def write(folder: Path) -> None:
         write_safetensors(folder / WEIGHTS, module, description)
@@ -159,7 +159,7 @@ _TAGS = ["image-forensics", "image-manipulation-localization", "weakly-supervise
 
 def model_card(
     network: Student | WCBNet,
-    card: Card,
+    spec: ModelSpec,
     name: str,
     evaluation: str | Path | None = None,
     licence: str | None = None,
@@ -182,20 +182,20 @@ def model_card(
         pipeline_tag="image-segmentation",
         tags=_TAGS,
         license=licence,
-        datasets=list(card.trained_on) or None,
+        datasets=list(spec.trained_on) or None,
     )
-    refinement = card.refinement
+    refinement = spec.refinement
     written = ModelCard.from_template(
         header,
         template_str=files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8"),
         name=name,
-        kind=card.kind,
-        backbone=_code(card.network.backbone),
+        kind=spec.kind,
+        backbone=_code(spec.network.backbone),
         millions=sum(p.numel() for p in network.parameters()) / 1e6,
-        input=card.input,
-        threshold=card.threshold,
+        input=spec.input,
+        threshold=spec.threshold,
         regions=None if refinement is None else _code(str(refinement.segmenter.get("name"))),
-        trained_on=[_code(one) for one in card.trained_on],
+        trained_on=[_code(one) for one in spec.trained_on],
         scores=None if evaluation is None else _scores(Path(evaluation)),
         licence=licence,
     )

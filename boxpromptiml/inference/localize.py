@@ -72,7 +72,7 @@ def localize(
         inputs = name_inputs(find_inputs(images, out))
         if not inputs:
             raise UserError(f"no files found in {', '.join(images)}")
-        limit = localizer.card.threshold if threshold is None else threshold
+        limit = localizer.spec.threshold if threshold is None else threshold
         predictions: list[Prediction] = []
         errors: list[RejectedInput] = []
         try:

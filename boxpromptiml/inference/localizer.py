@@ -8,14 +8,14 @@ from typing import NamedTuple, overload
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
 from boxpromptiml.inference.runtimes import Runtime, open_network
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.images import read_image
 from boxpromptiml.models.bayes import region_posterior
 from boxpromptiml.models.inputs import whole_image
 from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 
-_MOST_WHOLE_PIXELS = 4_000_000
+_MAX_WHOLE_PIXELS = 4_000_000
 
 
 class Localized(NamedTuple):
@@ -36,13 +36,13 @@ class Localizer:
 
     Attributes:
         network: What answers.
-        card: What its file says of it.
+        spec: What its file says of it.
         segmenter: Refines the maps by its regions.
         runtime: What runs the network, where, at which precision; for a person.
     """
 
     network: Network
-    card: Card
+    spec: ModelSpec
     segmenter: Segmenter | None = None
     runtime: str = "torch"
 
@@ -70,15 +70,15 @@ class Localizer:
                 if its segmenter needs weights that are not given.
         """
         opened = open_network(Path(checkpoint), runtime, device, precision)
-        card = opened.card
-        if card.refinement is not None:
-            own = SegmenterConfig.from_dict(card.refinement.segmenter)
+        spec = opened.spec
+        if spec.refinement is not None:
+            own = SegmenterConfig.from_dict(spec.refinement.segmenter)
             if segmenter is None:
                 segmenter = own
             elif segmenter.weights is not None and segmenter.name == own.name:
                 segmenter = replace(own, weights=segmenter.weights, cache=segmenter.cache)
         regions = None if segmenter is None else build_segmenter(segmenter, device)
-        return cls(opened.network, card, regions, opened.description)
+        return cls(opened.network, spec, regions, opened.description)
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
@@ -118,7 +118,7 @@ class Localizer:
         ]
         if self.segmenter is None:
             return found
-        prior = self.card.refinement.prior if self.card.refinement else "image"
+        prior = self.spec.refinement.prior if self.spec.refinement else "image"
         return [
             Localized(region_posterior(coarse, self.segmenter.regions(image), prior), score)
             for image, (coarse, score) in zip(images, found, strict=True)
@@ -126,17 +126,17 @@ class Localizer:
 
     def _too_large(self, image: ImageArray) -> bool:
         pixels = image.shape[0] * image.shape[1]
-        return self.card.input.fit == "native" and pixels > _MOST_WHOLE_PIXELS
+        return self.spec.input.mode == "native" and pixels > _MAX_WHOLE_PIXELS
 
     def _whole(self, images: Sequence[ImageArray]) -> list[Localized]:
-        fitted = [whole_image(image, self.card.input) for image in images]
+        fitted = [whole_image(image, self.spec.input) for image in images]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         maps, scores = probability_maps(self.network, fitted, sizes)
         return [Localized(p, float(s)) for p, s in zip(maps, scores, strict=True)]
 
     def _tiled(self, image: ImageArray) -> Localized:
-        network_input = self.card.input
-        stored = whole_image(image, replace(network_input, fit="native"))
+        network_input = self.spec.input
+        stored = whole_image(image, replace(network_input, mode="native"))
         return Localized(*tiled_map(self.network, stored, network_input.size))
 
     @classmethod
@@ -154,7 +154,7 @@ class Localizer:
         """Write weights and model card into a folder: `reporting.hub.save`."""
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
-        hub.save(self.network, self.card, folder, evaluation, licence)
+        hub.save(self.network, self.spec, folder, evaluation, licence)
 
     def push_to_hub(
         self,
@@ -166,7 +166,7 @@ class Localizer:
         """Upload weights and model card, return the commit's address: `reporting.hub.push`."""
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
-        return hub.push(self.network, self.card, repo_id, private, evaluation, licence)
+        return hub.push(self.network, self.spec, repo_id, private, evaluation, licence)
 
 
 def _as_array(image: str | Path | ImageArray) -> ImageArray:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import Network, Precision
 from boxpromptiml.inference.onnx_networks import OnnxNetwork, OpenVinoNetwork
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 
 Runtime = Literal["auto", "torch", "compile", "onnx", "openvino"]
 
@@ -21,12 +21,12 @@ class Opened(NamedTuple):
 
     Attributes:
         network: Student or WCBnet.
-        card: What the file says of it.
+        spec: What the file says of it.
         description: Runtime, device and precision, for a person.
     """
 
     network: Network
-    card: Card
+    spec: ModelSpec
     description: str
 
 
@@ -68,15 +68,15 @@ def open_network(
     if exported:
         kind = OnnxNetwork if runtime == "onnx" else OpenVinoNetwork
         exact = kind(path, device, precision)
-        return Opened(exact, Card.from_dict(exact.description), said)
+        return Opened(exact, ModelSpec.from_dict(exact.description), said)
     try:
         from boxpromptiml.inference.torch_network import open_torch  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UserError(
             f"{path}: needs {error.name}, which is not installed; .onnx does not"
         ) from error
-    network, card = open_torch(path, runtime == "compile", device, precision == "bf16")
-    return Opened(network, card, said)
+    network, spec = open_torch(path, runtime == "compile", device, precision == "bf16")
+    return Opened(network, spec, said)
 
 
 def _best_for_onnx(device: str, precision: Precision) -> Runtime:

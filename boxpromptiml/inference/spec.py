@@ -64,7 +64,7 @@ class Refinement:
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelSpec:
     """Everything but the weights that localizing needs.
 
     Attributes:
@@ -108,7 +108,7 @@ class Card:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Card":
+    def from_dict(cls, values: dict[str, Any]) -> "ModelSpec":
         """Inverse of `to_dict`; UserError for anything else."""
         if values.get("schema_version") != CHECKPOINT_VERSION:
             raise UserError(

@@ -9,7 +9,7 @@ import torch
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.maps import Answer
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.weights import require_device
 from boxpromptiml.models.inputs import FloatArray
 
@@ -41,7 +41,9 @@ class TorchNetwork:
         return Answer(logits.float().cpu().numpy(), image_logit.float().cpu().numpy())
 
 
-def open_torch(path: Path, compiled: bool, device: str, bf16: bool) -> tuple[TorchNetwork, Card]:
+def open_torch(
+    path: Path, compiled: bool, device: str, bf16: bool
+) -> tuple[TorchNetwork, ModelSpec]:
     """Load a checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
 
     Args:
@@ -56,11 +58,11 @@ def open_torch(path: Path, compiled: bool, device: str, bf16: bool) -> tuple[Tor
     require_device(device)
     if compiled and torch.device(device).type == "cpu" and not _has_compiler():
         raise UserError("--runtime compile needs a C++ compiler (g++): use --runtime torch")
-    network, card = load_localizer(path)
+    network, spec = load_localizer(path)
     module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         module = torch.compile(module, dynamic=False, options={"freezing": True})
-    return TorchNetwork(module, bf16), card
+    return TorchNetwork(module, bf16), spec
 
 
 def _has_compiler() -> bool:

@@ -49,11 +49,11 @@ def hash_order(texts: Iterable[str]) -> npt.NDArray[np.intp]:
     return np.argsort(np.array(digests, "S32"), kind="stable")
 
 
-def signature(description: Any) -> str:
+def fingerprint(description: Any) -> str:
     """Stable hash of a JSON-serialisable value, independent of key order.
 
     Example:
-        >>> signature({"a": 1, "b": 2}) == signature({"b": 2, "a": 1})
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
         True
     """
     text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -38,7 +38,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import files
-from boxpromptiml.records import ImageArray, LevelArray, MaskArray
+from boxpromptiml.records import GreyArray, ImageArray, MaskArray
 
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -150,7 +150,7 @@ def read_mask(
     Raises:
         RejectedInput: For bad files and for masks that are not clearly binary.
     """
-    grey, lossless = _read_grey(path, limits)
+    grey, lossless = _decode_grey(path, limits)
     levels = np.unique(grey)
     if threshold is None:
         if levels[-1] in ((0, 1, 255) if lossless else (0, 255)) and set(levels) <= {0, levels[-1]}:
@@ -167,9 +167,9 @@ def read_mask(
     return grey > threshold
 
 
-def read_levels(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> LevelArray:
+def read_grey(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> GreyArray:
     """Pseudo-mask (H, W) of 0 authentic, 127 unsure and 255 manipulated; else `RejectedInput`."""
-    grey, lossless = _read_grey(path, limits)
+    grey, lossless = _decode_grey(path, limits)
     levels = np.unique(grey)
     if not lossless or not set(levels) <= {0, 127, 255}:
         message = f"has {len(levels)} levels up to {levels[-1]}, not a PNG of 0, 127 and 255"
@@ -361,7 +361,7 @@ def _as_rgb(picture: Image.Image) -> ImageArray:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _read_grey(path: str | Path, limits: Limits) -> tuple[LevelArray, bool]:
+def _decode_grey(path: str | Path, limits: Limits) -> tuple[GreyArray, bool]:
     """Grey values (H, W) of a mask, and whether its compression is lossless."""
     name, data = str(path), _read_file(path, limits)
     with _rejecting(name):

@@ -33,7 +33,7 @@ from boxpromptiml.records import ImageArray
 
 _PROGRAM = "from boxpromptiml.io.sandbox import serve; serve()"
 _START_SECONDS = 60.0  # to import numpy and Pillow, on a busy machine
-_MOST_ANSWER = 2**20
+_MAX_ANSWER = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class _Child:
                 raise _Lost("timeout", f"takes more than {seconds:g} s to decode")
             piece = os.read(handle, 2**16)
             line += piece
-            if not piece or len(line) > _MOST_ANSWER:
+            if not piece or len(line) > _MAX_ANSWER:
                 raise self._death()
         try:
             answer = json.loads(line)

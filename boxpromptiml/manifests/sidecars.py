@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import sha256_file, signature, write_json
+from boxpromptiml.io.files import fingerprint, sha256_file, write_json
 from boxpromptiml.records import Box, Description, Sample
 
 SIDECAR_VERSION = 1
@@ -26,7 +26,7 @@ class Sidecar:
 
     Attributes:
         schema_version: Version of this format.
-        signature: Hash of image, boxes and teacher; see `expected_signature`.
+        signature: Hash of image, boxes and teacher; see `expected_fingerprint`.
         image_sha256: Hash of the image file that the teacher saw.
         mask_sha256: Hash of the pseudo-mask's PNG file.
         boxes: The prompts, in pixels of the stored image.
@@ -55,15 +55,15 @@ class Sidecar:
 _SIDECAR = TypeAdapter(Sidecar)
 
 
-def expected_signature(sample: Sample, image_sha256: str, teacher_signature: str) -> str:
+def expected_fingerprint(sample: Sample, image_sha256: str, teacher_signature: str) -> str:
     """What a sidecar must carry for a sample to trust its pseudo-mask."""
     boxes = [[float(v) for v in box] for box in sample.boxes or ()]
-    return signature({"image": image_sha256, "boxes": boxes, "teacher": teacher_signature})
+    return fingerprint({"image": image_sha256, "boxes": boxes, "teacher": teacher_signature})
 
 
 def teacher_signature(teacher: Description, consensus: Description) -> str:
     """Hash of a teacher's description together with how its answers are fused."""
-    return signature({"teacher": teacher, "consensus": consensus})
+    return fingerprint({"teacher": teacher, "consensus": consensus})
 
 
 def sidecar_path(mask_path: Path) -> Path:

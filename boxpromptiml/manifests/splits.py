@@ -11,13 +11,13 @@ from boxpromptiml.io.files import hash_order
 from boxpromptiml.records import Sample, Split
 
 
-def nested_share(ids: Iterable[str], share: float, seed: int) -> set[str]:
+def nested_fraction(ids: Iterable[str], share: float, seed: int) -> set[str]:
     """A share of ids, rounded to a whole number; a larger share contains a smaller one.
 
     The choice depends on seed and ids, not on their order.
 
     Example:
-        >>> some, more = (nested_share("abcdefgh", share, seed=0) for share in (0.25, 0.5))
+        >>> some, more = (nested_fraction("abcdefgh", share, seed=0) for share in (0.25, 0.5))
         >>> len(some), len(more), some <= more
         (2, 4, True)
     """

@@ -36,7 +36,7 @@ class Flagged(NamedTuple):
     fp: Counts
 
 
-def count_levels(
+def count_values(
     levels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     truth: MaskArray,
     kept: MaskArray | None = None,
@@ -52,7 +52,7 @@ def count_levels(
         ValueError: The sizes differ.
 
     Example:
-        >>> found = count_levels(np.array([[0, 9]], np.uint8), np.array([[False, True]]))
+        >>> found = count_values(np.array([[0, 9]], np.uint8), np.array([[False, True]]))
         >>> int(found.manipulated[9]), int(found.authentic[0]), len(found.authentic)
         (1, 1, 256)
     """
@@ -61,7 +61,7 @@ def count_levels(
 
 
 def bin_probabilities(prob: ProbArray, truth: MaskArray, bins: int = 16384) -> Histogram:
-    """Bin a float map (H, W) in [0, 1] into levels of equal width, `truth` as in `count_levels`.
+    """Bin a float map (H, W) in [0, 1] into levels of equal width, `truth` as in `count_values`.
 
     The AUC of the bins takes pixels of one bin for tied. That is off by less than 1e-5 for maps
     that spread over [0, 1], and by more for maps that crowd into a few bins. F1 at a threshold does

@@ -135,7 +135,7 @@ def score_pixels(
         threshold: A pixel is flagged strictly above it.
     """
     kept = outside_border(truth) if preset.skips_border else None
-    histogram = histograms.count_levels(levels, truth, kept)
+    histogram = histograms.count_values(levels, truth, kept)
     if preset.stretches:
         histogram = histograms.stretched(histogram)
     if truth.any():

@@ -17,7 +17,7 @@ from torch import nn
 from boxpromptiml.errors import UserError
 from boxpromptiml.models.configs import Method
 
-_LEAST = 1e-4  # probability; keeps the logit of a map that is 0 somewhere finite
+_MIN = 1e-4  # probability; keeps the logit of a map that is 0 somewhere finite
 
 
 def views_from_classifier(
@@ -115,4 +115,4 @@ def evidence_logits(fused: torch.Tensor, image_logit: torch.Tensor) -> torch.Ten
         image_logit: (B,).
     """
     doubt = image_logit.float().sigmoid()[:, None, None, None]
-    return (stretched(fused[:, 0])[:, None] * doubt).clamp(_LEAST, 1 - _LEAST).logit()
+    return (stretched(fused[:, 0])[:, None] * doubt).clamp(_MIN, 1 - _MIN).logit()

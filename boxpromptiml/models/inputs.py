@@ -24,14 +24,14 @@ class NetworkInput:
     """What the network is fed.
 
     Attributes:
-        fit: `resize` stretches the image to `size` (the paper); `native` keeps the stored pixels:
+        mode: `resize` stretches the image to `size` (the paper); `native` keeps the stored pixels:
             training takes crops of `size`, evaluation the whole image.
         size: (h, w) in pixels.
         error_levels: JPEG qualities; each adds three channels of signed error levels, computed on
             the stored pixels before any resize.
     """
 
-    fit: Literal["resize", "native"] = "resize"
+    mode: Literal["resize", "native"] = "resize"
     size: tuple[int, int] = (224, 224)
     error_levels: tuple[int, ...] = ()
 
@@ -51,7 +51,7 @@ class NetworkInput:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for a checkpoint."""
         return {
-            "fit": self.fit,
+            "mode": self.mode,
             "size": list(self.size),
             "error_levels": list(self.error_levels),
         }
@@ -59,18 +59,19 @@ class NetworkInput:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "NetworkInput":
         """Inverse of `to_dict`; raises UserError for unknown or missing keys."""
-        keys = set(values) - {"error_levels"}  # older checkpoints have none
-        if keys != {"fit", "size"} or values["fit"] not in ("resize", "native"):
+        values = {"mode" if key == "fit" else key: value for key, value in values.items()}
+        keys = set(values) - {"error_levels"}  # older checkpoints have none, and say `fit`
+        if keys != {"mode", "size"} or values["mode"] not in ("resize", "native"):
             raise UserError(f"not a network input: {values}")
         height, width = (int(v) for v in values["size"])
         qualities = tuple(int(v) for v in values.get("error_levels", ()))
-        return cls(values["fit"], (height, width), qualities)
+        return cls(values["mode"], (height, width), qualities)
 
 
 def whole_image(image: ImageArray, network_input: NetworkInput) -> FloatArray:
     """The whole stored image (H, W, 3) as the network sees it in evaluation, (C, h, w)."""
     levels = scaled_error_levels(image, network_input.error_levels)
-    if network_input.fit == "resize":
+    if network_input.mode == "resize":
         image = _shrunk(image, network_input.size)
         triples = np.split(levels, len(network_input.error_levels) or 1, axis=2)
         levels = np.concatenate([_shrunk(triple, network_input.size) for triple in triples], axis=2)

@@ -78,7 +78,7 @@ class Page:
             opened = self.desk.open(Path(path))
         except RejectedInput as error:
             return self._cleared(pictures.message(str(error), is_error=True))
-        threshold = self.desk.localizer.card.threshold
+        threshold = self.desk.localizer.spec.threshold
         flagged, prob = pictures.student_pictures(opened, threshold)
         return self._cleared(pictures.message(_FIRST)) | {
             self.visit: _Visit(opened),

@@ -9,7 +9,7 @@ from boxpromptiml.records import MANIPULATED, UNSURE, ImageArray
 from boxpromptiml.visualization.overlays import (
     BOX,
     BOX_EDGE,
-    LEVELS,
+    TRIMAP_COLOURS,
     draw_boxes,
     heat,
     overlay,
@@ -38,7 +38,7 @@ def teacher_picture(image: ImageArray, marked: Marked) -> ImageArray:
     """The pseudo-mask on the image: manipulated outlined, unsure blue, the box around."""
     canvas = overlay(image, marked.levels == MANIPULATED)
     unsure = marked.levels == UNSURE
-    blue = np.array(LEVELS[UNSURE])
+    blue = np.array(TRIMAP_COLOURS[UNSURE])
     canvas[unsure] = np.round((1 - _UNSURE_TINT) * image[unsure] + _UNSURE_TINT * blue)
     return thumbnail(draw_boxes(canvas, [marked.box]), SHOWN_SIDE)
 

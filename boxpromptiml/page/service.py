@@ -12,7 +12,7 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import as_array, clip
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.images import ImageInfo
-from boxpromptiml.records import Box, ImageArray, LevelArray, ProbArray, Teacher
+from boxpromptiml.records import Box, ImageArray, ProbArray, Teacher, TrimapArray
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 
 Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]
@@ -31,7 +31,7 @@ class Marked(NamedTuple):
     """A teacher's answer to a box."""
 
     box: Box  # within the image
-    levels: LevelArray  # (H, W)
+    levels: TrimapArray  # (H, W)
     score: float  # [0, 1], the teacher's own, of the box as it was drawn
     note: str  # why the answer is not its plain one, else empty
 

@@ -22,7 +22,7 @@ from boxpromptiml.report.training import flat
 
 SCORES = ("pixel_f1", "iou", "auc", "best_f1", "false_alarm_pixels", "image_auc")
 _PAIRED = {"pixel_f1": "f1", "iou": "iou", "auc": "auc", "false_alarm_pixels": "flagged"}
-_MOST_SETTINGS = 60
+_MAX_SETTINGS = 60
 _SAME = "same run"
 
 
@@ -178,7 +178,7 @@ def _settings(runs: Sequence[RunScores]) -> tuple[Setting, ...]:
     flats = [_relative(run.config) for run in runs]
     keys = list(dict.fromkeys(key for values in flats for key in values))
     rows = [Setting(key, tuple(values.get(key, "not set") for values in flats)) for key in keys]
-    return tuple(row for row in rows if len(set(row.values)) > 1)[:_MOST_SETTINGS]
+    return tuple(row for row in rows if len(set(row.values)) > 1)[:_MAX_SETTINGS]
 
 
 def _relative(config: Mapping[str, Any]) -> dict[str, str]:

@@ -14,9 +14,9 @@ import numpy as np
 from boxpromptiml.report.panels import PSEUDO_MASK, Panel
 from boxpromptiml.report.text import amount
 
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 LOW_F1 = 0.5
-_MOST_BYTES = 27_000_000  # of all pictures, as text of the page
+_MAX_BYTES = 27_000_000  # of all pictures, as text of the page
 _SIDES = (400, 320)  # pixels of a thumbnail, in small and in large galleries
 _MANY = 300
 _BINS = 10
@@ -93,7 +93,7 @@ Draw = Callable[[Entry, int, int], Sequence[Panel]]
 
 
 def make_gallery(
-    entries: Sequence[Entry], draw: Draw, limit: int = MOST_ROWS, seed: int = 0
+    entries: Sequence[Entry], draw: Draw, limit: int = MAX_ROWS, seed: int = 0
 ) -> Gallery:
     """Choose the images to show and draw them, one after the other.
 
@@ -110,7 +110,7 @@ def make_gallery(
     alarms = alarmed[: max(limit - len(manipulated), limit // 10)]
     shown, choice = _choose(manipulated, limit - len(alarms), seed)
     side = _SIDES[len(shown) + len(alarms) > _MANY]
-    most = _MOST_BYTES // max(len(shown) + len(alarms), 1)
+    most = _MAX_BYTES // max(len(shown) + len(alarms), 1)
     kinds = sorted({entry.kind for entry in shown})
     names = {entry.id: place for place, entry in enumerate(sorted(shown, key=lambda e: e.id))}
     rows = tuple(

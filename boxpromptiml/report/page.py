@@ -159,7 +159,9 @@ def _colours() -> dict[str, Any]:
     return {
         "box": _css(overlays.BOX),
         "truth": _css(_TRUTH),
-        "levels": [_css(overlays.LEVELS[level]) for level in (AUTHENTIC, UNSURE, MANIPULATED)],
+        "levels": [
+            _css(overlays.TRIMAP_COLOURS[level]) for level in (AUTHENTIC, UNSURE, MANIPULATED)
+        ],
         "heat": [_css(c) for c in overlays.heat(np.linspace(0, 1, 9, dtype=np.float32)).tolist()],
     }
 

@@ -19,9 +19,9 @@ from boxpromptiml.records import (
     UNSURE,
     Box,
     ImageArray,
-    LevelArray,
     MaskArray,
     ProbArray,
+    TrimapArray,
 )
 from boxpromptiml.report.text import amount
 from boxpromptiml.visualization import overlays
@@ -29,8 +29,8 @@ from boxpromptiml.visualization import overlays
 PSEUDO_MASK = "Pseudo-mask"  # caption
 _QUALITIES = (85, 70, 50, 30)  # of a photograph, the best first
 _HEAT_QUALITY = 70  # a heat map is smooth
-_LEAST_SIDE = 64
-_MOST_OUTLINES = 100
+_MIN_SIDE = 64
+_MAX_OUTLINES = 100
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Views:
 
     image: ImageArray
     boxes: tuple[Box, ...]
-    pseudo_mask: LevelArray | None
+    pseudo_mask: TrimapArray | None
     prob: ProbArray | None
     truth: MaskArray | None
 
@@ -85,8 +85,8 @@ def draw_panels(views: Views, side: int = 400, most: int = 90_000) -> tuple[Pane
         if panel.cost <= room:
             break
         panel = _photo_panel(views, photo, quality)
-    if panel.cost > room and side > _LEAST_SIDE:
-        return draw_panels(views, max(3 * side // 4, _LEAST_SIDE), most)
+    if panel.cost > room and side > _MIN_SIDE:
+        return draw_panels(views, max(3 * side // 4, _MIN_SIDE), most)
     return (panel, *others)
 
 
@@ -118,10 +118,10 @@ def _heat_panel(prob: ProbArray, size: tuple[int, int], outline: Markup) -> Pane
     return _picture("Prediction", alt, heat, _jpeg(heat, _HEAT_QUALITY), outline)
 
 
-def _pseudo_panel(levels: LevelArray, side: int) -> Panel:
+def _pseudo_panel(levels: TrimapArray, side: int) -> Panel:
     sure, unsure = (levels == MANIPULATED).mean(), (levels == UNSURE).mean()
     alt = f"Pseudo-mask: {sure:.1%} of the pixels manipulated, {unsure:.1%} unsure"
-    small = overlays.thumbnail(overlays.levels_image(levels), side)
+    small = overlays.thumbnail(overlays.trimap_image(levels), side)
     return _picture(PSEUDO_MASK, alt, small, _png(small))
 
 
@@ -170,7 +170,7 @@ def _outline(truth: MaskArray, size: tuple[int, int]) -> Markup:
     found, _ = cv2.findContours(
         (small > 0).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
     )
-    largest = sorted(found, key=cv2.contourArea, reverse=True)[:_MOST_OUTLINES]
+    largest = sorted(found, key=cv2.contourArea, reverse=True)[:_MAX_OUTLINES]
     path = "".join(_subpath(cv2.approxPolyDP(contour, 0.8, closed=True)) for contour in largest)
     return Markup('<path class="under" d="{0}"/><path class="truth" d="{0}"/>').format(path)
 

@@ -16,7 +16,7 @@ from boxpromptiml.metrics.results import Evaluation
 from boxpromptiml.report.gallery import Entry, Row
 from boxpromptiml.report.panels import Panel, Views, draw_panels
 
-_MOST_PSEUDO_MASKS = 8
+_MAX_PSEUDO_MASKS = 8
 _SMALL = (320, 60_000)  # side of a picture, characters of a row
 
 
@@ -60,7 +60,7 @@ class StoredViews:
         return Views(
             image=image,
             boxes=sample.boxes or (),
-            pseudo_mask=images.read_levels(pseudo) if pseudo else None,
+            pseudo_mask=images.read_grey(pseudo) if pseudo else None,
             prob=levels.astype(np.float32) / np.float32(255),
             truth=ground_truth(source) if entry.manipulated else None,
         )
@@ -70,7 +70,7 @@ def worst_pseudo_masks(manifest: Manifest, worst: Sequence[tuple[str, float]]) -
     """Image, pseudo-mask and ground truth of the first few in a list of ids and IoUs."""
     sources = {sample.id: Source(manifest, sample) for sample in manifest.samples}
     rows = []
-    for name, iou in worst[:_MOST_PSEUDO_MASKS]:
+    for name, iou in worst[:_MAX_PSEUDO_MASKS]:
         kind = sources[name].sample.kind if name in sources else None
         entry = Entry(name, kind or "", True, math.nan, iou, math.nan)
         try:
@@ -88,7 +88,7 @@ def _pseudo_views(source: Source | None) -> Views:
     sample = source.sample
     image, _ = images.read_image(source.manifest.image_path(sample))
     check_size(image.shape[:2], sample, sample.image)
-    levels = images.read_levels(path)
+    levels = images.read_grey(path)
     check_size(levels.shape, sample, str(path))
     return Views(image, sample.boxes or (), levels, None, ground_truth(source))
 

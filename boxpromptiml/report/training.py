@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boxpromptiml.data.supervision import Annotation, SourceWeights, Supervision, lesson
+from boxpromptiml.data.supervision import Annotation, SourceWeights, Supervision, training_target
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.manifests.manifest import Manifest
-from boxpromptiml.manifests.splits import nested_share
+from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.report.run import Best
 from boxpromptiml.report.text import amount, listing
 
@@ -90,13 +90,15 @@ def what_was_taught(config: Config, manifests: Sequence[Manifest]) -> Taught:
     chosen: set[str] = set()
     for label in (0, 1):
         ids = [sample.id for sample in samples if sample.label == label]
-        chosen |= nested_share(ids, float(data.get("train_share", 1.0)), int(data.get("seed", 0)))
+        chosen |= nested_fraction(
+            ids, float(data.get("train_fraction", 1.0)), int(data.get("seed", 0))
+        )
     annotations: Counter[Annotation] = Counter()
     origins: Counter[str | None] = Counter()
     datasets: set[str] = set()
     authentic = 0
     for sample in samples:
-        taught = lesson(sample, supervision, weights)
+        taught = training_target(sample, supervision, weights)
         authentic_too = data.get("include_authentic", True)
         if sample.id not in chosen or taught is None or (sample.label == 0 and not authentic_too):
             continue

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxpromptiml.io.files import atomic_writer, signature, write_json
+from boxpromptiml.io.files import atomic_writer, fingerprint, write_json
 from boxpromptiml.records import Description, ImageArray, Segmenter
 from boxpromptiml.segmenters.labels import LabelArray
 
@@ -27,12 +27,12 @@ class CachedSegmenter:
 
     def __init__(self, segmenter: Segmenter, folder: Path) -> None:
         self._segmenter = segmenter
-        self._folder = folder / signature(segmenter.signature)[:16]
+        self._folder = folder / fingerprint(segmenter.settings)[:16]
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """That of the segmenter: a cache changes no answer."""
-        return self._segmenter.signature
+        return self._segmenter.settings
 
     def regions(self, image: ImageArray) -> LabelArray:
         """(H, W) region numbers of an image (H, W, 3), 0 where there is no region."""
@@ -43,7 +43,7 @@ class CachedSegmenter:
         labels: LabelArray = self._segmenter.regions(image)
         description = self._folder / "segmenter.json"
         if not description.exists():
-            write_json(description, self.signature)
+            write_json(description, self.settings)
         with atomic_writer(path) as stream:
             np.savez_compressed(stream, regions=labels)
         return labels

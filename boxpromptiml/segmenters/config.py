@@ -18,6 +18,7 @@ SegmenterName = Literal[
 ]
 
 _PATHS = ("weights", "cache")  # of this machine; they stay out of checkpoints
+_RENAMED = {"min_share": "min_fraction"}  # keys of older checkpoints
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SegmenterConfig:
         scale: felzenszwalb: higher gives fewer, larger regions.
         sigma: felzenszwalb: Gaussian smoothing before, in pixels.
         min_size: felzenszwalb: smaller regions are merged, in pixels.
-        min_share: Networks: parts below this share of the image are no region.
+        min_fraction: Networks: parts below this share of the image are no region.
         points_per_side: sam: prompts in a row and in a column of the grid.
         max_side: All but sam, which sees 1024: larger images are reduced to this many pixels on
             the longer side.
@@ -52,7 +53,7 @@ class SegmenterConfig:
     scale: float = 50.0
     sigma: float = 0.8
     min_size: int = 100
-    min_share: float = 0.0005
+    min_fraction: float = 0.0005
     points_per_side: int = 32
     max_side: int = 512
     cache: Path | None = None
@@ -63,8 +64,8 @@ class SegmenterConfig:
         _slic(self), _felzenszwalb(self)  # they check their own settings
         if self.weights is not None and self.name in ("none", "slic", "felzenszwalb"):
             raise UserError(f"segmenter {self.name} has no weights: name the network they are of")
-        if not 0 <= self.min_share < 1:
-            raise UserError(f"segmenter: min_share must be in [0, 1), got {self.min_share}")
+        if not 0 <= self.min_fraction < 1:
+            raise UserError(f"segmenter: min_fraction must be in [0, 1), got {self.min_fraction}")
         if self.points_per_side < 1:
             raise UserError("segmenter: points_per_side must be 1 or more")
 
@@ -80,6 +81,7 @@ class SegmenterConfig:
             UserError: An unknown key (paths are unknown here), a value of another type or out of
                 range.
         """
+        values = {_RENAMED.get(key, key): value for key, value in values.items()}
         if found := sorted(set(values) & set(_PATHS)):
             raise UserError(f"segmenter: {found} may not come from a checkpoint")
         try:
@@ -136,7 +138,7 @@ def _build(config: SegmenterConfig, device: str) -> Segmenter | None:
                 _weights(config),
                 config.encoder,
                 device,
-                config.min_share,
+                config.min_fraction,
                 config.max_side,
             )
 

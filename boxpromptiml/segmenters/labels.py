@@ -33,19 +33,19 @@ def enlarged(labels: LabelArray, size: tuple[int, int]) -> LabelArray:
     return larger
 
 
-def components(classes: npt.NDArray[np.integer], min_share: float) -> LabelArray:
+def components(classes: npt.NDArray[np.integer], min_fraction: float) -> LabelArray:
     """Connected parts (8 neighbours) of equal class, background 0 left out.
 
     Args:
         classes: (H, W) class numbers.
-        min_share: Parts below this share of the image are no region.
+        min_fraction: Parts below this share of the image are no region.
     """
     from skimage.measure import label  # noqa: PLC0415 - slow, and superpixels need none
 
     labels = label(classes, background=0, connectivity=2)  # type: ignore[no-untyped-call]
     areas = np.bincount(labels.ravel())
     areas[0] = labels.size
-    return renumbered(np.where(areas[labels] < min_share * labels.size, 0, labels))
+    return renumbered(np.where(areas[labels] < min_fraction * labels.size, 0, labels))
 
 
 def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> LabelArray:

@@ -45,7 +45,7 @@ class NetworkSegmenter:
         description: Name, weights and versions, for the signature.
         multiple: The network takes sides that are multiples of this; images are padded to it.
         device: Where the network runs, such as `cpu` or `cuda:0`.
-        min_share: Parts below this share of the image are no region.
+        min_fraction: Parts below this share of the image are no region.
         max_side: Larger images are reduced to this many pixels on the longer side.
 
     Raises:
@@ -58,15 +58,15 @@ class NetworkSegmenter:
         description: Description,
         multiple: int = 1,
         device: str = "cpu",
-        min_share: float = 0.0005,
+        min_fraction: float = 0.0005,
         max_side: int = 512,
     ) -> None:
-        _check_settings(device, min_share, max_side)
+        _check_settings(device, min_fraction, max_side)
         self._network = network.eval().requires_grad_(False).to(device)
         self._description = description
         self._multiple = multiple
         self._device = device
-        self._min_share = min_share
+        self._min_fraction = min_fraction
         self._max_side = max_side
 
     @classmethod
@@ -76,7 +76,7 @@ class NetworkSegmenter:
         weights: Path,
         encoder: str | None = None,
         device: str = "cpu",
-        min_share: float = 0.0005,
+        min_fraction: float = 0.0005,
         max_side: int = 512,
     ) -> Self:
         """Build a network and load its weights.
@@ -87,13 +87,13 @@ class NetworkSegmenter:
                 segmentation-models-pytorch also a folder that `save_pretrained` wrote.
             encoder: pspnet, deeplabv3plus: the encoder's name, where `weights` is a file.
             device: As for the class.
-            min_share: As for the class.
+            min_fraction: As for the class.
             max_side: As for the class.
 
         Raises:
             UserError: As the class does; or the weights are missing, damaged or of another network.
         """
-        _check_settings(device, min_share, max_side)
+        _check_settings(device, min_fraction, max_side)
         match name:
             case "deeplabv3":
                 network, description = _load_deeplabv3(weights)
@@ -102,18 +102,18 @@ class NetworkSegmenter:
                 network, description, multiple = load_smp(name, weights, encoder)
             case _:
                 assert_never(name)
-        return cls(network, description, multiple, device, min_share, max_side)
+        return cls(network, description, multiple, device, min_fraction, max_side)
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Architecture, weights, versions and every setting that changes an answer."""
-        settings = {"min_share": self._min_share, "max_side": self._max_side}
+        settings = {"min_fraction": self._min_fraction, "max_side": self._max_side}
         return self._description | {"settings": settings}
 
     def regions(self, image: ImageArray) -> LabelArray:
         """(H, W) region numbers of an image (H, W, 3), 0 for background and tiny parts."""
         classes = self._classes(reduced(image, self._max_side)).cpu().numpy()
-        return enlarged(components(classes, self._min_share), image.shape[:2])
+        return enlarged(components(classes, self._min_fraction), image.shape[:2])
 
     @torch.inference_mode()
     def _classes(self, image: ImageArray) -> torch.Tensor:
@@ -164,9 +164,9 @@ def _load_deeplabv3(weights: Path) -> tuple[nn.Module, Description]:
     }
 
 
-def _check_settings(device: str, min_share: float, max_side: int) -> None:
-    if not 0 <= min_share < 1:
-        raise UserError(f"min_share must be in [0, 1), got {min_share}")
+def _check_settings(device: str, min_fraction: float, max_side: int) -> None:
+    if not 0 <= min_fraction < 1:
+        raise UserError(f"min_fraction must be in [0, 1), got {min_fraction}")
     if max_side < 1:
         raise UserError(f"max_side must be 1 or more, got {max_side}")
     require_device(device)

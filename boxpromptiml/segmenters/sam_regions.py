@@ -16,7 +16,7 @@ from boxpromptiml.records import Description, ImageArray, ModelType
 from boxpromptiml.segmenters.labels import LabelArray, enlarged, painted, reduced
 
 # Beyond about 90 the generator fails on a GPU (segment-anything issue 17).
-_MOST_POINTS = 64
+_MAX_POINTS = 64
 
 
 class SamSegmenter:
@@ -84,7 +84,7 @@ class SamSegmenter:
         return cls(sam, model_type, sha256, device, points_per_side)
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Weights, versions and every setting that changes an answer; the device is left out."""
         return {
             "name": "sam-regions",
@@ -106,6 +106,6 @@ class SamSegmenter:
 
 
 def _check_settings(device: str, points_per_side: int) -> None:
-    if not 1 <= points_per_side <= _MOST_POINTS:
-        raise UserError(f"sam: points_per_side must be 1 to {_MOST_POINTS}, got {points_per_side}")
+    if not 1 <= points_per_side <= _MAX_POINTS:
+        raise UserError(f"sam: points_per_side must be 1 to {_MAX_POINTS}, got {points_per_side}")
     require_device(device)

@@ -26,7 +26,7 @@ _CLASSES: dict[SmpName, type[nn.Module]] = {
     "pspnet": smp.PSPNet,
     "deeplabv3plus": smp.DeepLabV3Plus,
 }
-_MOST_BYTES = 1 << 20  # of a config.json
+_MAX_BYTES = 1 << 20  # of a config.json
 
 
 def load_smp(
@@ -82,7 +82,7 @@ def _read_config(path: Path, name: SmpName) -> dict[str, Any]:
         raise UserError(f"{path}: missing; give a folder that save_pretrained wrote")
     try:
         with path.open("rb") as stream:
-            config = json.loads(stream.read(_MOST_BYTES))
+            config = json.loads(stream.read(_MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable JSON: {error}") from error
     if not isinstance(config, dict):

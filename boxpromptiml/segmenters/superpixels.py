@@ -37,7 +37,7 @@ class SlicSegmenter:
             raise UserError("slic: max_side must be 1 or more")
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Settings, and the scikit-image release: answers may change between releases."""
         return _describe("slic", asdict(self))
 
@@ -79,7 +79,7 @@ class FelzenszwalbSegmenter:
             raise UserError("felzenszwalb: max_side must be 1 or more")
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Settings, and the scikit-image release: answers may change between releases."""
         return _describe("felzenszwalb", asdict(self))
 

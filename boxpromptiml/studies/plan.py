@@ -11,22 +11,22 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import sha256_file, signature
+from boxpromptiml.io.files import fingerprint, sha256_file
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _PROGRAMS = ("boxpromptiml", "data_prep")
-_MOST_NESTED = 50
+_MAX_NESTED = 50
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One row of the table.
 
     Attributes:
         what: How the table names it.
         settings: Dotted keys of the experiment, as on the command line.
         config: Another experiment than the study's.
-        same_as: STUDY/ARM of another study beside this one: the runs lie there and are shared.
+        same_as: STUDY/VARIANT of another study beside this one: the runs lie there and are shared.
     """
 
     what: str
@@ -42,16 +42,16 @@ class Study:
     Attributes:
         title: Of the table.
         config: The experiment, a path as on the command line.
-        arms: By name; the name is a folder.
-        reference: The arm that the others are compared with.
-        settings: Of every arm, below its own.
-        seeds: One training an arm and seed.
+        variants: By name; the name is a folder.
+        reference: The variant that the others are compared with.
+        settings: Of every variant, below its own.
+        seeds: One training a variant and seed.
         prepare: Commands that make the data, each run once: `data_prep …` or `boxpromptiml …`.
     """
 
     title: str
     config: str
-    arms: dict[str, Arm]
+    variants: dict[str, Variant]
     reference: str
     settings: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -59,15 +59,15 @@ class Study:
 
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
-Arm.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+Variant.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
 Study.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Training:
-    """One arm with one seed."""
+    """One variant with one seed."""
 
-    arm: str
+    variant: str
     seed: int
     folder: Path
     config: str
@@ -101,13 +101,18 @@ def read_study(path: Path) -> Study:
         raise UserError(f"{path}: {place}: {first['msg']}") from error
     except (TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    if plan.reference not in plan.arms:
-        raise UserError(f"{path}: reference: {plan.reference!r} is none of {sorted(plan.arms)}")
-    for name, arm in plan.arms.items():
+    if plan.reference not in plan.variants:
+        raise UserError(f"{path}: reference: {plan.reference!r} is none of {sorted(plan.variants)}")
+    for name, variant in plan.variants.items():
         if not _NAME.fullmatch(name):
-            raise UserError(f"{path}: arms: {name!r} must consist of letters, digits, - and _")
-        if arm.same_as and [bool(_NAME.fullmatch(n)) for n in arm.same_as.split("/")] != [True] * 2:
-            raise UserError(f"{path}: arms.{name}.same_as: {arm.same_as!r} must be STUDY/ARM")
+            raise UserError(f"{path}: variants: {name!r} must consist of letters, digits, - and _")
+        if (
+            variant.same_as
+            and [bool(_NAME.fullmatch(n)) for n in variant.same_as.split("/")] != [True] * 2
+        ):
+            raise UserError(
+                f"{path}: variants.{name}.same_as: {variant.same_as!r} must be STUDY/VARIANT"
+            )
     for command in plan.prepare:
         if not command.startswith(tuple(f"{program} " for program in _PROGRAMS)):
             raise UserError(f"{path}: prepare: {command!r} must begin with one of {_PROGRAMS}")
@@ -126,8 +131,8 @@ class _PlainLoader(yaml.SafeLoader):
         """Called for every value."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not supported")
-        if self._depth == _MOST_NESTED:
-            raise yaml.YAMLError(f"is nested more than {_MOST_NESTED} deep")
+        if self._depth == _MAX_NESTED:
+            raise yaml.YAMLError(f"is nested more than {_MAX_NESTED} deep")
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -142,26 +147,26 @@ def _read_yaml(path: Path) -> Any:
 
 
 def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:
-    """All trainings, seed by seed, so that every arm has a result early."""
+    """All trainings, seed by seed, so that every variant has a result early."""
     return [
         Training(
             name,
             seed,
-            arm_folder(folder, name, arm) / f"seed_{seed}",
-            arm.config or plan.config,
-            plan.settings | arm.settings,
+            variant_folder(folder, name, variant) / f"seed_{seed}",
+            variant.config or plan.config,
+            plan.settings | variant.settings,
         )
         for seed in seeds
-        for name, arm in plan.arms.items()
+        for name, variant in plan.variants.items()
     ]
 
 
-def arm_folder(folder: Path, name: str, arm: Arm) -> Path:
-    """Where the runs of an arm lie, for a study in `folder`."""
-    return folder.parent / arm.same_as if arm.same_as else folder / name
+def variant_folder(folder: Path, name: str, variant: Variant) -> Path:
+    """Where the runs of a variant lie, for a study in `folder`."""
+    return folder.parent / variant.same_as if variant.same_as else folder / name
 
 
-def fingerprint(training: Training) -> str:
+def training_fingerprint(training: Training) -> str:
     """A hash that changes with the experiment's file, the settings, and the training manifests.
 
     Raises:
@@ -174,4 +179,4 @@ def fingerprint(training: Training) -> str:
         raise UserError(f"data.train: {missing[0]} does not exist; see the study's `prepare`")
     hashes = [sha256_file(Path(path)) for path in manifests]
     text = experiment.read_text(encoding="utf-8")
-    return signature([text, training.settings, training.seed, hashes])
+    return fingerprint([text, training.settings, training.seed, hashes])

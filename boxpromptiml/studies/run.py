@@ -1,8 +1,7 @@
-"""`boxpromptiml study`: one training an arm and seed, scored alike, in one table with intervals.
-
-A study is a YAML file: an experiment, settings that all arms share, and what each arm changes.
-Every training is a process of its own and leaves a run's folder, so a study that was stopped goes
-on where it was, and each of its runs can be opened, reported and repeated alone.
+"""`boxpromptiml study`: one training per variant and seed, scored alike, in one table.
+A study is a YAML file: an experiment, settings that all variants share, and what each variant
+changes. Every training is a process of its own and leaves a run's folder, so an interrupted study
+resumes where it was, and each run can be opened, reported and repeated alone.
 """
 
 import json
@@ -27,12 +26,12 @@ from boxpromptiml.records import Split
 from boxpromptiml.studies.plan import (
     Study,
     Training,
-    arm_folder,
-    fingerprint,
     plan_trainings,
     read_study,
+    training_fingerprint,
+    variant_folder,
 )
-from boxpromptiml.studies.table import ArmScores, StudyTable
+from boxpromptiml.studies.table import StudyTable, VariantScores
 
 
 class Children:
@@ -106,26 +105,26 @@ def study(
     jobs: int = 1,
     split: Split = "test",
 ) -> int:
-    """Train and score every arm of a study, and write one table with 95 % intervals.
+    """Train and score every variant of a study, and write one table with 95 % intervals.
 
-    Writes OUT/ARM/seed_N/ (a run's folder each), study.json, study.md and study.png. Run the same
-    command again to go on after a stop, or to add arms and seeds; what is finished is not repeated.
+    Writes OUT/VARIANT/seed_N/ (a run's folder each), study.json, study.md and study.png. Run the
+    same command again to resume, or to add variants and seeds; finished trainings are not repeated.
     The last epoch is scored, so no checkpoint is chosen on the images of the table.
 
     Args:
         file: The study, a file of experiments/studies/.
         out: Folder to write; runs/studies/NAME by default.
         seeds: Instead of the file's.
-        only: Names of the arms to train; the table holds all that are finished.
+        only: Names of the variants to train; the table holds all that are finished.
         jobs: Trainings at a time.
         split: Which images to score.
     """
     plan = read_study(file)
     folder = out or Path("runs/studies") / file.stem
     trainings = plan_trainings(plan, folder, seeds or plan.seeds)
-    if unknown := sorted(set(only or []) - set(plan.arms)):
-        raise UserError(f"--only {unknown}: no such arm; {file} has {sorted(plan.arms)}")
-    wanted = [t for t in trainings if not only or t.arm in only]
+    if unknown := sorted(set(only or []) - set(plan.variants)):
+        raise UserError(f"--only {unknown}: no such variant; {file} has {sorted(plan.variants)}")
+    wanted = [t for t in trainings if not only or t.variant in only]
     with children_die_with_us() as children:
         for number, command in enumerate(plan.prepare):
             _prepare(command, folder / "prepare" / f"{number}.json", children)
@@ -176,8 +175,8 @@ def _run_all(
         except Timeout:
             return f"{training.folder}: another study is at work there; run this one again later"
         except UserError as error:
-            return f"{training.arm}, seed {training.seed}: {error}"
-        sys.stderr.write(f"finished: {training.arm}, seed {training.seed}\n")
+            return f"{training.variant}, seed {training.seed}: {error}"
+        sys.stderr.write(f"finished: {training.variant}, seed {training.seed}\n")
         return None
 
     with ThreadPoolExecutor(max(jobs, 1)) as pool:
@@ -191,7 +190,7 @@ def _run_all(
 def _train(training: Training, children: Children) -> None:
     """Fit, from the last checkpoint if there is one, unless it is finished."""
     state_file, last = training.folder / _STATE, training.folder / "checkpoints" / "last.ckpt"
-    wanted = fingerprint(training)
+    wanted = training_fingerprint(training)
     state = json.loads(state_file.read_text()) if state_file.exists() else None
     if state and state["signature"] != wanted:
         raise UserError(
@@ -202,7 +201,7 @@ def _train(training: Training, children: Children) -> None:
         return
     write_json(state_file, {"signature": wanted, "finished": False, "words": training.words})
     resume = [f"--ckpt_path={last}"] if last.exists() else []
-    sys.stderr.write(f"training: {training.arm}, seed {training.seed}\n")
+    sys.stderr.write(f"training: {training.variant}, seed {training.seed}\n")
     log = training.folder / "fit.log"
     status = children.run(
         ["boxpromptiml", *training.words, "--trainer.enable_progress_bar=false", *resume], log
@@ -214,9 +213,9 @@ def _train(training: Training, children: Children) -> None:
 
 def _table(plan: Study, folder: Path, split: Split) -> StudyTable:
     """What is finished, in the order of the file."""
-    arms = []
-    for name, arm in plan.arms.items():
-        runs = arm_folder(folder, name, arm).glob("seed_*")
+    variants = []
+    for name, variant in plan.variants.items():
+        runs = variant_folder(folder, name, variant).glob("seed_*")
         seeds = {
             int(run.name.removeprefix("seed_")): run / "evaluation" / split / "last"
             for run in runs
@@ -224,5 +223,5 @@ def _table(plan: Study, folder: Path, split: Split) -> StudyTable:
         }
         scored = {seed: path for seed, path in seeds.items() if read_state(path) is not None}
         if scored:
-            arms.append(ArmScores.read(name, arm.what, scored))
-    return StudyTable(plan.title, plan.reference, split, tuple(arms))
+            variants.append(VariantScores.read(name, variant.what, scored))
+    return StudyTable(plan.title, plan.reference, split, tuple(variants))

@@ -1,4 +1,4 @@
-"""The table of a study: what each arm reaches, how sure that is, and how the arms differ."""
+"""The table of a study: what each variant reaches, how certain, and how the variants differ."""
 
 import math
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ArmScores:
-    """The scores of one arm, image by image, for each of its seeds.
+class VariantScores:
+    """The scores of one variant, image by image, for each of its seeds.
 
     Attributes:
-        name: Of the arm.
+        name: Of the variant.
         what: How the table names it.
         seeds: By rising number.
         evaluations: One a seed, of the same images.
@@ -36,8 +36,8 @@ class ArmScores:
     evaluations: tuple[Evaluation, ...]
 
     @classmethod
-    def read(cls, name: str, what: str, folders: dict[int, Path]) -> "ArmScores":
-        """Read the evaluation folders of an arm's seeds.
+    def read(cls, name: str, what: str, folders: dict[int, Path]) -> "VariantScores":
+        """Read the evaluation folders of a variant's seeds.
 
         Raises:
             UserError: If they are of different images.
@@ -76,37 +76,37 @@ class ArmScores:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """All arms that have a result.
+    """All variants that have a result.
 
     Attributes:
         title: Of the study.
-        reference: Name of the arm that the others are compared with.
+        reference: Name of the variant that the others are compared with.
         split: The images scored.
-        arms: In the order of the study's file.
+        variants: In the order of the study's file.
     """
 
     title: str
     reference: str
     split: str
-    arms: tuple[ArmScores, ...]
+    variants: tuple[VariantScores, ...]
 
-    def difference(self, arm: ArmScores) -> Interval | None:
-        """F1 of an arm less that of the reference, paired by image, over the seeds both have."""
-        reference = next((a for a in self.arms if a.name == self.reference), None)
-        if reference is None or reference is arm:
+    def difference(self, variant: VariantScores) -> Interval | None:
+        """F1 of a variant minus the reference's, paired by image, over the seeds both have."""
+        reference = next((a for a in self.variants if a.name == self.reference), None)
+        if reference is None or reference is variant:
             return None
-        seeds = self._common_seeds(arm)
-        rows, others = arm.rows(1), reference.rows(1)
+        seeds = self._common_seeds(variant)
+        rows, others = variant.rows(1), reference.rows(1)
         if [row.id for row in rows] != [row.id for row in others]:
-            raise UserError(f"{arm.name} and {reference.name} were scored on different images")
+            raise UserError(f"{variant.name} and {reference.name} were scored on different images")
         if not seeds:
             return None
-        ours, theirs = (a.values("f1", 1, seeds) for a in (arm, reference))
+        ours, theirs = (a.values("f1", 1, seeds) for a in (variant, reference))
         return difference_interval(ours, theirs, [row.group for row in rows])
 
-    def _common_seeds(self, arm: ArmScores) -> list[int]:
-        others = (set(a.seeds) for a in self.arms if a.name == self.reference)
-        return sorted(set(arm.seeds).intersection(*others))
+    def _common_seeds(self, variant: VariantScores) -> list[int]:
+        others = (set(a.seeds) for a in self.variants if a.name == self.reference)
+        return sorted(set(variant.seeds).intersection(*others))
 
     def markdown(self) -> str:
         """The table, and under it what its intervals mean."""
@@ -114,39 +114,45 @@ class StudyTable:
             f"| {self.title} | F1 at 0.5 | against {self._reference_text()} | best F1 | AUC "
             "| authentic pixels flagged | F1 by seed |\n|---|---|---|---|---|---|---|\n"
         )
-        lines = [self._line(arm) for arm in self.arms]
+        lines = [self._line(variant) for variant in self.variants]
         return head + "".join(lines) + "\n" + self._note()
 
     def _reference_text(self) -> str:
-        texts = [arm.what for arm in self.arms if arm.name == self.reference]
+        texts = [variant.what for variant in self.variants if variant.name == self.reference]
         return texts[0].split(" (")[0] if texts else self.reference
 
-    def _line(self, arm: ArmScores) -> str:
+    def _line(self, variant: VariantScores) -> str:
         cells = (
-            arm.what,
-            _show(arm.mean("f1")),
-            self._show_difference(arm),
-            f"{arm.best_f1():.3f}",
-            _show(arm.mean("auc")),
-            _show(arm.mean("flagged", 0), percent=True),
+            variant.what,
+            _show(variant.mean("f1")),
+            self._show_difference(variant),
+            f"{variant.best_f1():.3f}",
+            _show(variant.mean("auc")),
+            _show(variant.mean("flagged", 0), percent=True),
             ", ".join(
-                f"{seed}: {f1:.3f}" for seed, f1 in zip(arm.seeds, arm.by_seed("f1"), strict=True)
+                f"{seed}: {f1:.3f}"
+                for seed, f1 in zip(variant.seeds, variant.by_seed("f1"), strict=True)
             ),
         )
         return f"| {' | '.join(cells)} |\n"
 
-    def _show_difference(self, arm: ArmScores) -> str:
-        difference, seeds = self.difference(arm), self._common_seeds(arm)
+    def _show_difference(self, variant: VariantScores) -> str:
+        difference, seeds = self.difference(variant), self._common_seeds(variant)
         if difference is None:
             return "-"
-        have = {seed for a in self.arms if a.name in (arm.name, self.reference) for seed in a.seeds}
+        have = {
+            seed
+            for a in self.variants
+            if a.name in (variant.name, self.reference)
+            for seed in a.seeds
+        }
         only = "" if have == set(seeds) else f" (seed {', '.join(map(str, seeds))} only)"
         return _show(difference, sign=True) + only
 
     def _note(self) -> str:
-        if not self.arms:
-            return "No arm has a result yet.\n"
-        first = self.arms[0]
+        if not self.variants:
+            return "No variant has a result yet.\n"
+        first = self.variants[0]
         return (
             f"{len(first.rows(1))} manipulated and {len(first.rows(0))} authentic images "
             f"({self.split}); in brackets 95 % bootstrap intervals over images, seeds averaged, "
@@ -161,39 +167,41 @@ class StudyTable:
             "title": self.title,
             "reference": self.reference,
             "split": self.split,
-            "arms": {
-                arm.name: {
-                    "what": arm.what,
-                    "seeds": list(arm.seeds),
-                    "pixel_f1": _json(arm.mean("f1")),
-                    "pixel_f1_by_seed": arm.by_seed("f1"),
-                    "difference": _json(self.difference(arm)),
-                    "best_f1": arm.best_f1(),
-                    "iou": _json(arm.mean("iou")),
-                    "auc": _json(arm.mean("auc")),
-                    "false_alarm_pixels": _json(arm.mean("flagged", 0)),
+            "variants": {
+                variant.name: {
+                    "what": variant.what,
+                    "seeds": list(variant.seeds),
+                    "pixel_f1": _json(variant.mean("f1")),
+                    "pixel_f1_by_seed": variant.by_seed("f1"),
+                    "difference": _json(self.difference(variant)),
+                    "best_f1": variant.best_f1(),
+                    "iou": _json(variant.mean("iou")),
+                    "auc": _json(variant.mean("auc")),
+                    "false_alarm_pixels": _json(variant.mean("flagged", 0)),
                 }
-                for arm in self.arms
+                for variant in self.variants
             },
         }
 
     def figure(self) -> Figure:
-        """F1 of every arm with its interval; small points are its seeds."""
-        figure, (axes,) = panels(1, width=7.0, height=0.9 + 0.36 * max(len(self.arms), 1))
-        for height, arm in enumerate(reversed(self.arms)):
-            f1 = arm.mean("f1")
-            is_reference = arm.name == self.reference
+        """F1 of every variant with its interval; small points are its seeds."""
+        figure, (axes,) = panels(1, width=7.0, height=0.9 + 0.36 * max(len(self.variants), 1))
+        for height, variant in enumerate(reversed(self.variants)):
+            f1 = variant.mean("f1")
+            is_reference = variant.name == self.reference
             look = style(1 if is_reference else 0)
             spread = [[f1.value - f1.low], [f1.high - f1.value]]
             axes.errorbar([f1.value], [height], xerr=spread, **look, capsize=4, markersize=7)
-            seeds = arm.by_seed("f1")
+            seeds = variant.by_seed("f1")
             axes.plot(seeds, [height] * len(seeds), "|", color="black", markersize=9)
             if is_reference:
                 axes.axvline(f1.value, color=BASELINE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.set_yticks(range(len(self.arms)), [arm.what for arm in reversed(self.arms)])
+        axes.set_yticks(
+            range(len(self.variants)), [variant.what for variant in reversed(self.variants)]
+        )
         axes.set(xlabel="mean F1 at 0.5 (bars: 95 % over images; ticks: seeds)")
         axes.set_xlim(left=0)
-        axes.set_ylim(-0.6, max(len(self.arms), 1) - 0.4)
+        axes.set_ylim(-0.6, max(len(self.variants), 1) - 0.4)
         axes.set_title(self.title, fontsize=10)
         return figure
 

@@ -65,8 +65,8 @@ SPLIT_AREAS: dict[Split, tuple[Area, ...]] = {
     "test": tuple(Area(name, 0.5, 1.0) for name in _HALVED),
 }
 _TRIES = 50
-_LEAST_DETAIL = 8.0  # grey levels, standard deviation; a crop below it is sky or frame
-_LEAST_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it changes nothing
+_MIN_DETAIL = 8.0  # grey levels, standard deviation; a crop below it is sky or frame
+_MIN_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it changes nothing
 
 
 class ForgedPhoto(NamedTuple):
@@ -116,11 +116,11 @@ def forge_photo(split: Split, side: int, rng: np.random.Generator) -> ForgedPhot
         untouched, other = _crop(host.pixels, side, rng), _crop(donor.pixels, side, rng)
         if host.grey:
             other = without_colour(other)
-        if min(untouched.std(), other.std()) < _LEAST_DETAIL:
+        if min(untouched.std(), other.std()) < _MIN_DETAIL:
             continue
         forgery = forge(untouched, other, rng)
         change = np.abs(forgery.image.astype(np.int16) - untouched)[forgery.mask]
-        if change.size and change.mean() >= _LEAST_CHANGE:
+        if change.size and change.mean() >= _MIN_CHANGE:
             return ForgedPhoto(forgery, untouched, host, donor)
     raise RuntimeError(f"no forgery of {side} pixels in {_TRIES} tries")
 

@@ -17,12 +17,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.maps import probability_maps
-from boxpromptiml.inference.spec import CHECKPOINT_KEY, Card
+from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
 from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.records import Batch
 
-_MOST_BLANK_BATCHES = 10
+_MAX_BLANK_BATCHES = 10
 _SEED_KEY = "training_seed"
 
 
@@ -42,7 +42,7 @@ class LocalizerTask(LightningModule):
     """A localizer in Lightning; subclasses add the loss.
 
     Args:
-        card: Network, input, threshold: what its checkpoints will say.
+        spec: Network, input, threshold: what its checkpoints will say.
         pretrained: Local weights of the backbone.
         lr: Peak learning rate of AdamW.
         weight_decay: Of AdamW; not for biases and normalisation.
@@ -50,17 +50,22 @@ class LocalizerTask(LightningModule):
     """
 
     def __init__(
-        self, card: Card, pretrained: Path | None, lr: float, weight_decay: float, warmup: float
+        self,
+        spec: ModelSpec,
+        pretrained: Path | None,
+        lr: float,
+        weight_decay: float,
+        warmup: float,
     ) -> None:
         super().__init__()
-        self.card = card
-        network = build_network(card, pretrained).to(memory_format=torch.channels_last)
-        self.add_module(card.kind, network)
+        self.spec = spec
+        network = build_network(spec, pretrained).to(memory_format=torch.channels_last)
+        self.add_module(spec.kind, network)
         self.lr = lr
         self.weight_decay = weight_decay
         self.warmup = warmup
         # In a dictionary, so that Lightning does not move them: MPS has no float64.
-        self._metrics = {s: LocalizationMetrics(card.threshold) for s in ("val", "test")}
+        self._metrics = {s: LocalizationMetrics(spec.threshold) for s in ("val", "test")}
         self.f1_curves: dict[str, list[tuple[float, float]]] = {}
         self._trained = False
         self._blank_batches = 0
@@ -81,14 +86,14 @@ class LocalizerTask(LightningModule):
     @property
     def network(self) -> nn.Module:
         """The student or the WCBnet."""
-        return self.get_submodule(self.card.kind)
+        return self.get_submodule(self.spec.kind)
 
     def require_content(self, has_content: bool) -> None:
         """UserError when nothing of many batches in a row could be read."""
         self._blank_batches = 0 if has_content else self._blank_batches + 1
-        if self._blank_batches >= _MOST_BLANK_BATCHES:
+        if self._blank_batches >= _MAX_BLANK_BATCHES:
             raise UserError(
-                f"no image of {_MOST_BLANK_BATCHES} batches could be read (see the warnings): are "
+                f"no image of {_MAX_BLANK_BATCHES} batches could be read (see the warnings): are "
                 "the manifest's paths still right?"
             )
 
@@ -109,8 +114,8 @@ class LocalizerTask(LightningModule):
     def on_train_start(self) -> None:
         """Note what the weights have learnt from, also before a resumed run."""
         data = self.trainer.datamodule  # type: ignore[attr-defined] # LocalizationData
-        names = sorted({*self.card.trained_on, *data.trained_on})
-        self.card = replace(self.card, trained_on=tuple(names))
+        names = sorted({*self.spec.trained_on, *data.trained_on})
+        self.spec = replace(self.spec, trained_on=tuple(names))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Take the step's random numbers from the run's seed, the epoch and the batch alone.
@@ -199,10 +204,10 @@ class LocalizerTask(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the card; refuse to save weights that are not finite."""
+        """Add the spec; refuse to save weights that are not finite."""
         if not finite_weights(self):
             raise DivergedError("the weights are not finite; the checkpoint was not written")
-        checkpoint[CHECKPOINT_KEY] = self.card.to_dict()
+        checkpoint[CHECKPOINT_KEY] = self.spec.to_dict()
         if self._seed is not None:
             checkpoint[_SEED_KEY] = self._seed
 
@@ -210,25 +215,25 @@ class LocalizerTask(LightningModule):
         """Refuse the weights of another network before any is loaded."""
         if CHECKPOINT_KEY not in checkpoint:
             raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
-        card = Card.from_dict(checkpoint[CHECKPOINT_KEY])
+        spec = ModelSpec.from_dict(checkpoint[CHECKPOINT_KEY])
         fitting = self.trainer.state.fn == TrainerFn.FITTING
-        other_channels = card.input.error_levels != self.card.input.error_levels
-        differs = (card.input, card.threshold) != (self.card.input, self.card.threshold)
+        other_channels = spec.input.error_levels != self.spec.input.error_levels
+        differs = (spec.input, spec.threshold) != (self.spec.input, self.spec.threshold)
         if other_channels or (differs and not fitting):
             raise UserError(
-                f"the checkpoint was trained for {card.input}, threshold {card.threshold}; the "
-                f"configuration asks for {self.card.input}, {self.card.threshold}. Use the "
+                f"the checkpoint was trained for {spec.input}, threshold {spec.threshold}; the "
+                f"configuration asks for {self.spec.input}, {self.spec.threshold}. Use the "
                 "config.yaml beside the checkpoint: --config RUN/config.yaml"
             )
-        if card.network != self.card.network:
+        if spec.network != self.spec.network:
             raise UserError(
-                f"the checkpoint holds another network:\n  {card.network}\nthe configuration asks "
-                f"for\n  {self.card.network}\nuse the config.yaml beside the checkpoint"
+                f"the checkpoint holds another network:\n  {spec.network}\nthe configuration asks "
+                f"for\n  {self.spec.network}\nuse the config.yaml beside the checkpoint"
             )
         self._trained = True
         if fitting:
             self._seed = checkpoint.get(_SEED_KEY)
-            self.card = replace(self.card, trained_on=card.trained_on)
+            self.spec = replace(self.spec, trained_on=spec.trained_on)
 
     def on_train_end(self) -> None:
         """From here on the weights are worth testing."""

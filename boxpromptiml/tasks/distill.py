@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.losses import distillation_loss, image_label_loss
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
@@ -40,7 +40,7 @@ class DistillTask(LocalizerTask):
         warmup: float = 0.05,
         threshold: float = 0.5,
     ) -> None:
-        super().__init__(Card(student, input, threshold), pretrained, lr, weight_decay, warmup)
+        super().__init__(ModelSpec(student, input, threshold), pretrained, lr, weight_decay, warmup)
         self.dice_weight = dice_weight
         self.image_weight = image_weight
 

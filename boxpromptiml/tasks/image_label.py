@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.spec import Card, Refinement
+from boxpromptiml.inference.spec import ModelSpec, Refinement
 from boxpromptiml.losses import image_label_loss
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.models.bayes import Prior, region_posterior
@@ -47,8 +47,8 @@ class ImageLabelTask(LocalizerTask):
         warmup: float = 0.05,
         threshold: float = 0.5,
     ) -> None:
-        card = Card(wcbnet, input, threshold, cam)
-        super().__init__(card, pretrained, lr, weight_decay, warmup)
+        spec = ModelSpec(wcbnet, input, threshold, cam)
+        super().__init__(spec, pretrained, lr, weight_decay, warmup)
         self.prior: Prior = prior
         self._coarse = {s: LocalizationMetrics(threshold) for s in ("val", "test")}
 
@@ -110,4 +110,4 @@ class ImageLabelTask(LocalizerTask):
             )
         if self._refines():
             refinement = Refinement(data.segmenter.to_dict(), self.prior)
-            self.card = replace(self.card, refinement=refinement)
+            self.spec = replace(self.spec, refinement=refinement)

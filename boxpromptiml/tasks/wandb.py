@@ -19,7 +19,7 @@ from PIL import Image
 from boxpromptiml.geometry import as_array, clip, rescale
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Manifest
-from boxpromptiml.manifests.splits import nested_share
+from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.metrics.pixel import f1, pixel_counts
 from boxpromptiml.records import (
     MANIPULATED,
@@ -27,8 +27,8 @@ from boxpromptiml.records import (
     Batch,
     BoxArray,
     ImageArray,
-    LevelArray,
     Sample,
+    TrimapArray,
 )
 from boxpromptiml.tasks.base import LocalizerTask
 
@@ -113,7 +113,7 @@ def sweep_folder(folder: str) -> str:
 Source = tuple[Manifest, Sample]
 COLUMNS = ["id", "kind", "f1", "image_score", "image"]
 _CLASSES = {0: "authentic", 1: "manipulated", 2: "unsure"}
-_MOST, _SIDE = 32, 512  # images a validation, and pixels of their longer side
+_MAX, _SIDE = 32, 512  # images a validation, and pixels of their longer side
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class _Row:
     image_score: float
     image: ImageArray  # (h, w, 3)
     boxes: BoxArray  # (N, 4) pixels of `image`
-    masks: dict[str, LevelArray]  # (h, w) keys of _CLASSES, by the name of the overlay
+    masks: dict[str, TrimapArray]  # (h, w) keys of _CLASSES, by the name of the overlay
 
 
 class WandbImages(Callback):
@@ -155,8 +155,8 @@ class WandbImages(Callback):
         with self._never_failing():
             loader: Any = trainer.val_dataloaders  # LocalizationData's
             sources = {s.sample.id: s for s in (loader.dataset.sources[i] for i in loader.sampler)}
-            share = min(_MOST / max(len(sources), 1), 1.0)
-            self._chosen = {name: sources[name] for name in nested_share(sources, share, seed=0)}
+            share = min(_MAX / max(len(sources), 1), 1.0)
+            self._chosen = {name: sources[name] for name in nested_fraction(sources, share, seed=0)}
 
     def on_validation_batch_end(
         self,
@@ -177,7 +177,7 @@ class WandbImages(Callback):
             for name, prob, truth, score in zip(
                 part["id"], maps, part["truth"], scores.tolist(), strict=True
             ):
-                row = _row(self._chosen[name], prob, truth, score, pl_module.card.threshold)
+                row = _row(self._chosen[name], prob, truth, score, pl_module.spec.threshold)
                 self._rows.append(row)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -234,7 +234,7 @@ def _row(
         value = f1(pixel_counts(array, mask, threshold)) if mask.any() else None
     pseudo_path = manifest.pseudo_mask_path(sample)
     if pseudo_path is not None:
-        levels = images.read_levels(pseudo_path)
+        levels = images.read_grey(pseudo_path)
         masks["pseudo_mask"] = np.uint8(1) * (levels == MANIPULATED) + np.uint8(2) * (
             levels == UNSURE
         )

@@ -9,7 +9,7 @@ from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Manifest
 from boxpromptiml.metrics.pixel import Counts, f1, iou
-from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, MaskArray
+from boxpromptiml.records import MANIPULATED, UNSURE, MaskArray, TrimapArray
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def audit(manifest: Manifest) -> dict[str, Any]:
             continue
         try:
             truth = images.read_mask(mask_path, sample.mask_threshold)
-            levels = images.read_levels(pseudo_path)
+            levels = images.read_grey(pseudo_path)
             if truth.shape != levels.shape:
                 raise RejectedInput(mask_path, "size_mismatch", "is not of the image's size")
         except RejectedInput as error:
@@ -51,7 +51,7 @@ def audit(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def sure_counts(levels: LevelArray, truth: MaskArray) -> Counts:
+def sure_counts(levels: TrimapArray, truth: MaskArray) -> Counts:
     """Counts of a pseudo-mask (H, W) against the truth (H, W) over the pixels it is sure of."""
     sure, flagged = levels != UNSURE, levels == MANIPULATED
     tp = int(np.count_nonzero(flagged & truth))

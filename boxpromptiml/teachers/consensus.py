@@ -25,9 +25,9 @@ from boxpromptiml.records import (
     BoxArray,
     Description,
     ImageArray,
-    LevelArray,
     Proposal,
     Teacher,
+    TrimapArray,
 )
 
 
@@ -64,7 +64,7 @@ class Consensus:
             raise UserError("consensus: min_score must be in [0, 1] and seed at least 0")
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Every setting that changes a pseudo-mask."""
         return asdict(self)
 
@@ -81,7 +81,7 @@ def jittered(
 
 def fuse(
     proposals: Sequence[Sequence[Proposal]], size: tuple[int, int], consensus: Consensus
-) -> LevelArray:
+) -> TrimapArray:
     """One pseudo-mask (H, W) from the answers to every box: the highest level over the boxes.
 
     Args:
@@ -91,13 +91,13 @@ def fuse(
     """
     levels = np.full(size, AUTHENTIC, dtype=np.uint8)
     for answers in proposals:
-        np.maximum(levels, _box_levels(answers, size, consensus), out=levels)
+        np.maximum(levels, _box_trimap(answers, size, consensus), out=levels)
     return levels
 
 
-def _box_levels(
+def _box_trimap(
     answers: Sequence[Proposal], size: tuple[int, int], consensus: Consensus
-) -> LevelArray:
+) -> TrimapArray:
     """Levels of one box: the share of its trusted answers; without any, the box is unsure.
 
     An empty answer is no answer: the person who drew the box saw something there.
@@ -115,7 +115,7 @@ def _box_levels(
 
 def pseudo_mask(
     teacher: Teacher, image: ImageArray, boxes: BoxArray, consensus: Consensus
-) -> tuple[LevelArray, list[Proposal]]:
+) -> tuple[TrimapArray, list[Proposal]]:
     """The pseudo-mask (H, W) of an image and the answers behind it, box after box.
 
     The teacher is asked once with all copies of all boxes (N, 4), so that it encodes the image

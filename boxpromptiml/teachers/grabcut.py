@@ -79,7 +79,7 @@ class GrabCutTeacher:
             raise UserError("grabcut: need margin > 0, texture >= 0 and 0 < prior_edge <= 1")
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Name, settings, and the OpenCV release: GrabCut may change between releases."""
         settings = asdict(self) | {"version": _VERSION, "opencv": cv2.__version__}
         return {"name": "grabcut", "weights_sha256": None, "settings": settings}

@@ -38,13 +38,13 @@ from boxpromptiml.manifests.sidecars import (
     SIDECAR_VERSION,
     Sidecar,
     Status,
-    expected_signature,
+    expected_fingerprint,
     mask_sha256,
     read_sidecar,
     teacher_signature,
     write_sidecar,
 )
-from boxpromptiml.records import MANIPULATED, UNSURE, LevelArray, Proposal, Sample, Teacher
+from boxpromptiml.records import MANIPULATED, UNSURE, Proposal, Sample, Teacher, TrimapArray
 from boxpromptiml.teachers.audit import audit
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 from boxpromptiml.teachers.shards import Shard, claim, die_with_job
@@ -95,7 +95,7 @@ class PseudoMasks(Dataset[Outcome]):
     def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
         image_path = self.manifest.image_path(sample)
         known = sample.image_sha256 or images.probe(image_path).sha256
-        wanted = expected_signature(sample, known, self.signature)
+        wanted = expected_fingerprint(sample, known, self.signature)
         fresh = _fresh(path, wanted)
         if fresh:
             return fresh.status, False
@@ -117,7 +117,7 @@ class PseudoMasks(Dataset[Outcome]):
                 image_sha256=known,
                 mask_sha256=sha256_bytes(png),
                 boxes=sample.boxes or (),
-                teacher={"teacher": self.teacher.signature, "consensus": self.consensus.signature},
+                teacher={"teacher": self.teacher.settings, "consensus": self.consensus.settings},
                 scores=tuple(round(p.score, 6) for p in proposals),
                 notes=tuple(p.note for p in proposals if p.note),
                 status=status,
@@ -142,7 +142,7 @@ def _fresh(path: Path, wanted: str) -> Sidecar | None:
     return sidecar if whole else None
 
 
-def _status(levels: LevelArray, proposals: Iterable[Proposal]) -> Status:
+def _status(levels: TrimapArray, proposals: Iterable[Proposal]) -> Status:
     if not (levels == MANIPULATED).any():
         return "unsure"
     return "degenerate" if any(proposal.note for proposal in proposals) else "ok"
@@ -194,7 +194,7 @@ def run_job(
     """
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
-    signature = teacher_signature(teacher.signature, consensus.signature)
+    signature = teacher_signature(teacher.settings, consensus.settings)
     part = manifest
     if shard:
         chosen = manifest.samples.take(shard.choose(manifest.samples))
@@ -209,8 +209,8 @@ def run_job(
             "made": found.made,
             "status": dict(sorted(found.status.items())),
             "teacher_signature": signature,
-            "teacher": teacher.signature,
-            "consensus": consensus.signature,
+            "teacher": teacher.settings,
+            "consensus": consensus.settings,
         }
         if shard is None:
             written = _write_manifest(manifest, out, found, signature)

@@ -96,7 +96,7 @@ class SamTeacher:
         return cls(sam, model_type, sha256, device, multimask, margin, box_batch, precision)
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         """Weights, versions and every setting that changes an answer.
 
         `device` and `box_batch` are left out: they change an answer by rounding only (batches

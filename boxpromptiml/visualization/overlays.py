@@ -17,9 +17,9 @@ from boxpromptiml.records import (
     UNSURE,
     Box,
     ImageArray,
-    LevelArray,
     MaskArray,
     ProbArray,
+    TrimapArray,
 )
 
 Colour = tuple[int, int, int]  # RGB
@@ -27,7 +27,7 @@ Colour = tuple[int, int, int]  # RGB
 FLAGGED: Colour = (213, 94, 0)  # vermillion
 BOX: Colour = (240, 228, 66)  # yellow
 BOX_EDGE: Colour = (0, 0, 0)
-LEVELS: dict[int, Colour] = {
+TRIMAP_COLOURS: dict[int, Colour] = {
     AUTHENTIC: (0, 0, 0),
     UNSURE: (0, 114, 178),  # blue, about as far from black as from white in luminance
     MANIPULATED: (255, 255, 255),
@@ -102,7 +102,7 @@ def _magma() -> ImageArray:
     return np.asarray(colormaps["magma"](np.arange(256), bytes=True)[:, :3])
 
 
-def levels_image(levels: LevelArray) -> ImageArray:
+def trimap_image(levels: TrimapArray) -> ImageArray:
     """A pseudo-mask (H, W) in black (authentic), blue (unsure) and white (manipulated).
 
     Raises:
@@ -110,10 +110,10 @@ def levels_image(levels: LevelArray) -> ImageArray:
     """
     known = np.zeros(256, dtype=np.bool_)
     table = np.zeros((256, 3), dtype=np.uint8)
-    for level, colour in LEVELS.items():
+    for level, colour in TRIMAP_COLOURS.items():
         known[level], table[level] = True, colour
     if not known[levels].all():
-        raise ValueError(f"a pseudo-mask holds {sorted(LEVELS)} only")
+        raise ValueError(f"a pseudo-mask holds {sorted(TRIMAP_COLOURS)} only")
     return table[levels]
 
 

@@ -24,8 +24,8 @@ BASELINE, TEXT = "#a84a00", "#545c66"  # dark vermillion, grey
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))  # 4 and 7: 28 differ
-_MOST_MARKERS = 12  # a curve
-_MOST_NAME = 40  # characters of a legend's entry
+_MAX_MARKERS = 12  # a curve
+_MAX_NAME = 40  # characters of a legend's entry
 
 
 class Style(TypedDict):
@@ -74,7 +74,7 @@ def draw(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Non
             **style(number),
             linestyle=_DASHES[number % 4],
             markersize=4,
-            markevery=max(1, math.ceil(len(finite) / _MOST_MARKERS)),
+            markevery=max(1, math.ceil(len(finite) / _MAX_MARKERS)),
             linewidth=1.8,
         )
     if len(curves) > 1:
@@ -83,7 +83,7 @@ def draw(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Non
 
 def _legend(axes: Axes, names: Sequence[str]) -> None:
     """Names are shown as they are: no mathematics, and a leading underscore hides nothing."""
-    short = [name if len(name) <= _MOST_NAME else f"{name[: _MOST_NAME - 1]}…" for name in names]
+    short = [name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…" for name in names]
     handles = axes.get_lines()[-len(names) :]
     legend = axes.legend(handles, [f" {name}" for name in short], fontsize=9, handlelength=3.2)
     legend.get_frame().set(edgecolor="#e3e7eb", alpha=0.9)

@@ -15,7 +15,7 @@ from boxpromptiml.records import Box
 from data_prep.annotations import Corners, Entry
 
 _OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error
-_MOST_REJECTED = 100_000  # of one list; some 60 MB
+_MAX_REJECTED = 100_000  # of one list; some 60 MB
 _MAX_XML_BYTES = 32 * 2**20  # the tree in memory is some twenty times the file
 
 
@@ -66,8 +66,8 @@ def screening(place: str, rejected: list[RejectedInput]) -> Iterator[None]:
     Raises:
         UserError: If so much was rejected that the file cannot be what it is taken for.
     """
-    if len(rejected) == _MOST_REJECTED:
-        raise UserError(f"{place}: {_MOST_REJECTED} entries are broken, the first: {rejected[0]}")
+    if len(rejected) == _MAX_REJECTED:
+        raise UserError(f"{place}: {_MAX_REJECTED} entries are broken, the first: {rejected[0]}")
     try:
         yield
     except KeyError as error:

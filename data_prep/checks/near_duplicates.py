@@ -24,15 +24,15 @@ import numpy.typing as npt
 
 from boxpromptiml.records import ImageArray
 
-MOST_RISE_BITS, MOST_LEVEL_BITS = 15, 7
-LEAST_CORRELATION = 0.5
+MAX_RISE_BITS, MAX_LEVEL_BITS = 15, 7
+MIN_CORRELATION = 0.5
 
 HashArray = npt.NDArray[np.uint64]
 IndexArray = npt.NDArray[np.int64]
 ThumbnailArray = npt.NDArray[np.uint8]  # (N, 16, 16)
 
 _SIDE = 16  # of a thumbnail
-_LEAST_DETAIL = 3.0  # grey levels, standard deviation of a thumbnail; below it there is no picture
+_MIN_DETAIL = 3.0  # grey levels, standard deviation of a thumbnail; below it there is no picture
 _BANDS, _BITS = 4, 16  # a hash is looked up by parts: four of 16 bits
 _CHUNK = 4096  # rows at a time, so that memory does not grow with the number of candidates
 
@@ -71,7 +71,7 @@ def fingerprint(image: ImageArray) -> Fingerprint | None:
     """The fingerprint of an image (H, W, 3); None if it shows nothing, such as a blank page."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     thumbnail = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    if float(thumbnail.std()) < _LEAST_DETAIL:
+    if float(thumbnail.std()) < _MIN_DETAIL:
         return None
     nine = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     eight = cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA)
@@ -82,7 +82,7 @@ def fingerprint(image: ImageArray) -> Fingerprint | None:
 def near_duplicates(
     first: Sequence[Fingerprint],
     second: Sequence[Fingerprint],
-    least_correlation: float = LEAST_CORRELATION,
+    least_correlation: float = MIN_CORRELATION,
 ) -> list[Pair]:
     """Pairs of one picture of each collection, the most alike first.
 
@@ -129,8 +129,8 @@ def _alike(
         [
             np.stack(close_hashes(_array(a), _array(b), most), axis=1)
             for a, b, most in (
-                ([one.rises for one in first], [one.rises for one in second], MOST_RISE_BITS),
-                ([one.levels for one in first], [one.levels for one in second], MOST_LEVEL_BITS),
+                ([one.rises for one in first], [one.rises for one in second], MAX_RISE_BITS),
+                ([one.levels for one in first], [one.levels for one in second], MAX_LEVEL_BITS),
             )
         ]
     )

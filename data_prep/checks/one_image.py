@@ -49,7 +49,7 @@ class Look:
         findings: In the order image, annotation, mask, pseudo-mask.
         sha256: Of the image's file; None if it cannot be read.
         file: None likewise.
-        mask_share: Share of the image that the true mask covers, where it was decoded.
+        mask_fraction: Share of the image that the true mask covers, where it was decoded.
         fingerprint: Of the decoded picture; None for one that shows nothing.
     """
 
@@ -57,7 +57,7 @@ class Look:
     findings: tuple[Finding, ...]
     sha256: str | None = None
     file: FileFacts | None = None
-    mask_share: float | None = None
+    mask_fraction: float | None = None
     fingerprint: Fingerprint | None = None
 
 
@@ -185,7 +185,7 @@ def _check_pseudo_mask(source: Source, verify: bool) -> None:
     path = source.manifest.pseudo_mask_path(source.sample)
     if path is None:
         return
-    size = images.read_levels(path).shape if verify else images.probe(path).size
+    size = images.read_grey(path).shape if verify else images.probe(path).size
     check_size(size, source.sample, str(path))
     refuse_stale_pseudo_masks([source], None)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from boxpromptiml.io.files import sha256_bytes
 
-LEAST_IMAGES = 10  # of either class, to say anything
+MIN_IMAGES = 10  # of either class, to say anything
 WARN_AUC = 0.6
 _BINS = 20
 
@@ -32,7 +32,7 @@ def separation(
     Returns:
         In [0, 1], 0.5 is chance; None if a class has too few images.
     """
-    if min(manipulated.sum(), (~manipulated).sum()) < LEAST_IMAGES:
+    if min(manipulated.sum(), (~manipulated).sum()) < MIN_IMAGES:
         return None
     numbers: dict[Hashable, int] = {}
     codes = np.array([numbers.setdefault(value, len(numbers)) for value in values])

@@ -99,9 +99,9 @@ def histograms(looked: Sequence[Looked]) -> list[Histogram]:
         for box in s.boxes or ()
     ]
     masks = [
-        ("masks", one.look.mask_share)
+        ("masks", one.look.mask_fraction)
         for one in looked
-        if one.look.mask_share is not None and one.sample.label != 0
+        if one.look.mask_fraction is not None and one.sample.label != 0
     ]
     parts = (
         ("Image size, megapixels", sizes, _MEGAPIXELS, 1.0, ""),

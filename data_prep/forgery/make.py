@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.geometry import from_mask
 from boxpromptiml.io import images
-from boxpromptiml.io.files import sha256_bytes, sha256_file, signature, write_bytes, write_json
+from boxpromptiml.io.files import fingerprint, sha256_bytes, sha256_file, write_bytes, write_json
 from boxpromptiml.records import Box, ImageArray, MaskArray
 from boxpromptiml.synth import forge as synth
 from boxpromptiml.synth.degradation import jpeg
@@ -25,7 +25,7 @@ from data_prep.forgery.photographs import Photo, load
 _VERSION = 1  # of the method: another one makes all forgeries anew
 _TRIES = 20
 _OUTLINE_AREA = (0.005, 0.3)  # share of the image; smaller is invisible, larger is the scene
-_LEAST_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it changes nothing
+_MIN_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Task:
             [p.sha256, [c.decode() for c in p.outlines]] for p in (self.host, self.donor) if p
         ]
         settings = [self.seed, self.kind, asdict(self.jpeg), asdict(self.style), self.max_side]
-        return signature([_VERSION, self.id, photos, settings, self.authentic])
+        return fingerprint([_VERSION, self.id, photos, settings, self.authentic])
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def _forge(
         region, origin = _region(task.kind, photo, source, rng)
         forgery = make[task.kind](region)
         change = np.abs(forgery.image.astype(np.int16) - compressed)[forgery.mask]
-        if change.size and change.mean() >= _LEAST_CHANGE:
+        if change.size and change.mean() >= _MIN_CHANGE:
             return forgery, {"from": origin, "box": from_mask(region)}
     message = f"no {task.kind} of it that can be seen, in {_TRIES} tries"
     raise RejectedInput(task.host.path, "no_forgery", message)

@@ -13,7 +13,7 @@ from boxpromptiml.records import ImageArray
 from boxpromptiml.synth.degradation import rescale
 from data_prep.forgery.outlines import Outlines, read_outlines
 
-_LEAST_DETAIL = 8.0  # grey levels, standard deviation; below it is sky or a blank page
+_MIN_DETAIL = 8.0  # grey levels, standard deviation; below it is sky or a blank page
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Screening(Dataset[Screened]):
             message = f"is {image.shape[1]} x {image.shape[0]}, its sides must be {self.min_side}"
             raise RejectedInput(path, "too_small", message)
         step = max(1, min(image.shape[:2]) // 256)  # a large photograph is looked at in points
-        if float(image[::step, ::step].std()) < _LEAST_DETAIL:
+        if float(image[::step, ::step].std()) < _MIN_DETAIL:
             raise RejectedInput(path, "featureless", "shows next to nothing to cut out or to hide")
         grey = not (image != image[..., :1]).any()
         found = self.outlines.get(key)

@@ -13,7 +13,7 @@ from data_prep.forgery.make import JpegHistory, Task
 from data_prep.forgery.photographs import Photo
 
 Quality = int | tuple[int, int]
-LEAST_DONORS = 64  # photographs that the first forgeries choose their donors from, at least
+MIN_DONORS = 64  # photographs that the first forgeries choose their donors from, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def plan(settings: Settings, pool: Sequence[Photo], authentic: int) -> list[Task
         rng = np.random.default_rng([settings.seed, number])
         at = number % len(pool)
         kind = KINDS[int(rng.choice(len(KINDS), p=settings.style.shares))]
-        others = np.delete(np.arange(min(len(pool), max(number + 1, LEAST_DONORS))), at)
+        others = np.delete(np.arange(min(len(pool), max(number + 1, MIN_DONORS))), at)
         alike = others[~grey[others] | grey[at]]  # no grey object in a coloured photograph
         donor = int(rng.choice(alike if len(alike) else others)) if len(others) else at
         history = JpegHistory(

@@ -16,7 +16,7 @@ from data_prep.importers.sources import Source
 _THREADS = min(4, os.cpu_count() or 1)
 _BATCH = 512  # items in flight, so that memory does not grow with the dataset
 _SHOWN = 5  # names in a message
-_MOST_COVERED = 0.5  # forgeries are small; masks that cover more on average are likely inverted
+_MAX_COVERED = 0.5  # forgeries are small; masks that cover more on average are likely inverted
 _LARGE_GROUP = 0.2  # a split cannot be finer than its largest group
 
 
@@ -123,7 +123,7 @@ def _unexpected(
 def _suspicious(samples: Sequence[Sample], covered: Sequence[float]) -> list[str]:
     """What looks wrong with the whole, though every single image passed."""
     found = []
-    if covered and (mean := sum(covered) / len(covered)) > _MOST_COVERED:
+    if covered and (mean := sum(covered) / len(covered)) > _MAX_COVERED:
         found.append(f"masks cover {mean:.0%} of their images on average: are they inverted?")
     if samples:
         group, size = Counter(sample.group for sample in samples).most_common(1)[0]

@@ -8,98 +8,99 @@ from typing import NamedTuple
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.manifests.splits import take_by_group
 from boxpromptiml.records import Sample
-from data_prep.protocols.published import Share
+from data_prep.protocols.published import Portion
 
 
 class Part(NamedTuple):
     """What one split gets of one data set, in the order of the data set's manifest.
 
     Attributes:
-        share: What the protocol promises.
+        portion: What the protocol promises.
         samples: What there is, `split` set.
         left_out: Images that a split of the evaluation has too, and so this one must not have.
         chosen: How the images were chosen, in words.
     """
 
-    share: Share
+    portion: Portion
     samples: list[Sample]
     left_out: list[RejectedInput]
     chosen: str
 
 
 def divide(
-    shares: Sequence[Share],
+    portions: Sequence[Portion],
     datasets: Mapping[str, Sequence[Sample]],
     seed: int,
-    val_share: float = 0.0,
+    val_fraction: float = 0.0,
 ) -> list[Part]:
-    """Divide data sets by the shares of a protocol; those that are not there are passed over.
+    """Divide data sets by the portions of a protocol; those that are not there are passed over.
 
     Neither a group nor a file (by its hash) is in two splits, whatever data sets it is in: what
     is in a test set is left out of validation and training, what is in validation out of training.
 
     Args:
-        shares: Of those of one data set each but the last takes its number of forgeries, whole
+        portions: Of those of one data set each but the last takes its number of forgeries, whole
             groups only, and the last takes what is left.
         datasets: Images by name of the data set.
         seed: Decides which groups, where no list is published.
-        val_share: Share of every training set to validate on instead, for data sets of which the
+        val_fraction: Share of every training set to validate on instead, for data sets of which the
             protocol itself validates on nothing.
     """
-    of_dataset: defaultdict[str, list[Share]] = defaultdict(list)
-    for share in shares:
-        if share.dataset in datasets:
-            of_dataset[share.dataset].append(share)
+    of_dataset: defaultdict[str, list[Portion]] = defaultdict(list)
+    for portion in portions:
+        if portion.dataset in datasets:
+            of_dataset[portion.dataset].append(portion)
     parts = [
         part
-        for dataset, its_shares in of_dataset.items()
-        for part in _parts(its_shares, datasets[dataset], seed)
+        for dataset, its_portions in of_dataset.items()
+        for part in _parts(its_portions, datasets[dataset], seed)
     ]
     test, val, train = (
-        [part for part in parts if part.share.split == split] for split in ("test", "val", "train")
+        [part for part in parts if part.portion.split == split]
+        for split in ("test", "val", "train")
     )
     val, train = _without(val, test), _without(train, test)
-    validated = {part.share.dataset for part in val}
+    validated = {part.portion.dataset for part in val}
     for number, part in enumerate(train):
-        if val_share and part.share.dataset not in validated:
-            kept, taken = _hold_out(part, val_share, seed)
+        if val_fraction and part.portion.dataset not in validated:
+            kept, taken = _hold_out(part, val_fraction, seed)
             train[number] = kept
             val.append(taken)
     return [*_without(train, val), *val, *test]
 
 
-def _parts(shares: Sequence[Share], samples: Sequence[Sample], seed: int) -> Iterator[Part]:
+def _parts(portions: Sequence[Portion], samples: Sequence[Sample], seed: int) -> Iterator[Part]:
     rest = [sample for sample in samples if sample.label == 1]
     authentic = [sample for sample in samples if sample.label == 0]
     chosen = ""
-    for share in shares:
-        if share.groups:
-            taken = [sample for sample in rest if sample.group in share.groups]
-            rest = [sample for sample in rest if sample.group not in share.groups]
-            chosen = f"by the published list {share.listed_in}"
-        elif share is not shares[-1]:
-            taken, rest = take_by_group(rest, share.manipulated or 0, seed)
+    for portion in portions:
+        if portion.groups:
+            taken = [sample for sample in rest if sample.group in portion.groups]
+            rest = [sample for sample in rest if sample.group not in portion.groups]
+            chosen = f"by the published list {portion.listed_in}"
+        elif portion is not portions[-1]:
+            taken, rest = take_by_group(rest, portion.manipulated or 0, seed)
             chosen = f"ours, because no list is published: whole groups, drawn with seed {seed}"
         else:
             taken = rest
-            others = f", but for {shares[0].split}: that is {chosen}" if chosen else ""
+            others = f", but for {portions[0].split}: that is {chosen}" if chosen else ""
             chosen = f"all that was imported{others}"
         used = {sample.id for sample in taken}
-        used |= {sample.id for sample in authentic if share.authentic != 0}
-        kept = [replace(sample, split=share.split) for sample in samples if sample.id in used]
-        yield Part(share, kept, [], chosen)
+        used |= {sample.id for sample in authentic if portion.authentic != 0}
+        kept = [replace(sample, split=portion.split) for sample in samples if sample.id in used]
+        yield Part(portion, kept, [], chosen)
 
 
-def _hold_out(part: Part, val_share: float, seed: int) -> tuple[Part, Part]:
+def _hold_out(part: Part, val_fraction: float, seed: int) -> tuple[Part, Part]:
     """A training set without some groups, and these for validation."""
-    count = round(val_share * len(part.samples))
+    count = round(val_fraction * len(part.samples))
     taken, kept = take_by_group(part.samples, count, seed)
     chosen = (
-        f"ours, because the protocol has no validation: {val_share:g} of training, {count} images, "
-        f"whole groups, drawn with seed {seed}"
+        f"ours, because the protocol has no validation: {val_fraction:g} of training, "
+        f"{count} images, whole groups, drawn with seed {seed}"
     )
     val = Part(
-        Share(part.share.dataset, "val", None, None),
+        Portion(part.portion.dataset, "val", None, None),
         [replace(sample, split="val") for sample in taken],
         [],
         chosen,

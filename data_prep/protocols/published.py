@@ -11,7 +11,7 @@ from boxpromptiml.records import Split
 Name = Literal["boxpromptiml", "benco", "cat-net"]
 
 
-class Share(NamedTuple):
+class Portion(NamedTuple):
     """What one split gets of one data set.
 
     Attributes:
@@ -35,20 +35,20 @@ class Protocol(NamedTuple):
     """A protocol.
 
     Attributes:
-        shares: Of the shares of one data set each but the last takes its number, the last takes
+        portions: Of the portions of one data set each but the last takes its number, the last takes
             what is left.
         notes: What a reader of the results has to know.
     """
 
-    shares: tuple[Share, ...]
+    portions: tuple[Portion, ...]
     notes: tuple[str, ...]
 
 
 _CROSS_TESTS = (
-    Share("casia_v1", "test", 920),
-    Share("columbia", "test", 180, 183),
-    Share("coverage", "test", 100, 100),
-    Share("nist16", "test", 564),
+    Portion("casia_v1", "test", 920),
+    Portion("columbia", "test", 180, 183),
+    Portion("coverage", "test", 100, 100),
+    Portion("nist16", "test", 564),
 )
 _CROSS_NOTES = (
     "CASIA v1 is tested without its authentic images: some are in CASIA v2, which is trained on. "
@@ -63,19 +63,19 @@ _CAT_NET_FOLDERS = """
 
 PROTOCOLS: dict[Name, Protocol] = {
     "boxpromptiml": Protocol(
-        shares=(
-            Share("casia_v2", "train", 5123),
-            Share("columbia", "test", 50),
-            Share("columbia", "train", 130),
-            Share("coverage", "test", 30),
-            Share("coverage", "train", 70),
-            Share("nist16", "test", 150),
-            Share("nist16", "train", 414),
-            Share("casia_v1", "test", 920),
-            Share("cocoglide", "test", 512),
-            Share("in_the_wild", "test", 201),
-            Share("korus", "test", 220),
-            Share("imd2020", "test", 2010),
+        portions=(
+            Portion("casia_v2", "train", 5123),
+            Portion("columbia", "test", 50),
+            Portion("columbia", "train", 130),
+            Portion("coverage", "test", 30),
+            Portion("coverage", "train", 70),
+            Portion("nist16", "test", 150),
+            Portion("nist16", "train", 414),
+            Portion("casia_v1", "test", 920),
+            Portion("cocoglide", "test", 512),
+            Portion("in_the_wild", "test", 201),
+            Portion("korus", "test", 220),
+            Portion("imd2020", "test", 2010),
         ),
         notes=(
             "The protocol of arXiv 2511.20359 (AAAI 2026): 5,737 forgeries to train on, no "
@@ -85,29 +85,29 @@ PROTOCOLS: dict[Name, Protocol] = {
         ),
     ),
     "benco": Protocol(
-        shares=(
-            Share("casia_v2", "train", 5123, 7491),
+        portions=(
+            Portion("casia_v2", "train", 5123, 7491),
             *_CROSS_TESTS,
-            Share("imd2020", "test", 2010, 414),
+            Portion("imd2020", "test", 2010, 414),
         ),
         notes=(
             "IMDLBenCo's Protocol-MVSS: train on CASIA v2, test on other data sets.",
             *_CROSS_NOTES,
-            "IMDLBenCo chooses its checkpoint on a test set; do not, and set --val_share.",
+            "IMDLBenCo chooses its checkpoint on a test set; do not, and set --val_fraction.",
         ),
     ),
     "cat-net": Protocol(
-        shares=(
-            Share("casia_v2", "train", 5123, 7491),
-            Share(
+        portions=(
+            Portion("casia_v2", "train", 5123, 7491),
+            Portion(
                 "imd2020",
                 "val",
                 141,
                 groups=frozenset(f"imd2020/{folder}" for folder in _CAT_NET_FOLDERS.split()),
                 listed_in="Splicing/data/IMD_valid_list.txt of github.com/mjkwon2021/CAT-Net",
             ),
-            Share("imd2020", "train", 1869),
-            Share("tampcoco", "train", None),
+            Portion("imd2020", "train", 1869),
+            Portion("tampcoco", "train", None),
             *_CROSS_TESTS,
         ),
         notes=(

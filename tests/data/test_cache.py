@@ -92,7 +92,7 @@ def test_batches_are_those_without_a_cache_bit_for_bit(root, tmp_path, reads, su
         {"augmentation": Augmentation(0.5, 0.5, 0.5), "input": SQUARE},
         {"soft_unsure": True, "supervision": "pseudo"},
         {"num_workers": 2},
-        {"include_authentic": False, "train_share": 0.5},
+        {"include_authentic": False, "train_fraction": 0.5},
         {"input": NetworkInput("resize", (160, 160))},  # larger than the images
     ],
 )
@@ -103,7 +103,7 @@ def test_other_settings_give_the_same_batches_too(root, tmp_path, settings):
 
 
 def test_one_folder_serves_other_sizes_and_supervisions(root, tmp_path, reads):
-    wanted = [{}, {"supervision": "box"}, {"input": SQUARE}, {"train_share": 0.5}]
+    wanted = [{}, {"supervision": "box"}, {"input": SQUARE}, {"train_fraction": 0.5}]
     for expected in (9, 6, 9, 0):  # authentic images teach the same with masks and with boxes
         settings = wanted.pop(0)
         plain = _batches(_cached(root, None, **settings))
@@ -269,7 +269,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(root, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"input": NetworkInput("native", SIZE)}, "input.fit=native"),
+        ({"input": NetworkInput("native", SIZE)}, "input.mode=native"),
         ({"input": NetworkInput("resize", SIZE, (90,))}, "input.error_levels"),
         ({"augmentation": Augmentation(min_scale=0.5)}, "augmentation.min_scale"),
         ({"augmentation": Augmentation(jpeg=0.1)}, "augmentation.jpeg"),

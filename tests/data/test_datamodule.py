@@ -10,7 +10,7 @@ from boxpromptiml import geometry
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.data.dataset import Key
 from boxpromptiml.data.samplers import EpochSampler, ShardSampler
-from boxpromptiml.data.supervision import SourceWeights, lesson, supervision_levels
+from boxpromptiml.data.supervision import SourceWeights, supervision_trimap, training_target
 from boxpromptiml.data.transforms import Augmentation
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
@@ -19,7 +19,7 @@ from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.manifests.sidecars import (
     SIDECAR_VERSION,
     Sidecar,
-    expected_signature,
+    expected_fingerprint,
     write_sidecar,
 )
 from boxpromptiml.manifests.sources import Source, ground_truth
@@ -63,7 +63,7 @@ def _with_pseudo_masks(root: Path, made_by: str = "teacher-1", level: int = 255)
         mask = geometry.union_mask(geometry.as_array(sample.boxes), sample.size)
         path = root / "pseudo" / f"{sample.group}.png"
         write_bytes(path, images.encode_png(mask.astype(np.uint8) * level))
-        signature = expected_signature(sample, sample.image_sha256, made_by)
+        signature = expected_fingerprint(sample, sample.image_sha256, made_by)
         write_sidecar(
             path,
             Sidecar(SIDECAR_VERSION, signature, sample.image_sha256, sha256_file(path),
@@ -84,7 +84,7 @@ def test_weak_modes_never_open_ground_truth(data_root, tmp_path):
         assert len(_batches(_data(root, supervision=supervision))) == 2
     manifest = read_manifest(root / "train.jsonl")
     with pytest.raises(RejectedInput, match="masks"):
-        supervision_levels(Source(manifest, manifest.samples[0]), "mask")
+        supervision_trimap(Source(manifest, manifest.samples[0]), "mask")
 
 
 @pytest.mark.parametrize("supervision", ["mask", "pseudo", "box", "label"])
@@ -92,7 +92,7 @@ def test_targets_say_what_the_supervision_says(data_root, tmp_path, supervision)
     root = _with_pseudo_masks(_copy(data_root, tmp_path))
     manifest = read_manifest(root / "train.jsonl")
     for sample in manifest.samples:
-        levels = supervision_levels(Source(manifest, sample), supervision)
+        levels = supervision_trimap(Source(manifest, sample), supervision)
         assert levels.shape == sample.size
         if sample.label == 0:
             assert not levels.any()
@@ -297,7 +297,7 @@ ALL_WEIGHTS = SourceWeights(mask=0.9, pseudo=0.8, cam=0.7, box=0.6, label=0.5, a
 )
 def test_mixed_takes_the_best_annotation_that_counts(changes, closed, expected):
     weights = replace(ALL_WEIGHTS, **dict.fromkeys(closed, 0.0))
-    assert lesson(_sample(**changes), "mixed", weights) == expected
+    assert training_target(_sample(**changes), "mixed", weights) == expected
 
 
 def test_by_default_mixed_keeps_masks_closed(data_root, tmp_path):
@@ -346,7 +346,7 @@ def test_regions_come_with_evaluation_only(data_root):
 
 def test_a_share_of_the_training_images_keeps_the_classes_and_is_nested(data_root):
     def ids(share: float) -> dict[str, int]:
-        data = _data(data_root, train_share=share)
+        data = _data(data_root, train_fraction=share)
         data.setup("fit")
         return {s.sample.id: s.sample.label for s in data.train_dataloader().dataset.sources}
 
@@ -354,5 +354,5 @@ def test_a_share_of_the_training_images_keeps_the_classes_and_is_nested(data_roo
     assert sorted(third.values()) == [0, 1, 1]
     assert sorted(most.values()) == [0, 0, 1, 1, 1, 1]
     assert third.keys() < most.keys() < everything.keys()
-    with pytest.raises(UserError, match="train_share"):
-        _data(data_root, train_share=0)
+    with pytest.raises(UserError, match="train_fraction"):
+        _data(data_root, train_fraction=0)

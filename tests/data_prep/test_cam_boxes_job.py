@@ -84,7 +84,7 @@ def test_only_what_has_no_boxes_gets_those_of_the_network(partly, checkpoint, tm
         assert after == replace(before, boxes=expected, box_origin="cam")
     notes = written.header.notes["cam_boxes"]
     assert notes["checkpoint_sha256"] == sha256_file(checkpoint)
-    assert notes["boxes"] == MapBoxes().signature
+    assert notes["boxes"] == MapBoxes().settings
     assert written.header.notes["dataset"] == "folder"
     assert not list(out.parent.glob("*errors*"))
 
@@ -150,7 +150,7 @@ def test_old_boxes_go_with_their_pseudo_mask(partly, checkpoint, bright, tmp_pat
         for number, sample in enumerate(partly.samples)
     ]
     changed = write_manifest(partly.path, partly.header, samples)
-    assert run(changed, checkpoint, tmp_path / "cam.jsonl", "--box_share=0") == 0
+    assert run(changed, checkpoint, tmp_path / "cam.jsonl", "--box_fraction=0") == 0
     after = read_manifest(tmp_path / "cam.jsonl").samples
     assert [s.box_origin for s in after] == ["cam"] * 6 + [None] * 3
     assert [s.pseudo_mask for s in after] == [None] * 6 + ["m6.png", "m7.png", "m8.png"]
@@ -164,14 +164,14 @@ def test_where_the_network_sees_nothing_there_is_no_box(
         return [Localized(np.full(image.shape[:2], 0.01, np.float32), 0.01) for image in batch]
 
     monkeypatch.setattr(Localizer, "localize", nothing)
-    assert run(partly, checkpoint, tmp_path / "cam.jsonl", "--box_share=0") == 0
+    assert run(partly, checkpoint, tmp_path / "cam.jsonl", "--box_fraction=0") == 0
     after = read_manifest(tmp_path / "cam.jsonl").samples
     assert all(s.boxes is None and s.box_origin is None for s in after if s.label)
     assert "6 in which it sees nothing" in capsys.readouterr().out
 
 
 def kept(manifest, checkpoint, out: Path, share: float, seed: int = 0) -> set[str]:
-    options = [f"--box_share={share}", f"--seed={seed}"]
+    options = [f"--box_fraction={share}", f"--seed={seed}"]
     assert run(manifest, checkpoint, out, *options) == 0
     samples = read_manifest(out).samples
     assert all(s.box_origin == "cam" or not s.label or s.boxes for s in samples)
@@ -230,7 +230,7 @@ def test_images_of_one_size_go_together_and_batches_do_not_change_the_result(
         samples.append(sample)
     changed = write_manifest(manifest.path, manifest.header, samples)
     out = tmp_path / "cam.jsonl"
-    options = ["--box_share=0", f"--batch_size={batch_size}"]
+    options = ["--box_fraction=0", f"--batch_size={batch_size}"]
     assert run(changed, checkpoint, out, *options) == 0
     assert [shape for batch in bright for shape in batch] == [(40, 96)] * 3 + [(64, 96)] * 3
     assert max(map(len, bright)) == min(batch_size, 6)
@@ -245,8 +245,8 @@ def test_images_of_one_size_go_together_and_batches_do_not_change_the_result(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--box_share=1.5"], "box_share"),
-        (["--box_share=nan"], "box_share"),
+        (["--box_fraction=1.5"], "box_fraction"),
+        (["--box_fraction=nan"], "box_fraction"),
         (["--boxes.threshold=2"], "threshold"),
         (["--boxes.nonsense=2"], "nonsense"),
         (["--checkpoint=none.ckpt"], "none.ckpt"),

@@ -20,7 +20,7 @@ from boxpromptiml.records import Sample
 from data_prep.__main__ import main
 from data_prep.import_dataset import PUBLIC
 from data_prep.protocols.dividing import divide
-from data_prep.protocols.published import PROTOCOLS, Name, Share
+from data_prep.protocols.published import PROTOCOLS, Name, Portion
 from tests.helpers.data import make_folder
 from tests.helpers.trees import TREES, coverage, photo
 
@@ -45,7 +45,7 @@ def many(dataset, manipulated, authentic=0) -> list[Sample]:
 
 
 def by_name(parts):
-    names = [f"{part.share.split}_{part.share.dataset}" for part in parts]
+    names = [f"{part.portion.split}_{part.portion.dataset}" for part in parts]
     assert len(set(names)) == len(names)
     return dict(zip(names, parts, strict=True))
 
@@ -104,15 +104,15 @@ def test_cat_nets_validation_is_its_published_one():
     assert len(share.groups) == 28
     samples = [sample(f"imd2020/{group}/f", group) for group in sorted(share.groups)]
     samples += [sample("imd2020/1aa/f", "imd2020/1aa")]
-    parts = by_name(divide(PROTOCOLS["cat-net"].shares, {"imd2020": samples}, 0, val_share=0.5))
+    parts = by_name(divide(PROTOCOLS["cat-net"].shares, {"imd2020": samples}, 0, val_fraction=0.5))
     assert {one.group for one in parts["val_imd2020"].samples} == share.groups
-    assert ids(parts["train_imd2020"]) == {"imd2020/1aa/f"}  # and --val_share takes nothing more
+    assert ids(parts["train_imd2020"]) == {"imd2020/1aa/f"}  # and --val_fraction takes nothing more
 
 
 # Dividing
 
 
-DIVIDED = (Share("a", "test", 30), Share("a", "train", 70), Share("b", "train", 20, 10))
+DIVIDED = (Portion("a", "test", 30), Portion("a", "train", 70), Portion("b", "train", 20, 10))
 
 
 def test_divided_datasets_keep_every_forgery_and_the_order():
@@ -123,7 +123,7 @@ def test_divided_datasets_keep_every_forgery_and_the_order():
     assert len(parts["train_a"].samples) == 70
     assert len(parts["train_b"].samples) == 30  # authentic ones too
     for part in parts.values():
-        assert {sample.split for sample in part.samples} == {part.share.split}
+        assert {sample.split for sample in part.samples} == {part.portion.split}
         assert part.samples == sorted(part.samples, key=lambda one: int(one.id[2:]))
     assert "ours" in parts["test_a"].chosen
     assert "seed 0" in parts["test_a"].chosen
@@ -141,18 +141,18 @@ def test_the_seed_decides_and_nothing_else():
 
 LISTED = frozenset({"coco/1", "coco/2"})
 TANGLED = (
-    Share("a", "test", 5),
-    Share("a", "train", 70),
-    Share("b", "train", 20, 10),
-    Share("c", "val", 3, groups=LISTED, listed_in="x.txt"),
-    Share("c", "train", 20),
+    Portion("a", "test", 5),
+    Portion("a", "train", 70),
+    Portion("b", "train", 20, 10),
+    Portion("c", "val", 3, groups=LISTED, listed_in="x.txt"),
+    Portion("c", "train", 20),
 )
 images_of = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 20)), min_size=1, max_size=25)
 
 
 @settings(max_examples=60)
 @given(st.tuples(images_of, images_of, images_of), st.integers(0, 3), st.sampled_from([0.0, 0.4]))
-def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_share):
+def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_fraction):
     """Groups are shared by datasets, files are equal in several; `fit` accepts the outcome."""
     datasets = {
         name: [
@@ -161,7 +161,7 @@ def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_share):
         ]
         for name, images in zip("abc", drawn, strict=True)
     }
-    parts = divide(TANGLED, datasets, seed, val_share)
+    parts = divide(TANGLED, datasets, seed, val_fraction)
     for number, one in enumerate(parts):
         for other in parts[:number]:
             if one.share.split != other.share.split:
@@ -178,7 +178,7 @@ def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_share):
 
 
 def test_what_a_test_set_has_is_left_out_of_training():
-    shares = (Share("casia_v2", "train", 3, 3), Share("casia_v1", "test", 1, 1))
+    shares = (Portion("casia_v2", "train", 3, 3), Portion("casia_v1", "test", 1, 1))
     datasets = {
         "casia_v2": [
             sample("casia_v2/Au_1", label=0, sha256="same"),
@@ -204,7 +204,7 @@ def test_validation_is_taken_from_every_training_set_by_group():
     datasets = {"a": many("a", 100), "b": many("b", 20, 10)}
     datasets["b"] = [replace(s, group=f"b/{number // 3}") for number, s in enumerate(datasets["b"])]
     without = by_name(divide(DIVIDED, datasets, 0))
-    parts = by_name(divide(DIVIDED, datasets, 0, val_share=0.1))
+    parts = by_name(divide(DIVIDED, datasets, 0, val_fraction=0.1))
     assert parts["test_a"] == without["test_a"]
     assert len(parts["val_a"].samples) == 7
     assert len(parts["val_b"].samples) == 3
@@ -248,7 +248,7 @@ def run(name, manifests, out, *more):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_file_of_a_written_protocol_is_there(name, imported, tmp_path, capsys):
     capsys.readouterr()
-    assert run(name, [imported], tmp_path / "p" / "q", "--val_share", "0.3") == 0
+    assert run(name, [imported], tmp_path / "p" / "q", "--val_fraction", "0.3") == 0
     out, err = capsys.readouterr()
     assert "not in this protocol: autosplice" in err
     assert "missing data sets" not in err
@@ -281,7 +281,7 @@ def test_both_numbers_and_missing_datasets_are_said(imported, tmp_path, capsys):
     assert "casia_v1, cocoglide, columbia, imd2020, in_the_wild, korus, nist16" in err
     assert "train_casia_v2.jsonl: 7 manipulated (5123 published), 0 authentic" in out
     assert "data.val: none" in out
-    assert "--val_share" in out
+    assert "--val_fraction" in out
     notes = read_manifest(tmp_path / "p" / "test_coverage.jsonl").header.notes["protocol"]
     assert notes["published"] == {"manipulated": 30, "authentic": 0}
     assert notes["written"] == {"manipulated": 2, "authentic": 0}
@@ -320,7 +320,7 @@ def test_mistakes_are_one_clear_line(imported, tmp_path, capsys):
         ("benco", two, (), "another manifest of casia_v2"),
         ("benco", [other], (), "none is of a training set"),
         ("benco", [tmp_path / "none.jsonl"], (), "cannot read"),
-        ("benco", [imported], ("--val_share", "1"), "--val_share"),
+        ("benco", [imported], ("--val_fraction", "1"), "--val_fraction"),
     ):
         assert run(name, manifests, tmp_path / "p", *more) == 1
         errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
@@ -331,9 +331,9 @@ def test_mistakes_are_one_clear_line(imported, tmp_path, capsys):
 
 
 def test_an_earlier_run_is_not_mixed_with_a_new_one(imported, tmp_path, capsys):
-    assert run("benco", [imported], tmp_path / "p", "--val_share", "0.3") == 0
+    assert run("benco", [imported], tmp_path / "p", "--val_fraction", "0.3") == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()}
-    assert run("benco", [imported], tmp_path / "p", "--val_share", "0.3") == 0
+    assert run("benco", [imported], tmp_path / "p", "--val_fraction", "0.3") == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()} == before
     capsys.readouterr()
     assert run("benco", [imported], tmp_path / "p") == 1

@@ -9,7 +9,7 @@ import pytest
 from boxpromptiml import Localizer
 from boxpromptiml.cli import call, main
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.checkpoint import Card, build_network
+from boxpromptiml.inference.checkpoint import ModelSpec, build_network
 from boxpromptiml.inference.export import export
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.onnx_networks import OnnxNetwork
@@ -37,8 +37,8 @@ def pair(request, tmp_path_factory):
     if request.param == "label":
         source = folder / "label.safetensors"
         wcbnet = WCBConfig("mobilenetv3_small_050", stages=(0, 1, 2))
-        card = Card(wcbnet, NetworkInput("resize", (64, 96), (60, 90)), 0.5)
-        write_safetensors(source, build_network(card).eval(), card.to_dict())
+        spec = ModelSpec(wcbnet, NetworkInput("resize", (64, 96), (60, 90)), 0.5)
+        write_safetensors(source, build_network(spec).eval(), spec.to_dict())
     else:
         source = save_student(folder / "student.ckpt", request.param)
     words = ["--checkpoint", str(source), "--out", str(folder / "exported.onnx")]
@@ -106,7 +106,7 @@ def test_the_file_says_what_others_must_know(pair):
     assert said["normalisation"]["done_by"] == "the network"
     assert said["opset"] == 20
     assert said["version"]
-    assert Card.from_dict(values) == Localizer.load(source).card
+    assert ModelSpec.from_dict(values) == Localizer.load(source).spec
 
 
 def test_safetensors_of_a_checkpoint_and_back(tmp_path, photo, capsys):
@@ -121,8 +121,8 @@ def test_wrong_use_is_said(tmp_path):
     source = save_student(tmp_path / "student.ckpt")
     with pytest.raises(UserError, match=r"must end in \.onnx or \.safetensors"):
         export(source, tmp_path / "student.pt")
-    card = Card(WCBConfig(inputs="rgb"), NetworkInput(), 0.5, CamConfig("gradcam"))
-    write_safetensors(tmp_path / "w.safetensors", build_network(card), card.to_dict())
+    spec = ModelSpec(WCBConfig(inputs="rgb"), NetworkInput(), 0.5, CamConfig("gradcam"))
+    write_safetensors(tmp_path / "w.safetensors", build_network(spec), spec.to_dict())
     with pytest.raises(UserError, match="takes gradients"):
         export(tmp_path / "w.safetensors", tmp_path / "w.onnx")
     assert not (tmp_path / "w.onnx").exists()

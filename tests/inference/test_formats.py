@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference import formats
-from boxpromptiml.inference.checkpoint import Card, build_network, load_localizer
+from boxpromptiml.inference.checkpoint import ModelSpec, build_network, load_localizer
 from boxpromptiml.inference.formats import (
     PARITY,
     read_safetensors,
@@ -24,22 +24,22 @@ from boxpromptiml.models.wcbnet import WCBConfig
 
 SMALL = FusionConfig(width=16, prototypes=8)
 CARDS = {
-    "mobilenet": Card(
+    "mobilenet": ModelSpec(
         StudentConfig("mobilenetv3_small_050", "srm", stages=(1, 2, 3), fusion=SMALL),
         NetworkInput("native", (64, 64)),
         0.4,
         trained_on=("CASIA v2",),
     ),
-    "tinyvit": Card(StudentConfig(fusion=SMALL), NetworkInput(), 0.5),
-    "wcbnet": Card(
+    "tinyvit": ModelSpec(StudentConfig(fusion=SMALL), NetworkInput(), 0.5),
+    "wcbnet": ModelSpec(
         WCBConfig("mobilenetv3_small_050"), NetworkInput("native", (64, 64), (60, 90)), 0.5
     ),
 }
 
 
-def make_network(card: Card):
+def make_network(spec: ModelSpec):
     torch.manual_seed(0)
-    network = build_network(card)
+    network = build_network(spec)
     with torch.no_grad():  # at the start gates and attention say next to nothing
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -49,13 +49,13 @@ def make_network(card: Card):
 @pytest.fixture(scope="module", params=list(CARDS))
 def exported(request, tmp_path_factory):
     onnxruntime = pytest.importorskip("onnxruntime")
-    card = CARDS[request.param]
-    network = make_network(card)
+    spec = CARDS[request.param]
+    network = make_network(spec)
     path = tmp_path_factory.mktemp("onnx") / "network.onnx"
-    difference = write_onnx(path, network, 3 + card.input.extra_channels, card.to_dict())
+    difference = write_onnx(path, network, 3 + spec.input.extra_channels, spec.to_dict())
     assert difference <= PARITY
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return path, network, card, session
+    return path, network, spec, session
 
 
 def photograph(batch: int, channels: int, height: int, width: int) -> torch.Tensor:
@@ -76,8 +76,8 @@ SIZES = [(1, 224, 224), (2, 96, 160), (3, 64, 32), (1, 250, 190), (2, 33, 100), 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["random", "photograph"])
 def test_onnx_equals_torch_at_every_size_and_batch(exported, size, kind):
-    _, network, card, session = exported
-    channels = 3 + card.input.extra_channels
+    _, network, spec, session = exported
+    channels = 3 + spec.input.extra_channels
     batch, height, width = size
     image = photograph(batch, channels, height, width)
     if kind == "random":
@@ -94,13 +94,13 @@ def test_onnx_equals_torch_at_every_size_and_batch(exported, size, kind):
 
 
 def test_one_onnx_file_with_names_and_card_and_no_paths(exported):
-    path, _, card, session = exported
+    path, _, spec, session = exported
     assert [p.name for p in path.parent.iterdir()] == ["network.onnx"]
-    channels = 3 + card.input.extra_channels
+    channels = 3 + spec.input.extra_channels
     assert session.get_inputs()[0].shape == ["batch", channels, "height", "width"]
     assert session.get_outputs()[0].shape == ["batch", 1, "height", "width"]
     found = json.loads(session.get_modelmeta().custom_metadata_map["boxpromptiml"])
-    assert Card.from_dict(found) == card
+    assert ModelSpec.from_dict(found) == spec
     data = path.read_bytes()
     for place in (b"site-packages", str(Path.cwd()).encode(), b"boxpromptiml/models"):
         assert place not in data
@@ -109,9 +109,9 @@ def test_one_onnx_file_with_names_and_card_and_no_paths(exported):
 def test_fixed_size_backbones_keep_their_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     config = StudentConfig("swin_tiny_patch4_window7_224", stages=(0,), fusion=SMALL)
-    card = Card(config, NetworkInput(), 0.5)
+    spec = ModelSpec(config, NetworkInput(), 0.5)
     path = tmp_path / "swin.onnx"
-    assert write_onnx(path, make_network(card), 3, card.to_dict()) <= PARITY
+    assert write_onnx(path, make_network(spec), 3, spec.to_dict()) <= PARITY
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["batch", 3, 224, 224]
 
@@ -128,9 +128,9 @@ def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     model = helper.make_model(graph, opset_imports=opset, ir_version=10)
     monkeypatch.setattr(formats, "_trace", lambda *_: model)
     monkeypatch.setattr(formats, "_difference", lambda *_: float("nan"))
-    card = CARDS["mobilenet"]
+    spec = CARDS["mobilenet"]
     with pytest.raises(RuntimeError, match="differs from PyTorch"):
-        write_onnx(path, make_network(card), 3, card.to_dict())
+        write_onnx(path, make_network(spec), 3, spec.to_dict())
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -144,24 +144,24 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, package):
 
 @pytest.mark.parametrize("name", list(CARDS))
 def test_safetensors_bring_back_the_same_network(tmp_path, name):
-    card = CARDS[name]
-    network = make_network(card)
+    spec = CARDS[name]
+    network = make_network(spec)
     path = tmp_path / "network.safetensors"
-    write_safetensors(path, network, card.to_dict())
+    write_safetensors(path, network, spec.to_dict())
     assert [p.name for p in tmp_path.iterdir()] == ["network.safetensors"]
     again, found = load_localizer(path)
-    assert found == card
+    assert found == spec
     assert not again.training
     for key, value in network.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
     with safe_open(path, framework="np") as stream:  # as any other program reads it
-        assert Card.from_dict(json.loads(stream.metadata()["boxpromptiml"])) == card
+        assert ModelSpec.from_dict(json.loads(stream.metadata()["boxpromptiml"])) == spec
 
 
 def test_safetensors_that_do_not_fit_are_refused(tmp_path):
-    card = CARDS["mobilenet"]
+    spec = CARDS["mobilenet"]
     path = tmp_path / "network.safetensors"
-    write_safetensors(path, make_network(card), card.to_dict())
+    write_safetensors(path, make_network(spec), spec.to_dict())
     state, description = read_safetensors(path)
 
     def save(state: dict[str, torch.Tensor], values: object) -> None:
@@ -201,14 +201,14 @@ def test_a_pickle_under_the_safe_name_is_not_run(tmp_path):
 
 
 def test_the_disk_is_whole_or_untouched(tmp_path, monkeypatch):
-    card = CARDS["mobilenet"]
+    spec = CARDS["mobilenet"]
     path = tmp_path / "network.safetensors"
-    network = make_network(card)
-    write_safetensors(path, network, card.to_dict())
+    network = make_network(spec)
+    write_safetensors(path, network, spec.to_dict())
     before = load_file(path)
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
-        write_safetensors(path, network, card.to_dict())
+        write_safetensors(path, network, spec.to_dict())
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == [path]
     assert np.all([torch.equal(load_file(path)[k], v) for k, v in before.items()])

@@ -15,7 +15,7 @@ from boxpromptiml import Localizer
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.formats import write_safetensors
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.metrics.results import Evaluation, write_evaluation
 from boxpromptiml.models.inputs import NetworkInput
@@ -120,7 +120,7 @@ def test_the_code_of_the_card_runs(checkpoint, tmp_path):
 
 def test_the_card_says_what_is_known(tmp_path):
     trained_on = ("casia2", "odd `name`\n# x: {{ 1 + 1 }}")
-    card = Card(
+    card = ModelSpec(
         WCBConfig("mobilenetv3_small_050", stages=(0, 1, 2)),
         NetworkInput("resize", (64, 96), (60, 90)),
         0.4,

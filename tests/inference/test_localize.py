@@ -156,7 +156,7 @@ def test_large_images_are_tiled_by_themselves(checkpoint, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
     tiled, whole = localizer(image, tile=True), localizer(image)
     assert np.abs(tiled - whole).max() > 0
-    monkeypatch.setattr(module, "_MOST_WHOLE_PIXELS", 100 * 150 - 1)
+    monkeypatch.setattr(module, "_MAX_WHOLE_PIXELS", 100 * 150 - 1)
     np.testing.assert_array_equal(localizer(image), tiled)
 
 

@@ -12,14 +12,14 @@ from boxpromptiml.inference import onnx_networks
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.formats import write_onnx
 from boxpromptiml.inference.onnx_networks import OnnxNetwork, OpenVinoNetwork
-from boxpromptiml.inference.spec import Card, to_json
+from boxpromptiml.inference.spec import ModelSpec, to_json
 from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
-CARD = Card(
+CARD = ModelSpec(
     StudentConfig("mobilenetv3_small_050", stages=(0,), fusion=FusionConfig(width=8, prototypes=4)),
     NetworkInput("native", (64, 64)),
     0.5,
@@ -96,7 +96,7 @@ def test_a_data_set_may_be_called_location(kind, tmp_path):
     path = tmp_path / "n.onnx"
     write_onnx(path, build_network(CARD).eval(), 3, CARD.to_dict())
     assert b"location" not in path.read_bytes()
-    assert Card.from_dict(kind(path, "cpu", "fp32").description) == CARD
+    assert ModelSpec.from_dict(kind(path, "cpu", "fp32").description) == CARD
     assert json.loads(to_json(CARD.to_dict())) == CARD.to_dict()
 
 

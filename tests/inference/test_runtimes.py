@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.checkpoint import Card, build_network
+from boxpromptiml.inference.checkpoint import ModelSpec, build_network
 from boxpromptiml.inference.formats import write_onnx, write_safetensors
 from boxpromptiml.inference.runtimes import open_network
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput, sigmoid
 from boxpromptiml.models.student import StudentConfig
 
-CARD = Card(
+CARD = ModelSpec(
     StudentConfig(
         "mobilenetv3_small_050", "srm", stages=(0, 1), fusion=FusionConfig(width=8, prototypes=4)
     ),
@@ -43,7 +43,7 @@ def test_every_runtime_gives_the_same_probabilities(files, runtime):
     network, folder = files
     ending = "onnx" if runtime in ("onnx", "openvino") else "safetensors"
     opened = open_network(folder / f"n.{ending}", runtime)
-    assert opened.card == CARD
+    assert opened.spec == CARD
     assert opened.description == f"{runtime}, cpu, fp32"
     sizes = ((2, 64, 64), (1, 50, 75), (3, 33, 40))
     for size in sizes[:1] if runtime == "compile" else sizes:  # every size compiles anew

@@ -10,7 +10,7 @@ import torch
 from boxpromptiml import Localizer
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.formats import write_onnx, write_safetensors
-from boxpromptiml.inference.spec import Card, Refinement
+from boxpromptiml.inference.spec import ModelSpec, Refinement
 from boxpromptiml.io import images
 from boxpromptiml.models.configs import FusionConfig, StudentConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
@@ -32,17 +32,17 @@ from boxpromptiml import Localizer
 numpy.save(sys.argv[3], Localizer.load(sys.argv[1])(sys.argv[2]))
 """
 CARDS = {
-    "student": Card(
+    "student": ModelSpec(
         StudentConfig("mobilenetv3_small_050", "srm", stages=(0, 1), fusion=FusionConfig(width=8)),
         NetworkInput("native", (64, 64)),
         0.5,
     ),
-    "resized": Card(
+    "resized": ModelSpec(
         StudentConfig("mobilenetv3_small_050", stages=(1, 2), fusion=FusionConfig(width=8)),
         NetworkInput("resize", (64, 96)),
         0.5,
     ),
-    "wcbnet": Card(
+    "wcbnet": ModelSpec(
         WCBConfig("mobilenetv3_small_050", stages=(0, 1)),
         NetworkInput("native", (64, 64), (75,)),
         0.5,
@@ -61,15 +61,15 @@ def files(request, tmp_path_factory):
     """A localizer's .safetensors and its .onnx."""
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    card = CARDS[request.param]
-    network = build_network(card)
+    spec = CARDS[request.param]
+    network = build_network(spec)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     network.eval()
     folder = tmp_path_factory.mktemp(request.param)
-    write_safetensors(folder / "n.safetensors", network, card.to_dict())
-    write_onnx(folder / "n.onnx", network, 3 + card.input.extra_channels, card.to_dict())
+    write_safetensors(folder / "n.safetensors", network, spec.to_dict())
+    write_onnx(folder / "n.onnx", network, 3 + spec.input.extra_channels, spec.to_dict())
     return folder / "n.safetensors", folder / "n.onnx"
 
 

@@ -28,7 +28,7 @@ def both(pair):
 def test_scores_at_a_threshold_agree_with_scikit_learn(pair, threshold):
     levels, truth = pair
     flagged = (levels / 255 > threshold).ravel()
-    found = histograms.flagged(histograms.count_levels(levels, truth))
+    found = histograms.flagged(histograms.count_values(levels, truth))
     cut = histograms.cuts(threshold, 256)
     tp, fp, positives = found.tp[cut], found.fp[cut], int(truth.sum())
     assert (tp, tp + fp) == (np.sum(flagged & truth.ravel()), flagged.sum())
@@ -41,11 +41,11 @@ def test_scores_at_a_threshold_agree_with_scikit_learn(pair, threshold):
 @given(maps(np.uint8).filter(both) | maps(np.uint16).filter(both))
 def test_auc_is_exact_with_ties(pair):
     levels, truth = pair
-    histogram = histograms.count_levels(levels, truth)
+    histogram = histograms.count_values(levels, truth)
     assert len(histogram.authentic) == np.iinfo(levels.dtype).max + 1
     found = histograms.auc(histogram)
     assert found == pytest.approx(roc_auc_score(truth.ravel(), levels.ravel()), abs=1e-12)
-    inverse = histograms.count_levels(np.iinfo(levels.dtype).max - levels, truth)
+    inverse = histograms.count_values(np.iinfo(levels.dtype).max - levels, truth)
     assert found + histograms.auc(inverse) == pytest.approx(1, abs=1e-12)
     prob = levels / np.float32(np.iinfo(levels.dtype).max)
     assert found == pytest.approx(pixel.pixel_auc(prob, truth), abs=1e-12)
@@ -63,7 +63,7 @@ def test_more_pixels_than_a_chunk_and_pixels_left_out():
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 256, (700, 800), dtype=np.uint8)
     truth, kept = rng.random((2, 700, 800)) < 0.3
-    whole, part = (histograms.count_levels(levels, truth, k) for k in (None, kept))
+    whole, part = (histograms.count_values(levels, truth, k) for k in (None, kept))
     for found, chosen in ((whole, np.ones_like(kept)), (part, kept)):
         expected = np.bincount(levels[truth & chosen], minlength=256)
         np.testing.assert_array_equal(found.manipulated, expected)
@@ -88,19 +88,19 @@ def test_stretching_is_what_a_person_would_do_and_changes_nothing_twice(pair):
     levels, truth = pair
     low, high = int(levels.min()), int(levels.max())
     by_hand = (levels.astype(int) - low) * 255 // max(high - low, 1)
-    found = histograms.stretched(histograms.count_levels(levels, truth))
-    expected = histograms.count_levels(by_hand.astype(np.uint8), truth)
+    found = histograms.stretched(histograms.count_values(levels, truth))
+    expected = histograms.count_values(by_hand.astype(np.uint8), truth)
     for one, other in ((found, expected), (histograms.stretched(found), found)):
         np.testing.assert_array_equal(one.manipulated, other.manipulated)
         np.testing.assert_array_equal(one.authentic, other.authentic)
     if both(pair):  # at most 256 levels stay apart
-        before = histograms.auc(histograms.count_levels(levels, truth))
+        before = histograms.auc(histograms.count_values(levels, truth))
         assert histograms.auc(found) == pytest.approx(before, abs=1e-12)
 
 
 def test_stretching_many_levels_and_none():
     levels = np.array([[1000, 33000, 60000]], np.uint16)
-    histogram = histograms.count_levels(levels, np.array([[False, True, True]]))
+    histogram = histograms.count_values(levels, np.array([[False, True, True]]))
     found = histograms.stretched(histogram)
     assert np.flatnonzero(found.manipulated).tolist() == [255 * 32000 // 59000, 255]
     empty = Histogram(np.zeros(256, int), np.zeros(256, int))
@@ -132,7 +132,7 @@ def test_binned_ends_have_bins():
 
 def test_differing_sizes_are_refused():
     with pytest.raises(ValueError, match="differ in size"):
-        histograms.count_levels(np.zeros((2, 3), np.uint8), np.zeros((3, 2), bool))
+        histograms.count_values(np.zeros((2, 3), np.uint8), np.zeros((3, 2), bool))
 
 
 def test_epsilon_makes_nothing_zero():

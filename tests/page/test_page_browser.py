@@ -11,7 +11,7 @@ import pytest
 
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.formats import write_safetensors
-from boxpromptiml.inference.spec import Card
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
@@ -29,8 +29,8 @@ SIZE = (90, 160)  # of the photograph
 def checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     config = StudentConfig("mobilenetv3_small_050", fusion=FusionConfig(width=16, prototypes=8))
-    card = Card(config, NetworkInput("resize", (64, 64)), 0.5)
-    write_safetensors(path, build_network(card).eval(), card.to_dict())
+    spec = ModelSpec(config, NetworkInput("resize", (64, 64)), 0.5)
+    write_safetensors(path, build_network(spec).eval(), spec.to_dict())
     return path
 
 

@@ -70,7 +70,7 @@ def test_training_images_are_counted_as_fit_chooses_them(scored: ScoredRun) -> N
     assert taught().origins == {"human": 2, "cam": 2}
     assert taught().authentic == 2
     assert taught(include_authentic=False).authentic == 0
-    assert taught(train_share=0.4).annotations == {"pseudo": 2}
+    assert taught(train_fraction=0.4).annotations == {"pseudo": 2}
     assert taught(supervision="mask").origins == {}
     mixed = taught(supervision="mixed", weights={"pseudo": 1.0, "cam": 0.0, "label": 0.2})
     assert mixed.annotations == {"pseudo": 2, "label": 3}

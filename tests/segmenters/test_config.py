@@ -24,7 +24,7 @@ CHANGED = SegmenterConfig(
     scale=3,
     sigma=0,
     min_size=9,
-    min_share=0.2,
+    min_fraction=0.2,
     points_per_side=4,
     max_side=100,
     cache=Path("c"),
@@ -68,7 +68,7 @@ def test_round_trip_through_json_without_paths() -> None:
         ({"segments": 0}, "segments"),
         ({"compactness": -1.0}, "compactness"),
         ({"scale": float("nan")}, "scale"),
-        ({"min_share": 1.0}, "min_share"),
+        ({"min_fraction": 1.0}, "min_fraction"),
         ({"points_per_side": 0}, "points_per_side"),
         ({"max_side": 0}, "max_side"),
         ([], "segmenter"),
@@ -80,7 +80,7 @@ def test_wrong_values(values: dict[str, Any], match: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"name": "unet"}, {"segments": 0}, {"min_share": -1.0}, {"min_size": 0}]
+    "wrong", [{"name": "unet"}, {"segments": 0}, {"min_fraction": -1.0}, {"min_size": 0}]
 )
 def test_ranges_are_checked_when_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError):
@@ -136,12 +136,17 @@ def test_networks_take_their_settings(tmp_path: Path) -> None:
         ("deeplabv3plus", "plus", None),
     ):
         config = SegmenterConfig(
-            name, tmp_path / weights, encoder, min_share=0.1, max_side=64, cache=tmp_path / "cache"
+            name,
+            tmp_path / weights,
+            encoder,
+            min_fraction=0.1,
+            max_side=64,
+            cache=tmp_path / "cache",
         )
         segmenter = build_segmenter(config)
         assert segmenter is not None
-        assert segmenter.signature["name"] == name
-        assert segmenter.signature["settings"] == {"min_share": 0.1, "max_side": 64}
+        assert segmenter.settings["name"] == name
+        assert segmenter.settings["settings"] == {"min_fraction": 0.1, "max_side": 64}
         assert segmenter.regions(image).shape == (30, 40)
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 3
 

@@ -40,13 +40,13 @@ def test_components_equal_scipys(classes: npt.NDArray[np.uint8]) -> None:
 
 
 @given(class_maps, st.floats(0, 0.99))
-def test_small_components_are_left_out(classes: npt.NDArray[np.uint8], min_share: float) -> None:
-    every, kept = components(classes, 0), components(classes, min_share)
+def test_small_components_are_left_out(classes: npt.NDArray[np.uint8], min_fraction: float) -> None:
+    every, kept = components(classes, 0), components(classes, min_fraction)
     assert is_label_map(kept, classes.shape)
     for number in range(1, every.max() + 1):
         part = every == number
         (ours,) = np.unique(kept[part])
-        assert (ours > 0) == (part.sum() >= min_share * part.size)
+        assert (ours > 0) == (part.sum() >= min_fraction * part.size)
 
 
 @given(class_maps)

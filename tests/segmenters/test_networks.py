@@ -101,7 +101,7 @@ def test_deeplabv3_equals_torchvisions(
     else:  # hundreds of MB: spare the disk
         path.touch()
         monkeypatch.setattr(module, "load_weights", lambda _: dict(network.state_dict()))
-    tested = NetworkSegmenter.from_weights("deeplabv3", path, min_share=0)
+    tested = NetworkSegmenter.from_weights("deeplabv3", path, min_fraction=0)
     assert tested.signature["architecture"] == f"deeplabv3_{backbone}"
     expected = classes_of(network, an_image())
     assert len(np.unique(expected)) >= 3
@@ -135,7 +135,7 @@ def test_folder_equals_smps_own(
     saved = smp_network(kind, **plain)
     saved.config.update(settings)
     saved.save_pretrained(tmp_path)
-    tested = NetworkSegmenter.from_weights(name, tmp_path, min_share=0)
+    tested = NetworkSegmenter.from_weights(name, tmp_path, min_fraction=0)
     loaded = smp.from_pretrained(str(tmp_path)).eval()
     multiple = loaded.encoder.output_stride
 
@@ -161,7 +161,7 @@ def test_file_needs_the_encoders_name(
         NetworkSegmenter.from_weights(name, path)
     with pytest.raises(UserError, match="does not fit"):
         NetworkSegmenter.from_weights(name, path, "resnet34")
-    tested = NetworkSegmenter.from_weights(name, path, "resnet18", min_share=0)
+    tested = NetworkSegmenter.from_weights(name, path, "resnet18", min_fraction=0)
     expected = classes_of(network, an_image(), network.encoder.output_stride)
     assert same_regions(tested.regions(an_image()), expected)
 
@@ -195,8 +195,8 @@ def test_small_parts_are_no_region() -> None:
     image = np.zeros((20, 20, 3), dtype=np.uint8)
     image[2:4, 2:4], image[10:15, 10:15] = 255, 255
     network = Brightness()
-    assert NetworkSegmenter(network, {}, min_share=4 / 400).regions(image).max() == 2
-    kept = NetworkSegmenter(network, {}, min_share=5 / 400).regions(image)
+    assert NetworkSegmenter(network, {}, min_fraction=4 / 400).regions(image).max() == 2
+    kept = NetworkSegmenter(network, {}, min_fraction=5 / 400).regions(image)
     assert kept.max() == 1
     assert not kept[2:4, 2:4].any()
 
@@ -224,7 +224,7 @@ def test_thin_images(tmp_path: Path, size: tuple[int, int]) -> None:
     network = smp_network(smp.PSPNet, encoder_name="resnet18", psp_out_channels=32)
     network.save_pretrained(tmp_path)
     for tested in (
-        NetworkSegmenter.from_weights("pspnet", tmp_path, min_share=0),
+        NetworkSegmenter.from_weights("pspnet", tmp_path, min_fraction=0),
         NetworkSegmenter(Brightness(), {}, multiple=32),
     ):
         labels = tested.regions(np.full((*size, 3), 200, dtype=np.uint8))
@@ -247,7 +247,7 @@ def test_signature_tells_weights_and_settings(tmp_path: Path) -> None:
     torch.save({"model": network.state_dict()}, path)  # as torchvision's training script does
     signed = [
         json.dumps(NetworkSegmenter.from_weights("deeplabv3", path, **changed).signature)
-        for changed in ({}, {"min_share": 0.1}, {"max_side": 64})
+        for changed in ({}, {"min_fraction": 0.1}, {"max_side": 64})
     ]
     network.classifier[4].bias.data += 1
     torch.save({"model": network.state_dict()}, path)
@@ -318,7 +318,7 @@ def test_encoder_weights_are_never_fetched(tmp_path: Path) -> None:
     network = smp_network(smp.PSPNet, encoder_name="resnet18", psp_out_channels=32)
     network.config["encoder_weights"] = "imagenet"
     network.save_pretrained(tmp_path)
-    tested = NetworkSegmenter.from_weights("pspnet", tmp_path, min_share=0)
+    tested = NetworkSegmenter.from_weights("pspnet", tmp_path, min_fraction=0)
     assert same_regions(tested.regions(an_image()), classes_of(network, an_image(), 8))
 
 
@@ -342,8 +342,8 @@ def test_incomplete_folders(tmp_path: Path, pspnet_config: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ({"min_share": 1}, "min_share"),
-        ({"min_share": float("nan")}, "min_share"),
+        ({"min_fraction": 1}, "min_fraction"),
+        ({"min_fraction": float("nan")}, "min_fraction"),
         ({"max_side": 0}, "max_side"),
         ({"device": "gpu"}, "unknown"),
     ],

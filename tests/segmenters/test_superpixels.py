@@ -94,7 +94,7 @@ def test_signature_tells_every_setting() -> None:
         FelzenszwalbSegmenter(min_size=7),
         FelzenszwalbSegmenter(max_side=7),
     ]
-    signed = [json.dumps(segmenter.signature, allow_nan=False) for segmenter in variants]
+    signed = [json.dumps(segmenter.settings, allow_nan=False) for segmenter in variants]
     assert len(set(signed)) == len(variants)
     assert all("scikit-image" in text for text in signed)
 

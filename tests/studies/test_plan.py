@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.studies.plan import fingerprint, plan_trainings, read_study
+from boxpromptiml.studies.plan import plan_trainings, read_study, training_fingerprint
 
 STUDIES = sorted(Path(__file__, "../../../experiments/studies").resolve().glob("*.yaml"))
 
@@ -17,7 +17,10 @@ def write(folder: Path, **changes: object) -> Path:
         "config": str(folder / "experiment.yaml"),
         "reference": "a",
         "settings": {"trainer.max_epochs": 1},
-        "arms": {"a": {"what": "first"}, "b": {"what": "second", "settings": {"model.lr": 0.1}}},
+        "variants": {
+            "a": {"what": "first"},
+            "b": {"what": "second", "settings": {"model.lr": 0.1}},
+        },
     }
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(plan | changes))
@@ -30,7 +33,7 @@ def write(folder: Path, **changes: object) -> Path:
 def test_the_studies_that_ship_can_be_read(path):
     plan = read_study(path)
     trainings = plan_trainings(plan, Path("runs/studies") / path.stem, plan.seeds)
-    assert len(trainings) == len(plan.arms) * len(plan.seeds)
+    assert len(trainings) == len(plan.variants) * len(plan.seeds)
     assert len({t.folder for t in trainings}) == len(trainings)
 
 
@@ -39,13 +42,13 @@ def test_a_shared_arm_asks_for_what_the_other_study_trains():
     plans = {path.stem: read_study(path) for path in STUDIES}
     shared = 0
     for plan in plans.values():
-        for arm in plan.arms.values():
-            if arm.same_as is None:
+        for variant in plan.variants.values():
+            if variant.same_as is None:
                 continue
-            study, name = arm.same_as.split("/")
+            study, name = variant.same_as.split("/")
             other = plans[study]
-            ours = (arm.config or plan.config, plan.settings | arm.settings)
-            theirs = other.arms[name]
+            ours = (variant.config or plan.config, plan.settings | variant.settings)
+            theirs = other.variants[name]
             assert ours == (theirs.config or other.config, other.settings | theirs.settings)
             shared += 1
     assert shared >= 3
@@ -57,11 +60,11 @@ def test_a_shared_arm_asks_for_what_the_other_study_trains():
         ({"reference": "c"}, "reference: 'c' is none of"),
         ({"colour": "red"}, "colour"),
         ({"seeds": ["one"]}, "seeds.0"),
-        ({"arms": {"a": {"settings": {}}}}, "arms.a.what"),
-        ({"arms": {"../a": {"what": "x"}}, "reference": "../a"}, "letters, digits"),
+        ({"variants": {"a": {"settings": {}}}}, "variants.a.what"),
+        ({"variants": {"../a": {"what": "x"}}, "reference": "../a"}, "letters, digits"),
         ({"prepare": ["rm -rf /"]}, "must begin with one of"),
-        ({"arms": {"a": {"what": "x", "same_as": "../../etc/x"}}}, "same_as"),
-        ({"arms": {}}, "reference"),
+        ({"variants": {"a": {"what": "x", "same_as": "../../etc/x"}}}, "same_as"),
+        ({"variants": {}}, "reference"),
     ],
 )
 def test_a_mistake_is_named_with_its_field(tmp_path, changes, said):
@@ -96,7 +99,7 @@ def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
 def test_trainings_go_seed_by_seed_and_arms_override(tmp_path):
     plan = read_study(write(tmp_path, settings={"model.lr": 0.5, "data.x": [1]}))
     trainings = plan_trainings(plan, tmp_path / "out", [3, 4])
-    assert [(t.arm, t.seed) for t in trainings] == [("a", 3), ("b", 3), ("a", 4), ("b", 4)]
+    assert [(t.variant, t.seed) for t in trainings] == [("a", 3), ("b", 3), ("a", 4), ("b", 4)]
     words = trainings[1].words
     assert "--model.lr=0.1" in words
     assert "--data.x=[1]" in words
@@ -107,12 +110,12 @@ def test_trainings_go_seed_by_seed_and_arms_override(tmp_path):
 
 def test_the_fingerprint_follows_settings_experiment_and_data_but_not_the_folder(tmp_path):
     plan = read_study(write(tmp_path))
-    first = [fingerprint(t) for t in plan_trainings(plan, tmp_path / "x", [0, 1])]
+    first = [training_fingerprint(t) for t in plan_trainings(plan, tmp_path / "x", [0, 1])]
     assert len(set(first)) == 4
-    assert first == [fingerprint(t) for t in plan_trainings(plan, tmp_path / "y", [0, 1])]
+    assert first == [training_fingerprint(t) for t in plan_trainings(plan, tmp_path / "y", [0, 1])]
     (tmp_path / "train.jsonl").write_text("other data")
-    again = [fingerprint(t) for t in plan_trainings(plan, tmp_path / "x", [0, 1])]
+    again = [training_fingerprint(t) for t in plan_trainings(plan, tmp_path / "x", [0, 1])]
     assert not set(first) & set(again)
     (tmp_path / "train.jsonl").unlink()
     with pytest.raises(UserError, match=r"train\.jsonl does not exist"):
-        fingerprint(plan_trainings(plan, tmp_path, [0])[0])
+        training_fingerprint(plan_trainings(plan, tmp_path, [0])[0])

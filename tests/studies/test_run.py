@@ -33,7 +33,7 @@ def write(folder: Path, data_root: Path, **changes: object) -> Path:
             "model.student.backbone": "mobilenetv3_small_050", "data.input.size": [64, 64],
             "data.batch_size": 2,
         },
-        "arms": {
+        "variants": {
             "masks": {"what": "masks", "settings": {"data.supervision": "mask"}},
             "boxes": {
                 "what": "boxes",
@@ -56,13 +56,13 @@ def done(data_root, tmp_path_factory) -> Path:
 
 
 def test_every_arm_is_a_run_with_an_evaluation_and_a_line(done):
-    found = json.loads((done / "out/study.json").read_text())["arms"]
+    found = json.loads((done / "out/study.json").read_text())["variants"]
     assert list(found) == ["masks", "boxes"]
     assert found["boxes"]["pixel_f1"]["count"] == 4
     assert found["masks"]["difference"] is None
     assert found["boxes"]["difference"] is not None
-    for arm in found:
-        run = done / "out" / arm / "seed_0"
+    for variant in found:
+        run = done / "out" / variant / "seed_0"
         assert (run / "checkpoints/last.ckpt").is_file()
         assert (run / "evaluation/test/last/per_image.csv").is_file()
         assert len(list((run / "evaluation/test/last/predictions/prob").rglob("*.png"))) == 6
@@ -115,7 +115,7 @@ def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(
 ):
     path = write(done, data_root)
     plan = yaml.safe_load(path.read_text())
-    plan["arms"]["boxes"]["settings"]["model.lr"] = 0.5
+    plan["variants"]["boxes"]["settings"]["model.lr"] = 0.5
     (done / "changed.yaml").write_text(yaml.safe_dump(plan))
     status = main(["study", "--file", str(done / "changed.yaml"), "--out", str(done / "out")])
     said = capsys.readouterr()
@@ -126,8 +126,8 @@ def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(
 
 def test_a_training_that_fails_costs_its_own_line_only(done, data_root, tmp_path, capsys):
     plan = yaml.safe_load((done / "study.yaml").read_text())
-    plan["arms"] = {
-        "masks": plan["arms"]["masks"],
+    plan["variants"] = {
+        "masks": plan["variants"]["masks"],
         "broken": {"what": "broken", "settings": {"data.supervision": "nonsense"}},
     }
     plan["prepare"] = []
@@ -142,13 +142,13 @@ def test_a_training_that_fails_costs_its_own_line_only(done, data_root, tmp_path
 
 def test_an_unknown_arm_is_refused(done, capsys):
     assert main(["study", "--file", str(done / "study.yaml"), "--only", "nobody"]) == 1
-    assert "no such arm" in capsys.readouterr().err
+    assert "no such variant" in capsys.readouterr().err
 
 
 def test_sigterm_stops_the_trainings_and_the_study_goes_on_later(data_root, tmp_path):
     path = write(tmp_path, data_root, prepare=[])
     plan = yaml.safe_load(path.read_text())
-    plan["arms"] = {"masks": plan["arms"]["masks"]}
+    plan["variants"] = {"masks": plan["variants"]["masks"]}
     plan["settings"]["trainer.max_epochs"] = 400
     plan["settings"]["trainer.check_val_every_n_epoch"] = 400
     path.write_text(yaml.safe_dump(plan))

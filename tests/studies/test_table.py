@@ -6,7 +6,7 @@ import pytest
 from boxpromptiml.errors import UserError
 from boxpromptiml.metrics.bootstrap import difference_interval, mean_interval
 from boxpromptiml.metrics.results import Evaluation, ImageRow
-from boxpromptiml.studies.table import ArmScores, StudyTable
+from boxpromptiml.studies.table import StudyTable, VariantScores
 
 
 def evaluation(f1: list[float], alarms: list[float], best: float = 0.6) -> Evaluation:
@@ -27,13 +27,13 @@ OTHER = [0.0, 0.4, 0.9, 0.1]
 
 
 def table() -> StudyTable:
-    a = ArmScores("a", "masks (slow)", (0, 1), tuple(evaluation(F1[s], [0.0, 0.2]) for s in F1))
-    b = ArmScores("b", "boxes", (0,), (evaluation(OTHER, [0.4, 0.2], 0.4),))
+    a = VariantScores("a", "masks (slow)", (0, 1), tuple(evaluation(F1[s], [0.0, 0.2]) for s in F1))
+    b = VariantScores("b", "boxes", (0,), (evaluation(OTHER, [0.4, 0.2], 0.4),))
     return StudyTable("What", "a", "test", (a, b))
 
 
 def test_scores_are_means_over_images_of_means_over_seeds():
-    a, b = table().arms
+    a, b = table().variants
     assert a.mean("f1") == mean_interval(np.mean(list(F1.values()), axis=0))
     assert a.mean("f1").value == pytest.approx(0.475)
     assert a.by_seed("f1") == pytest.approx([0.45, 0.5])
@@ -43,16 +43,16 @@ def test_scores_are_means_over_images_of_means_over_seeds():
 
 def test_the_difference_is_paired_over_the_seeds_that_both_arms_have():
     shown = table()
-    a, b = shown.arms
+    a, b = shown.variants
     assert shown.difference(a) is None
     assert shown.difference(b) == difference_interval(OTHER, F1[0])
 
 
 def test_other_images_are_not_compared():
     shown = table()
-    few = ArmScores("b", "boxes", (0,), (evaluation([0.5], []),))
+    few = VariantScores("b", "boxes", (0,), (evaluation([0.5], []),))
     with pytest.raises(UserError, match="different images"):
-        StudyTable("What", "a", "test", (shown.arms[0], few)).difference(few)
+        StudyTable("What", "a", "test", (shown.variants[0], few)).difference(few)
 
 
 def test_markdown_has_a_line_for_every_arm_and_says_what_the_intervals_are():
@@ -70,7 +70,7 @@ def test_markdown_has_a_line_for_every_arm_and_says_what_the_intervals_are():
 def test_an_empty_study_is_a_table_without_lines(tmp_path):
     empty = StudyTable("What", "a", "test", ())
     empty.write(tmp_path)
-    assert "No arm has a result yet." in (tmp_path / "study.md").read_text()
+    assert "No variant has a result yet." in (tmp_path / "study.md").read_text()
 
 
 def test_files_are_written_and_equal_results_give_equal_bytes(tmp_path):

@@ -85,7 +85,7 @@ def command(data: Path, run: Path, processes: int) -> list[str]:
         f"--data.train=[{data}/train.jsonl]", f"--data.val=[{data}/val.jsonl]",
         "--data.supervision=mask", f"--data.batch_size={4 // processes}",
         f"--data.eval_batch_size={4 // processes}",
-        "--data.input.fit=native", "--data.input.size=[64,64]",
+        "--data.input.mode=native", "--data.input.size=[64,64]",
         "--data.augmentation.vertical_flip=0.5", "--data.augmentation.noise=0.5",
         "--model.student.backbone=mobilenetv3_small_050", "--model.student.fusion.width=16",
         "--model.student.fusion.prototypes=8", "--model.dice_weight=1", "--model.lr=0.003",

@@ -71,8 +71,8 @@ def test_it_learns_what_is_easy_and_the_checkpoint_alone_brings_it_back(data_roo
     assert json.loads((tmp_path / "metrics_test.json").read_text())["pixel_f1"] == pytest.approx(
         scores["test/pixel_f1"]
     )
-    student, card = load_localizer(tmp_path / "best.ckpt")
-    assert (card.network, card.input, card.threshold) == (STUDENT, SMALL, 0.5)
+    student, spec = load_localizer(tmp_path / "best.ckpt")
+    assert (spec.network, spec.input, spec.threshold) == (STUDENT, SMALL, 0.5)
     image = torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
         same = task.eval().student(image).logits  # in channels_last: other rounding
@@ -208,7 +208,7 @@ def test_sigterm_saves_where_the_run_stands(data_root, tmp_path):
     command = [
         sys.executable, "-m", "boxpromptiml", "fit", f"--data.train=[{data_root}/train.jsonl]",
         f"--data.val=[{data_root}/val.jsonl]", "--data.supervision=mask",
-        "--model.student.backbone=mobilenetv3_small_050", "--data.input.fit=native",
+        "--model.student.backbone=mobilenetv3_small_050", "--data.input.mode=native",
         "--data.input.size=[64,64]", "--data.batch_size=4", "--trainer.max_epochs=10000",
         f"--trainer.default_root_dir={tmp_path}", "--trainer.enable_progress_bar=false",
         "--trainer.limit_val_batches=0",

@@ -25,7 +25,7 @@ from data_prep.__main__ import main as data_prep
 
 TASK = "boxpromptiml.tasks.image_label.ImageLabelTask"
 NETWORK = [f"--model={TASK}", "--model.wcbnet.backbone=mobilenetv3_small_050"]
-DATA = ["--data.supervision=label", "--data.batch_size=4", "--data.input.fit=native",
+DATA = ["--data.supervision=label", "--data.batch_size=4", "--data.input.mode=native",
         "--data.input.size=[64,96]", "--data.input.error_levels=[75]",
         "--data.segmenter.name=slic", "--data.segmenter.segments=40"]  # fmt: skip
 TRAINER = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
@@ -78,11 +78,11 @@ def test_it_learns_from_labels_alone_and_says_how_well(run, unmasked):
 
 
 def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run):
-    network, card = load_localizer(run / "checkpoints" / "last.ckpt")
+    network, spec = load_localizer(run / "checkpoints" / "last.ckpt")
     assert isinstance(network, WCBNet)
-    assert card.input.error_levels == (75,)
-    assert card.cam == CamConfig()
-    assert card.refinement == Refinement(
+    assert spec.input.error_levels == (75,)
+    assert spec.cam == CamConfig()
+    assert spec.refinement == Refinement(
         SegmenterConfig(name="slic", segments=40).to_dict(), "image"
     )
 

@@ -109,8 +109,8 @@ def at_median(task, data: LocalizationData, name: str = "plain") -> float:
     (item,) = (item for item in data.val_dataloader().dataset if item.id == name)
     with torch.no_grad():
         (prob,), _ = task.eval().localize(collate([item]))
-    task.card = replace(task.card, threshold=float(prob.median()))
-    return task.card.threshold
+    task.spec = replace(task.spec, threshold=float(prob.median()))
+    return task.spec.threshold
 
 
 @pytest.fixture

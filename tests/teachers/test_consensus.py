@@ -178,7 +178,7 @@ def test_the_signature_holds_every_setting() -> None:
     assert set(changes) == set(Consensus.__dataclass_fields__)
     variants = [Consensus(), *(Consensus(**{k: v}) for k, v in changes.items())]  # type: ignore[arg-type]
     assert len({signature(v.signature) for v in variants}) == 7
-    assert json.loads(json.dumps(Consensus().signature)) == Consensus().signature
+    assert json.loads(json.dumps(Consensus().settings)) == Consensus().settings
 
 
 @pytest.mark.parametrize(

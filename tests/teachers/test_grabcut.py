@@ -59,9 +59,9 @@ def test_beats_the_plain_rectangle_start_where_texture_alone_differs() -> None:
 
 def test_is_a_teacher_with_a_signature_of_every_setting() -> None:
     teacher: Teacher = GrabCutTeacher()
-    assert teacher.signature["name"] == "grabcut"
-    assert teacher.signature["weights_sha256"] is None
-    assert json.loads(json.dumps(teacher.signature)) == teacher.signature
+    assert teacher.settings["name"] == "grabcut"
+    assert teacher.settings["weights_sha256"] is None
+    assert json.loads(json.dumps(teacher.settings)) == teacher.settings
     changes = {
         "margin": 0.3, "max_side": 128, "palette": 8, "texture": 5.0, "prior_edge": 0.7,
         "rounds": 3, "doubt": 0.2, "iterations": 2, "min_fill": 0.1, "max_fill": 0.9, "seed": 7,
@@ -69,7 +69,7 @@ def test_is_a_teacher_with_a_signature_of_every_setting() -> None:
     assert set(changes) == set(GrabCutTeacher.__dataclass_fields__)
     variants = [GrabCutTeacher(**{name: value}) for name, value in changes.items()]  # type: ignore[arg-type]
     assert len({signature(t.signature) for t in [teacher, *variants]}) == len(variants) + 1
-    assert signature(GrabCutTeacher().signature) == signature(teacher.signature)
+    assert signature(GrabCutTeacher().settings) == signature(teacher.settings)
 
 
 @pytest.mark.parametrize(

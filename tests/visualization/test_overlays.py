@@ -131,7 +131,7 @@ def test_heat_refuses_what_is_no_probability(value: float) -> None:
 
 
 def test_levels_are_told_apart_by_luminance_alone() -> None:
-    drawn = overlays.levels_image(np.array([[0, 127, 255]], np.uint8))
+    drawn = overlays.trimap_image(np.array([[0, 127, 255]], np.uint8))
     black, unsure, white = (tuple(int(c) for c in colour) for colour in drawn[0])
     assert (black, white) == ((0, 0, 0), (255, 255, 255))
     assert contrast(black, unsure) > 3
@@ -140,7 +140,7 @@ def test_levels_are_told_apart_by_luminance_alone() -> None:
 
 def test_other_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="127"):
-        overlays.levels_image(np.array([[0, 128]], np.uint8))
+        overlays.trimap_image(np.array([[0, 128]], np.uint8))
 
 
 def test_box_colour_stands_out_from_the_flagged_colour_and_its_own_edge() -> None:
