@@ -1,4 +1,9 @@
-"""`python -m data_prep cam-boxes`: boxes from a trained network for images with a label only."""
+"""`python -m data_prep cam-boxes`: boxes from a trained network for images with a label only.
+
+The bridge from image labels to box supervision: an image that has only a label gets boxes where a
+network trained on image labels sees the manipulation; like boxes drawn by a person, these prompt a
+teacher.
+"""
 
 import dataclasses
 import sys

@@ -1,4 +1,5 @@
 """`boxpromptiml study`: one training per variant and seed, scored alike, in one table.
+
 A study is a YAML file: an experiment, settings that all variants share, and what each variant
 changes. Every training is a process of its own and leaves a run's folder, so an interrupted study
 resumes where it was, and each run can be opened, reported and repeated alone.

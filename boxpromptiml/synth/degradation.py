@@ -1,4 +1,25 @@
-"""One degradation of the evaluation images, by name and level, for robustness studies."""
+"""What happens to an image after it was forged: JPEG, blur, noise, resizing, social networks.
+
+Functions of images (H, W, 3) uint8 RGB, and `Degradation`, which names one of them.
+
+No social network publishes its figures, all change them, and some choose them per image, so ours
+are stand-ins of fixed strength. That networks resize and recompress is the model of Wu et al.,
+"Robust Image Forgery Detection over Online Social Network Shared Images" (CVPR 2022), whose images
+went through the real networks; use those where you have them. Sharpening and other filters are
+left out, and an image is never enlarged. Sources of the figures:
+
+- Facebook: longer side at most 2048, by its photo team (S. Odio, quoted at blog.patyuen.com, 2010);
+  quality 85, as read off its files (abrokenmold.net, 2010; dsp.stackexchange.com/q/74275, 2021).
+- Weibo: width at most 2048 and a quality near 80 on Photoshop's scale, by a photographer's uploads
+  (qqhrsjcb.org.cn/pe/0_349702.html, 2016). Taking it for Pillow's 80 is our approximation.
+- WeChat: shorter side at most 1440, by about 100 uploads to Moments (github.com/Curzibn/Luban,
+  README of version 2). That source gives bytes, not a quality: 70 is our approximation, below the
+  others because WeChat costs detectors most (arXiv 2511.20359 and Wu et al.).
+- WhatsApp: longer side at most 1600 and a quality near 75, by a guide (shrinkto.com, 2026; two
+  others say 70 to 80, and 50 to 60). Without its HD option.
+
+Everything else is ours: chroma at half resolution (Pillow's default), area averages to shrink.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,11 +119,11 @@ _LEVELS: dict[str, tuple[str, Callable[[float], bool]]] = {
 class Degradation:
     """What happened to an image after it was forged.
 
-    IMDLBenCo differs in two points (evaluation.md): it draws a JPEG quality from [q - 1, q] where
+    IMDLBenCo differs in two points: it draws a JPEG quality from [q - 1, q] where
     ours is exact, and its noise level is a variance, so its 9 is our 3.
 
     Attributes:
-        name: One change of every pixel, or a social network (see `synth/platforms.py`).
+        name: One change of every pixel, or a social network (sources in the module's docstring).
         level: jpeg: quality, 1 to 100. blur: window in pixels, odd. noise: standard deviation in
             grey levels. rescale: factor of both sides. The others have none.
     """

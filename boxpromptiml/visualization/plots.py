@@ -1,6 +1,7 @@
 """The plots of an evaluation as figures, PNG and SVG; equal input gives equal files.
 
-Matplotlib without pyplot: no global figures.
+Matplotlib without pyplot: no global figures. Colours are those of Okabe and Ito
+(jfly.uni-koeln.de/color), chosen for every colour vision; dashes and markers differ too.
 """
 
 import io

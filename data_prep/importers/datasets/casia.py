@@ -1,4 +1,15 @@
-"""What the names of CASIA v1 and v2 say: `<prefix>_<..>_cha00063_art00014_11818`."""
+"""CASIA v1 and v2: splices and copy-moves, grouped by the source photographs in their names.
+
+A name such as `Tp_D_CNN_M_B_cha00063_art00014_11818` lists the photographs an image was made from.
+
+v1 has images of 384 x 256; some of its authentic images are those of v2. Old downloads name some
+images differently from their masks; `Modified Tp.zip` of the ground-truth repository has the right
+names and is what is read.
+
+v2 has many sizes; masks come from namtpham's repository. Some downloads still have the names from
+before that repository's corrections. Image and mask of such a pair share the number at the end and
+a source photograph; where the number is unique on both sides, it joins them.
+"""
 
 import re
 from collections import defaultdict
