@@ -24,17 +24,19 @@ from boxpromptiml.report.plots import (
     threshold_plot,
     training_plots,
 )
-from boxpromptiml.report.run import (
-    History,
-    ScoredRun,
-    best_validation,
-    group_tables,
-    last_epoch,
-    read_history,
-)
+from boxpromptiml.report.run import ScoredRun, group_tables
 from boxpromptiml.report.stored_views import StoredViews, worst_pseudo_masks
 from boxpromptiml.report.text import UNKNOWN, finite, format_value
-from boxpromptiml.report.training import Audit, read_audit, training_words, what_was_taught
+from boxpromptiml.report.training import (
+    Audit,
+    History,
+    best_validation,
+    last_epoch,
+    read_audit,
+    read_history,
+    training_words,
+    what_was_taught,
+)
 
 _PACKAGES = ("torch", "lightning", "timm", "matplotlib", "jinja2")
 

@@ -1,6 +1,6 @@
 """Runs beside each other: their scores, paired differences, and where their settings differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from boxpromptiml.report.text import (
     judge,
     show,
 )
-from boxpromptiml.report.training import flat
 
 SCORES = ("pixel_f1", "iou", "auc", "best_f1", "false_alarm_pixels", "image_auc")
 _PAIRED = {"pixel_f1": "f1", "iou": "iou", "auc": "auc", "false_alarm_pixels": "flagged"}
@@ -185,3 +184,12 @@ def _relative(config: Mapping[str, Any]) -> dict[str, str]:
     """Dotted settings; the run's own folder is no difference."""
     folder = str((config.get("trainer") or {}).get("default_root_dir") or "")
     return {key: value.replace(folder, "RUN") if folder else value for key, value in flat(config)}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values, as the command line takes them."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

@@ -17,9 +17,9 @@ from markupsafe import Markup, escape
 from boxpromptiml.io.files import write_text
 from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE
 from boxpromptiml.report import text as wording
-from boxpromptiml.report.comparison import Comparison
+from boxpromptiml.report.comparison import Comparison, flat
 from boxpromptiml.report.gallery import Gallery, Row
-from boxpromptiml.report.training import Audit, flat
+from boxpromptiml.report.training import Audit
 from boxpromptiml.visualization import overlays
 
 ONE_RUN = "Not compared: name other runs with `boxpromptiml report --compare`."

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from boxpromptiml.evaluation.robustness import plotted, read_robustness
 from boxpromptiml.report.page import Plot
-from boxpromptiml.report.run import History, best_validation
 from boxpromptiml.report.text import finite, format_value
+from boxpromptiml.report.training import History, best_validation
 from boxpromptiml.visualization.plots import (
     figure_svg,
     precision_recall_figure,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.report.run import Best, best_validation, last_epoch, read_history
+from boxpromptiml.report.training import Best, best_validation, last_epoch, read_history
 
 HEAD = "epoch,lr,step,train/loss,val/pixel_f1\n"
 
