@@ -1,4 +1,4 @@
-"""What every test starts from: no network, fixed threads, and tiny datasets made on the fly."""
+"""What every test starts from: no network, one thread, and tiny datasets made on the fly."""
 
 import os
 import sys
@@ -13,18 +13,32 @@ import no_network  # noqa: F401 - cuts off this process; on PYTHONPATH, those th
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: every core has a process with tests of its own
 
 import hypothesis
-import lightning  # noqa: F401 - before any test captures stderr: its log handler keeps the stream
 import pytest
-import torch
 
 from tests.helpers.data import make_manifest
 
 collect_ignore = ["offline"]
-torch.set_num_threads(1)
 hypothesis.settings.register_profile("shared-machine", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("shared-machine")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run files and tests that are named one by one in this process, so that `-s` shows output.
+
+    Returns:
+        0 for these, else None: as many processes as cores.
+    """
+    named = [config.invocation_params.dir / word.partition("::")[0] for word in config.args]
+    return 0 if all(path.is_file() for path in named) else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import Lightning before a test captures stderr, whose stream its log handler would keep."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses"):
+        import lightning  # noqa: F401
 
 
 @pytest.fixture(scope="session")
