@@ -1,14 +1,16 @@
-"""Box geometry in numpy: (N, 4) float32 x0 y0 x1 y1, half-open pixels of the stored image.
+"""Geometry of boxes and of label maps: where things lie, and where they lie at another size.
 
-A pixel (column c, row r) covers [c, c+1) x [r, r+1); so the box of one pixel is (c, r, c+1, r+1)
-and a box of the whole image is (0, 0, W, H).
+Boxes are (N, 4) float32 x0 y0 x1 y1, half-open pixels of the stored image. A pixel (column c,
+row r) covers [c, c+1) x [r, r+1); so the box of one pixel is (c, r, c+1, r+1) and a box of the
+whole image is (0, 0, W, H).
 """
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 
-from boxpromptiml.records import Box, BoxArray, MaskArray
+from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray, RegionArray
 
 
 def as_array(boxes: Iterable[Box]) -> BoxArray:
@@ -108,3 +110,32 @@ def union_mask(boxes: BoxArray, size: tuple[int, int]) -> MaskArray:
     for box in boxes:
         mask[pixel_slices(box, size)] = True
     return mask
+
+
+def shrink(image: ImageArray, side: int) -> ImageArray:
+    """An image (H, W, 3) whose longer side is at most `side` pixels, by area averages.
+
+    An image that is small enough already is returned as it is; none is enlarged.
+    """
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    target = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def nearest(labels: RegionArray, size: tuple[int, int]) -> RegionArray:
+    """Region numbers (h, w) at another size (H, W).
+
+    Each new pixel takes the number of the old pixel that holds its centre, so no number is ever
+    averaged and nothing is shifted.
+    """
+    if labels.shape == size:
+        return labels
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(size, labels.shape, strict=True)
+    )
+    resized: RegionArray = labels[rows[:, None], columns]
+    return resized

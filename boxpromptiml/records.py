@@ -19,6 +19,7 @@ ImageArray = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 MaskArray = npt.NDArray[np.bool_]  # (H, W), True = manipulated
 TrimapArray = npt.NDArray[np.uint8]  # (H, W), 0 authentic, 127 unsure, 255 manipulated
 GreyArray = npt.NDArray[np.uint8]  # (H, W), an 8-bit probability map, 255 = 1
+RegionArray = npt.NDArray[np.int32]  # (H, W), regions numbered from 1, 0 where there is none
 ProbArray = npt.NDArray[np.float32]  # (H, W) in [0, 1]
 BoxArray = npt.NDArray[np.float32]  # (N, 4) x0 y0 x1 y1, half-open pixels
 
@@ -147,6 +148,6 @@ class Segmenter(Protocol):
         """Name, SHA-256 of the weights and every setting that changes an answer."""
         ...
 
-    def regions(self, image: ImageArray) -> npt.NDArray[np.int32]:
+    def regions(self, image: ImageArray) -> RegionArray:
         """(H, W) region numbers, 0 where there is no region."""
         ...

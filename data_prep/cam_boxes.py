@@ -7,7 +7,7 @@ teacher.
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -248,19 +248,19 @@ def _localized(
     """Boxes of every sample, or why it has none, by id and in the order of the samples."""
     answers: dict[str, tuple[Box, ...] | RejectedInput] = {sample.id: () for sample in samples}
     console = Console(stderr=True)
-    by_size = sorted(samples, key=lambda sample: sample.size)  # one size goes through together
-    starts = range(0, len(by_size), max(batch_size, 1))
-    for start in track(starts, "boxing", console=console):
-        images: dict[str, ImageArray] = {}
-        for sample in by_size[start : start + starts.step]:
+
+    def images() -> Iterator[tuple[str, ImageArray]]:
+        by_size = sorted(samples, key=lambda sample: sample.size)  # one size goes through together
+        for sample in track(by_size, "boxing", console=console):
             try:
-                images[sample.id] = _image(manifest, sample)
+                yield sample.id, _image(manifest, sample)
             except RejectedInput as error:
                 console.print(f"rejected {error}", markup=False, soft_wrap=True)
                 answers[sample.id] = error
-        for key, located in zip(images, localizer.localize(list(images.values())), strict=True):
-            relative = located.prob / max(float(located.prob.max()), 1e-6)
-            answers[key] = tuple(one.box for one in boxes_from_map(relative, settings))
+
+    for key, _, (prob, _) in localizer.localize_each(images(), batch_size):
+        relative = prob / max(float(prob.max()), 1e-6)
+        answers[key] = tuple(one.box for one in boxes_from_map(relative, settings))
     return answers
 
 

@@ -1,7 +1,9 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from boxpromptiml import geometry
 from boxpromptiml.records import Box
@@ -77,3 +79,49 @@ def test_from_mask_of_an_empty_mask():
 def test_expand_grows_both_sides_and_is_cut_at_the_border():
     grown = geometry.expand(geometry.as_array([Box(0, 10, 20, 20)]), 0.25, SIZE)
     assert grown.tolist() == [[0, 7.5, 25, 22.5]]
+
+
+class_maps = hnp.arrays(
+    np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3)
+)
+
+
+@given(class_maps, st.integers(1, 5), st.integers(1, 5))
+def test_whole_multiples_repeat_every_pixel(
+    classes: npt.NDArray[np.uint8], rows: int, columns: int
+) -> None:
+    labels = classes.astype(np.int32)
+    size = labels.shape[0] * rows, labels.shape[1] * columns
+    np.testing.assert_array_equal(
+        geometry.nearest(labels, size), labels.repeat(rows, axis=0).repeat(columns, axis=1)
+    )
+
+
+@given(class_maps, st.integers(0, 9), st.integers(0, 9))
+def test_enlarging_labels_loses_no_region(
+    classes: npt.NDArray[np.uint8], rows: int, columns: int
+) -> None:
+    size = classes.shape[0] + rows, classes.shape[1] + columns
+    larger = geometry.nearest(classes.astype(np.int32), size)
+    assert larger.shape == size
+    assert set(np.unique(larger)) == set(np.unique(classes))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((40, 100), (20, 50)), ((1, 500), (1, 50)), ((500, 1), (50, 1)), ((30, 50), (30, 50))],
+)
+def test_shrinking_keeps_the_shape_and_never_enlarges(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = np.full((*size, 3), 9, dtype=np.uint8)
+    small = geometry.shrink(image, 50)
+    assert small.shape == (*expected, 3)
+    assert small.dtype == np.uint8
+    assert (small == 9).all()
+    assert (small is image) == (size == expected)
+
+
+def test_nearest_looks_at_the_centres_of_pixels() -> None:
+    labels = np.array([[1, 2, 3]], dtype=np.int32)
+    np.testing.assert_array_equal(geometry.nearest(labels, (1, 4)), [[1, 2, 2, 3]])

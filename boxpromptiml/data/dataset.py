@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
@@ -14,6 +13,7 @@ from boxpromptiml.data.cache import CachedImages
 from boxpromptiml.data.supervision import Annotation, TrainingTarget, supervision_trimap
 from boxpromptiml.data.transforms import TrainTransform
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.geometry import nearest
 from boxpromptiml.manifests.sources import Source, ground_truth, stored_image
 from boxpromptiml.models.inputs import NetworkInput, whole_image
 from boxpromptiml.records import UNSURE, Batch, ImageArray, Sample, Segmenter, TrimapArray
@@ -151,7 +151,7 @@ class EvalDataset(Dataset[Item]):
         regions = None
         if self._segmenter is not None:
             found = self._segmenter.regions(image)
-            regions = torch.from_numpy(_nearest(found, source.sample.size))
+            regions = torch.from_numpy(nearest(found, source.sample.size))
         return Item(
             image=torch.from_numpy(whole_image(image, self._input)),
             label=_label(source.sample),
@@ -166,15 +166,6 @@ class EvalDataset(Dataset[Item]):
         if not self._with_truth or unknown:
             return None
         return torch.from_numpy(ground_truth(source))
-
-
-def _nearest(regions: npt.NDArray[np.int32], size: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """Region numbers at another size: every pixel's centre takes the number that lies there."""
-    rows, columns = (
-        ((np.arange(wanted) + 0.5) * found / wanted).astype(np.intp)
-        for wanted, found in zip(size, regions.shape, strict=True)
-    )
-    return regions if regions.shape == size else regions[np.ix_(rows, columns)]
 
 
 def _label(sample: Sample) -> float:

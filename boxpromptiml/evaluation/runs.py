@@ -25,7 +25,6 @@ from boxpromptiml.records import Split
 
 Which = Literal["best", "last"]
 _SCORED = "scored.json"
-_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -152,13 +151,11 @@ def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
     Raises:
         RejectedInput: If an image is missing, damaged or not the manifest's.
     """
+    listed = track(sources, "localizing", console=Console(stderr=True), transient=True)
+    images = ((source.sample.id, stored_image(source)) for source in listed)
     rows = []
-    starts = range(0, len(sources), _BATCH)
-    for start in track(starts, "localizing", console=Console(stderr=True), transient=True):
-        batch = sources[start : start + _BATCH]
-        found = localizer.localize([stored_image(source) for source in batch])
-        for source, (prob, score) in zip(batch, found, strict=True):
-            name = safe_name(source.sample.id)
-            write_bytes(out / "prob" / f"{name}.png", prob_to_png(prob))
-            rows.append({"id": source.sample.id, "name": name, "image_score": round(score, 6)})
+    for key, _, (prob, score) in localizer.localize_each(images):
+        name = safe_name(key)
+        write_bytes(out / "prob" / f"{name}.png", prob_to_png(prob))
+        rows.append({"id": key, "name": name, "image_score": round(score, 6)})
     write_jsonl(out / "predictions.jsonl", rows)

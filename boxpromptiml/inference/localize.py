@@ -76,13 +76,13 @@ def localize(
         predictions: list[Prediction] = []
         errors: list[RejectedInput] = []
         try:
-            for batch in _batches(inputs, decode, batch_size, errors):
-                found = localizer.localize([image for _, image, _ in batch], tile)
-                for (name, image, info), (prob, score) in zip(batch, found, strict=True):
-                    path = inputs[name]
-                    predictions.append(
-                        write_prediction(out, name, path, image, info, prob, score, limit, overlays)
-                    )
+            decoded = _decoded(inputs, decode, errors)
+            for known, image, found in localizer.localize_each(decoded, batch_size, tile):
+                (name, info), (prob, score) = known, found
+                path = inputs[name]
+                predictions.append(
+                    write_prediction(out, name, path, image, info, prob, score, limit, overlays)
+                )
         finally:  # an interrupted run keeps the rows of what is finished
             write_tables(out, predictions)
             write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
@@ -98,10 +98,10 @@ def _decoder(isolate: bool, seconds: float) -> AbstractContextManager[Decoder]:
     )
 
 
-def _batches(
-    inputs: dict[str, Path], decode: Decoder, batch_size: int, errors: list[RejectedInput]
-) -> Iterator[list[tuple[str, ImageArray, ImageInfo]]]:
-    batch: list[tuple[str, ImageArray, ImageInfo]] = []
+def _decoded(
+    inputs: dict[str, Path], decode: Decoder, errors: list[RejectedInput]
+) -> Iterator[tuple[tuple[str, ImageInfo], ImageArray]]:
+    """Name, source and pixels of every image that can be decoded; `errors` takes the others."""
     console = Console(stderr=True)
     for name, path in track(inputs.items(), "localizing", console=console):
         try:
@@ -109,13 +109,8 @@ def _batches(
         except RejectedInput as error:
             console.print(f"rejected {error}", markup=False, soft_wrap=True)
             errors.append(error)
-            continue
-        batch.append((name, image, info))
-        if len(batch) == max(batch_size, 1):
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        else:
+            yield (name, info), image
 
 
 def find_inputs(patterns: Sequence[str], out: Path) -> list[tuple[Path, Path]]:

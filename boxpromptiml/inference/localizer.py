@@ -1,9 +1,9 @@
 """A trained localizer in Python: images in, maps out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, TypeVar, overload
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
@@ -16,10 +16,13 @@ from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 
 _MAX_WHOLE_PIXELS = 4_000_000
+_MAX_BATCH_PIXELS = 4 * _MAX_WHOLE_PIXELS  # images waiting for their batch, and their maps
+
+T = TypeVar("T")
 
 
 class Localized(NamedTuple):
-    """Answer for one image."""
+    """The prediction for one image."""
 
     prob: ProbArray  # (H, W) at the stored size
     score: float  # [0, 1], that the image is manipulated anywhere
@@ -123,6 +126,32 @@ class Localizer:
             Localized(region_posterior(coarse, self.segmenter.regions(image), prior), score)
             for image, (coarse, score) in zip(images, found, strict=True)
         ]
+
+    def localize_each(
+        self, images: Iterable[tuple[T, ImageArray]], batch_size: int = 8, tile: bool = False
+    ) -> Iterator[tuple[T, ImageArray, Localized]]:
+        """Localize any number of images, with no more than one batch of them in memory.
+
+        Args:
+            images: Whatever the caller knows about an image, and its pixels (H, W, 3) uint8. Taken
+                one at a time: a generator that decodes files decodes no more than a batch ahead.
+            batch_size: Images through the network at a time; fewer where they are large. Those of
+                equal size go together.
+            tile: See `localize`.
+
+        Yields:
+            In the same order, what the caller knows about an image, its pixels and its prediction.
+        """
+        known: list[T] = []
+        pixels: list[ImageArray] = []
+        for about, image in images:
+            known.append(about)
+            pixels.append(image)
+            area = sum(one.shape[0] * one.shape[1] for one in pixels)
+            if len(pixels) >= batch_size or area >= _MAX_BATCH_PIXELS:
+                yield from zip(known, pixels, self.localize(pixels, tile), strict=True)
+                known, pixels = [], []
+        yield from zip(known, pixels, self.localize(pixels, tile), strict=True)
 
     def _too_large(self, image: ImageArray) -> bool:
         pixels = image.shape[0] * image.shape[1]

@@ -11,14 +11,12 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.records import ProbArray
+from boxpromptiml.records import ProbArray, RegionArray
 
 Prior = Literal["pixel", "image"]
 
 
-def region_posterior(
-    prob: ProbArray, regions: npt.NDArray[np.int32], prior: Prior = "image"
-) -> ProbArray:
+def region_posterior(prob: ProbArray, regions: RegionArray, prior: Prior = "image") -> ProbArray:
     """Posterior probability of manipulation given the region that a pixel lies in.
 
     With sums over the whole image below the fraction (arXiv 2505.23586; DESIGN.md, Models):
@@ -76,7 +74,7 @@ def region_posterior(
     return posterior.reshape(prob.shape).astype(np.float32)
 
 
-def _dense(regions: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def _dense(regions: RegionArray) -> npt.NDArray[np.int64]:
     """The same regions, 0 kept, with numbers not much larger than the count of pixels."""
     if int(regions.max()) <= regions.size:
         return regions.astype(np.int64)
@@ -85,7 +83,7 @@ def _dense(regions: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     return dense[1:].astype(np.int64)
 
 
-def _require_valid(prob: ProbArray, regions: npt.NDArray[np.int32], prior: Prior) -> None:
+def _require_valid(prob: ProbArray, regions: RegionArray, prior: Prior) -> None:
     if prior not in get_args(Prior):
         raise ValueError(f"prior must be one of {get_args(Prior)}, got {prior!r}")
     if prob.ndim != 2 or prob.shape != regions.shape:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from boxpromptiml.io.files import atomic_writer, fingerprint, write_json
-from boxpromptiml.records import Description, ImageArray, Segmenter
-from boxpromptiml.segmenters.labels import LabelArray
+from boxpromptiml.records import Description, ImageArray, RegionArray, Segmenter
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +33,13 @@ class CachedSegmenter:
         """That of the segmenter: a cache changes no answer."""
         return self._segmenter.settings
 
-    def regions(self, image: ImageArray) -> LabelArray:
+    def regions(self, image: ImageArray) -> RegionArray:
         """(H, W) region numbers of an image (H, W, 3), 0 where there is no region."""
         path = self._folder / f"{_pixel_hash(image)}.npz"
         kept = _read(path, image.shape[:2])
         if kept is not None:
             return kept
-        labels: LabelArray = self._segmenter.regions(image)
+        labels: RegionArray = self._segmenter.regions(image)
         description = self._folder / "segmenter.json"
         if not description.exists():
             write_json(description, self.settings)
@@ -55,11 +54,11 @@ def _pixel_hash(image: ImageArray) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, size: tuple[int, ...]) -> LabelArray | None:
+def _read(path: Path, size: tuple[int, ...]) -> RegionArray | None:
     """The regions in a file; None if it is missing, damaged or of another size."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            labels: LabelArray = archive["regions"]
+            labels: RegionArray = archive["regions"]
     except FileNotFoundError:
         return None
     except Exception as error:  # noqa: BLE001 (damaged archives raise anything)

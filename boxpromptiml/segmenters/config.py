@@ -81,6 +81,8 @@ class SegmenterConfig:
             UserError: An unknown key (paths are unknown here), a value of another type or out of
                 range.
         """
+        if not isinstance(values, dict):
+            raise UserError(f"segmenter: must be an object of settings, got {values!r}")
         values = {_RENAMED.get(key, key): value for key, value in values.items()}
         if found := sorted(set(values) & set(_PATHS)):
             raise UserError(f"segmenter: {found} may not come from a checkpoint")

@@ -2,38 +2,13 @@
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.records import ImageArray, MaskArray
-
-LabelArray = npt.NDArray[np.int32]
+from boxpromptiml.records import MaskArray, RegionArray
 
 
-def reduced(image: ImageArray, max_side: int) -> ImageArray:
-    """The image (H, W, 3), or its copy with the longer side at `max_side` pixels if larger."""
-    height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image
-    target = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def enlarged(labels: LabelArray, size: tuple[int, int]) -> LabelArray:
-    """A label map at another size (H, W), every pixel from the one that holds its centre."""
-    if labels.shape == size:
-        return labels
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
-        for new, old in zip(size, labels.shape, strict=True)
-    )
-    larger: LabelArray = labels[rows[:, None], columns]
-    return larger
-
-
-def components(classes: npt.NDArray[np.integer], min_fraction: float) -> LabelArray:
+def components(classes: npt.NDArray[np.integer], min_fraction: float) -> RegionArray:
     """Connected parts (8 neighbours) of equal class, background 0 left out.
 
     Args:
@@ -48,7 +23,7 @@ def components(classes: npt.NDArray[np.integer], min_fraction: float) -> LabelAr
     return renumbered(np.where(areas[labels] < min_fraction * labels.size, 0, labels))
 
 
-def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> LabelArray:
+def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> RegionArray:
     """One label map of masks (H, W) that may overlap: later ones cover earlier ones.
 
     Masks of which nothing stays visible get no number.
@@ -59,9 +34,9 @@ def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> LabelArray:
     return renumbered(labels)
 
 
-def renumbered(labels: npt.NDArray[np.integer]) -> LabelArray:
+def renumbered(labels: npt.NDArray[np.integer]) -> RegionArray:
     """The same regions numbered from 1 without gaps, in the old order; 0 stays 0."""
     used = np.bincount(labels.ravel(), minlength=1) > 0
     used[0] = False
-    dense: LabelArray = (np.cumsum(used, dtype=np.int32) * used)[labels]
+    dense: RegionArray = (np.cumsum(used, dtype=np.int32) * used)[labels]
     return dense

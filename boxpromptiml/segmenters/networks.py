@@ -14,11 +14,12 @@ import torchvision
 from torch import nn
 from torchvision.models import segmentation
 
+from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.weights import load_into, load_weights, require_device
-from boxpromptiml.records import Description, ImageArray
-from boxpromptiml.segmenters.labels import LabelArray, components, enlarged, reduced
+from boxpromptiml.records import Description, ImageArray, RegionArray
+from boxpromptiml.segmenters.labels import components
 from boxpromptiml.segmenters.smp_networks import SmpName, load_smp
 
 NetworkName = Literal["deeplabv3"] | SmpName
@@ -110,10 +111,10 @@ class NetworkSegmenter:
         settings = {"min_fraction": self._min_fraction, "max_side": self._max_side}
         return self._description | {"settings": settings}
 
-    def regions(self, image: ImageArray) -> LabelArray:
+    def regions(self, image: ImageArray) -> RegionArray:
         """(H, W) region numbers of an image (H, W, 3), 0 for background and tiny parts."""
-        classes = self._classes(reduced(image, self._max_side)).cpu().numpy()
-        return enlarged(components(classes, self._min_fraction), image.shape[:2])
+        classes = self._classes(geometry.shrink(image, self._max_side)).cpu().numpy()
+        return geometry.nearest(components(classes, self._min_fraction), image.shape[:2])
 
     @torch.inference_mode()
     def _classes(self, image: ImageArray) -> torch.Tensor:

@@ -9,11 +9,12 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import rle_to_mask
 
+from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.weights import require_device
 from boxpromptiml.models.sam import load_sam
-from boxpromptiml.records import Description, ImageArray, ModelType
-from boxpromptiml.segmenters.labels import LabelArray, enlarged, painted, reduced
+from boxpromptiml.records import Description, ImageArray, ModelType, RegionArray
+from boxpromptiml.segmenters.labels import painted
 
 # Beyond about 90 the generator fails on a GPU (segment-anything issue 17).
 _MAX_POINTS = 64
@@ -97,12 +98,12 @@ class SamSegmenter:
             },
         }
 
-    def regions(self, image: ImageArray) -> LabelArray:
+    def regions(self, image: ImageArray) -> RegionArray:
         """(H, W) region numbers of an image (H, W, 3), 0 where SAM finds nothing."""
-        small = reduced(image, self._side)
+        small = geometry.shrink(image, self._side)
         masks = sorted(self._generator.generate(small), key=lambda mask: -mask["area"])
         labels = painted((rle_to_mask(mask["segmentation"]) for mask in masks), small.shape[:2])
-        return enlarged(labels, image.shape[:2])
+        return geometry.nearest(labels, image.shape[:2])
 
 
 def _check_settings(device: str, points_per_side: int) -> None:

@@ -8,9 +8,10 @@ few gather more of the evidence of a coarse map.
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
+from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.records import Description, ImageArray
-from boxpromptiml.segmenters.labels import LabelArray, enlarged, reduced, renumbered
+from boxpromptiml.records import Description, ImageArray, RegionArray
+from boxpromptiml.segmenters.labels import renumbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,19 @@ class SlicSegmenter:
         """Settings, and the scikit-image release: answers may change between releases."""
         return _describe("slic", asdict(self))
 
-    def regions(self, image: ImageArray) -> LabelArray:
+    def regions(self, image: ImageArray) -> RegionArray:
         """(H, W) region numbers from 1 of an image (H, W, 3)."""
         from skimage.segmentation import slic  # noqa: PLC0415 - slow, and many maps need no regions
 
         found = slic(
-            reduced(image, self.max_side),
+            geometry.shrink(image, self.max_side),
             n_segments=self.segments,
             compactness=self.compactness,
             sigma=self.sigma,
             start_label=1,
             channel_axis=-1,
         )
-        return enlarged(renumbered(found), image.shape[:2])
+        return geometry.nearest(renumbered(found), image.shape[:2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +84,18 @@ class FelzenszwalbSegmenter:
         """Settings, and the scikit-image release: answers may change between releases."""
         return _describe("felzenszwalb", asdict(self))
 
-    def regions(self, image: ImageArray) -> LabelArray:
+    def regions(self, image: ImageArray) -> RegionArray:
         """(H, W) region numbers from 1 of an image (H, W, 3)."""
         from skimage.segmentation import felzenszwalb  # noqa: PLC0415 - as above
 
         found = felzenszwalb(
-            reduced(image, self.max_side),
+            geometry.shrink(image, self.max_side),
             scale=self.scale,
             sigma=self.sigma,
             min_size=self.min_size,
             channel_axis=-1,
         )
-        return enlarged(renumbered(found + 1), image.shape[:2])
+        return geometry.nearest(renumbered(found + 1), image.shape[:2])
 
 
 def _describe(name: str, settings: dict[str, float]) -> Description:

@@ -10,7 +10,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from boxpromptiml.geometry import as_array, clip, pixel_slices
+from boxpromptiml.geometry import as_array, clip, pixel_slices, shrink
 from boxpromptiml.records import (
     AUTHENTIC,
     MANIPULATED,
@@ -118,13 +118,8 @@ def trimap_image(levels: TrimapArray) -> ImageArray:
 
 
 def thumbnail(image: ImageArray, side: int) -> ImageArray:
-    """An image (H, W, 3) whose longer side is at most `side` pixels, averaged; never enlarged."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    """An image (H, W, 3) whose longer side is at most `side` pixels; see `geometry.shrink`."""
+    return shrink(image, side)
 
 
 def _line_width(height: int, width: int) -> int:

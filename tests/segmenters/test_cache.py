@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from boxpromptiml.io.files import signature
-from boxpromptiml.records import Description, ImageArray, Segmenter
+from boxpromptiml.io.files import fingerprint
+from boxpromptiml.records import Description, ImageArray, RegionArray, Segmenter
 from boxpromptiml.segmenters.cache import CachedSegmenter
-from boxpromptiml.segmenters.labels import LabelArray
 from boxpromptiml.segmenters.superpixels import SlicSegmenter
 
 
@@ -23,10 +22,10 @@ class Counting:
         self.asked = 0
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         return {"name": "counting", "version": self.version}
 
-    def regions(self, image: ImageArray) -> LabelArray:
+    def regions(self, image: ImageArray) -> RegionArray:
         self.asked += 1
         return image[..., 0].astype(np.int32) * self.version
 
@@ -50,7 +49,7 @@ def test_asks_once_an_image(tmp_path: Path) -> None:
             np.testing.assert_array_equal(labels, image[..., 0])
             assert labels.dtype == np.int32
     assert inner.asked == 3
-    assert cached.signature == inner.signature
+    assert cached.settings == inner.settings
     again = Counting()
     CachedSegmenter(again, tmp_path).regions(an_image(2))  # another run
     assert again.asked == 0
@@ -59,9 +58,9 @@ def test_asks_once_an_image(tmp_path: Path) -> None:
 def test_layout(tmp_path: Path) -> None:
     inner = Counting()
     CachedSegmenter(inner, tmp_path).regions(an_image())
-    folder = tmp_path / signature(inner.signature)[:16]
+    folder = tmp_path / fingerprint(inner.settings)[:16]
     assert [path.parent for path in tmp_path.rglob("*.npz")] == [folder]
-    assert json.loads((folder / "segmenter.json").read_text()) == inner.signature
+    assert json.loads((folder / "segmenter.json").read_text()) == inner.settings
     assert len(list(tmp_path.rglob("*"))) == 3  # no temporary file is left
 
 
@@ -132,7 +131,7 @@ def test_damaged_files_are_made_again(
     assert "made again" in caplog.text
     assert not (tmp_path / "exploded").exists()
     cached.regions(an_image())
-    assert inner.asked == 2  # mended
+    assert inner.asked == 2  # written again
 
 
 def _fill(folder: Path) -> None:

@@ -1,12 +1,11 @@
 import numpy as np
 import numpy.typing as npt
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from boxpromptiml.segmenters.labels import components, enlarged, painted, reduced, renumbered
+from boxpromptiml.segmenters.labels import components, painted, renumbered
 
 sizes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
 class_maps = sizes.flatmap(lambda size: hnp.arrays(np.uint8, size, elements=st.integers(0, 3)))
@@ -86,40 +85,3 @@ def test_renumbering_keeps_the_regions(classes: npt.NDArray[np.uint8]) -> None:
     assert sorted(pairs) == sorted(pairs, key=lambda pair: pair[1])  # in the old order
     assert (0, 0) in pairs or 0 not in labels
     np.testing.assert_array_equal(renumbered(labels), labels)
-
-
-@given(class_maps, st.integers(1, 5), st.integers(1, 5))
-def test_whole_multiples_repeat_every_pixel(
-    classes: npt.NDArray[np.uint8], rows: int, columns: int
-) -> None:
-    labels = classes.astype(np.int32)
-    size = labels.shape[0] * rows, labels.shape[1] * columns
-    np.testing.assert_array_equal(
-        enlarged(labels, size), labels.repeat(rows, axis=0).repeat(columns, axis=1)
-    )
-
-
-@given(class_maps, st.integers(0, 9), st.integers(0, 9))
-def test_enlarging_loses_no_region(classes: npt.NDArray[np.uint8], rows: int, columns: int) -> None:
-    size = classes.shape[0] + rows, classes.shape[1] + columns
-    larger = enlarged(classes.astype(np.int32), size)
-    assert larger.shape == size
-    assert set(np.unique(larger)) == set(np.unique(classes))
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((40, 100), (20, 50)), ((1, 500), (1, 50)), ((500, 1), (50, 1)), ((30, 50), (30, 50))],
-)
-def test_reduced_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    image = np.full((*size, 3), 9, dtype=np.uint8)
-    small = reduced(image, 50)
-    assert small.shape == (*expected, 3)
-    assert small.dtype == np.uint8
-    assert (small == 9).all()
-    assert (small is image) == (size == expected)
-
-
-def test_enlarging_looks_at_the_centres_of_pixels() -> None:
-    labels = np.array([[1, 2, 3]], dtype=np.int32)
-    np.testing.assert_array_equal(enlarged(labels, (1, 4)), [[1, 2, 2, 3]])

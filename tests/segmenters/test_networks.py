@@ -102,7 +102,7 @@ def test_deeplabv3_equals_torchvisions(
         path.touch()
         monkeypatch.setattr(module, "load_weights", lambda _: dict(network.state_dict()))
     tested = NetworkSegmenter.from_weights("deeplabv3", path, min_fraction=0)
-    assert tested.signature["architecture"] == f"deeplabv3_{backbone}"
+    assert tested.settings["architecture"] == f"deeplabv3_{backbone}"
     expected = classes_of(network, an_image())
     assert len(np.unique(expected)) >= 3
     labels = tested.regions(an_image())
@@ -147,7 +147,7 @@ def test_folder_equals_smps_own(
     expected = classes_of(First(), an_image(), multiple)
     assert len(np.unique(expected)) >= (2 if settings.get("classes") == 1 else 3)
     assert same_regions(tested.regions(an_image()), expected)
-    assert tested.signature["architecture"]["encoder_name"] == settings["encoder_name"]
+    assert tested.settings["architecture"]["encoder_name"] == settings["encoder_name"]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("pspnet", smp.PSPNet), ("deeplabv3plus", None)])
@@ -242,16 +242,16 @@ def test_frozen_and_in_evaluation_mode() -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_signature_tells_weights_and_settings(tmp_path: Path) -> None:
+def test_settings_tell_weights_and_settings(tmp_path: Path) -> None:
     network, path = deeplabv3("mobilenet_v3_large"), tmp_path / "w.pth"
     torch.save({"model": network.state_dict()}, path)  # as torchvision's training script does
     signed = [
-        json.dumps(NetworkSegmenter.from_weights("deeplabv3", path, **changed).signature)
+        json.dumps(NetworkSegmenter.from_weights("deeplabv3", path, **changed).settings)
         for changed in ({}, {"min_fraction": 0.1}, {"max_side": 64})
     ]
     network.classifier[4].bias.data += 1
     torch.save({"model": network.state_dict()}, path)
-    signed.append(json.dumps(NetworkSegmenter.from_weights("deeplabv3", path).signature))
+    signed.append(json.dumps(NetworkSegmenter.from_weights("deeplabv3", path).settings))
     assert len(set(signed)) == 4
 
 

@@ -99,9 +99,9 @@ def test_frozen_and_repeatable() -> None:
     np.testing.assert_array_equal(first, tested.regions(image))
 
 
-def test_signature_tells_what_changes_an_answer() -> None:
+def test_settings_tell_what_changes_an_answer() -> None:
     def signed(sha256: str = "ab", **changed: float) -> str:
-        return json.dumps(SamSegmenter(tiny_sam(), "tiny", sha256, **changed).signature)
+        return json.dumps(SamSegmenter(tiny_sam(), "tiny", sha256, **changed).settings)
 
     variants = [
         signed(),
@@ -124,7 +124,7 @@ def test_from_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "load_sam", load)
     built = SamSegmenter.from_checkpoint(tmp_path / "w.pth", "vit_l", points_per_side=4)
     assert asked == [(tmp_path / "w.pth", "vit_l")]
-    assert built.signature == SamSegmenter(tiny_sam(), "vit_l", "ab", points_per_side=4).signature
+    assert built.settings == SamSegmenter(tiny_sam(), "vit_l", "ab", points_per_side=4).settings
 
 
 def test_wrong_weights(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_repeatable_and_leaves_the_image_alone(segmenter: Segmenter) -> None:
     np.testing.assert_array_equal(image, before)
 
 
-def test_signature_tells_every_setting() -> None:
+def test_settings_tell_every_setting() -> None:
     variants: list[Segmenter] = [
         *SEGMENTERS,
         SlicSegmenter(segments=7),
