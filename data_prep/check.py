@@ -1,32 +1,26 @@
 """`python -m data_prep check`: what is wrong with the images of manifests, before training."""
 
-import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import cv2
-from rich.console import Console
-from rich.progress import track
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.files import write_json, write_jsonl, write_text
+from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Manifest, read_rows
 from boxpromptiml.manifests.sources import Source
 from data_prep.checks.across import Looked, duplicates, shared_groups, twins
 from data_prep.checks.findings import Finding
-from data_prep.checks.one_image import Look, look
+from data_prep.checks.one_image import look
 from data_prep.checks.page import render
 from data_prep.checks.summary import Summary, as_json, as_text
 from data_prep.checks.totals import balances, histograms, leaks
 
 cv2.setNumThreads(0)  # the workers are the threads
-
-_STDERR = Console(stderr=True)
-_BATCH = 2048  # images in flight, so that memory does not grow with the manifest
 
 
 def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: int = 0) -> int:
@@ -50,12 +44,8 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
         raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
     manifests, findings = _read(manifest)
     sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
-    looks = track(
-        _look_at_all(sources, verify, num_workers),
-        "checking",
-        total=len(sources),
-        console=_STDERR,
-    )
+    work = partial(look, verify=verify)
+    looks = parallel(work, sources, num_workers, "checking", chunk=16)
     looked = [Looked(source.sample, one) for source, one in zip(sources, looks, strict=True)]
     summary = _summary(manifest, looked, findings, verify)
     write_json(out / "check.json", as_json(summary))
@@ -93,18 +83,6 @@ def _place(path: Path, message: str) -> str:
 def _without_samples(manifest: Manifest) -> Manifest:
     """What a worker needs of a manifest: where its files are."""
     return replace(manifest, samples=manifest.samples[:0])
-
-
-def _look_at_all(sources: Sequence[Source], verify: bool, num_workers: int) -> Iterator[Look]:
-    """Look at every image, in order."""
-    job = partial(look, verify=verify)
-    if not num_workers:
-        yield from map(job, sources)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of our threads
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        for start in range(0, len(sources), _BATCH):
-            yield from pool.map(job, sources[start : start + _BATCH], chunksize=16)
 
 
 def _summary(

@@ -9,23 +9,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.records import Sample, Split
 from boxpromptiml.synth.forge import KINDS, ForgeryStyle
 from data_prep.forgery.make import Files, Provenance, Task, bring_up_to_date
 from data_prep.forgery.outlines import find_outlines
-from data_prep.forgery.photographs import Photo, Screening, list_photographs, screened
+from data_prep.forgery.photographs import Photo, Screening, list_photographs
 from data_prep.forgery.plan import MIN_DONORS, Quality, Settings, plan
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
-
-_STDERR = Console(stderr=True)
 
 
 def forgeries(
@@ -105,19 +101,14 @@ def _run_locked(
     if len(pool) < 1 + splices:
         write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
         raise UserError(
-            f"{len(pool)} of {len(screening)} photographs can be used, too few for a forgery; "
-            f"see {out / 'errors.jsonl'}"
+            f"{len(pool)} of {len(screening.files)} photographs can be used, too few for a "
+            f"forgery; see {out / 'errors.jsonl'}"
         )
     if authentic is None:
         authentic = min(settings.count, len(pool))
-    work = Forging(tuple(plan(settings, pool, authentic)), out, settings.name, settings.split)
-    loader: DataLoader[Outcome] = DataLoader(
-        work,
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
-    )
-    outcomes = list(track(loader, "forging", total=len(work), console=_STDERR))
+    tasks = tuple(plan(settings, pool, authentic))
+    work = Forging(out, settings.name, settings.split)
+    outcomes = list(parallel(work, tasks, num_workers, "forging"))
     errors += [outcome.error for outcome in outcomes if outcome.error is not None]
     notes = {
         "job": "data_prep forgeries",
@@ -143,8 +134,8 @@ def _screen(
     """The first photographs that can be used, at most `enough`, and what was wrong with others."""
     pool: dict[str, Photo] = {}
     errors: list[RejectedInput] = []
-    total = min(enough, len(screening))
-    looks = track(screened(screening, num_workers), "looking", total=total, console=_STDERR)
+    total = min(enough, len(screening.files))
+    looks = parallel(screening, screening.files, num_workers, "looking", total)
     for photo, rejected in looks:
         errors += rejected
         if photo and photo.sha256 in pool:
@@ -166,19 +157,15 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Forging(Dataset[Outcome]):
-    """The units of work, one a forgery; getting one does it."""
+class Forging:
+    """The work on one task: a forgery is made, or found made."""
 
-    tasks: tuple[Task, ...]
     out: Path
     dataset: str
     split: Split
 
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __getitem__(self, index: int) -> Outcome:
-        task = self.tasks[index]
+    def __call__(self, task: Task) -> Outcome:
+        """Bring one forgery up to date; a photograph that changed becomes an error."""
         try:
             made, now = bring_up_to_date(task, self.out)
         except RejectedInput as error:
@@ -217,7 +204,3 @@ class Forging(Dataset[Outcome]):
             image_sha256=made.authentic_sha256,
         )
         return [forged, untouched]
-
-
-def _as_is(outcome: Outcome) -> Outcome:
-    return outcome

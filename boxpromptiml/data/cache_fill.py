@@ -9,9 +9,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL
-from rich.console import Console
-from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
 
 from boxpromptiml.data.cache import CachedImages, Keys, PixelStore
 from boxpromptiml.data.supervision import Annotation, TrainingTarget, supervision_trimap
@@ -19,6 +16,7 @@ from boxpromptiml.data.transforms import Augmentation, Resize
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.files import fingerprint
+from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.sources import Source, Sources, stored_image
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Sample
@@ -83,14 +81,15 @@ def _missing(store: PixelStore, keys: Keys) -> npt.NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class _Work(Dataset[bytes | None]):
+class _Work:
     """What a slot holds, by the source's position; None for an image that cannot be read."""
 
     sources: Sources
     target: Callable[[Sample], TrainingTarget | None]
     resize: Resize
 
-    def __getitem__(self, position: int) -> bytes | None:
+    def __call__(self, position: int) -> bytes | None:
+        """Image and trimap at network size, one after the other, as bytes."""
         source = self.sources[position]
         try:
             image = stored_image(source)
@@ -143,19 +142,7 @@ def _made(
     work: _Work, keys: Keys, missing: npt.NDArray[np.intp], num_workers: int
 ) -> Iterator[tuple[bytes, bytes]]:
     """Key and pixels of what is missing and can be read."""
-    loader: DataLoader[bytes | None] = DataLoader(
-        work,
-        batch_size=None,
-        sampler=missing.tolist(),
-        num_workers=num_workers,
-        collate_fn=_as_is,  # type: ignore[arg-type] # one slot: there are no batches
-    )
-    console = Console(stderr=True)
-    made = track(loader, "resizing", total=len(missing), console=console)
+    made = parallel(work, missing.tolist(), num_workers, "resizing")
     for position, pixels in zip(missing, made, strict=True):
         if pixels is not None:
             yield bytes(keys[position]), pixels
-
-
-def _as_is(pixels: bytes | None) -> bytes | None:
-    return pixels

@@ -5,17 +5,15 @@ So the job can be stopped anywhere and started again; it redoes only what is mis
 the same reason parts of it (`Shard`) can run at once; a run of the whole then finds the masks made.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader, Dataset
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
@@ -27,6 +25,7 @@ from boxpromptiml.io.files import (
     write_json,
     write_jsonl,
 )
+from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import (
     Manifest,
     confined,
@@ -47,7 +46,7 @@ from boxpromptiml.manifests.sidecars import (
 from boxpromptiml.records import MANIPULATED, UNSURE, Proposal, Sample, Teacher, TrimapArray
 from boxpromptiml.teachers.audit import audit
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
-from boxpromptiml.teachers.shards import Shard, claim, die_with_job
+from boxpromptiml.teachers.shards import Shard, claim
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
@@ -59,12 +58,11 @@ class Outcome(NamedTuple):
     made: bool  # False: an earlier run had made it
     has_mask: bool = False
     error: RejectedInput | None = None
-    failure: OSError | None = None  # of the disk: the job cannot go on
 
 
 @dataclass(frozen=True)
-class PseudoMasks(Dataset[Outcome]):
-    """The units of work, one a sample; getting one does it."""
+class PseudoMasks:
+    """The work on one sample: its pseudo-mask and sidecar are brought up to date."""
 
     manifest: Manifest
     out: Path
@@ -72,11 +70,8 @@ class PseudoMasks(Dataset[Outcome]):
     consensus: Consensus
     signature: str
 
-    def __len__(self) -> int:
-        return len(self.manifest.samples)
-
-    def __getitem__(self, index: int) -> Outcome:
-        sample = self.manifest.samples[index]
+    def __call__(self, sample: Sample) -> Outcome:
+        """Bring one sample up to date; what is wrong with it becomes a rejected outcome."""
         if sample.label == 0:
             return Outcome("authentic", made=False)
         if not sample.boxes:
@@ -88,8 +83,6 @@ class PseudoMasks(Dataset[Outcome]):
         except UserError as error:  # its path leads out of the root
             rejected = RejectedInput(sample.image, "bad_path", str(error))
             return Outcome("rejected", made=False, error=rejected)
-        except OSError as error:  # raised by the job: from a worker it would come as a traceback
-            return Outcome("rejected", made=False, failure=error)
         return Outcome(status, made, has_mask=True)
 
     def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
@@ -195,17 +188,16 @@ def run_job(
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
     signature = teacher_signature(teacher.settings, consensus.settings)
-    part = manifest
+    samples = manifest.samples
     if shard:
-        chosen = manifest.samples.take(shard.choose(manifest.samples))
-        part = replace(manifest, samples=chosen)
+        samples = samples.take(shard.choose(samples))
     with claim(out, shard):
         if shard is None:
             remove_temporaries(out)  # of runs that were killed while they wrote
-        work = PseudoMasks(part, out, teacher, consensus, signature)
-        found = _all(work, num_workers)
+        work = PseudoMasks(manifest, out, teacher, consensus, signature)
+        found = _all(work, samples, num_workers)
         summary = {
-            "images": len(work),
+            "images": len(samples),
             "made": found.made,
             "status": dict(sorted(found.status.items())),
             "teacher_signature": signature,
@@ -241,45 +233,10 @@ def _write_manifest(manifest: Manifest, out: Path, found: Found, signature: str)
     return written
 
 
-def _all(work: PseudoMasks, num_workers: int) -> Found:
-    loader: DataLoader[Outcome] = DataLoader(
-        work,
-        batch_size=None,
-        num_workers=num_workers,
-        worker_init_fn=die_with_job,
-        collate_fn=_as_is,  # type: ignore[arg-type] # one outcome: there are no batches
-    )
+def _all(work: PseudoMasks, samples: Sequence[Sample], num_workers: int) -> Found:
     found = Found()
-    try:
-        for outcome in _with_progress(loader, len(work)):
-            found.add(outcome)
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        message = "a worker was killed, most likely for want of memory; run the same command again"
-        raise UserError(f"{message}, with fewer --num_workers: it goes on here") from error
+    for outcome in parallel(work, samples, num_workers, "pseudo-masks"):
+        if outcome.error is not None:
+            sys.stderr.write(f"rejected {outcome.error}\n")
+        found.add(outcome)
     return found
-
-
-def _as_is(outcome: Outcome) -> Outcome:
-    return outcome
-
-
-def _with_progress(loader: DataLoader[Outcome], total: int) -> Iterable[Outcome]:
-    columns = (
-        TextColumn("pseudo-masks"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total, rate="")
-        for outcome in loader:
-            if outcome.failure is not None:
-                raise outcome.failure
-            if outcome.error is not None:
-                progress.console.print(f"rejected {outcome.error}", markup=False, soft_wrap=True)
-            speed = progress.tasks[0].speed
-            progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
-            yield outcome

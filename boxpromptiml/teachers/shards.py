@@ -5,13 +5,9 @@ whole, which finds the masks made. So parts need to know nothing of each other.
 """
 
 import fcntl
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +59,6 @@ def claim(out: Path, shard: Shard | None) -> Iterator[None]:
         own = out / f".lock-{shard.index}-of-{shard.count}"
         with _locked(out / ".lock", shared=True), _locked(own, shared=False):
             yield
-
-
-def die_with_job(_worker: int) -> None:
-    """For a worker process: end at once when the job is killed, so that nobody holds its claim.
-
-    PyTorch's own watch asks every five seconds for another parent, which a fork server never is.
-    """
-    job = multiprocessing.parent_process()
-    if job is not None:
-        threading.Thread(target=_end_after, args=(job,), daemon=True).start()
-
-
-def _end_after(job: BaseProcess) -> None:
-    job.join()
-    os._exit(1)
 
 
 @contextmanager

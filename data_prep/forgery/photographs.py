@@ -1,11 +1,9 @@
 """Which photographs of a folder can be forged: every file is looked at before any is used."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-
-from torch.utils.data import DataLoader, Dataset
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
@@ -90,19 +88,17 @@ def _limited(image: ImageArray, max_side: int | None) -> ImageArray:
 
 
 @dataclass(frozen=True)
-class Screening(Dataset[Screened]):
-    """The units of work, one a file; getting one looks at it."""
+class Screening:
+    """The work on one file, given as key and path: a look whether it can be forged."""
 
     files: tuple[tuple[str, Path], ...]
     outlines: Mapping[str, Outlines]
     max_side: int | None
     min_side: int
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Screened:
-        key, path = self.files[index]
+    def __call__(self, file: tuple[str, Path]) -> Screened:
+        """Look at one file; what is wrong with it becomes a rejection."""
+        key, path = file
         try:
             return self._screen(key, path)
         except RejectedInput as error:
@@ -123,18 +119,3 @@ class Screening(Dataset[Screened]):
         found = self.outlines.get(key)
         kept, rejected = read_outlines(found, info.size) if found else ((), [])
         return Screened(Photo(path, key, info.sha256, info.format, info.size, grey, kept), rejected)
-
-
-def screened(work: Screening, num_workers: int) -> Iterator[Screened]:
-    """Look at all files in their order; a caller that has enough may stop."""
-    loader: DataLoader[Screened] = DataLoader(
-        work,
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_as_is,  # type: ignore[arg-type] # one file: there are no batches
-    )
-    yield from loader
-
-
-def _as_is(one: Screened) -> Screened:
-    return one

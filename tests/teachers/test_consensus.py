@@ -39,7 +39,7 @@ class FillTeacher:
         self.score = score
 
     @property
-    def signature(self) -> Description:
+    def settings(self) -> Description:
         return {"name": "fill"}
 
     def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:

@@ -36,7 +36,7 @@ class FilledBox:
     score: float = 1.0
 
     @property
-    def signature(self):
+    def settings(self):
         return {"name": "filled", "weights_sha256": self.weights, "settings": {}}
 
     def propose(self, image, boxes):

@@ -126,7 +126,7 @@ class Slow:
     deadly: int = 10**9
 
     @property
-    def signature(self):
+    def settings(self):
         return {"name": "slow", "settings": {}}
 
     def propose(self, image, boxes):

@@ -1,0 +1,157 @@
+"""One way to do the same work on many items: in order, in several processes, with progress."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from boxpromptiml.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_SECONDS_PER_LINE = 10.0  # of progress where standard error is no terminal
+_AHEAD = 4  # chunks a worker that are begun or finished before their turn; bounds the memory
+
+
+def parallel(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    title: str,
+    total: int | None = None,
+    chunk: int = 1,
+) -> Iterator[Result]:
+    """Do `work` on every item and yield the results in the order of the items, with progress.
+
+    Memory is bounded: a worker runs at most a few chunks ahead of the caller. A caller that has
+    enough may stop; what is then under way is finished, so that no file is left half written.
+    Workers end with this process, however it ends.
+
+    Args:
+        work: Called in the workers; must be picklable, and so must items and results. An exception
+            that it raises is raised here.
+        items: What to work on.
+        workers: Processes beside this one; with 0 the work is done in this one.
+        title: What the progress is of, such as `resizing`.
+        total: Number of results that the caller will take; all by default.
+        chunk: Items that a worker is given at once; more than 1 pays off below 1 ms an item.
+
+    Raises:
+        UserError: If `workers` is negative, or a worker was killed.
+    """
+    if workers < 0:
+        raise UserError(f"num_workers must be 0 or more, got {workers}")
+    total = len(items) if total is None else total
+    if not workers:
+        yield from track(map(work, items), title, total)
+        return
+    context = multiprocessing.get_context()
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (work, stop))
+    try:
+        pool.submit(int)  # starts the processes now: the display is a thread, and threads and fork
+        results = _in_order(pool, items, workers * _AHEAD, chunk)  # do not go together
+        yield from track(results, title, total)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{title}: a worker was killed, most likely for want of memory; run the same command "
+            "again, with fewer --num_workers"
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def track(results: Iterable[Result], title: str, total: int) -> Iterator[Result]:
+    """Yield results and show on standard error how many there were, how fast, and how many remain.
+
+    A bar in a terminal; elsewhere, as in a batch job's log, a line every ten seconds.
+
+    Args:
+        results: To be yielded.
+        title: What the progress is of.
+        total: Their number.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from _in_lines(results, title, total)
+        return
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=total, rate="")
+        for result in results:
+            speed = progress.tasks[0].speed
+            progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+            yield result
+
+
+def _in_lines(results: Iterable[Result], title: str, total: int) -> Iterator[Result]:
+    start = said = time.monotonic()
+    for count, result in enumerate(results, 1):
+        now = time.monotonic()
+        if now - said >= _SECONDS_PER_LINE:
+            sys.stderr.write(f"{title} {count}/{total}, {count / (now - start):.1f}/s\n")
+            said = now
+        yield result
+
+
+def _in_order(
+    pool: ProcessPoolExecutor, items: Sequence[Any], ahead: int, chunk: int
+) -> Iterator[Any]:
+    """Results of the pool's work, at most `ahead` chunks before the one that is yielded."""
+    waiting: deque[Future[list[Any]]] = deque()
+    for start in range(0, len(items), chunk):
+        waiting.append(pool.submit(_do, list(items[start : start + chunk])))
+        if len(waiting) == ahead:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+_work: Callable[[Any], Any]  # of this worker
+_stop: Event
+
+
+def _start_worker(work: Callable[[Any], Any], stop: Event) -> None:
+    """Make this process a worker: it ends with its job, and leaves Ctrl-C to it while idle."""
+    global _work, _stop
+    _work, _stop = work, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "torch" in sys.modules:  # the workers are the threads
+        sys.modules["torch"].set_num_threads(1)
+    job = multiprocessing.parent_process()
+    if job is not None:
+        threading.Thread(target=_end_after, args=(job,), daemon=True).start()
+
+
+def _end_after(job: BaseProcess) -> None:
+    job.join()
+    os._exit(1)
+
+
+def _do(items: list[Any]) -> list[Any]:
+    """One chunk; Ctrl-C ends it as it would end the work in the job's own process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return [] if _stop.is_set() else [_work(item) for item in items]
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
