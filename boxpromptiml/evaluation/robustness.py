@@ -121,21 +121,16 @@ def _add(found: Found, condition: Degradation, test: DegradedTest, progress: str
     """Score a condition, and put its row where it belongs; `none` leaves the F1 of every image."""
     scored = test.score(condition, progress)
     row: Found = {"name": condition.name, "level": condition.level}
-    row |= {name: _as_json(interval) for name, interval in scored.means.items()}
+    row |= {name: mean.to_json() for name, mean in scored.means.items()}
     if condition.name in PLATFORMS:
         row["resized"] = {"value": scored.resized, "count": len(test.sources)}
     if condition == Degradation():
         found["clean_f1"] = [None if math.isnan(value) else value for value in scored.f1.tolist()]
     elif found["clean_f1"] is not None:
         clean = np.array(found["clean_f1"], np.float64)  # None becomes nan
-        row["difference"] = _as_json(difference_interval(scored.f1, clean, test.groups))
+        row["difference"] = difference_interval(scored.f1, clean, test.groups).to_json()
     found["conditions"].append(row)
     found["conditions"].sort(key=lambda row: severity(_degradation(row)))
-
-
-def _as_json(interval: Interval) -> Found:
-    parts = interval._asdict().items()
-    return {key: None if math.isnan(value) else value for key, value in parts}
 
 
 def _file(path: Path) -> dict[str, str]:
@@ -176,7 +171,7 @@ def read_robustness(path: Path) -> Found:
             raise ValueError(f"schema version {found['schema_version']}")
         [found[name] for name in _SETTINGS]
         for row in found["conditions"]:
-            _degradation(row), [_interval(row, name) for name in SCORES]
+            _degradation(row), [Interval.from_json(row[name]) for name in SCORES]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a robustness.json ({error}); delete it") from error
     return found
@@ -186,7 +181,7 @@ def plotted(
     found: Mapping[str, Any], score: str = "pixel_f1"
 ) -> tuple[list[Condition], float | None]:
     """What `robustness_figure` takes: the conditions, and the score of the images as stored."""
-    rows = [(row, _interval(row, score)) for row in found["conditions"]]
+    rows = [(row, Interval.from_json(row[score])) for row in found["conditions"]]
     conditions = [Condition(row["name"], row["level"], *interval[:3]) for row, interval in rows]
     clean = [c.value for c in conditions if c.name == "none" and not math.isnan(c.value)]
     return conditions, clean[0] if clean else None
@@ -194,14 +189,6 @@ def plotted(
 
 def _degradation(row: Mapping[str, Any]) -> Degradation:
     return Degradation(row["name"], row["level"])
-
-
-def _interval(row: Mapping[str, Any], score: str) -> Interval:
-    value, low, high = (
-        math.nan if row[score][key] is None else float(row[score][key])
-        for key in ("value", "low", "high")
-    )
-    return Interval(value, low, high, int(row[score]["count"]))
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -224,10 +211,10 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> str:
     ]
     same = []
     for row in rows:
-        f1, iou, auc, alarm = (_interval(row, name) for name in SCORES)
+        f1, iou, auc, alarm = (Interval.from_json(row[name]) for name in SCORES)
         bounds, change = f"[{f1.low:.3f}, {f1.high:.3f}]", f"{'-':>7}  {'':<18}"
         if row.get("difference"):
-            drop = _interval(row, "difference")
+            drop = Interval.from_json(row["difference"])
             change = f"{drop.value:>+7.3f}  {f'[{drop.low:+.3f}, {drop.high:+.3f}]':<18}"
         if row.get("resized", {}).get("value") == 0:
             same.append(row["name"])

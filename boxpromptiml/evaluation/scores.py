@@ -13,7 +13,7 @@ import numpy.typing as npt
 from boxpromptiml.metrics import image
 from boxpromptiml.metrics.bootstrap import Interval, mean_interval, statistic_interval
 from boxpromptiml.metrics.histograms import Floats, ratio
-from boxpromptiml.metrics.presets import THRESHOLDS, PixelScores, Preset
+from boxpromptiml.metrics.presets import THRESHOLDS, PixelScores, ScoringPreset
 from boxpromptiml.metrics.results import ImageRow
 
 REGION_SIZES = (("below 1%", 0.01), ("1% to 5%", 0.05), ("5% to 15%", 0.15), ("15% and more", 1.01))
@@ -112,7 +112,7 @@ class Summary:
 
     rows: Sequence[ImageRow]
     curves: Curves
-    preset: Preset
+    preset: ScoringPreset
     threshold: float
     resamples: int
     seed: int
@@ -160,7 +160,7 @@ class Summary:
         alarmed = [float(a) if c else _NAN for a, c in zip(alarms, clean, strict=True)]
         intervals["false_alarm_images"] = self._mean(rows, alarmed)
         intervals |= self._image_level(rows)
-        found = {name: _as_json(interval) for name, interval in intervals.items()}
+        found: dict[str, dict[str, Any]] = {n: one.to_json() for n, one in intervals.items()}
         found["best_f1"]["best_f1_threshold"] = best_threshold
         return found
 
@@ -218,8 +218,3 @@ class Summary:
             undefined = Interval(_NAN, _NAN, _NAN, len(known))
             return dict.fromkeys(statistics, undefined)
         return {name: self._statistic(one, groups) for name, one in statistics.items()}
-
-
-def _as_json(interval: Interval) -> dict[str, Any]:
-    ends = {name: getattr(interval, name) for name in ("value", "low", "high")}
-    return {n: None if math.isnan(x) else x for n, x in ends.items()} | {"count": interval.count}

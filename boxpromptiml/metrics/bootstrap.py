@@ -2,17 +2,19 @@
 
 Images of one group (versions of one photograph) are not independent, so whole groups are drawn,
 with replacement, as many as there are. The interval lies between the percentiles of the score over
-the draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). It speaks of
-other images of the same kind; it knows nothing of another training run or another data set.
+the draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). It covers the
+sampling of images of the same kind, not the variance between training runs or datasets.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from boxpromptiml.metrics.histograms import Floats
+
 Integers = npt.NDArray[np.intp]
 
 RESAMPLES, LEVEL = 2000, 0.95
@@ -20,12 +22,40 @@ _CELLS = 1 << 21  # numbers held at a time: 16 MiB of them
 
 
 class Interval(NamedTuple):
-    """A score, the ends of its interval (nan where there is none), and how many images it is of."""
+    """A score with its bootstrap interval.
+
+    Attributes:
+        value: The score; nan where it is undefined.
+        low: Lower end of the interval; nan where there is none.
+        high: Upper end of the interval; nan where there is none.
+        count: How many images the score is computed over.
+    """
 
     value: float
     low: float
     high: float
     count: int  # type: ignore[assignment] # hides tuple.count
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The fields by name, with None for what is not finite.
+
+        Example:
+            >>> Interval(0.5, 0.4, float("nan"), 9).to_json()
+            {'value': 0.5, 'low': 0.4, 'high': None, 'count': 9}
+        """
+        ends = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: x if math.isfinite(x) else None for name, x in ends.items()} | {
+            "count": self.count
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Interval":
+        """Read back `to_json`; None becomes nan, other keys are ignored."""
+        value, low, high = (
+            math.nan if fields[name] is None else float(fields[name])
+            for name in ("value", "low", "high")
+        )
+        return cls(value, low, high, int(fields["count"]))
 
 
 def mean_interval(
@@ -40,9 +70,9 @@ def mean_interval(
     Args:
         values: (N,); nan = undefined, left out together with its group if that has nothing else.
         groups: (N,) names; every image is a group of its own by default.
-        resamples: Draws.
+        resamples: Number of bootstrap draws.
         seed: The same seed gives the same interval.
-        level: Share of the draws that lie inside.
+        level: Fraction of the draws that lie inside the interval.
 
     Returns:
         Low and high are nan with fewer than two groups; the mean of nothing is nan.
@@ -81,6 +111,13 @@ def difference_interval(
     Args:
         ours: (N,) one score an image.
         theirs: (N,) of the same images in the same order.
+        groups: As in `mean_interval`.
+        resamples: As in `mean_interval`.
+        seed: As in `mean_interval`.
+        level: As in `mean_interval`.
+
+    Raises:
+        ValueError: If the two differ in length.
     """
     first, second = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if first.shape != second.shape:
@@ -102,7 +139,10 @@ def statistic_interval(
         statistic: Takes how often every image is drawn, (R, N) floats, and returns the score of
             every draw, (R,); nan where a draw has none, which is then left out.
         count: N.
-        groups: As in `mean_interval`, and so are the others.
+        groups: As in `mean_interval`.
+        resamples: As in `mean_interval`.
+        seed: As in `mean_interval`.
+        level: As in `mean_interval`.
     """
     if not count:
         return Interval(float("nan"), float("nan"), float("nan"), 0)

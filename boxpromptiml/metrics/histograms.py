@@ -2,8 +2,9 @@
 
 A probability map of an 8-bit PNG has 256 levels, so the two histograms hold all that F1, IoU, AUC
 and every curve depend on: the scores are exact, ties included, and cost one pass over the pixels
-and a few hundred additions, whatever the image's size. Level l means the probability
-l / (levels - 1); a pixel is flagged when its probability is strictly above the threshold.
+and a few hundred additions, whatever the image's size. A 16-bit map has 65536 levels. Level l
+means the probability l / (levels - 1); a pixel is flagged when its probability is strictly above
+the threshold.
 """
 
 from typing import Any, NamedTuple
@@ -11,19 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.records import MaskArray, ProbArray
+from boxpromptiml.records import MaskArray
 
-Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _CHUNK = 1 << 18  # pixels at a time, so that indices stay in the cache
 
 
-class Histogram(NamedTuple):
-    """Pixels of one image by level, lowest first, both of the same length."""
+class LevelCounts(NamedTuple):
+    """Pixels of one image by level, lowest level first, both of the same length."""
 
-    manipulated: Counts
-    authentic: Counts
+    manipulated: npt.NDArray[np.int64]
+    authentic: npt.NDArray[np.int64]
 
 
 class Flagged(NamedTuple):
@@ -32,15 +32,15 @@ class Flagged(NamedTuple):
     Both have one entry more than there are levels: cut 0 flags every pixel, the last cut none.
     """
 
-    tp: Counts
-    fp: Counts
+    tp: npt.NDArray[np.int64]
+    fp: npt.NDArray[np.int64]
 
 
 def count_values(
     levels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     truth: MaskArray,
     kept: MaskArray | None = None,
-) -> Histogram:
+) -> LevelCounts:
     """Count the levels of a map: 256 bins for 8-bit levels, 65536 for 16-bit ones.
 
     Args:
@@ -56,28 +56,10 @@ def count_values(
         >>> int(found.manipulated[9]), int(found.authentic[0]), len(found.authentic)
         (1, 1, 256)
     """
+    if levels.shape != truth.shape:
+        raise ValueError(f"map {levels.shape} and truth {truth.shape} differ in size")
     bins = int(np.iinfo(levels.dtype).max) + 1
-    return _count(levels, truth, kept, bins)
-
-
-def bin_probabilities(prob: ProbArray, truth: MaskArray, bins: int = 16384) -> Histogram:
-    """Bin a float map (H, W) in [0, 1] into levels of equal width, `truth` as in `count_values`.
-
-    The AUC of the bins takes pixels of one bin for tied. That is off by less than 1e-5 for maps
-    that spread over [0, 1], and by more for maps that crowd into a few bins. F1 at a threshold does
-    not come from bins: use `metrics.pixel_counts`.
-    """
-    scaled = prob * np.float32(bins)
-    np.minimum(scaled, np.float32(bins - 1), out=scaled)
-    return _count(scaled, truth, None, bins)
-
-
-def _count(
-    values: npt.NDArray[np.generic], truth: MaskArray, kept: MaskArray | None, bins: int
-) -> Histogram:
-    if values.shape != truth.shape:
-        raise ValueError(f"map {values.shape} and truth {truth.shape} differ in size")
-    flat, mask = values.reshape(-1), truth.reshape(-1)
+    flat, mask = levels.reshape(-1), truth.reshape(-1)
     chosen = None if kept is None else kept.reshape(-1)
     total = np.zeros(2 * bins, np.int64)
     # Short indices take a third less time.
@@ -87,10 +69,10 @@ def _count(
         index = flat[part].astype(kind)
         index += mask[part] * kind(bins)
         total += np.bincount(index if chosen is None else index[chosen[part]], minlength=2 * bins)
-    return Histogram(manipulated=total[bins:], authentic=total[:bins])
+    return LevelCounts(manipulated=total[bins:], authentic=total[:bins])
 
 
-def stretched(histogram: Histogram) -> Histogram:
+def stretched(histogram: LevelCounts) -> LevelCounts:
     """The histogram of the map stretched to 0 ... 255 by its own minimum and maximum.
 
     Level l becomes floor(255 (l - lowest) / (highest - lowest)), in integers, so that a map that
@@ -98,16 +80,16 @@ def stretched(histogram: Histogram) -> Histogram:
     """
     used = np.flatnonzero(histogram.manipulated + histogram.authentic)
     if not len(used):
-        return Histogram(np.zeros(256, np.int64), np.zeros(256, np.int64))
+        return LevelCounts(np.zeros(256, np.int64), np.zeros(256, np.int64))
     lowest, highest = used[0], used[-1]
     levels = 255 * (used - lowest) // max(highest - lowest, 1)
     both = (np.zeros(256, np.int64), np.zeros(256, np.int64))
     for new, old in zip(both, histogram, strict=True):
         np.add.at(new, levels, old[used])
-    return Histogram(*both)
+    return LevelCounts(*both)
 
 
-def flagged(histogram: Histogram) -> Flagged:
+def flagged(histogram: LevelCounts) -> Flagged:
     """True and false positives for every cut."""
     tp, fp = (
         np.concatenate([np.cumsum(counts[::-1])[::-1], np.zeros(1, np.int64)])
@@ -127,14 +109,26 @@ def cuts(thresholds: npt.ArrayLike, levels: int) -> npt.NDArray[np.intp]:
     return np.searchsorted(values, np.asarray(thresholds, np.float64), side="right")
 
 
-def auc(histogram: Histogram) -> float:
-    """Area under the ROC curve; tied pixels count one half; nan where a class is absent."""
-    manipulated, authentic = histogram
-    pairs = int(manipulated.sum()) * int(authentic.sum())
-    if not pairs:
-        return float("nan")
-    below_twice = 2 * np.cumsum(authentic) - authentic  # and those tied once
-    return int((manipulated * below_twice).sum()) / (2 * pairs)
+def auc(manipulated: npt.NDArray[Any], authentic: npt.NDArray[Any]) -> Floats:
+    """Area under the ROC curve from counts by level; ties count one half.
+
+    The share of pairs (manipulated, authentic) in which the manipulated one has the higher level:
+    the Mann-Whitney U statistic divided by the number of pairs. Exact for integer counts.
+
+    Args:
+        manipulated: (..., L) counts or weights, lowest level first.
+        authentic: (..., L), of the same levels.
+
+    Returns:
+        (...) in [0, 1]; nan where a class is absent.
+
+    Example:
+        >>> float(auc(np.array([0, 1, 2]), np.array([1, 1, 0])))
+        0.9166666666666666
+    """
+    twice_below = 2 * np.cumsum(authentic, axis=-1) - authentic  # a tie counts once
+    pairs = manipulated.sum(axis=-1) * authentic.sum(axis=-1)
+    return ratio((manipulated * twice_below).sum(axis=-1), 2 * pairs)
 
 
 def f1(tp: npt.ArrayLike, fp: npt.ArrayLike, positives: int, epsilon: float = 0.0) -> Floats:

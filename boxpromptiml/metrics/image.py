@@ -7,7 +7,7 @@ is the plain score.
 
 import numpy as np
 
-from boxpromptiml.metrics.histograms import Floats, ratio
+from boxpromptiml.metrics.histograms import Floats, auc, ratio
 from boxpromptiml.records import MaskArray
 
 
@@ -23,10 +23,7 @@ def image_auc(weights: Floats, scores: Floats, manipulated: MaskArray) -> Floats
     ranked, truth = scores[order], manipulated[order]
     positive, negative = weights[:, order] * truth, weights[:, order] * ~truth
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    positive, negative = (np.add.reduceat(w, starts, axis=1) for w in (positive, negative))
-    below = np.cumsum(negative, axis=1) - negative / 2
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return ratio((positive * below).sum(axis=1), pairs)
+    return auc(*(np.add.reduceat(w, starts, axis=1) for w in (positive, negative)))
 
 
 def image_accuracy(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:

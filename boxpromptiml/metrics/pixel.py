@@ -81,36 +81,22 @@ def iou(counts: Counts) -> float:
     return counts.tp / union if union else float("nan")
 
 
-def pixel_auc(prob: ProbArray, truth: MaskArray) -> float:
-    """Area under the ROC curve of one image: exact, and tied pixels count one half.
-
-    This is the Mann-Whitney rank statistic: the share of pairs (manipulated, authentic) in which
-    the manipulated pixel has the higher probability.
-
-    Returns:
-        In [0, 1], or nan where all pixels of `truth` (H, W) are of one class.
-
-    Example:
-        >>> pixel_auc(np.full((2, 2), 0.3, np.float32), np.eye(2, dtype=bool))
-        0.5
-    """
-    _require_same_size(prob, truth)
-    return _auc(np.sort(prob[truth]), np.sort(prob[~truth]))
-
-
-def f1_curve(prob: ProbArray, truth: MaskArray) -> npt.NDArray[np.float64]:
-    """F1 of one image at each of `CURVE_THRESHOLDS`, every one as `f1(pixel_counts(...))`."""
-    _require_same_size(prob, truth)
-    return _curve(np.sort(prob[truth]), np.sort(prob[~truth]))
-
-
 def false_alarm(prob: ProbArray, threshold: float = 0.5) -> float:
     """Share of an authentic image's pixels that are flagged; above 0, the image has an alarm."""
     return float(np.count_nonzero(prob > threshold)) / prob.size
 
 
 def score_image(prob: ProbArray, truth: MaskArray, threshold: float = 0.5) -> ImageScores:
-    """All pixel scores of one manipulated image, sorting its pixels once."""
+    """All pixel scores of one manipulated image, exact, sorting its pixels once.
+
+    Args:
+        prob: (H, W) in [0, 1].
+        truth: (H, W), True = manipulated.
+        threshold: A pixel is flagged strictly above it.
+
+    Raises:
+        ValueError: The sizes differ.
+    """
     counts = pixel_counts(prob, truth, threshold)
     manipulated, authentic = np.sort(prob[truth]), np.sort(prob[~truth])
     return ImageScores(
@@ -119,6 +105,7 @@ def score_image(prob: ProbArray, truth: MaskArray, threshold: float = 0.5) -> Im
 
 
 def _auc(manipulated: ProbArray, authentic: ProbArray) -> float:
+    """`histograms.auc` of sorted float probabilities, which are too many levels to count."""
     if not len(manipulated) or not len(authentic):
         return float("nan")
     swap = len(manipulated) > len(authentic)  # searching few values among many is faster

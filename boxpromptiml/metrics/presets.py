@@ -1,8 +1,8 @@
 """Five ways to turn a map into scores, as one table: ours, and how four groups of peers score.
 
 Numbers of different presets are not comparable. What a preset does is what the fields of its
-`Preset` say and nothing else. Where a peer's own code is wrong, we do not follow: AUC counts ties
-as one half everywhere, and no image is dropped. The peers' formulas are read from their code.
+`ScoringPreset` say and nothing else. Where a peer's own code is wrong, we do not follow: AUC counts
+ties as one half everywhere, and no image is dropped. The peers' formulas are read from their code.
 
 | preset | pixels | images in the pixel means | image level |
 |---|---|---|---|
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boxpromptiml.metrics import histograms
-from boxpromptiml.metrics.histograms import Flagged, Floats, Histogram
+from boxpromptiml.metrics.histograms import Flagged, Floats, LevelCounts
 from boxpromptiml.records import MaskArray
 
 PresetName = Literal["default", "lab-minmax", "benco-resize", "trufor-permuted", "mvss"]
@@ -32,7 +32,7 @@ _ERODE, _DILATE = 15, 11  # pixels, the sides of TruFor's squares
 
 
 @dataclass(frozen=True)
-class Preset:
+class ScoringPreset:
     """Where a protocol differs from the default.
 
     Attributes:
@@ -67,10 +67,12 @@ class Preset:
     image_score_is_maximum: bool = False
 
 
-PRESETS: dict[PresetName, Preset] = {
-    "default": Preset(),
-    "lab-minmax": Preset(stretches=True, averages_authentic=True, authentic_iou=1.0, epsilon=1e-6),
-    "benco-resize": Preset(
+PRESETS: dict[PresetName, ScoringPreset] = {
+    "default": ScoringPreset(),
+    "lab-minmax": ScoringPreset(
+        stretches=True, averages_authentic=True, authentic_iou=1.0, epsilon=1e-6
+    ),
+    "benco-resize": ScoringPreset(
         resizes=True,
         averages_authentic=True,
         authentic_iou=0.0,
@@ -78,8 +80,8 @@ PRESETS: dict[PresetName, Preset] = {
         epsilon=1e-8,
         product_f1=True,
     ),
-    "trufor-permuted": Preset(skips_border=True, permutes=True),
-    "mvss": Preset(epsilon=1e-6, image_f1_of_rates=True, image_score_is_maximum=True),
+    "trufor-permuted": ScoringPreset(skips_border=True, permutes=True),
+    "mvss": ScoringPreset(epsilon=1e-6, image_f1_of_rates=True, image_score_is_maximum=True),
 }
 
 
@@ -121,7 +123,7 @@ class Rates(NamedTuple):
 
 
 def score_pixels(
-    preset: Preset,
+    preset: ScoringPreset,
     levels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     truth: MaskArray,
     threshold: float = 0.5,
@@ -143,7 +145,7 @@ def score_pixels(
     return _authentic(preset, histogram, threshold)
 
 
-def _manipulated(preset: Preset, histogram: Histogram, threshold: float) -> PixelScores:
+def _manipulated(preset: ScoringPreset, histogram: LevelCounts, threshold: float) -> PixelScores:
     found = histograms.flagged(histogram)
     positives, pixels = int(found.tp[0]), int(found.tp[0] + found.fp[0])
     by_cut = _f1_by_cut(preset, found)
@@ -156,7 +158,7 @@ def _manipulated(preset: Preset, histogram: Histogram, threshold: float) -> Pixe
     return PixelScores(
         f1=f1,
         iou=float(histograms.ratio(tp, positives + fp, epsilon)),
-        auc=histograms.auc(histogram),
+        auc=float(histograms.auc(*histogram)),
         precision=float(histograms.ratio(tp, tp + fp, epsilon)),
         recall=float(histograms.ratio(tp, positives, epsilon)),
         best_f1=float(np.nanmax(by_cut)) if pixels else float("nan"),
@@ -166,7 +168,7 @@ def _manipulated(preset: Preset, histogram: Histogram, threshold: float) -> Pixe
     )
 
 
-def _f1_by_cut(preset: Preset, found: Flagged) -> Floats:
+def _f1_by_cut(preset: ScoringPreset, found: Flagged) -> Floats:
     tp, fp = found
     positives, negatives = int(tp[0]), int(fp[0])
     if preset.product_f1:
@@ -196,7 +198,7 @@ def _rates(found: Flagged, at: npt.NDArray[np.intp]) -> Rates:
     )
 
 
-def _authentic(preset: Preset, histogram: Histogram, threshold: float) -> PixelScores:
+def _authentic(preset: ScoringPreset, histogram: LevelCounts, threshold: float) -> PixelScores:
     """An image without manipulated pixels: its false alarms, and what the preset makes of them."""
     cut = int(histograms.cuts(threshold, len(histogram.authentic)))
     alarms, pixels = int(histogram.authentic[cut:].sum()), int(histogram.authentic.sum())

@@ -171,13 +171,15 @@ class StudyTable:
                 variant.name: {
                     "what": variant.what,
                     "seeds": list(variant.seeds),
-                    "pixel_f1": _json(variant.mean("f1")),
+                    "pixel_f1": variant.mean("f1").to_json(),
                     "pixel_f1_by_seed": variant.by_seed("f1"),
-                    "difference": _json(self.difference(variant)),
+                    "difference": difference.to_json()
+                    if (difference := self.difference(variant))
+                    else None,
                     "best_f1": variant.best_f1(),
-                    "iou": _json(variant.mean("iou")),
-                    "auc": _json(variant.mean("auc")),
-                    "false_alarm_pixels": _json(variant.mean("flagged", 0)),
+                    "iou": variant.mean("iou").to_json(),
+                    "auc": variant.mean("auc").to_json(),
+                    "false_alarm_pixels": variant.mean("flagged", 0).to_json(),
                 }
                 for variant in self.variants
             },
@@ -221,9 +223,4 @@ def _show(interval: Interval, sign: bool = False, percent: bool = False) -> str:
 
 
 def _json(interval: Interval | None) -> dict[str, float | int | None] | None:
-    if interval is None:
-        return None
-    values = {key: float(getattr(interval, key)) for key in ("value", "low", "high")}
-    return {k: v if math.isfinite(v) else None for k, v in values.items()} | {
-        "count": interval.count
-    }
+    return None if interval is None else interval.to_json()

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from boxpromptiml.io.files import sha256_bytes
+from boxpromptiml.metrics import histograms
 
 MIN_IMAGES = 10  # of either class, to say anything
 WARN_AUC = 0.6
@@ -59,10 +60,8 @@ def auc(scores: npt.NDArray[np.float64], positive: LabelArray) -> float | None:
     _, level = np.unique(scores, return_inverse=True)
     ours = np.bincount(level[positive], minlength=level.max(initial=0) + 1)
     theirs = np.bincount(level[~positive], minlength=level.max(initial=0) + 1)
-    if not (ours.sum() and theirs.sum()):
-        return None
-    below = np.cumsum(theirs) - theirs
-    return float((ours * (below + theirs / 2)).sum() / (ours.sum() * theirs.sum()))
+    area = float(histograms.auc(ours, theirs))
+    return None if math.isnan(area) else area
 
 
 def is_leak(area: float, manipulated: int, authentic: int) -> bool:

@@ -16,7 +16,7 @@ from boxpromptiml.evaluation.degraded import SCORES, DegradedTest
 from boxpromptiml.evaluation.robustness import read_robustness, robustness
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.manifests.sources import Source, ground_truth
-from boxpromptiml.metrics.pixel import pixel_auc
+from boxpromptiml.metrics.pixel import score_image
 from boxpromptiml.models.fusion import FusionConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import StudentConfig
@@ -223,7 +223,7 @@ def test_regions_refine_the_maps_as_localize_does(checkpoint, data_root, tmp_pat
     localizer = Localizer.load(checkpoint, segmenter=slic)
     manifest = read_manifest(data_root / "test.jsonl")
     scores = [
-        pixel_auc(localizer(manifest.image_path(s)), ground_truth(Source(manifest, s)))
+        score_image(localizer(manifest.image_path(s)), ground_truth(Source(manifest, s))).auc
         for s in manifest.samples
         if s.label
     ]

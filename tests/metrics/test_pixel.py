@@ -78,26 +78,28 @@ def test_counts_agree_with_scikit_learn(pair):
 def test_auc_agrees_with_scikit_learn(pair):
     prob, truth = pair
     reference = roc_auc_score(truth.ravel(), prob.ravel())
-    assert pixel.pixel_auc(prob, truth) == pytest.approx(reference, abs=1e-6)
+    assert pixel.score_image(prob, truth).auc == pytest.approx(reference, abs=1e-6)
 
 
 @settings(deadline=None)
 @given(UNIT)
 def test_auc_of_a_constant_map_is_one_half(value):
-    assert pixel.pixel_auc(np.full((4, 5), value, np.float32), np.eye(4, 5, dtype=bool)) == 0.5
+    assert (
+        pixel.score_image(np.full((4, 5), value, np.float32), np.eye(4, 5, dtype=bool)).auc == 0.5
+    )
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_auc_of_one_class_is_undefined(value):
     truth = np.full((3, 3), value)
-    assert np.isnan(pixel.pixel_auc(np.zeros((3, 3), np.float32), truth))
+    assert np.isnan(pixel.score_image(np.zeros((3, 3), np.float32), truth).auc)
 
 
 @settings(deadline=None)
 @given(maps())
 def test_curve_is_f1_at_every_threshold(pair):
     expected = [pixel.f1(pixel.pixel_counts(*pair, t)) for t in CURVE_THRESHOLDS]
-    np.testing.assert_allclose(pixel.f1_curve(*pair), expected, atol=1e-12)
+    np.testing.assert_allclose(pixel.score_image(*pair).curve, expected, atol=1e-12)
 
 
 def test_exactly_the_threshold_is_not_flagged():
@@ -107,12 +109,11 @@ def test_exactly_the_threshold_is_not_flagged():
     assert pixel.false_alarm(prob, 0.9) == 0
 
 
-def test_score_image_repeats_the_single_functions():
+def test_score_image_has_f1_and_iou_at_its_threshold():
     prob, truth = images(2)[1][0].numpy(), images(2)[1][1].numpy() != 0
     scores = pixel.score_image(prob, truth, 0.4)
     counts = pixel.pixel_counts(prob, truth, 0.4)
-    assert scores[:3] == (pixel.f1(counts), pixel.iou(counts), pixel.pixel_auc(prob, truth))
-    np.testing.assert_array_equal(scores.curve, pixel.f1_curve(prob, truth))
+    assert (scores.f1, scores.iou) == (pixel.f1(counts), pixel.iou(counts))
 
 
 def test_metric_agrees_with_scikit_learn_on_a_set():
