@@ -1,9 +1,9 @@
-"""Losses of training, over valid pixels and known labels only. Pure functions of tensors.
+"""Training losses over valid pixels and known labels, as pure functions of tensors.
 
-In all of them `logits`, `target` and `valid` have one shape (B, 1, h, w); `target` is in [0, 1],
-hard or soft; `valid` is bool, False where the teacher is unsure or the canvas has no image. What
-stands in invalid pixels, NaN included, changes neither the value nor the gradient. `weight` (B,) is
-how much each image counts, 0 or more.
+In all of them `logits`, `target` and `valid` have the shape (B, 1, h, w); `target` is in [0, 1],
+hard or soft; `valid` is bool, False where the supervision is unsure and in the padding. Values in
+invalid pixels, NaN included, change neither the loss nor its gradient. `weight` (B,), 0 or more, is
+the weight of each image.
 """
 
 import torch
@@ -16,6 +16,9 @@ def masked_bce(
     """Binary cross-entropy, weighted mean over the valid pixels of the batch; 0 if there are none.
 
     The loss of BoxPromptIML (arXiv 2511.20359), BCE(A_refined, M_teacher).
+
+    Raises:
+        ValueError: If the shapes of logits, target and valid differ.
     """
     logits, target = _valid_only(logits, target, valid)
     each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -25,11 +28,14 @@ def masked_bce(
 def masked_dice(
     logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Soft Dice loss in [0, 1]: 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)) an image, weighted mean.
+    """Soft Dice loss in [0, 1], weighted mean over images of 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)).
 
     The squares (V-Net, Milletari et al., arXiv 1606.04797, section 3) make p = t the optimum for
-    soft targets too. Images without a manipulated valid pixel are left out: Dice would be 1
-    whatever the map says; the cross-entropy teaches them. If none is left, the loss is 0.
+    soft targets too. Images without a manipulated valid pixel are left out, since their Dice loss
+    would be 1 for every map; cross-entropy covers them. If no image is left, the loss is 0.
+
+    Raises:
+        ValueError: If the shapes of logits, target and valid differ.
     """
     logits, target = _valid_only(logits, target, valid)
     prob = torch.sigmoid(logits) * valid
@@ -48,7 +54,11 @@ def distillation_loss(
     weight: torch.Tensor,
     dice_weight: float,
 ) -> torch.Tensor:
-    """`masked_bce` + `dice_weight` * `masked_dice`; the paper's loss at weight 0."""
+    """`masked_bce` + `dice_weight` * `masked_dice`; with weight 0 the loss of the paper.
+
+    Raises:
+        ValueError: If the shapes of logits, target and valid differ.
+    """
     bce = masked_bce(logits, target, valid, weight)
     return bce + dice_weight * masked_dice(logits, target, valid, weight) if dice_weight else bce
 
@@ -56,9 +66,15 @@ def distillation_loss(
 def image_label_loss(
     image_logit: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Binary cross-entropy of image logits (B,) with labels (B,), weighted mean over the known.
+    """Binary cross-entropy between image logits (B,) and labels (B,), weighted mean.
 
-    A label is 0, 1 or nan (unknown); without a known one the loss is 0.
+    Args:
+        image_logit: (B,).
+        label: (B,) 0, 1 or nan for unknown; unknown labels are left out.
+        weight: (B,) weight of each image, 0 or more.
+
+    Returns:
+        The loss; 0 if no label is known.
     """
     known = ~label.isnan()
     target = torch.where(known, label, 0.0)
@@ -76,7 +92,7 @@ def _weighted_mean(each: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def _valid_only(
     logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both with 0 in the invalid pixels, in at least single precision."""
+    """Logits and target with 0 in the invalid pixels, in at least single precision."""
     if not logits.shape == target.shape == valid.shape:
         shapes = (tuple(logits.shape), tuple(target.shape), tuple(valid.shape))
         raise ValueError(f"logits, target and valid differ in shape: {shapes}")

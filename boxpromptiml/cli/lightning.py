@@ -30,19 +30,19 @@ _RUN_FOLDER = "runs/student"
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml into the run's folder, and into Weights & Biases where that logs.
+    """Writes the configuration to the run's folder and to Weights & Biases, if used.
 
-    Only `fit` writes config.yaml; the others write config_test.yaml and so on beside it.
+    `fit` writes config.yaml; the other verbs write config_test.yaml and so on beside it.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the file's name before Lightning writes it."""
+        """Choose the name of the file that Lightning writes."""
         if stage != "fit":
             self.config_filename = f"config_{getattr(stage, 'value', stage)}.yaml"
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called once, on the first process."""
+        """Send the configuration to Weights & Biases; called on the first process only."""
         values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -50,7 +50,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 class TrainerCLI(LightningCLI):
-    """Our defaults, and the one link between data and task: what the network is fed."""
+    """LightningCLI with our defaults; links the network's input between data and task."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--checkpoint.*` and tie `model.input` to `data.input`."""
@@ -84,7 +84,7 @@ class TrainerCLI(LightningCLI):
 
 
 def _settle_loggers(trainer: Namespace, fitting: bool) -> None:
-    """Point loggers at the run's folder, and never write over a training's history."""
+    """Point loggers at the run's folder; never overwrite the metrics.csv of a training."""
     given, folder = trainer.logger, Path(trainer.default_root_dir)
     loggers = given if isinstance(given, list) else [given]
     kept = [logger for logger in loggers if fitting or not _is_ours(logger)]
@@ -95,7 +95,7 @@ def _settle_loggers(trainer: Namespace, fitting: bool) -> None:
 
 
 def _is_ours(logger: object) -> bool:
-    """Whether it is the one that writes metrics.csv into the run's folder."""
+    """Whether a logger is the CSVLogger that writes metrics.csv to the run's folder."""
     if not isinstance(logger, Namespace):
         return False
     return logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
@@ -125,7 +125,7 @@ def _keep_history(folder: Path) -> None:
 
 
 class _Parser(LightningArgumentParser):
-    """Tells how to allow a class that the import policy refuses."""
+    """Explains how to allow a class that the import policy refuses."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message and exit with status 2."""

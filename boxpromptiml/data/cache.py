@@ -1,14 +1,14 @@
-"""Images and supervision at the network's size, kept on disk by what they were made from.
+"""On-disk store of images and supervision at the network's size, addressed by content.
 
 A folder holds three files for each size:
 
-    HxW.pixels   uint8, H * W * 4 a slot: the image (H, W, 3), then the supervision (H, W);
+    HxW.pixels   uint8, H * W * 4 per slot: the image (H, W, 3), then the supervision (H, W);
                  `np.memmap(path, np.uint8).reshape(-1, H * W * 4)` reads it
-    HxW.index    of every slot the key and a checksum; a slot counts once its entry is there
+    HxW.index    key and checksum of every slot; a slot is valid once its entry is written
     HxW.lock     held by the process that appends
 
-A key is a hash of all that the pixels depend on. So nothing in here is ever stale: what has changed
-has another key and is appended. Files only grow; delete the folder to shrink them.
+A key is a hash of everything the pixels depend on, so entries never go stale: changed inputs have
+another key and are appended. Files only grow; delete the folder to free the space.
 """
 
 import logging
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 _ENTRY = np.dtype([("key", "S32"), ("checksum", "<u4")])
 
-Keys = npt.NDArray[np.bytes_]  # (N,) S32; b"" for what is not to be kept
+Keys = npt.NDArray[np.bytes_]  # (N,) S32; b"" for images that are not to be stored
 
 
 class PixelStore:
-    """The files of one size.
+    """The store of one image size.
 
     Args:
-        folder: Where they are; made when something is appended.
-        size: (H, W).
+        folder: Holds the files; created by the first append.
+        size: (H, W) of image and supervision in pixels.
     """
 
     def __init__(self, folder: Path, size: tuple[int, int]) -> None:
@@ -52,18 +52,18 @@ class PixelStore:
         )
 
     def slots(self, keys: Keys) -> npt.NDArray[np.int64]:
-        """The slot of every key; -1 where there is none."""
+        """The slot number (N,) of every key; -1 for keys that are not stored."""
         return _find(self._entries()["key"], keys)
 
     def open(self, keys: Keys) -> "CachedImages":
-        """What is there of the keys, to be read by their positions."""
+        """A reader of the stored images; its positions are those of the keys."""
         entries = self._entries()
         slots = _find(entries["key"], keys)
         return CachedImages(self, slots, entries["checksum"][slots] if len(entries) else slots)
 
     @contextmanager
     def appending(self) -> Iterator[None]:
-        """Let no other process append meanwhile; wait for one that does.
+        """Hold the lock for appending; waits while another process holds it.
 
         Raises:
             UserError: If the folder or a file in it cannot be written, or the disk is full.
@@ -84,11 +84,14 @@ class PixelStore:
             raise UserError(f"data.cache={self.folder} cannot be written: {error}") from error
 
     def append(self, slots: Iterable[tuple[bytes, bytes]]) -> None:
-        """Add keys and what they stand for, each whole before its entry; only while `appending`."""
+        """Append (key, content) pairs; call it inside `appending` only.
+
+        The content is written before the index entry, so a killed process leaves no broken slot.
+        """
         count = len(self._entries())
         for path, size in ((self.pixels, self.slot_bytes), (self._index, _ENTRY.itemsize)):
             path.touch()
-            os.truncate(path, count * size)  # what a killed process had not finished
+            os.truncate(path, count * size)  # incomplete writes of a killed process
         with self.pixels.open("ab") as pixels, self._index.open("ab") as index:
             for key, content in slots:
                 pixels.write(content)
@@ -99,7 +102,11 @@ class PixelStore:
                 os.fsync(stream.fileno())
 
     def require_room(self, slots: int) -> None:
-        """UserError if the disk has no room for so many more slots."""
+        """Check the free space of the disk.
+
+        Raises:
+            UserError: If so many more slots do not fit.
+        """
         needed, free = slots * self.slot_bytes, shutil.disk_usage(self.folder).free
         if needed > free:
             raise UserError(
@@ -108,7 +115,7 @@ class PixelStore:
             )
 
     def _entries(self) -> npt.NDArray[np.void]:
-        """Of the slots that are whole."""
+        """Index entries of the complete slots."""
         try:
             whole = self.pixels.stat().st_size // self.slot_bytes
             data = self._index.read_bytes()
@@ -118,14 +125,14 @@ class PixelStore:
 
 
 class CachedImages:
-    """Pixels from a `PixelStore` by position.
+    """Reads images of a `PixelStore` by position.
 
-    What cannot be read from there, because it is damaged or was cut off since, is no error.
+    A slot that cannot be read, because it is damaged or the file was truncated, counts as missing.
 
     Args:
         store: Holds the pixels.
-        slots: Of every position, -1 for none.
-        checksums: Of their content.
+        slots: (N,) slot number of every position, -1 for none.
+        checksums: (N,) CRC-32 of the slots' content.
     """
 
     def __init__(
@@ -138,7 +145,7 @@ class CachedImages:
         self._checksums = checksums
 
     def read(self, position: int) -> tuple[ImageArray, TrimapArray] | None:
-        """Image (h, w, 3) and supervision (h, w), not to be written to; None if not there."""
+        """Image (H, W, 3) and supervision (H, W) as read-only arrays; None if not available."""
         slot = int(self._slots[position])
         if slot < 0 or self._file is None:
             return None
@@ -152,8 +159,8 @@ class CachedImages:
             return None
         height, width = self._size
         flat = np.frombuffer(data, np.uint8)
-        image, levels = np.split(flat, [height * width * 3])
-        return image.reshape(height, width, 3), levels.reshape(height, width)
+        image, trimap = np.split(flat, [height * width * 3])
+        return image.reshape(height, width, 3), trimap.reshape(height, width)
 
 
 def _find(known: Keys, keys: Keys) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Bringing the cache of resized training images up to date; decision 021 says what it may hold."""
+"""Fills the cache of resized training images (docs/decisions/021-cache.md)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,12 +21,16 @@ from boxpromptiml.manifests.sources import Source, Sources, stored_image
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Sample
 
-_VERSION = 1  # of what is done between the files and a slot
+_VERSION = 1  # raise it whenever the processing between a file and its slot changes
 _ON_STORED_PIXELS = ("blur", "noise", "jpeg")
 
 
 def refuse_uncacheable(network_input: NetworkInput, augmentation: Augmentation) -> None:
-    """UserError if anything but the resize works on the stored pixels, and so would be lost."""
+    """Check that nothing but the resize needs the stored pixels, which the cache does not keep.
+
+    Raises:
+        UserError: Names the settings that do.
+    """
     found = [f"augmentation.{name}" for name in _ON_STORED_PIXELS if getattr(augmentation, name)]
     if augmentation.min_scale < 1:
         found.append("augmentation.min_scale")
@@ -48,16 +52,16 @@ def cached_images(
     size: tuple[int, int],
     num_workers: int,
 ) -> CachedImages:
-    """The sources at network size, by position; what the folder lacks is added first.
+    """The sources at the network's size, by position; missing ones are added to the folder first.
 
-    An image that cannot be read is not added: whoever asks for it finds out as without a cache.
+    Images that cannot be read are not added; reading them later fails as it does without a cache.
 
     Args:
-        folder: May be shared by runs, also at the same time.
-        sources: To be cached.
-        target: What a sample teaches with.
-        size: (h, w) of the network.
-        num_workers: Processes that decode.
+        folder: Cache folder; several runs may share it, also at the same time.
+        sources: The training images.
+        target: Gives the training target of a sample.
+        size: (h, w) of the network's input.
+        num_workers: Number of decoding processes.
 
     Raises:
         UserError: If something is to be added and the folder cannot be written or the disk is full.
@@ -74,7 +78,7 @@ def cached_images(
 
 
 def _missing(store: PixelStore, keys: Keys) -> npt.NDArray[np.intp]:
-    """Positions of keys that the store lacks, of equal ones the first."""
+    """Positions of the keys that the store lacks; of equal keys only the first."""
     places = np.flatnonzero((store.slots(keys) < 0) & (keys != b""))
     _, first = np.unique(keys[places], return_index=True)
     return places[np.sort(first)]
@@ -93,15 +97,15 @@ class _Work:
         source = self.sources[position]
         try:
             image = stored_image(source)
-            levels = supervision_trimap(source, self._annotation(source))
+            trimap = supervision_trimap(source, self._annotation(source))
         except RejectedInput:
             return None
-        return b"".join(part.tobytes() for part in self.resize(image, levels))
+        return b"".join(part.tobytes() for part in self.resize(image, trimap))
 
     def key(self, source: Source) -> bytes:
-        """Hash of all that the slot depends on; empty for files that cannot be read.
+        """Hash of everything the slot depends on; empty if a file cannot be read.
 
-        An image is known by the manifest's hash, without opening it; masks are always opened.
+        Images are identified by the hash in the manifest where there is one; masks are hashed.
         """
         manifest, sample = source
         try:
@@ -111,14 +115,14 @@ class _Work:
                 "size": self.resize.size,
                 "stored": sample.size,
                 "image": sample.image_sha256 or _hash(manifest.image_path(sample)),
-                "levels": self._evidence(source),
+                "supervision": self._evidence(source),
             }
         except RejectedInput:
             return b""
         return bytes.fromhex(fingerprint(description))
 
     def _evidence(self, source: Source) -> Any:
-        """What the supervision is made from."""
+        """Identifies what the supervision is made from, as JSON."""
         manifest, sample = source
         annotation = "authentic" if sample.label == 0 else self._annotation(source)
         if annotation == "box":
@@ -130,8 +134,8 @@ class _Work:
         return [annotation]
 
     def _annotation(self, source: Source) -> Annotation:
-        taught = self.target(source.sample)
-        return taught.annotation if taught else "label"
+        target = self.target(source.sample)
+        return target.annotation if target else "label"
 
 
 def _hash(path: Path | None) -> str | None:

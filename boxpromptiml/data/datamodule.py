@@ -31,28 +31,31 @@ class LocalizationData(LightningDataModule):
         val: Manifests to choose the checkpoint by.
         test: Manifests to report on.
         predict: Manifests to predict, all rows.
-        supervision: What a manipulated training image teaches: its ground-truth `mask`, the
-            teacher's `pseudo`-mask, its `box`es filled, its image `label` only, or `mixed`: each
-            image the best it has, by `weights`.
-        weights: Of the images by what they teach with, for `mixed` supervision.
-        input: What the network is fed.
-        augmentation: Of the training images.
-        segmenter: Regions of the evaluation images, for tasks that refine maps by them.
-        degrade: What happened to the images of `validate`, `test` and `predict` after the forgery;
-            maps are scored and written at the stored size. Not for `fit`.
+        supervision: Supervision of manipulated training images: the ground-truth `mask`, the
+            teacher's `pseudo`-mask, the filled `box`es, the image `label` alone, or `mixed`: for
+            each image the best annotation that it has and that `weights` allow.
+        weights: Loss weights of the images by their supervision, for `mixed`.
+        input: How an image becomes the network's input.
+        augmentation: Augmentation of the training images.
+        segmenter: Regions of the evaluation images, for tasks that refine maps with them.
+        degrade: Simulates what happens to an image after the forgery, for `validate`, `test` and
+            `predict`, not for `fit`; maps are scored and written at the stored size.
         include_authentic: Train on authentic images too (the paper does not).
-        train_fraction: Share of the training images to use, for learning curves: of the manipulated
-            and of the authentic ones alike, chosen by `seed`, a larger share containing a smaller.
+        train_fraction: Fraction of the training images to use, for learning curves; the same of
+            manipulated and of authentic images, chosen by `seed`, nested for growing fractions.
         soft_unsure: Train unsure pixels of a pseudo-mask towards 0.5 instead of ignoring them.
-        batch_size: Training images a step, for each process.
-        eval_batch_size: Images at a time in evaluation.
-        num_workers: Loader processes.
-        seed: Decides order and augmentation; the same for any number of workers.
-        teacher_signature: Refuse pseudo-masks of any other teacher or setting (it stands in the
-            summary.json of the pseudo-mask job).
-        cache: Folder for the training images at network size, made at the first start and read
-            instead of the files from then on; for `resize` inputs, where augmentation needs no
-            stored pixels. 200 kB an image at 224 x 224.
+        batch_size: Training images per step and process.
+        eval_batch_size: Images per batch in evaluation.
+        num_workers: Number of loader processes.
+        seed: Seed of order and augmentation; results do not depend on `num_workers`.
+        teacher_signature: Fingerprint of the only teacher whose pseudo-masks are accepted; it is
+            in the summary.json of the pseudo-mask job.
+        cache: Folder that keeps the training images at network size: filled at the first start,
+            read instead of the image files afterwards. For `resize` inputs whose augmentation
+            does not need the stored pixels. 200 kB an image at 224 x 224.
+
+    Raises:
+        UserError: If `train_fraction` is outside (0, 1].
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class LocalizationData(LightningDataModule):
         self.segmenter = segmenter
         self.degrade = degrade
         self.selection = Selection(supervision, weights, include_authentic, train_fraction, seed)
-        self.trained_on: tuple[str, ...] = ()  # names of the data sets, once set up for `fit`
+        self.trained_on: tuple[str, ...] = ()  # datasets, known after setup('fit')
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -98,7 +101,11 @@ class LocalizationData(LightningDataModule):
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused, with a UserError: Lightning imports and calls what the checkpoint names."""
+        """Refused: Lightning imports and calls what the checkpoint names.
+
+        Raises:
+            UserError: Always.
+        """
         raise UserError("load_from_checkpoint runs what the file names: use the run's config.yaml")
 
     def setup(self, stage: str) -> None:
@@ -127,12 +134,12 @@ class LocalizationData(LightningDataModule):
             self._datasets["predict"] = self._evaluation(self._sources("predict"), False)
 
     def _training(self, sources: Sources) -> TrainDataset:
-        teach, size = self.selection.target, self.input.size
+        target, size = self.selection.target, self.input.size
         cached = None
         if self.cache:
-            cached = cached_images(self.cache, sources, teach, size, self.num_workers)
+            cached = cached_images(self.cache, sources, target, size, self.num_workers)
         transform = TrainTransform(self.input, self.augmentation)
-        return TrainDataset(sources, teach, transform, self.seed, self.soft_unsure, cached)
+        return TrainDataset(sources, target, transform, self.seed, self.soft_unsure, cached)
 
     def _evaluation(self, sources: Sources, with_truth: bool = True) -> EvalDataset:
         segmenter = build_segmenter(self.segmenter)
@@ -146,7 +153,7 @@ class LocalizationData(LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled, the same for any number of workers; the last incomplete batch is dropped."""
+        """Shuffled training batches; the last incomplete batch is dropped."""
         dataset = self._datasets["train"]
         rank, world_size = self._process()
         sampler = EpochSampler(dataset, self.seed, rank, world_size)
@@ -203,6 +210,6 @@ class LocalizationData(LightningDataModule):
         chosen = self.selection.choose(self._sources("train", "train"))
         self.trained_on = chosen.datasets
         self.selection.warn_of_crops(chosen.sources, self.input)
-        taught_by_teacher = self.selection.taught_by_teacher(chosen.sources)
-        refuse_stale_pseudo_masks(taught_by_teacher, self.teacher_signature)
+        supervised_by_teacher = self.selection.with_pseudo_masks(chosen.sources)
+        refuse_stale_pseudo_masks(supervised_by_teacher, self.teacher_signature)
         return chosen.sources

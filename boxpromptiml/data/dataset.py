@@ -1,4 +1,4 @@
-"""Manifest rows to tensors. The only part of training that opens files."""
+"""From manifest rows to tensors: the datasets of training and evaluation."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -23,15 +23,18 @@ log = logging.getLogger(__name__)
 
 
 class Key(NamedTuple):
-    """What a training sampler asks for: together with the run's seed it fixes the augmentation."""
+    """Index of an augmented training sample.
+
+    Together with the run's seed it determines every random choice of the augmentation.
+    """
 
     epoch: int
     position: int
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One sample on its way into a `Batch`; see there for the meaning of the fields."""
+class DatasetItem:
+    """One sample before it is collated into a `Batch`, which describes the fields."""
 
     image: torch.Tensor  # (C, h, w)
     label: float
@@ -44,19 +47,19 @@ class Item:
     regions: torch.Tensor | None = None  # (H, W), in evaluation
 
 
-class TrainDataset(Dataset[Item]):
+class TrainDataset(Dataset[DatasetItem]):
     """Augmented training samples, indexed by (epoch, position).
 
-    An image that cannot be read is named in a warning and counts for nothing (`valid` all False):
-    one bad file does not end a run of hours.
+    An image that cannot be read is named in a warning and has no effect on the loss (`valid` is
+    False everywhere, the label unknown), so one bad file does not end a run of hours.
 
     Args:
-        sources: What to train on.
-        target: What a sample teaches with.
-        transform: To network size.
-        seed: Of the run.
-        soft_unsure: Train pixels at level 127 towards 0.5 instead of ignoring them.
-        cache: Sources at network size already; the others are read from their files.
+        sources: The images to train on.
+        target: Gives the training target of a sample.
+        transform: Augments a sample and brings it to the network's size.
+        seed: The run's seed.
+        soft_unsure: Train pixels of value 127 towards 0.5 instead of ignoring them.
+        cache: Images and supervision already resized; what it lacks is read from the files.
     """
 
     def __init__(
@@ -78,29 +81,29 @@ class TrainDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, key: Key) -> Item:
+    def __getitem__(self, key: Key) -> DatasetItem:
         epoch, position = key
         source = self.sources[position]
-        taught = self._training_target(source.sample)
-        if taught is None:
-            raise UserError(f"sample {source.sample.id!r} teaches nothing")
+        training_target = self._training_target(source.sample)
+        if training_target is None:
+            raise UserError(f"sample {source.sample.id!r} has nothing to train on")
         label, soft = _label(source.sample), self._soft_unsure
         try:
-            image, levels = self._pixels(position, source, taught.annotation)
+            image, trimap = self._pixels(position, source, training_target.annotation)
         except RejectedInput as error:
             log.warning("left out of training: %s", error)
             image = np.zeros((*source.sample.size, 3), np.uint8)
-            levels = np.full(source.sample.size, UNSURE, np.uint8)
+            trimap = np.full(source.sample.size, UNSURE, np.uint8)
             label, soft = float("nan"), False
         seed = int(np.random.SeedSequence([self._seed, epoch, position]).generate_state(1)[0])
-        tensor, levels, inside = self._transform(image, levels, seed)
-        known = inside & ((levels != UNSURE) | soft)
-        target = np.where(levels == UNSURE, np.float32(0.5), levels.astype(np.float32) / 255)
-        return Item(
+        tensor, trimap, inside = self._transform(image, trimap, seed)
+        known = inside & ((trimap != UNSURE) | soft)
+        target = np.where(trimap == UNSURE, np.float32(0.5), trimap.astype(np.float32) / 255)
+        return DatasetItem(
             image=tensor,
             target=torch.from_numpy(target)[None],
             valid=torch.from_numpy(known)[None],
-            weight=taught.weight,
+            weight=training_target.weight,
             label=label,
             id=source.sample.id,
             size=source.sample.size,
@@ -113,17 +116,19 @@ class TrainDataset(Dataset[Item]):
         return cached or (stored_image(source), supervision_trimap(source, annotation))
 
 
-class EvalDataset(Dataset[Item]):
-    """Whole images with their truth at the stored size; a bad file is an error here.
+class EvalDataset(Dataset[DatasetItem]):
+    """Whole images with their ground truth at the stored size.
+
+    Unlike in training, a file that cannot be read raises `RejectedInput`.
 
     Args:
-        sources: What to evaluate on.
-        network_input: What the network is fed.
-        with_truth: Read the ground truth (`validate` and `test`), or not (`predict`).
-        segmenter: Divides the image into regions; None for none.
-        degrade: Done to the stored image, once its file is checked. Size, truth and regions of the
-            item stay those of the stored image.
-        seed: Of the noise.
+        sources: The images to evaluate on.
+        network_input: How an image becomes the network's input.
+        with_truth: Whether to read the ground truth (`validate` and `test`) or not (`predict`).
+        segmenter: Divides an image into regions; None for no regions.
+        degrade: Applied to the stored image after its file was checked. Size, ground truth and
+            regions of the item remain those of the stored image.
+        seed: Seed of the noise that `degrade` may add.
     """
 
     def __init__(
@@ -145,14 +150,14 @@ class EvalDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> DatasetItem:
         source = self.sources[index]
         image = self._degrade(stored_image(source), self._seed, source.sample.id)
         regions = None
         if self._segmenter is not None:
             found = self._segmenter.regions(image)
             regions = torch.from_numpy(nearest(found, source.sample.size))
-        return Item(
+        return DatasetItem(
             image=torch.from_numpy(whole_image(image, self._input)),
             label=_label(source.sample),
             id=source.sample.id,
@@ -172,8 +177,8 @@ def _label(sample: Sample) -> float:
     return float("nan") if sample.label is None else float(sample.label)
 
 
-def collate(items: list[Item]) -> Batch:
-    """Items to a batch; smaller images are padded right and below, see `Batch.extent`."""
+def collate(items: list[DatasetItem]) -> Batch:
+    """Collate items into a batch, padding smaller images on the right and below (`extent`)."""
     height = max(item.image.shape[1] for item in items)
     width = max(item.image.shape[2] for item in items)
 

@@ -1,4 +1,4 @@
-"""What must never reach a training run: images of the evaluation, and stale pseudo-masks."""
+"""Guards of a training run: no evaluation images in training, no stale pseudo-masks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
@@ -13,13 +13,16 @@ from boxpromptiml.records import Sample
 
 
 def refuse_shared_images(train: Sequence[Source], others: Mapping[str, Sequence[Source]]) -> None:
-    """Neither sibling groups nor equal files may be in training and in one of the others.
+    """Refuse sibling groups or identical files that occur both in training and in evaluation.
 
-    Sixteen bytes an image are kept, hashes of group and file; what has equal hashes is compared.
+    Memory is 16 bytes an image: hashes of group and file; only equal hashes are compared in full.
 
     Args:
-        train: What is trained on.
-        others: What is evaluated on, by its name.
+        train: The training images.
+        others: The evaluation images, by the name to use in the message.
+
+    Raises:
+        UserError: If an image or a group is shared.
     """
     ours = _hashes(train)
     for name, other in others.items():
@@ -39,13 +42,16 @@ def refuse_shared_images(train: Sequence[Source], others: Mapping[str, Sequence[
 
 
 def _keys(sample: Sample) -> tuple[tuple[str, str], tuple[str, str]]:
-    """What no other part of an experiment may have, where there is no file hash twice the same."""
-    group = ("group", sample.group)  # data sets made of one source share groups
+    """Keys that must not occur in two splits: the sibling group and, if known, the file hash.
+
+    Without a file hash the group is returned twice.
+    """
+    group = ("group", sample.group)  # datasets made from one source share groups
     return group, ("file", sample.image_sha256) if sample.image_sha256 else group
 
 
 def _hashes(sources: Sequence[Source]) -> npt.NDArray[np.int64]:
-    """(N, 2)."""
+    """Hashes (N, 2) of the keys of every source."""
     flat = (hash(key) for source in sources for key in _keys(source.sample))
     return np.fromiter(flat, np.int64, 2 * len(sources)).reshape(-1, 2)
 
@@ -55,11 +61,14 @@ def _ids_by_key(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
 
 
 def refuse_stale_pseudo_masks(sources: Iterable[Source], wanted: str | None) -> None:
-    """UserError unless every pseudo-mask was made from these images and boxes by one teacher.
+    """Check that every pseudo-mask was made by the expected teacher from these images and boxes.
 
     Args:
-        sources: What is trained on from its pseudo-mask.
-        wanted: The only teacher signature to accept; None for whichever the header names.
+        sources: Sources whose supervision is a pseudo-mask.
+        wanted: The only teacher fingerprint to accept; None for the one in the manifest's header.
+
+    Raises:
+        UserError: If a pseudo-mask is of another teacher, image or boxes, or was changed since.
     """
     stale: list[str] = []
     for manifest, sample in sources:

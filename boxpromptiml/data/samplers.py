@@ -1,6 +1,7 @@
-"""Samplers that give the same order whatever the number of workers, processes or restarts.
+"""Samplers whose order does not depend on the number of workers, processes or restarts.
 
-Both are DistributedSamplers, which Lightning leaves alone, so several processes need no flag.
+Both are DistributedSamplers because Lightning does not replace those when it runs several
+processes.
 """
 
 from collections.abc import Iterator
@@ -32,9 +33,10 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class ShardSampler(DistributedSampler[Any]):
-    """Every index once over all processes: none repeated to even out the shares.
+    """Every index exactly once over all processes.
 
-    Repeated images would count twice in the metrics.
+    PyTorch's own sampler repeats indices so that all processes get equally many; repeated images
+    would count twice in the metrics.
     """
 
     def __init__(self, dataset: Dataset[Any], rank: int, world_size: int) -> None:

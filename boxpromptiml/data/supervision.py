@@ -1,6 +1,7 @@
-"""What a training image teaches: which of its annotations is used, and how much it counts.
+"""The supervision of a training image: which of its annotations is used, and its loss weight.
 
-The only place that opens ground truth, and only for modes that say so (invariant 1 of the design).
+Nothing else in training opens ground truth, and this only for modes that ask for it: weakly
+supervised training works without the masks.
 """
 
 import logging
@@ -19,31 +20,37 @@ from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import MANIPULATED, UNSURE, MaskArray, Sample, TrimapArray
 
+log = logging.getLogger(__name__)
+
 Annotation = Literal["mask", "pseudo", "box", "label"]
 Supervision = Literal["mask", "pseudo", "box", "label", "mixed"]
 
 
 class TrainingTarget(NamedTuple):
-    """What a sample teaches with, and its weight in the loss."""
+    """The annotation that supervises a sample, and the sample's weight in the loss."""
 
     annotation: Annotation
-    weight: float
+    weight: float  # above 0
 
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """Weight in the loss of an image by what it teaches with, for `mixed` supervision.
+    """Loss weights of images by their supervision, for `mixed` supervision.
 
-    A manipulated image uses the first of its annotations, in this order, whose weight is not 0.
-    The loss is the weighted mean of a batch: weights count against the others in it.
+    A manipulated image uses the first of its annotations, in the order below, whose weight is not
+    0. The loss is the weighted mean over a batch, so only the ratios of the weights matter.
 
     Attributes:
-        mask: Ground-truth mask; 0 keeps the masks closed.
-        pseudo: The teacher's pseudo-mask for a box of a person, or simulated from a mask.
-        cam: The teacher's pseudo-mask for a box from an activation map.
-        box: A person's box, filled.
-        label: The image label alone (needs `model.image_weight`).
+        mask: Images with a ground-truth mask; with 0 no mask is ever opened.
+        pseudo: Images with the teacher's pseudo-mask for a box that a person drew or that was
+            simulated from a mask.
+        cam: Images with the teacher's pseudo-mask for a box from a class activation map.
+        box: Images with a person's box, which is filled.
+        label: Images with an image label alone (needs `model.image_weight`).
         authentic: Confirmed authentic images.
+
+    Raises:
+        UserError: If a weight is negative or not finite.
     """
 
     mask: float = 0.0
@@ -62,7 +69,13 @@ class SourceWeights:
 def training_target(
     sample: Sample, supervision: Supervision, weights: SourceWeights
 ) -> TrainingTarget | None:
-    """What a sample teaches, None if nothing; the weights count for `mixed` only."""
+    """The training target of a sample; None if the sample cannot be trained on.
+
+    Args:
+        sample: Any row of a manifest. Authentic images are supervised by their label in all modes.
+        supervision: The annotation to use, or `mixed` for the best one available.
+        weights: Used by `mixed` only; otherwise every weight is 1.
+    """
     mixed = supervision == "mixed"
     if sample.label is None:
         return None
@@ -83,10 +96,14 @@ def training_target(
 
 
 def supervision_trimap(source: Source, annotation: Annotation) -> TrimapArray:
-    """The (H, W) training target of a sample: 0 authentic, 127 to ignore, 255 manipulated.
+    """The supervision of a sample's pixels at the stored size, a trimap (H, W).
 
-    Only `mask` opens the ground truth (invariant 1 of the design). Confirmed authentic images are
-    all 0 in every mode. With `label`, a manipulated image has no pixel that is known.
+    Only `mask` opens the ground truth. Confirmed authentic images are all 0 in every mode; with
+    `label`, all pixels of a manipulated image are 127, unknown.
+
+    Raises:
+        RejectedInput: If a mask or pseudo-mask cannot be read or has another size than the image.
+        UserError: If the manifest lists no pseudo-mask for the sample.
     """
     manifest, sample = source
     if sample.label == 0:
@@ -101,16 +118,14 @@ def supervision_trimap(source: Source, annotation: Annotation) -> TrimapArray:
     path = manifest.pseudo_mask_path(sample)
     if path is None:
         raise UserError(f"{manifest.path}: sample {sample.id!r} has no pseudo-mask")
-    levels = images.read_grey(path)
-    check_size(levels.shape, sample, str(path))
-    return levels
+    trimap = images.read_grey(path)
+    check_size(trimap.shape, sample, str(path))
+    return trimap
 
 
 def _as_trimap(mask: MaskArray) -> TrimapArray:
     return np.where(mask, np.uint8(MANIPULATED), np.uint8(0))
 
-
-log = logging.getLogger(__name__)
 
 _HINTS = {
     "pseudo": ": run `python -m data_prep pseudo-masks` and train on its manifest.jsonl",
@@ -121,7 +136,7 @@ _HINTS = {
 
 
 class Chosen(NamedTuple):
-    """What `Selection.choose` keeps: the sources, and the sorted names of their data sets."""
+    """The sources that `Selection.choose` keeps, and the sorted names of their datasets."""
 
     sources: Sources
     datasets: tuple[str, ...]
@@ -129,25 +144,25 @@ class Chosen(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """What is trained on; see `LocalizationData` for the meaning of the fields."""
+    """Which images are trained on; `LocalizationData` describes the fields."""
 
     supervision: Supervision
     weights: SourceWeights
     include_authentic: bool = True
-    share: float = 1.0
+    fraction: float = 1.0
     seed: int = 0
 
     def target(self, sample: Sample) -> TrainingTarget | None:
-        """What a sample teaches, None if nothing."""
+        """The training target of a sample; None if it cannot be trained on."""
         return training_target(sample, self.supervision, self.weights)
 
     def choose(self, sources: Sources) -> Chosen:
-        """The sources to train on; says how many are left out and why.
+        """The sources to train on; logs how many are left out and why.
 
         Raises:
-            UserError: If no manipulated one is left.
+            UserError: If no manipulated image is left.
         """
-        flags = np.zeros(len(sources := self._shared(sources)), bool)
+        flags = np.zeros(len(sources := self._subset(sources)), bool)
         left_out: Counter[str] = Counter()
         datasets: set[str] = set()
         manipulated = False
@@ -169,36 +184,39 @@ class Selection:
             )
         return Chosen(sources.where(flags), tuple(sorted(datasets)))
 
-    def _shared(self, sources: Sources) -> Sources:
-        """The share to train on, of every label."""
-        if self.share == 1:
+    def _subset(self, sources: Sources) -> Sources:
+        """The same fraction of the images of every label."""
+        if self.fraction == 1:
             return sources
         ids: set[str] = set()
         for label in (0, 1, None):
             some = (sample.id for _, sample in sources if sample.label == label)
-            ids |= nested_fraction(some, self.share, self.seed)
+            ids |= nested_fraction(some, self.fraction, self.seed)
         return sources.where(sample.id in ids for _, sample in sources)
 
-    def taught_by_teacher(self, sources: Iterable[Source]) -> Iterable[Source]:
-        """Those that teach with a pseudo-mask."""
+    def with_pseudo_masks(self, sources: Iterable[Source]) -> Iterable[Source]:
+        """The sources whose supervision is a pseudo-mask."""
         if self.supervision in ("pseudo", "mixed"):
             for source in sources:
-                taught = self.target(source.sample)
-                if taught is not None and taught.annotation == "pseudo":
+                target = self.target(source.sample)
+                if target is not None and target.annotation == "pseudo":
                     yield source
 
     def warn_of_crops(self, sources: Iterable[Source], network_input: NetworkInput) -> None:
-        """A crop may miss what its image's label speaks of; padding thins it out."""
+        """Warn if images supervised by their label alone are cropped or padded.
+
+        The label is about the whole image: a crop may miss the manipulation, padding dilutes it.
+        """
         if network_input.mode == "resize" or self.supervision not in ("label", "mixed"):
             return
         odd = sum(
-            sample.size != network_input.size and taught.annotation == "label"
+            sample.size != network_input.size and target.annotation == "label"
             for _, sample in sources
-            if sample.label and (taught := self.target(sample))
+            if sample.label and (target := self.target(sample))
         )
         if odd:
             log.warning(
-                "%d images teach with their label alone, but are cropped or padded to data.input"
-                ".size=%s, and a crop may miss the manipulation: use data.input.mode=resize",
+                "%d images are supervised by their label alone, but are cropped or padded to "
+                "data.input.size=%s; a crop may miss the manipulation: use data.input.mode=resize",
                 odd, network_input.size,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Augmentation, by albumentations 2.0.8 (its last MIT release), in this one module.
+"""Augmentation by albumentations 2.0.8 (the last MIT release); no other module uses it.
 
 Every sample has its own seed, so batches do not depend on the number of workers.
 """
@@ -31,11 +31,14 @@ class Augmentation:
         horizontal_flip: Probability.
         vertical_flip: Probability.
         rotate90: Probability of a rotation by 90, 180 or 270 degrees (square sizes only).
-        min_scale: For `resize` inputs: smallest share of the image's area that a crop keeps; the
+        min_scale: For `resize` inputs: smallest fraction of the image's area that a crop keeps; the
             crop and the resize are one resampling. 1 keeps the whole image.
         jpeg: Probability of recompression at a quality of 60 to 98.
         blur: Probability of a Gaussian blur of 3 to 5 pixels.
         noise: Probability of Gaussian noise of standard deviation 0.01 to 0.04 (of 1).
+
+    Raises:
+        UserError: If a value is outside [0, 1].
     """
 
     horizontal_flip: float = 0.5
@@ -56,32 +59,39 @@ class Augmented(NamedTuple):
     """One training sample at network size."""
 
     image: torch.Tensor  # (C, h, w) float32, see `to_planes`
-    levels: TrimapArray  # (h, w) supervision
-    inside: MaskArray  # (h, w), where there is image and no padding
+    trimap: TrimapArray  # (h, w) supervision
+    inside: MaskArray  # (h, w), False in the padding
 
 
 class Resize:
-    """The resampling of `TrainTransform` alone, which then finds nothing left to resample.
+    """The resampling step of `TrainTransform` alone, to be done in advance.
 
     Args:
-        size: (h, w) of the network.
+        size: (h, w) of the network's input.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         self._step = A.Compose([_resize(size)])
 
-    def __call__(self, image: ImageArray, levels: TrimapArray) -> tuple[ImageArray, TrimapArray]:
-        """Image (H, W, 3) and supervision (H, W) at the network's size."""
-        out = self._step(image=image, mask=levels)
+    def __call__(self, image: ImageArray, trimap: TrimapArray) -> tuple[ImageArray, TrimapArray]:
+        """Bring an image (H, W, 3) and its supervision (H, W) to the network's size."""
+        out = self._step(image=image, mask=trimap)
         return out["image"], out["mask"]
 
 
 class TrainTransform:
-    """Stored pixels and supervision to network size; the same seed gives the same result.
+    """Augments stored pixels and supervision and brings them to the network's size.
 
     Degradations come first, at the stored size, as they would have happened to the file; then
-    error levels, which need the stored grid; then flips, crops and the one resampling.
+    error levels, which need the stored pixel grid; then the only resampling or crop; then flips.
+
+    Args:
+        network_input: How an image becomes the network's input.
+        augmentation: Random changes; equal seeds give equal results.
+
+    Raises:
+        UserError: If the augmentation does not fit the input.
     """
 
     def __init__(self, network_input: NetworkInput, augmentation: Augmentation) -> None:
@@ -92,21 +102,21 @@ class TrainTransform:
         )
         self._qualities = network_input.error_levels
 
-    def __call__(self, image: ImageArray, levels: TrimapArray, seed: int) -> Augmented:
+    def __call__(self, image: ImageArray, trimap: TrimapArray, seed: int) -> Augmented:
         """Augment one sample.
 
         Args:
-            image: (H, W, 3).
-            levels: (H, W) supervision.
-            seed: Decides every random choice.
+            image: (H, W, 3) RGB.
+            trimap: (H, W) supervision: 0, 127 or 255.
+            seed: Determines every random choice.
         """
         for step in (self._degrade, self._place):
             step.set_random_seed(seed)
         image = self._degrade(image=image)["image"]
         placed: dict[str, npt.NDArray[Any]] = {
             "image": image,
-            "mask": levels,
-            "valid": np.ones(levels.shape, np.uint8),
+            "mask": trimap,
+            "valid": np.ones(trimap.shape, np.uint8),
         }
         if self._qualities:  # albumentations refuses an image without channels
             placed["errors"] = scaled_error_levels(image, self._qualities)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from boxpromptiml.data.dataset import EvalDataset, Item
+from boxpromptiml.data.dataset import DatasetItem, EvalDataset
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.maps import probability_maps
 from boxpromptiml.manifests.sources import Source
@@ -105,7 +105,7 @@ class DegradedTest:
             for item, prob in zip(items, self._maps(items), strict=True):
                 yield self._scored(item, prob)
 
-    def _maps(self, items: Sequence[Item]) -> list[ProbArray]:
+    def _maps(self, items: Sequence[DatasetItem]) -> list[ProbArray]:
         """Probabilities (H, W) at the stored size, as `test` computes them."""
         images = [item.image.numpy() for item in items]
         sizes = [item.size for item in items]
@@ -117,7 +117,7 @@ class DegradedTest:
             for item, prob in zip(items, maps, strict=True)
         ]
 
-    def _scored(self, item: Item, prob: ProbArray) -> _Image:
+    def _scored(self, item: DatasetItem, prob: ProbArray) -> _Image:
         truth = np.zeros(item.size, bool) if item.truth is None else item.truth.numpy() != 0
         if truth.any():
             scores = score_image(prob, truth, self.threshold)

@@ -1,4 +1,4 @@
-"""What all our LightningModules share: scoring, prediction, optimiser, checkpoints."""
+"""Base class of the LightningModules: scoring, prediction, optimiser, checkpoints."""
 
 import math
 import random
@@ -27,7 +27,7 @@ _SEED_KEY = "training_seed"
 
 
 class Maps(TypedDict):
-    """What `predict` returns for a batch, images in the order of the batch."""
+    """Predictions of a batch, in the order of the batch."""
 
     id: list[str]
     prob: list[torch.Tensor]  # (H, W) at the stored size
@@ -35,18 +35,19 @@ class Maps(TypedDict):
 
 
 class DivergedError(UserError):
-    """The loss or the weights are not finite any more."""
+    """The loss or the weights have become NaN or infinite."""
 
 
 class LocalizerTask(LightningModule):
-    """A localizer in Lightning; subclasses add the loss.
+    """A localizer as a LightningModule; subclasses add the training loss.
 
     Args:
-        spec: Network, input, threshold: what its checkpoints will say.
+        spec: Network, input and threshold, as they are stored in its checkpoints.
         pretrained: Local weights of the backbone.
         lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW; not for biases and normalisation.
-        warmup: Share of the steps in which the rate rises linearly; then it falls as a cosine to 0.
+        weight_decay: Weight decay of AdamW; not applied to biases and normalisation.
+        warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
+            falls to 0 as a cosine.
     """
 
     def __init__(
@@ -85,11 +86,18 @@ class LocalizerTask(LightningModule):
 
     @property
     def network(self) -> nn.Module:
-        """The student or the WCBnet."""
+        """The network being trained: the student or WCBnet."""
         return self.get_submodule(self.spec.kind)
 
     def require_content(self, has_content: bool) -> None:
-        """UserError when nothing of many batches in a row could be read."""
+        """Count consecutive batches of which nothing could be read.
+
+        Args:
+            has_content: Whether any pixel or label of the current batch is known.
+
+        Raises:
+            UserError: After ten empty batches in a row.
+        """
         self._blank_batches = 0 if has_content else self._blank_batches + 1
         if self._blank_batches >= _MAX_BLANK_BATCHES:
             raise UserError(
@@ -98,7 +106,7 @@ class LocalizerTask(LightningModule):
             )
 
     def finite_loss(self, loss: torch.Tensor, batch_size: int) -> torch.Tensor:
-        """Log and return the loss of a step.
+        """Log the loss of a step and return it.
 
         Raises:
             DivergedError: If it is not finite.
@@ -112,36 +120,36 @@ class LocalizerTask(LightningModule):
         return loss
 
     def on_train_start(self) -> None:
-        """Note what the weights have learnt from, also before a resumed run."""
+        """Record the training datasets in the spec, in addition to those of a resumed run."""
         data = self.trainer.datamodule  # type: ignore[attr-defined] # LocalizationData
         names = sorted({*self.spec.trained_on, *data.trained_on})
         self.spec = replace(self.spec, trained_on=tuple(names))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Take the step's random numbers from the run's seed, the epoch and the batch alone.
+        """Seed the random generators from the run's seed, the epoch, the batch and the rank.
 
-        Dropout is then the same whether the epochs before ran in this process or before an
-        interruption, on every process and device, and however often validation ran between.
+        Dropout then does not depend on whether earlier epochs ran in this process or before an
+        interruption, nor on how often validation ran in between.
         """
         if self._seed is None:
             self._seed = torch.initial_seed()
         seed_generators(self._seed, self.current_epoch, batch_idx, self.global_rank)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add the batch's images to the validation scores."""
+        """Add the images of a batch to the validation scores."""
         self.score(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add the batch's images to the test scores."""
+        """Add the images of a batch to the test scores."""
         self.score(batch, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Maps:
-        """Probability maps at the stored size."""
+        """Predict probability maps at the stored size."""
         prob, score = self.localize(batch)
         return Maps(id=batch["id"], prob=prob, image_score=score)
 
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Maps (H, W) at the stored sizes and image scores (B,) of a batch."""
+        """Predict maps (H, W) in [0, 1] at the stored sizes and image scores (B,) in [0, 1]."""
         images = [
             image[:, :height, :width].float().cpu().numpy()
             for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
@@ -150,7 +158,7 @@ class LocalizerTask(LightningModule):
         return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
 
     def score(self, batch: Batch, stage: str) -> None:
-        """Add the batch's images to the scores of a stage."""
+        """Add the images of a batch to the scores of a stage, `val` or `test`."""
         prob, score = self.localize(batch)
         self.add_scores(self._metrics[stage], batch, prob, score)
 
@@ -161,7 +169,7 @@ class LocalizerTask(LightningModule):
         prob: list[torch.Tensor],
         image_score: torch.Tensor,
     ) -> None:
-        """Add maps of a batch to a metric, on a device that has float64."""
+        """Update metrics with the maps of a batch, on a device that supports float64."""
         device = "cpu" if self.device.type == "mps" else self.device
         metrics.to(device).update(prob, batch["truth"], batch["label"], image_score)
 
@@ -174,7 +182,7 @@ class LocalizerTask(LightningModule):
         self.log_scores("test")
 
     def log_scores(self, stage: str) -> None:
-        """Log and forget the scores of a stage."""
+        """Log the scores of a stage and reset its metrics."""
         metrics = self._metrics[stage]
         scores = metrics.compute()
         thresholds, curve = metrics.f1_curve()
@@ -188,7 +196,7 @@ class LocalizerTask(LightningModule):
             self.log(f"{stage}/{name}", value.float(), prog_bar=show, rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; a linear warm-up, then a cosine to zero, by steps."""
+        """AdamW with a linear warm-up followed by a cosine decay to zero, updated every step."""
         decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [
@@ -204,7 +212,11 @@ class LocalizerTask(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the spec; refuse to save weights that are not finite."""
+        """Add the model spec and the run's seed to a checkpoint.
+
+        Raises:
+            DivergedError: If a weight is not finite; nothing is written then.
+        """
         if not finite_weights(self):
             raise DivergedError("the weights are not finite; the checkpoint was not written")
         checkpoint[CHECKPOINT_KEY] = self.spec.to_dict()
@@ -212,7 +224,11 @@ class LocalizerTask(LightningModule):
             checkpoint[_SEED_KEY] = self._seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the weights of another network before any is loaded."""
+        """Check a checkpoint's model spec before any weight is loaded.
+
+        Raises:
+            UserError: If it is of another network, input or threshold than the configuration.
+        """
         if CHECKPOINT_KEY not in checkpoint:
             raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
         spec = ModelSpec.from_dict(checkpoint[CHECKPOINT_KEY])
@@ -236,15 +252,15 @@ class LocalizerTask(LightningModule):
             self.spec = replace(self.spec, trained_on=spec.trained_on)
 
     def on_train_end(self) -> None:
-        """From here on the weights are worth testing."""
+        """Allow `test` and `predict` with the weights just trained."""
         self._trained = True
 
     def on_test_start(self) -> None:
-        """Refuse random weights."""
+        """Raise UserError if the weights are untrained."""
         self._require_trained("test")
 
     def on_predict_start(self) -> None:
-        """Refuse random weights."""
+        """Raise UserError if the weights are untrained."""
         self._require_trained("predict")
 
     def _require_trained(self, verb: str) -> None:
@@ -253,13 +269,17 @@ class LocalizerTask(LightningModule):
 
 
 def finite_weights(module: torch.nn.Module) -> bool:
-    """Whether no weight, running statistics included, is NaN or infinite."""
+    """Whether all weights and running statistics are finite."""
     values = (v for v in module.state_dict().values() if v.is_floating_point())
     return all(bool(torch.isfinite(v).all()) for v in values)
 
 
 def seed_generators(*words: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators, GPUs included, from numbers of any size."""
+    """Seed the global generators of Python, NumPy and PyTorch (GPUs included).
+
+    Args:
+        words: Non-negative integers of any size; together they determine the three seeds.
+    """
     parts = np.random.SeedSequence(words).generate_state(3)
     random.seed(int(parts[0]))
     np.random.seed(parts[1])  # noqa: NPY002 - libraries draw from the global generator
@@ -267,7 +287,12 @@ def seed_generators(*words: int) -> None:
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate: linear from 0 to 1 over the first `warmup` share, cosine to 0.
+    """Learning-rate factor in [0, 1]: a linear rise from 0 to 1, then a cosine decay to 0.
+
+    Args:
+        step: Current optimiser step, from 0.
+        steps: Number of steps of the whole run.
+        warmup: Fraction of the steps over which the factor rises.
 
     Example:
         >>> [round(warmup_cosine(s, 100, 0.1), 3) for s in (0, 9, 55, 100)]

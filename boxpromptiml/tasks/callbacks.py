@@ -1,4 +1,4 @@
-"""Callbacks of every training run."""
+"""Callbacks and checkpoint files of every training run."""
 
 from math import isnan
 from pathlib import Path
@@ -20,18 +20,18 @@ _INTERRUPTED = "interrupted"
 
 
 class GuardedCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint on validation, and last.ckpt to go on from.
+    """Saves the best checkpoint by a validation score, and last.ckpt for resuming.
 
-    They lie in the run's folder, in checkpoints/. last.ckpt is always the end of the last complete
-    epoch: `fit --ckpt_path` with it ends with the very weights of a run that never stopped. A run
-    interrupted within an epoch (SIGTERM, Ctrl-C, an exception) also leaves interrupted.ckpt, to
-    use or to look at; a diverged one leaves nothing new.
+    Both are written to checkpoints/ in the run's folder. last.ckpt is always the end of the last
+    complete epoch: resumed from it, `fit` ends with exactly the weights of an uninterrupted run. A
+    run interrupted within an epoch (SIGTERM, Ctrl-C, an exception) also leaves interrupted.ckpt for
+    inspection; a diverged run saves nothing.
 
     Args:
-        monitor: The validation score to choose by; never a test score.
-        mode: Whether more is better.
-        filename: Of the best checkpoint.
-        save_top_k: How many of the best to keep.
+        monitor: Validation score that selects the best checkpoint.
+        mode: `max` if a higher score is better, else `min`.
+        filename: Name of the best checkpoint, without its suffix.
+        save_top_k: Number of best checkpoints to keep.
     """
 
     def __init__(
@@ -52,7 +52,11 @@ class GuardedCheckpoint(ModelCheckpoint):
         self._steps_in_last = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the folder; refuse a run that would end before its first validation."""
+        """Choose the folder and remove incomplete files of a killed run.
+
+        Raises:
+            UserError: If the run would end before its first validation.
+        """
         every = trainer.check_val_every_n_epoch or 1
         short = trainer.max_epochs is not None and 0 < trainer.max_epochs < every
         if stage == "fit" and short and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -62,11 +66,11 @@ class GuardedCheckpoint(ModelCheckpoint):
             )
         self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
         if stage == "fit" and trainer.is_global_zero:
-            remove_temporaries(Path(self.dirpath))  # of a run killed while it saved
+            remove_temporaries(Path(self.dirpath))
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save last.ckpt; Lightning's own `save_last` only follows the best one."""
+        """Save last.ckpt (Lightning's `save_last` only copies the best checkpoint)."""
         super().on_train_epoch_end(trainer, pl_module)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self._path(self.CHECKPOINT_NAME_LAST))
@@ -80,9 +84,9 @@ class GuardedCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Save interrupted.ckpt, unless there is nothing sound to save.
+        """Save interrupted.ckpt if the weights are finite and newer than last.ckpt.
 
-        With several processes only for signals, which reach all of them: saving waits for everyone.
+        With several processes only after a signal, which reaches all of them: saving is collective.
         """
         everywhere = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
         if (
@@ -100,16 +104,16 @@ class GuardedCheckpoint(ModelCheckpoint):
 class MetricsFile(Callback):
     """Writes the scores of the last validation or test to `metrics_<stage>.json`.
 
-    `f1_curve` in it is a list of (threshold, mean F1 of the manipulated images).
+    `f1_curve` is a list of (threshold, mean F1 of the manipulated images).
     """
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After every validation but the sanity check."""
+        """Write metrics_val.json, except after the sanity check."""
         if not trainer.sanity_checking:
             self._write(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After the test."""
+        """Write metrics_test.json."""
         self._write(trainer, pl_module, "test")
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -128,10 +132,10 @@ class MetricsFile(Callback):
 
 
 class LocalCheckpointIO(CheckpointIO):
-    """What Lightning writes and reads checkpoints through: `Trainer(plugins=LocalCheckpointIO())`.
+    """Crash-safe checkpoint files for Lightning: `Trainer(plugins=LocalCheckpointIO())`.
 
-    Lightning's own goes by way of a temporary file in $TMPDIR: on another file system a killed run
-    leaves half a checkpoint under the final name. It never calls fsync, and it opens addresses.
+    Lightning's own plugin writes to $TMPDIR first; if that is another file system, a killed run
+    leaves half a checkpoint under the final name. It also never calls fsync, and opens addresses.
     """
 
     def save_checkpoint(
@@ -140,13 +144,13 @@ class LocalCheckpointIO(CheckpointIO):
         path: str | Path,
         storage_options: None = None,
     ) -> None:
-        """Write beside the final name, fsync, move into place.
+        """Write to a temporary file in the same folder, fsync it, move it into place.
 
         A killed process leaves at most a hidden `.tmp` file, which the next `fit` deletes.
 
         Raises:
             UserError: If the path is an address.
-            OSError: If the disk is full or not writable; the file of before stays.
+            OSError: If the disk is full or not writable; an existing file is kept.
         """
         if storage_options is not None:
             raise TypeError("storage_options are for addresses; checkpoints are local files")
@@ -165,13 +169,13 @@ class LocalCheckpointIO(CheckpointIO):
         map_location: object = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read onto the CPU, as data only whatever `weights_only` says.
+        """Load a checkpoint onto the CPU, always as data only, whatever `weights_only` says.
 
         Raises:
-            UserError: See `load_weights`.
+            UserError: If the file is missing, damaged or holds code (see `load_weights`).
         """
         return load_weights(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete a file that `save_top_k` has no room for any more."""
+        """Delete a checkpoint that is no longer among the best `save_top_k`."""
         Path(path).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Training the student from masks of any origin (BoxPromptIML, arXiv 2511.20359)."""
+"""Trains the student from masks, pseudo-masks, boxes and labels (arXiv 2511.20359)."""
 
 from pathlib import Path
 
@@ -14,17 +14,19 @@ from boxpromptiml.tasks.base import LocalizerTask
 
 
 class DistillTask(LocalizerTask):
-    """Loss, metrics and optimiser of the student.
+    """Trains and evaluates the student network of BoxPromptIML (arXiv 2511.20359).
 
     Args:
-        student: The network.
-        input: What the network is fed; set by the data module's `data.input`.
+        student: Configuration of the network.
+        input: How an image becomes the network's input; linked to `data.input`.
         pretrained: Local weights of the backbone (.safetensors or .pth), from timm.
-        dice_weight: Weight of the Dice term beside binary cross-entropy; 0 is the paper.
-        image_weight: Weight of binary cross-entropy of the image score with the image label.
+        dice_weight: Weight of the Dice loss, added to binary cross-entropy; 0 in the paper.
+        image_weight: Weight of the binary cross-entropy between image score and image label; 0 in
+            the paper.
         lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW; not for biases and normalisation.
-        warmup: Share of the steps in which the rate rises linearly; then it falls as a cosine to 0.
+        weight_decay: Weight decay of AdamW; not applied to biases and normalisation.
+        warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
+            falls to 0 as a cosine.
         threshold: A pixel is flagged where its probability is strictly above.
     """
 
@@ -45,11 +47,11 @@ class DistillTask(LocalizerTask):
         self.image_weight = image_weight
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Loss of one batch: its valid pixels, and its labels if `image_weight` is set.
+        """Loss of a batch over its valid pixels and, if `image_weight` is set, its labels.
 
         Raises:
             DivergedError: If the loss is not finite.
-            UserError: If nothing of many batches could be read.
+            UserError: If no image of ten batches in a row could be read.
         """
         label, weight = batch["label"], batch["weight"]
         self.require_content(bool(batch["valid"].any() or (~label.isnan()).any()))
@@ -61,14 +63,19 @@ class DistillTask(LocalizerTask):
         return self.finite_loss(loss, len(image))
 
     def on_fit_start(self) -> None:
-        """Refuse a combination that would learn nothing from manipulated images."""
+        """Check that the settings of task and data fit together.
+
+        Raises:
+            UserError: If images are supervised by their label but `image_weight` is 0, or if
+                `data.segmenter` is set.
+        """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         by_label = data.selection.supervision == "label" or (
             data.selection.supervision == "mixed" and data.selection.weights.label > 0
         )
         if by_label and not self.image_weight:
             raise UserError(
-                "an image with a label alone teaches only the image score: set "
+                "an image label alone supervises only the image score: set "
                 "--model.image_weight=1 (or --data.weights.label=0)"
             )
         if data.segmenter.name != "none":

@@ -1,4 +1,4 @@
-"""Training WCBnet from image labels, and reading maps off it (arXiv 2505.23586)."""
+"""Trains WCBnet from image labels and computes its activation maps (arXiv 2505.23586)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +17,22 @@ from boxpromptiml.tasks.base import LocalizerTask
 
 
 class ImageLabelTask(LocalizerTask):
-    """Loss, metrics and optimiser of the image-label branch.
+    """Trains and evaluates WCBnet, the network of the image-label branch.
 
-    The loss sees image labels and nothing else. In evaluation the coarse map is refined by the
-    regions of `data.segmenter`, if there is one: `val/auc` and its like are of the final map, and
-    `val/coarse_auc` and its like of the map before.
+    The loss uses image labels only. In evaluation the coarse map is refined with the regions of
+    `data.segmenter`, if one is set: `val/auc` etc. score the final map, `val/coarse_auc` etc. the
+    map before the refinement.
 
     Args:
-        wcbnet: The network.
-        input: What the network is fed; set by the data module's `data.input`.
-        cam: How the coarse map is read off the network.
-        prior: Of the refinement by regions: the pixel's own, or the image's mean.
+        wcbnet: Configuration of the network.
+        input: How an image becomes the network's input; linked to `data.input`.
+        cam: How the coarse map is computed from the network's activations.
+        prior: Prior of the refinement with regions: each pixel's own, or the image's mean.
         pretrained: Local weights of the backbone (.safetensors or .pth), from timm.
         lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW; not for biases and normalisation.
-        warmup: Share of the steps in which the rate rises linearly; then it falls as a cosine to 0.
+        weight_decay: Weight decay of AdamW; not applied to biases and normalisation.
+        warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
+            falls to 0 as a cosine.
         threshold: A pixel is flagged where its probability is strictly above.
     """
 
@@ -53,11 +54,11 @@ class ImageLabelTask(LocalizerTask):
         self._coarse = {s: LocalizationMetrics(threshold) for s in ("val", "test")}
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Binary cross-entropy of the image logit with the image label.
+        """Binary cross-entropy between image logit and image label.
 
         Raises:
             DivergedError: If the loss is not finite.
-            UserError: If nothing of many batches could be read.
+            UserError: If no image of ten batches in a row could be read.
         """
         label = batch["label"]
         self.require_content(bool((~label.isnan()).any()))
@@ -66,7 +67,7 @@ class ImageLabelTask(LocalizerTask):
         return self.finite_loss(image_label_loss(image_logit, label, batch["weight"]), len(image))
 
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The final maps, refined where the batch brings regions."""
+        """Predict the final maps, refined where the batch has regions, and the image scores."""
         coarse, score = super().localize(batch)
         return self._refined(coarse, batch), score
 
@@ -80,14 +81,14 @@ class ImageLabelTask(LocalizerTask):
         ]
 
     def score(self, batch: Batch, stage: str) -> None:
-        """Score the final map, and beside it the coarse one if they differ."""
+        """Add the final maps to the scores and, where they were refined, the coarse maps."""
         coarse, score = super().localize(batch)
         if "regions" in batch:
             self.add_scores(self._coarse[stage], batch, coarse, score)
         self.add_scores(self._metrics[stage], batch, self._refined(coarse, batch), score)
 
     def log_scores(self, stage: str) -> None:
-        """Log the scores of the final map, and those of the coarse one as `coarse_*`."""
+        """Log the scores of the final maps and, as `coarse_*`, those of the coarse maps."""
         super().log_scores(stage)
         metrics = self._coarse[stage]
         if self._refines():  # the same on every process, also on one without images
@@ -100,7 +101,11 @@ class ImageLabelTask(LocalizerTask):
         return bool(self.trainer.datamodule.segmenter.name != "none")  # type: ignore[attr-defined]
 
     def on_fit_start(self) -> None:
-        """Refuse to open anything but labels; note in the checkpoints what refines the map."""
+        """Check that labels are the only supervision; record the refinement in the spec.
+
+        Raises:
+            UserError: If `data.supervision` is not `label`.
+        """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         supervision = data.selection.supervision
         if supervision != "label":

@@ -1,4 +1,4 @@
-"""What `boxpromptiml predict` writes."""
+"""Writes the output files of `boxpromptiml predict`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ _SHOWN = 5
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes what `boxpromptiml predict` finds: prob/ID.png and predictions.jsonl.
+    """Writes the maps of `boxpromptiml predict` to prob/ID.png and a table, predictions.jsonl.
 
-    The table is written last, by the first process, in the order of the manifests. It is there only
-    if every image has its map: processes that are killed must not go unnoticed.
+    The table is written last, by the first process, in the order of the manifests, and only if
+    every image has its map, so that a killed process does not go unnoticed.
 
     Args:
-        out: Folder to write; predictions/ in the run's folder by default.
+        out: Output folder; predictions/ in the run's folder by default.
     """
 
     def __init__(self, out: Path | None = None) -> None:
@@ -41,7 +41,7 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Called after every batch."""
+        """Write the maps of a batch."""
         found = zip(prediction["id"], prediction["prob"], prediction["image_score"], strict=True)
         for name, prob, score in found:
             file = safe_name(name)
@@ -50,14 +50,14 @@ class PredictionWriter(BasePredictionWriter):
             self._rows.append(row)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the tables of an earlier run, which this one may not come to replace."""
+        """Remove the tables of an earlier run, so that none is left if this one fails."""
         self._rows = []
         if trainer.is_global_zero:
             for table in self._folder(trainer).glob("predictions*.jsonl"):
                 table.unlink()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the table of all processes.
+        """Collect the rows of all processes and write the table.
 
         Raises:
             UserError: If another process ended too early, or an image has no map.
@@ -94,7 +94,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def _ids(trainer: Trainer) -> list[str]:
-    """Of all images to predict, in the order of the manifests."""
+    """Ids of all images to predict, in the order of the manifests."""
     loader: Any = trainer.predict_dataloaders  # LocalizationData's
     return [source.sample.id for source in loader.dataset.sources]
 

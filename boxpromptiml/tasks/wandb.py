@@ -1,4 +1,4 @@
-"""A callback that shows how a fixed set of validation images fares, in Weights & Biases."""
+"""Weights & Biases: a logger that survives an unreachable server, and a table of images."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from PIL import Image
 
 from boxpromptiml.geometry import as_array, clip, rescale
 from boxpromptiml.io import images
-from boxpromptiml.manifests.manifest import Manifest
+from boxpromptiml.manifests.sources import Source
 from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.metrics.pixel import f1, pixel_counts
 from boxpromptiml.records import (
@@ -45,12 +45,12 @@ _PATIENCE = {"WANDB_INIT_TIMEOUT": "20", "WANDB_FINISH_TIMEOUT": "120"}
 
 
 class PatientWandbLogger(WandbLogger):
-    """Lightning's WandbLogger, but what keeps it from the server becomes one warning.
+    """Lightning's WandbLogger, which goes offline with one warning if the server fails.
 
-    No key, a refused one, an unreachable server: the run is kept on disk, where `wandb sync` finds
-    it. It never asks for a key. The waits are those of the environment variables WANDB_INIT_TIMEOUT
-    (20 seconds here) and WANDB_FINISH_TIMEOUT (120 seconds here). The images of tables lie in the
-    run's folder, not in the user's home, unless WANDB_DATA_DIR says where.
+    Without a key, with a refused key or with an unreachable server, the run is kept on disk for
+    `wandb sync`. It never prompts for a key. It waits for WANDB_INIT_TIMEOUT (default here: 20 s)
+    and WANDB_FINISH_TIMEOUT (default here: 120 s). Media files of tables are written to the run's
+    folder instead of the user's home, unless WANDB_DATA_DIR is set.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -60,7 +60,7 @@ class PatientWandbLogger(WandbLogger):
 
     @property
     def experiment(self) -> "Experiment":
-        """The run; started, on the first process, when it is first asked for."""
+        """The wandb run, started at the first access, on the first process only."""
         rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
         if self._experiment is not None or rank != 0:
             return self._start()
@@ -100,9 +100,13 @@ class PatientWandbLogger(WandbLogger):
 
 
 def sweep_folder(folder: str) -> str:
-    """Where a run's files go: below `folder`, each run of a `wandb agent` in a folder of its own.
+    """The folder of a run's files.
 
-    Unless an agent started this process, that is `folder` itself.
+    Args:
+        folder: The configured folder.
+
+    Returns:
+        `folder` itself, or for runs of a `wandb agent` a subfolder of it for every run.
     """
     run = os.environ.get("WANDB_RUN_ID")
     if not run or not os.environ.get("WANDB_SWEEP_ID"):
@@ -110,15 +114,15 @@ def sweep_folder(folder: str) -> str:
     return str(Path(folder) / f"sweep_{os.environ['WANDB_SWEEP_ID']}" / run)
 
 
-Source = tuple[Manifest, Sample]
 COLUMNS = ["id", "kind", "f1", "image_score", "image"]
 _CLASSES = {0: "authentic", 1: "manipulated", 2: "unsure"}
-_MAX, _SIDE = 32, 512  # images a validation, and pixels of their longer side
+_MAX_IMAGES = 32  # per validation
+_MAX_SIDE = 512  # pixels
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One image, no larger than it is shown."""
+    """One image of the table, at the size at which it is shown."""
 
     sample: Sample
     f1: float | None
@@ -129,15 +133,15 @@ class _Row:
 
 
 class WandbImages(Callback):
-    """Logs up to 32 validation images, the same after every validation, as the table `val/images`.
+    """Logs the same up to 32 validation images after every validation, as the table `val/images`.
 
     Its columns are id, kind, f1 (empty without manipulated pixels), image_score, and the image, at
-    most 512 pixels a side, with overlays to switch on and off: the masks `prediction`,
-    `ground_truth` and `pseudo_mask`, and the boxes, where there are any. The images go through the
-    network once more. Nothing happens unless the run logs to Weights & Biases; should anything
-    fail, there is one warning, no more images, and the run goes on.
+    most 512 pixels a side, with overlays that can be switched on and off: the masks `prediction`,
+    `ground_truth` and `pseudo_mask`, and the boxes, where available. These images pass the network
+    a second time. The callback does nothing unless the run logs to Weights & Biases; if anything
+    fails it logs one warning and no more images, and the run goes on.
 
-    With several processes the images are of the first one's share.
+    With several processes, the images are chosen from those of the first process.
     """
 
     def __init__(self) -> None:
@@ -146,7 +150,7 @@ class WandbImages(Callback):
         self._failed = False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the images, by their ids alone."""
+        """Choose the images; the choice depends on their ids only."""
         self._chosen, self._rows = {}, []
         if self._failed or trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -155,8 +159,9 @@ class WandbImages(Callback):
         with self._never_failing():
             loader: Any = trainer.val_dataloaders  # LocalizationData's
             sources = {s.sample.id: s for s in (loader.dataset.sources[i] for i in loader.sampler)}
-            share = min(_MAX / max(len(sources), 1), 1.0)
-            self._chosen = {name: sources[name] for name in nested_fraction(sources, share, seed=0)}
+            fraction = min(_MAX_IMAGES / max(len(sources), 1), 1.0)
+            chosen = nested_fraction(sources, fraction, seed=0)
+            self._chosen = {name: sources[name] for name in chosen}
 
     def on_validation_batch_end(
         self,
@@ -167,7 +172,7 @@ class WandbImages(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Localize the chosen images of a batch, here, with the weights that are validated."""
+        """Localize the chosen images of a batch while the validated weights are loaded."""
         members = [i for i, name in enumerate(batch["id"]) if name in self._chosen]
         if not members or not isinstance(pl_module, LocalizerTask):
             return
@@ -204,7 +209,7 @@ def _wandb_logger(trainer: Trainer) -> WandbLogger | None:
 
 
 def _take(batch: Batch, members: list[int]) -> Batch:
-    """Some images of an evaluation batch."""
+    """The evaluation batch of some members (indices) of a batch."""
     part = Batch(
         image=batch["image"][members],
         label=batch["label"][members],
@@ -223,7 +228,7 @@ def _row(
 ) -> _Row:
     manifest, sample = source
     height, width = sample.size
-    scale = min(_SIDE / max(height, width), 1.0)
+    scale = min(_MAX_SIDE / max(height, width), 1.0)
     shown = (max(round(height * scale), 1), max(round(width * scale), 1))
     array = prob.float().cpu().numpy()
     masks = {"prediction": (array > threshold).astype(np.uint8)}
@@ -234,9 +239,9 @@ def _row(
         value = f1(pixel_counts(array, mask, threshold)) if mask.any() else None
     pseudo_path = manifest.pseudo_mask_path(sample)
     if pseudo_path is not None:
-        levels = images.read_grey(pseudo_path)
-        masks["pseudo_mask"] = np.uint8(1) * (levels == MANIPULATED) + np.uint8(2) * (
-            levels == UNSURE
+        trimap = images.read_grey(pseudo_path)
+        masks["pseudo_mask"] = np.uint8(1) * (trimap == MANIPULATED) + np.uint8(2) * (
+            trimap == UNSURE
         )
     image = images.read_image(manifest.image_path(sample))[0]
     boxes = rescale(clip(as_array(sample.boxes or ()), sample.size), sample.size, shown)
@@ -258,7 +263,7 @@ def _resized(array: ImageArray, size: tuple[int, int], interpolation: int) -> Im
 
 
 def _cells(row: _Row) -> list[Any]:
-    """One row of the table, see COLUMNS."""
+    """The cells of one row of the table, in the order of COLUMNS."""
     import wandb  # noqa: PLC0415 - takes more than half a second, and most runs need none of it
 
     masks = {
