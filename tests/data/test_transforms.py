@@ -1,3 +1,7 @@
+"""Augmentation: decided by its seed, in the right order, image and supervision alike."""
+
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -7,44 +11,44 @@ from boxpromptiml.models.error_levels import scaled_error_levels
 from boxpromptiml.models.inputs import NetworkInput, whole_image
 
 RNG = np.random.default_rng(0)
-LEVELS = np.zeros((40, 60), np.uint8)
-LEVELS[10:20, 30:50] = 255
-LEVELS[25:30, 5:15] = 127
+TRIMAP = np.zeros((40, 60), np.uint8)
+TRIMAP[10:20, 30:50] = 255
+TRIMAP[25:30, 5:15] = 127
 IMAGE = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-IMAGE[LEVELS == 255] = (255, 0, 0)
+IMAGE[TRIMAP == 255] = (255, 0, 0)
 ALL = Augmentation(0.5, 0.5, 0.5, jpeg=0.5, blur=0.5, noise=0.5)
 
 
-@pytest.mark.parametrize("fit", ["resize", "native"])
-def test_a_seed_decides_everything(fit):
-    transform = TrainTransform(NetworkInput(fit, (32, 32)), ALL)
-    first, again, other = (transform(IMAGE, LEVELS, seed) for seed in (3, 3, 4))
+@pytest.mark.parametrize("mode", ["resize", "native"])
+def test_a_seed_decides_everything(mode: Literal["resize", "native"]) -> None:
+    transform = TrainTransform(NetworkInput(mode, (32, 32)), ALL)
+    first, again, other = (transform(IMAGE, TRIMAP, seed) for seed in (3, 3, 4))
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, two)
     assert (first[0] != other[0]).any()
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_native_keeps_pixels_as_stored_and_levels_aligned(seed):
+def test_native_keeps_pixels_as_stored_and_supervision_aligned(seed: int) -> None:
     transform = TrainTransform(NetworkInput("native", (64, 64)), Augmentation(0.5, 0.5))
-    tensor, levels, inside = transform(IMAGE, LEVELS, seed)
+    tensor, trimap, inside = transform(IMAGE, TRIMAP, seed)
     image = (tensor.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     assert image.shape == (64, 64, 3)
-    np.testing.assert_array_equal(levels == 255, (image == (255, 0, 0)).all(axis=2))
+    np.testing.assert_array_equal(trimap == 255, (image == (255, 0, 0)).all(axis=2))
     assert inside.sum() == IMAGE[..., 0].size
     assert not image[~inside].any()
     assert sorted(image[inside].tolist()) == sorted(IMAGE.reshape(-1, 3).tolist())
 
 
 @pytest.mark.parametrize("min_scale", [1.0, 0.3])
-def test_resize_makes_no_new_levels(min_scale):
+def test_resize_makes_no_new_classes(min_scale: float) -> None:
     transform = TrainTransform(NetworkInput("resize", (96, 96)), Augmentation(min_scale=min_scale))
-    _, levels, inside = transform(IMAGE, LEVELS, 1)
-    assert set(np.unique(levels)) <= {0, 127, 255}
+    _, trimap, inside = transform(IMAGE, TRIMAP, 1)
+    assert set(np.unique(trimap)) <= {0, 127, 255}
     assert inside.all()
 
 
-def test_wrong_settings_are_named():
+def test_wrong_settings_are_named() -> None:
     with pytest.raises(UserError, match=r"augmentation\.jpeg"):
         Augmentation(jpeg=1.5)
     with pytest.raises(UserError, match="square"):
@@ -56,10 +60,10 @@ def test_wrong_settings_are_named():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_error_levels_are_those_of_the_stored_pixels(seed):
+def test_error_levels_are_those_of_the_stored_pixels(seed: int) -> None:
     """Flips and crops move them with the pixels; nothing is computed on a crop."""
     qualities = NetworkInput("native", (64, 64), (60, 90))
-    tensor, _levels, inside = TrainTransform(qualities, Augmentation(0.5, 0.5))(IMAGE, LEVELS, seed)
+    tensor, _, inside = TrainTransform(qualities, Augmentation(0.5, 0.5))(IMAGE, TRIMAP, seed)
     assert tensor.shape == (9, 64, 64)
     stored = np.concatenate([IMAGE / np.float32(255), scaled_error_levels(IMAGE, (60, 90))], axis=2)
     placed = tensor.permute(1, 2, 0).numpy()[inside].reshape(40, 60, 9)
@@ -71,9 +75,9 @@ def test_error_levels_are_those_of_the_stored_pixels(seed):
     assert any(found)
 
 
-def test_degradations_come_before_the_error_levels():
+def test_degradations_come_before_the_error_levels() -> None:
     blurred = Augmentation(horizontal_flip=0, blur=1.0)
-    tensor, *_ = TrainTransform(NetworkInput("native", (40, 60), (75,)), blurred)(IMAGE, LEVELS, 0)
+    tensor, *_ = TrainTransform(NetworkInput("native", (40, 60), (75,)), blurred)(IMAGE, TRIMAP, 0)
     image = (tensor[:3].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     assert (image != IMAGE).any()
     np.testing.assert_array_equal(
@@ -82,7 +86,7 @@ def test_degradations_come_before_the_error_levels():
 
 
 @pytest.mark.parametrize("qualities", [(), (75,), (60, 75, 90)])
-def test_training_and_evaluation_see_the_same_channels(qualities):
+def test_training_and_evaluation_see_the_same_channels(qualities: tuple[int, ...]) -> None:
     network_input = NetworkInput("resize", (32, 48), qualities)
-    tensor, *_ = TrainTransform(network_input, Augmentation(horizontal_flip=0))(IMAGE, LEVELS, 0)
+    tensor, *_ = TrainTransform(network_input, Augmentation(horizontal_flip=0))(IMAGE, TRIMAP, 0)
     np.testing.assert_allclose(tensor.numpy(), whole_image(IMAGE, network_input), atol=1e-6)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ class Diary(Callback):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight manipulated images to train on, every pixel known: equal shares of what counts."""
     folder = tmp_path_factory.mktemp("ddp")
     make_manifest(folder, "train", 8, 0, seed=1)
@@ -98,7 +99,7 @@ def command(data: Path, run: Path, processes: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def runs(data, tmp_path_factory) -> tuple[Path, Path]:
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of the run in one process and of the run in two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -117,16 +118,16 @@ def runs(data, tmp_path_factory) -> tuple[Path, Path]:
     return one, two
 
 
-def diaries(run: Path) -> list[dict]:
+def diaries(run: Path) -> list[dict[str, Any]]:
     paths = sorted(run.glob("diary_*.pt"))
     return [torch.load(path, weights_only=True) for path in paths]  # noqa: TID251
 
 
-def test_the_same_images_in_the_same_steps_none_twice(runs):
+def test_the_same_images_in_the_same_steps_none_twice(runs: tuple[Path, Path]) -> None:
     (one,), two = diaries(runs[0]), diaries(runs[1])
     assert len(two) == 2
     for stage in ("train", "val"):
-        together = Counter()
+        together: Counter[tuple[int, str]] = Counter()
         for diary in two:
             together.update((epoch, id_) for epoch, _, ids in diary[stage] for id_ in ids)
         alone = Counter((epoch, id_) for epoch, _, ids in one[stage] for id_ in ids)
@@ -139,7 +140,7 @@ def test_the_same_images_in_the_same_steps_none_twice(runs):
         assert len(parts[0][2]) == len(parts[1][2])
 
 
-def test_gradients_and_weights(runs):
+def test_gradients_and_weights(runs: tuple[Path, Path]) -> None:
     (one,), two = diaries(runs[0]), diaries(runs[1])
     assert len(one["gradients"]) == 2 * EPOCHS
     for diary in two:
@@ -157,7 +158,7 @@ def test_gradients_and_weights(runs):
         torch.testing.assert_close(states[1]["state_dict"][name], values, rtol=0, atol=1e-5)
 
 
-def test_scores(runs):
+def test_scores(runs: tuple[Path, Path]) -> None:
     one, two = (json.loads((run / "metrics_val.json").read_text()) for run in runs)
     curves = [scores.pop("f1_curve") for scores in (one, two)]
     assert one.keys() == two.keys()
@@ -167,7 +168,7 @@ def test_scores(runs):
     torch.testing.assert_close(torch.tensor(curves[1]), torch.tensor(curves[0]), atol=1e-6, rtol=0)
 
 
-def test_one_process_writes(runs):
+def test_one_process_writes(runs: tuple[Path, Path]) -> None:
     one, two = runs
     files = [
         sorted(
@@ -197,7 +198,7 @@ def shares(valid: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, tor
     return whole, mean
 
 
-def test_the_loss_of_shares():
+def test_the_loss_of_shares() -> None:
     """Equal where processes hold equally many sure pixels and manipulated images, else not."""
     valid = torch.ones(4, 1, 6, 6, dtype=torch.bool)
     target = (torch.arange(4 * 36).reshape(4, 1, 6, 6) % 5 == 0).double()

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -18,9 +20,11 @@ from boxpromptiml.inference.spec import Refinement
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.models.bayes import region_posterior
-from boxpromptiml.models.configs import CamConfig
+from boxpromptiml.models.configs import CamConfig, WCBConfig
+from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.wcbnet import WCBNet
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
+from boxpromptiml.tasks.image_label import ImageLabelTask
 from data_prep.__main__ import main as data_prep
 
 TASK = "boxpromptiml.tasks.image_label.ImageLabelTask"
@@ -37,13 +41,13 @@ def arguments(root: Path, run: Path) -> list[str]:
     return [*NETWORK, *DATA, *TRAINER, *splits, f"--trainer.default_root_dir={run}"]
 
 
-def grey(path: Path) -> np.ndarray:
+def grey(path: Path) -> npt.NDArray[np.int64]:
     return images.read_image(path)[0][..., 0].astype(int)
 
 
 @pytest.fixture(scope="module")
-def unmasked(data_root, tmp_path_factory):
-    """Training data without masks and boxes: what an image-label data set is."""
+def unmasked(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training data without masks and boxes: an image-label dataset."""
     root = Path(shutil.copytree(data_root, tmp_path_factory.mktemp("labels") / "data"))
     shutil.rmtree(root / "train" / "masks")
     lines = (root / "train.jsonl").read_text().splitlines()
@@ -56,7 +60,7 @@ def unmasked(data_root, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(unmasked, tmp_path_factory):
+def run(unmasked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     command = ["fit", *arguments(unmasked, folder), "--trainer.max_epochs=25", "--model.lr=0.003",
                "--trainer.check_val_every_n_epoch=25"]  # fmt: skip
@@ -64,7 +68,7 @@ def run(unmasked, tmp_path_factory):
     return folder
 
 
-def test_it_learns_from_labels_alone_and_says_how_well(run, unmasked):
+def test_it_learns_from_labels_alone_and_says_how_well(run: Path, unmasked: Path) -> None:
     """Bright ellipses on noise, told apart without one mask or box."""
     checkpoint = f"--ckpt_path={run}/checkpoints/last.ckpt"
     assert main(["test", "--config", f"{run}/config.yaml", checkpoint]) == 0
@@ -77,7 +81,7 @@ def test_it_learns_from_labels_alone_and_says_how_well(run, unmasked):
     assert scores["auc"] != scores["coarse_auc"]
 
 
-def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run):
+def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run: Path) -> None:
     network, spec = load_localizer(run / "checkpoints" / "last.ckpt")
     assert isinstance(network, WCBNet)
     assert spec.input.error_levels == (75,)
@@ -87,8 +91,8 @@ def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run):
     )
 
 
-def test_localize_refines_as_the_test_did(run, unmasked, tmp_path):
-    """`predict`, `localize` and Python give one answer; --segmenter.name=none the coarse map."""
+def test_localize_refines_as_the_test_did(run: Path, unmasked: Path, tmp_path: Path) -> None:
+    """`predict`, `localize` and Python agree; --segmenter.name=none gives the coarse map."""
     checkpoint = run / "checkpoints" / "last.ckpt"
     manifest = read_manifest(unmasked / "test.jsonl")
     sample = manifest.samples[0]
@@ -106,15 +110,17 @@ def test_localize_refines_as_the_test_did(run, unmasked, tmp_path):
     np.testing.assert_allclose(predicted, fine, atol=2)
     raw = Localizer.load(checkpoint, segmenter=SegmenterConfig(name="none"))(path)
     np.testing.assert_allclose(coarse / 255, raw, atol=3e-3)
-    regions = build_segmenter(SegmenterConfig(name="slic", segments=40)).regions(
-        images.read_image(path)[0]
-    )
+    segmenter = build_segmenter(SegmenterConfig(name="slic", segments=40))
+    assert segmenter is not None
+    regions = segmenter.regions(images.read_image(path)[0])
     np.testing.assert_allclose(fine / 255, region_posterior(raw, regions), atol=3e-3)
     tiled = Localizer.load(checkpoint)(path, tile=True)
     np.testing.assert_allclose(tiled, fine / 255, atol=3e-2)  # one tile: the image itself
 
 
-def test_boxes_from_maps_join_the_students_training(run, unmasked, tmp_path):
+def test_boxes_from_maps_join_the_students_training(
+    run: Path, unmasked: Path, tmp_path: Path
+) -> None:
     """The bridge: labels -> maps -> boxes -> pseudo-masks -> mixed supervision."""
     boxes = tmp_path / "boxes.jsonl"
     checkpoint = f"--checkpoint={run}/checkpoints/last.ckpt"
@@ -144,14 +150,16 @@ def test_boxes_from_maps_join_the_students_training(run, unmasked, tmp_path):
         (["--data.segmenter.name=pspnet", "--data.segmenter.weights=nowhere"], "nowhere"),
     ],
 )
-def test_a_mistake_is_named(unmasked, tmp_path, capsys, more, said):
+def test_a_mistake_is_named(
+    unmasked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
     assert main(["fit", *arguments(unmasked, tmp_path), *more]) == 1
     captured = capsys.readouterr().err
     assert said in captured
     assert "Traceback" not in captured
 
 
-def test_two_processes_train_validate_and_finish(unmasked, tmp_path):
+def test_two_processes_train_validate_and_finish(unmasked: Path, tmp_path: Path) -> None:
     """Every block has gradients, every process enters every barrier."""
     command = [*arguments(unmasked, tmp_path), "--trainer.max_epochs=1", "--trainer.devices=2",
                "--trainer.strategy=ddp", "--data.batch_size=2"]  # fmt: skip
@@ -169,7 +177,7 @@ def test_two_processes_train_validate_and_finish(unmasked, tmp_path):
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_without_any_mask_there_are_image_scores(unmasked, tmp_path):
+def test_without_any_mask_there_are_image_scores(unmasked: Path, tmp_path: Path) -> None:
     """Validation images with labels alone: nothing but the image scores can be said."""
     lines = (unmasked / "val.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -185,7 +193,9 @@ def test_without_any_mask_there_are_image_scores(unmasked, tmp_path):
     assert scores.get("pixel_f1") is None
 
 
-def test_with_no_label_at_all_nothing_can_be_learnt(unmasked, tmp_path, capsys):
+def test_with_no_label_at_all_nothing_can_be_learnt(
+    unmasked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = (unmasked / "train.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     for row in rows[1:]:
@@ -198,20 +208,17 @@ def test_with_no_label_at_all_nothing_can_be_learnt(unmasked, tmp_path, capsys):
     assert "no manipulated training image" in capsys.readouterr().err
 
 
-def test_the_loss_sees_labels_only(unmasked):
+def test_the_loss_sees_labels_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the pixel targets say, the gradient is that of the labels."""
-    from boxpromptiml.models.inputs import NetworkInput
-    from boxpromptiml.models.wcbnet import WCBConfig
-    from boxpromptiml.tasks.image_label import ImageLabelTask
-
     torch.manual_seed(0)
     config = WCBConfig("mobilenetv3_small_050", inputs="rgb")
     task = ImageLabelTask(config, NetworkInput("native", (64, 96)))
-    task.log = lambda *_, **__: None
-    batch = {"image": torch.rand(2, 3, 64, 96), "label": torch.tensor([1.0, 0.0]),
+    monkeypatch.setattr(task, "log", lambda *_, **__: None)
+    batch: Any = {"image": torch.rand(2, 3, 64, 96), "label": torch.tensor([1.0, 0.0]),
              "weight": torch.ones(2), "target": torch.full((2, 1, 64, 96), torch.nan),
              "valid": torch.ones(2, 1, 64, 96, dtype=torch.bool)}  # fmt: skip
-    loss = task.eval().training_step(batch, 0)
-    logit = task.network.classify(batch["image"])[0]
+    task.eval()
+    loss = task.training_step(batch, 0)
+    logit = cast(WCBNet, task.network).classify(batch["image"])[0]
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logit, batch["label"])
     torch.testing.assert_close(loss, expected)

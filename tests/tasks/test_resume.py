@@ -10,7 +10,9 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +76,7 @@ if LONG:
 
 
 @pytest.fixture(scope="module")
-def module(tmp_path_factory):
+def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Makes the user's module importable, here and in the processes to be killed."""
     folder = tmp_path_factory.mktemp("module")
     (folder / "dropout_task.py").write_text(MODULE)
@@ -83,7 +85,9 @@ def module(tmp_path_factory):
     sys.path.remove(str(folder))
 
 
-def command(data: Path, run: Path, workers: int = 0, kill: tuple[str, int, int, str] | None = None):
+def command(
+    data: Path, run: Path, workers: int = 0, kill: tuple[str, int, int, str] | None = None
+) -> list[str]:
     hook, epoch, batch, name = kill or ("", -1, -1, "SIGKILL")
     killer = (
         f'{{"class_path": "dropout_task.Killer", "init_args": {{"hook": "{hook}", '
@@ -109,11 +113,11 @@ def command(data: Path, run: Path, workers: int = 0, kill: tuple[str, int, int, 
     ]  # fmt: skip
 
 
-def last(run: Path) -> dict:
+def last(run: Path) -> dict[str, Any]:
     return LocalCheckpointIO().load_checkpoint(run / "checkpoints" / "last.ckpt")
 
 
-def differences(ours, theirs, place: str = "") -> list[str]:
+def differences(ours: Any, theirs: Any, place: str = "") -> list[str]:
     """Where two nested values of tensors and plain values are not the same, to the last bit."""
     if isinstance(ours, dict) and isinstance(theirs, dict) and ours.keys() == theirs.keys():
         return [d for key in ours for d in differences(ours[key], theirs[key], f"{place}.{key}")]
@@ -126,7 +130,9 @@ def differences(ours, theirs, place: str = "") -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(module, data_root, tmp_path_factory):
+def whole(
+    module: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """The run that nothing interrupts."""
     run = tmp_path_factory.mktemp("whole")
     assert main(command(data_root, run)) == 0
@@ -141,8 +147,15 @@ def scramble() -> None:
 
 
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point[0]}{point[1]}-{point[3]}")
-def test_resumed_is_bit_identical(whole, module, data_root, tmp_path, point):
-    *kill, workers, saved_epoch = point
+def test_resumed_is_bit_identical(
+    whole: dict[str, Any],
+    module: Path,
+    data_root: Path,
+    tmp_path: Path,
+    point: tuple[str, int, int, str, int, int],
+) -> None:
+    *_, workers, saved_epoch = point
+    kill = point[:4]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(module)}
     killed = subprocess.run(
         [sys.executable, "-m", "boxpromptiml", *command(data_root, tmp_path, workers, kill)],
@@ -166,7 +179,9 @@ def test_resumed_is_bit_identical(whole, module, data_root, tmp_path, point):
         assert differences(resumed[part], whole[part], part) == []
 
 
-def test_the_comparison_and_the_noise_are_alive(whole, module, data_root, tmp_path):
+def test_the_comparison_and_the_noise_are_alive(
+    whole: dict[str, Any], module: Path, data_root: Path, tmp_path: Path
+) -> None:
     """Another seed is seen in the weights, averaged and current ones."""
     assert main([*command(data_root, tmp_path), "--seed_everything=8", "--data.seed=0",
                  "--trainer.max_epochs=1"]) == 0  # fmt: skip
@@ -175,7 +190,9 @@ def test_the_comparison_and_the_noise_are_alive(whole, module, data_root, tmp_pa
     assert differences(other["current_model_state"], whole["state_dict"])
 
 
-def test_last_starts_afresh_where_there_is_none(module, data_root, tmp_path):
+def test_last_starts_afresh_where_there_is_none(
+    module: Path, data_root: Path, tmp_path: Path
+) -> None:
     """So that a job may be queued with --ckpt_path=last from its first start on."""
     arguments = [*command(data_root, tmp_path), "--trainer.max_epochs=1", "--ckpt_path=last"]
     assert main(arguments) == 0

@@ -1,9 +1,10 @@
-"""`boxpromptiml predict` on two processes, by Lightning's launcher: it forgives a killed one."""
+"""`boxpromptiml predict` in two processes started by Lightning, which tolerates a killed one."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ class Mortal(DistillTask):
 
 
 @pytest.fixture(scope="module")
-def module(tmp_path_factory) -> Path:
+def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("mortal")
     (folder / "mortal.py").write_text(MODULE)
     sys.path.insert(0, str(folder))
@@ -48,13 +49,15 @@ def command(verb: str, root: Path, run: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(module, data_root, tmp_path_factory) -> Path:
+def checkpoint(module: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     assert main([*command("fit", data_root, run), "--trainer.max_epochs=1"]) == 0
     return run / "checkpoints" / "last.ckpt"
 
 
-def _predict(module, data_root, checkpoint, run, **environment) -> tuple[int, str]:
+def _predict(
+    module: Path, data_root: Path, checkpoint: Path, run: Path, **environment: str
+) -> tuple[int, str]:
     words = [*command("predict", data_root, run), f"--ckpt_path={checkpoint}"]
     words += ["--trainer.devices=2", "--trainer.strategy=ddp"]
     path = os.pathsep.join([str(module), str(Path.cwd())])
@@ -65,7 +68,9 @@ def _predict(module, data_root, checkpoint, run, **environment) -> tuple[int, st
     return ended.returncode, ended.stderr
 
 
-def test_two_processes_write_the_table_of_one(module, data_root, checkpoint, tmp_path):
+def test_two_processes_write_the_table_of_one(
+    module: Path, data_root: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert main([*command("predict", data_root, one), f"--ckpt_path={checkpoint}"]) == 0
     (two / "predictions").mkdir(parents=True)
@@ -84,8 +89,8 @@ def test_two_processes_write_the_table_of_one(module, data_root, checkpoint, tmp
 
 
 def test_a_killed_process_is_an_error_that_names_what_is_missing(
-    module, data_root, checkpoint, tmp_path
-):
+    module: Path, data_root: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "predictions"
     folder.mkdir()
     (folder / "predictions.jsonl").write_text("of a run that went well")
@@ -98,7 +103,9 @@ def test_a_killed_process_is_an_error_that_names_what_is_missing(
     assert len(list(folder.rglob("*.png"))) == len(samples) - len(lost)
 
 
-def test_fewer_batches_on_request_are_no_error(data_root, checkpoint, tmp_path):
+def test_fewer_batches_on_request_are_no_error(
+    data_root: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     words = [*command("predict", data_root, tmp_path), f"--ckpt_path={checkpoint}"]
     assert main([*words, "--trainer.limit_predict_batches=2"]) == 0
     assert len((tmp_path / "predictions" / "predictions.jsonl").read_text().splitlines()) == 2

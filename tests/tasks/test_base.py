@@ -1,0 +1,98 @@
+"""What all tasks share: seeds, refusals, and what a checkpoint says it was trained on."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.inference.export import export
+from boxpromptiml.manifests.manifest import write_manifest
+from boxpromptiml.models.configs import StudentConfig
+from boxpromptiml.tasks.base import DivergedError
+from boxpromptiml.tasks.callbacks import LocalCheckpointIO
+from boxpromptiml.tasks.distill import DistillTask
+from tests.helpers.data import make_manifest
+from tests.helpers.training import SMALL, checkpoints_in, make_data, make_task, make_trainer
+
+
+@pytest.mark.parametrize("verb", ["test", "predict"])
+def test_untrained_weights_are_refused(data_root: Path, tmp_path: Path, verb: str) -> None:
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(UserError, match="--ckpt_path"):
+        getattr(trainer, verb)(make_task(), make_data(data_root))
+
+
+def test_another_students_checkpoint_is_refused(data_root: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, checkpoints_in(tmp_path), max_epochs=1)
+    trainer.fit(make_task(), make_data(data_root))
+    other = DistillTask(StudentConfig(backbone="resnet10t"), SMALL)
+    with pytest.raises(UserError, match="another network"):
+        make_trainer(tmp_path).test(other, make_data(data_root), ckpt_path=tmp_path / "last.ckpt")
+
+
+def test_weights_that_are_not_finite_are_never_written(data_root: Path, tmp_path: Path) -> None:
+    task, data = make_task(), make_data(data_root)
+    trainer = make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    trainer.fit(task, data)
+    with torch.no_grad():
+        next(task.parameters()).fill_(math.inf)
+    with pytest.raises(DivergedError):
+        trainer.save_checkpoint(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "bad.ckpt").exists()
+
+
+def test_a_map_does_not_depend_on_its_neighbours(data_root: Path) -> None:
+    data = make_data(data_root, eval_batch_size=6)
+    data.setup("predict")
+    (batch,) = data.predict_dataloader()
+    batch["extent"] = [(64, 96)] * 3 + [(50, 80)] * 3
+    task = make_task().eval()
+    with torch.inference_mode():
+        maps = task.predict_step(batch, 0)
+        alone = task.network(batch["image"][4:5, :, :50, :80]).logits
+    assert [tuple(p.shape) for p in maps["prob"]] == [(64, 96)] * 6
+    resized = torch.nn.functional.interpolate(alone, size=(64, 96), mode="bilinear")
+    torch.testing.assert_close(maps["prob"][4], resized.sigmoid()[0, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_same_seed_same_weights(data_root: Path, tmp_path: Path) -> None:
+    def train(folder: Path) -> dict[str, torch.Tensor]:
+        task = make_task()
+        make_trainer(folder, checkpoints_in(folder)).fit(task, make_data(data_root))
+        return task.state_dict()
+
+    first, again = train(tmp_path / "a"), train(tmp_path / "b")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def _manifest(root: Path, name: str, seed: int, **changes: Any) -> Path:
+    made = make_manifest(root / name, "train", 4, 1, seed)
+    rows = (replace(row, dataset=name, **changes) for row in made.samples)
+    return write_manifest(made.path, made.header, rows).path
+
+
+def _fit(root: Path, run: Path, manifests: list[Path], **settings: Any) -> tuple[str, ...]:
+    data = make_data(root)
+    data.paths["train"] = manifests
+    trainer = make_trainer(run, checkpoints_in(run), plugins=LocalCheckpointIO(), **settings)
+    ckpt_path = str(run / "last.ckpt") if (run / "last.ckpt").exists() else None
+    trainer.fit(make_task(), data, ckpt_path=ckpt_path)
+    return load_localizer(run / "last.ckpt")[1].trained_on
+
+
+def test_the_spec_names_the_datasets_trained_on_and_export_keeps_them(
+    data_root: Path, tmp_path: Path
+) -> None:
+    zebra, ant = (_manifest(tmp_path, name, 11 + n) for n, name in enumerate(("zebra", "ant")))
+    unlabelled = _manifest(tmp_path, "left out", 13, label=None)
+    manifests = [zebra, ant, unlabelled]
+    assert _fit(data_root, tmp_path, manifests, max_epochs=1) == ("ant", "zebra")
+    export(tmp_path / "last.ckpt", tmp_path / "student.safetensors")
+    assert load_localizer(tmp_path / "student.safetensors")[1].trained_on == ("ant", "zebra")
+    bee = _manifest(tmp_path, "bee", 15)
+    assert _fit(data_root, tmp_path, [bee], max_epochs=2) == ("ant", "bee", "zebra")
