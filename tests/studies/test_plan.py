@@ -119,3 +119,14 @@ def test_the_fingerprint_follows_settings_experiment_and_data_but_not_the_folder
     (tmp_path / "train.jsonl").unlink()
     with pytest.raises(UserError, match=r"train\.jsonl does not exist"):
         training_fingerprint(plan_trainings(plan, tmp_path, [0])[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 3000, "a: 2024-13-45", "a: &x [*x]", "a: &x {b: *x}", "\x00", "a: 1\na: [", "? {}\n: 1"],
+    ids=["deep", "no date", "circle", "circle of keys", "nul", "open", "odd key"],
+)
+def test_a_study_that_yaml_stumbles_over_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"s\.yaml"):
+        read_study(tmp_path / "s.yaml")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.wrong_bytes import DAMAGED
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
+from tests.reliability.figures import Figure, judged
+from tests.reliability.wrong_bytes import DAMAGED
 
 _MAX_MB, _MAX_SECONDS = 1000.0, 0.5
 
@@ -28,31 +28,27 @@ def bombs_are_cheap(work: Path) -> Figure:
         ending, make, reasons = DAMAGED[name]
         path = work / f"{name}.{ending}"
         path.write_bytes(make(dice))
-        found = _in_a_child(path)
-        worst_mb = max(worst_mb, found["mb"])
-        worst_seconds = max(worst_seconds, found["seconds"])
-        if found["reason"] not in reasons:
-            faults.append(f"{name}: {found['reason']!r}, not one of {reasons}")
-        if found["mb"] > _MAX_MB or found["seconds"] > _MAX_SECONDS:
-            faults.append(f"{name}: {found['mb']:.0f} MB, {found['seconds']:.2f} s")
+        reason, seconds, mb = _in_a_child(path)
+        worst_mb, worst_seconds = max(worst_mb, mb), max(worst_seconds, seconds)
+        if reason not in reasons:
+            faults.append(f"{name}: {reason!r}, not one of {reasons}")
+        if mb > _MAX_MB or seconds > _MAX_SECONDS:
+            faults.append(f"{name}: {mb:.0f} MB, {seconds:.2f} s")
     reached = f"{len(names)} bombs: at most {worst_mb:.0f} MB and {worst_seconds:.2f} s CPU each"
     return judged("A15", "bombs: below 1 GB and 0.5 s each", reached, faults)
 
 
-def _in_a_child(path: Path) -> dict[str, float]:
+def _in_a_child(path: Path) -> tuple[str, float, float]:
+    """Why the file was rejected, processor seconds, peak of the resident size in MB."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.campaign.bombs", str(path)]
+    command = [sys.executable, "-m", "tests.reliability.bombs", str(path)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env=environment, check=False
     )
     if done.returncode != 0:
-        return {
-            "reason": f"died with {done.returncode}: {done.stderr[-200:]}",
-            "mb": 0,
-            "seconds": 0,
-        }
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+        return f"died with {done.returncode}: {done.stderr[-200:]}", 0, 0
+    reason, seconds, mb = json.loads(done.stdout)
+    return reason, seconds, mb
 
 
 def main(words: Sequence[str]) -> None:
@@ -66,7 +62,7 @@ def main(words: Sequence[str]) -> None:
     # Not ru_maxrss: that begins with the size of the process that started this one.
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-    print(json.dumps({"reason": reason, "seconds": seconds, "mb": peak}))
+    print(json.dumps([reason, seconds, peak]))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,31 @@
-"""The quick forms of the campaign: each promise, measured small. The long forms are run by hand."""
+"""The quick form of every promise of docs/reliability.md; the long forms are started by hand."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from benchmarks.campaign.__main__ import LONG, QUICK, with_rows
-from benchmarks.campaign.faults import AtWrite
-from benchmarks.campaign.kills import command
-from benchmarks.campaign.material import make_manifest
-from benchmarks.campaign.running import run
+from tests.reliability.__main__ import LONG, QUICK, with_rows
+from tests.reliability.faults import AtWrite
+from tests.reliability.kills import command
+from tests.reliability.material import make_manifest
+from tests.reliability.running import run
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # damaged files: Pillow has much to say
 @pytest.mark.parametrize("number", QUICK)
-def test_promise(number, tmp_path):
+def test_promise(number: str, tmp_path: Path) -> None:
     figure = QUICK[number](tmp_path)
     if figure.met is None:
         pytest.skip(figure.reached)
     assert figure.faults == (), figure.reached
 
 
-def test_every_promise_has_a_long_form():
+def test_every_promise_has_a_long_form() -> None:
     assert LONG.keys() == QUICK.keys()
 
 
-def test_a_fault_is_really_caused(tmp_path):
+def test_a_fault_is_really_caused(tmp_path: Path) -> None:
     """Without it the campaign would pass on anything."""
     manifest = make_manifest(tmp_path, 2)
     killed = run(command(manifest, tmp_path / "out"), AtWrite(1, "half"))
@@ -36,7 +38,7 @@ def test_a_fault_is_really_caused(tmp_path):
     assert f"error: {tmp_path}/full/masks/" in full.said
 
 
-def test_a_hung_command_is_noticed(tmp_path):
+def test_a_hung_command_is_noticed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.jsonl")  # a manifest is named by its user: nobody guards it
     hung = run(["data_prep", "pseudo-masks", f"--manifest={tmp_path / 'm.jsonl'}",
                 f"--out={tmp_path / 'out'}"], seconds=3)  # fmt: skip
@@ -44,7 +46,7 @@ def test_a_hung_command_is_noticed(tmp_path):
     assert hung.crashed
 
 
-def test_rows_of_the_table_are_replaced_and_others_stay():
+def test_rows_of_the_table_are_replaced_and_others_stay() -> None:
     page = "a\n<!-- campaign: begin -->\n| A2 | x | old | yes |\n<!-- campaign: end -->\nb"
     first = with_rows(page, {"A1": "| A1 | y | new | yes |"})
     second = with_rows(first, {"A2": "| A2 | x | new | yes |"})

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.campaign.faults import AtWrite, Point
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.kills import command, content, differences
-from benchmarks.campaign.material import make_checkpoint, make_manifest
-from benchmarks.campaign.running import Ended, run
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
 from boxpromptiml.manifests.sidecars import mask_sha256, read_sidecar
+from tests.reliability.faults import AtWrite, Point
+from tests.reliability.figures import Figure, judged
+from tests.reliability.kills import command, content, differences
+from tests.reliability.material import make_checkpoint, make_manifest
+from tests.reliability.running import Ended, run
 
 _DEMAND = "disk full, read-only folder: one clear line, finished files verify, resume identical"
 

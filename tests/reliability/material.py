@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.campaign.pictures import FORMATS, SIZE, encoded, noise
-from boxpromptiml.inference.checkpoint import CHECKPOINT_KEY, ModelSpec
+from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.io.files import write_json, write_jsonl
-from boxpromptiml.models.fusion import FusionConfig
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.student import Student, StudentConfig
+from boxpromptiml.models.student import Student
+from tests.reliability.pictures import FORMATS, SIZE, encoded, noise
 
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "BMP": "bmp", "WEBP": "webp"}
 _BOX = (20.0, 14.0, 70.0, 56.0)

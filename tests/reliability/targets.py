@@ -11,9 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.campaign.material import row
-from benchmarks.campaign.pictures import FORMATS, SIZE, encoded, noise
-from benchmarks.campaign.wrong_bytes import DAMAGED, ODD
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
@@ -23,6 +20,9 @@ from boxpromptiml.studies.plan import read_study
 from data_prep.annotations import Annotations, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.screen import boxes_of
 from data_prep.importers.archive import ZipSource
+from tests.reliability.material import row
+from tests.reliability.pictures import FORMATS, SIZE, encoded, noise
+from tests.reliability.wrong_bytes import DAMAGED, ODD
 
 Target = Callable[[bytes, Path], None]
 
@@ -58,7 +58,7 @@ reference: a
 seeds: [0, 1]
 settings: {trainer.max_epochs: 3}
 prepare: [data_prep check --out x]
-arms:
+variants:
   a: {what: plain, settings: {data.size: [64, 64]}}
   b: {what: other, config: x.yaml, same_as: s/a}
 """
@@ -122,7 +122,7 @@ def decoder(data: bytes, folder: Path) -> None:
     path.write_bytes(data)
     for read in (images.read_image, images.probe, images.read_mask, images.read_grey):
         try:
-            read(path)  # type: ignore[operator]
+            read(path)
         except RejectedInput:
             continue
 

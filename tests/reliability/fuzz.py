@@ -2,8 +2,8 @@
 
 Needs atheris (Linux, CPython 3.11 or later; `pip install atheris`). From the repository root:
 
-    python -m benchmarks.campaign.fuzz decoder -max_total_time=600
-    python -m benchmarks.campaign.fuzz coco corpus/ -max_total_time=600
+    python -m tests.reliability.fuzz decoder -max_total_time=600
+    python -m tests.reliability.fuzz coco corpus/ -max_total_time=600
 
 What follows the target's name is libFuzzer's; it begins from sound files, in a folder of its own if
 none is named. A case that raises anything but our own errors, takes
@@ -25,7 +25,7 @@ def main(words: Sequence[str]) -> int:
         print("atheris is not installed: pip install atheris", file=sys.stderr)
         return 2
     with atheris.instrument_imports(include=["boxpromptiml", "data_prep", "PIL", "defusedxml"]):
-        from benchmarks.campaign import targets  # noqa: PLC0415
+        from tests.reliability import targets
     known = {"decoder": targets.decoder} | {name: t for name, (_, t) in targets.TARGETS.items()}
     if not words or words[0] not in known:
         print(f"{__doc__}\ntargets: {', '.join(known)}", file=sys.stderr)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.material import make_manifest, read_jsonl
-from benchmarks.campaign.running import run
 from boxpromptiml.manifests.manifest import read_manifest
+from tests.reliability.figures import Figure, judged
+from tests.reliability.material import make_manifest, read_jsonl
+from tests.reliability.running import run
 
 
 def every_flipped_bit_is_found(work: Path, images: int, flipped: int, seed: int = 0) -> Figure:

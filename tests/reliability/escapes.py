@@ -2,12 +2,11 @@
 
 import stat
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.material import make_manifest, read_jsonl, row, write_mask, write_rows
-from benchmarks.campaign.running import run
+from tests.reliability.figures import Figure, judged
+from tests.reliability.material import make_manifest, read_jsonl, row, write_mask, write_rows
+from tests.reliability.running import run
 
 _IMAGES, _MASKS = "label_in_wild/images/", "label_in_wild/masks/"
 _NAMES = (
@@ -33,23 +32,16 @@ def nothing_escapes(work: Path) -> Figure:
     write_mask(work / "sound" / "mask.png")
     mask = (work / "sound" / "mask.png").read_bytes()
     faults: list[str] = []
-    cases: list[tuple[str, Callable[[zipfile.ZipFile], None]]] = [
-        (repr(name), lambda stream, name=name: _add(stream, name, picture)) for name in _NAMES
-    ]
-    cases += [
-        (
-            f"member of type {kind:o}",
-            lambda stream, kind=kind: _add(stream, f"{_IMAGES}l.jpg", b"/etc/passwd", kind),
-        )
-        for kind in _LINKS
-    ]  # fmt: skip
-    for number, (what, add) in enumerate(cases):
+    cases = [(repr(name), name, picture, stat.S_IFREG) for name in _NAMES]
+    link = f"{_IMAGES}l.jpg"
+    cases += [(f"member of type {kind:o}", link, b"/etc/passwd", kind) for kind in _LINKS]
+    for number, (what, name, data, kind) in enumerate(cases):
         home = work / f"case_{number:02d}"
         home.mkdir()
         with zipfile.ZipFile(home / "a.zip", "w") as stream:
             stream.writestr(f"{_IMAGES}sound.jpg", picture)
             stream.writestr(f"{_MASKS}sound.png", mask)
-            add(stream)
+            _add(stream, name, data, kind)
         before = _files(work)
         out = home / "deep" / "er" / "out"
         ended = run(
@@ -71,7 +63,7 @@ def nothing_escapes(work: Path) -> Figure:
     return judged("A7", "archive and path escapes: 0 bytes outside the root", reached, faults)
 
 
-def _add(stream: zipfile.ZipFile, name: str, data: bytes, kind: int = stat.S_IFREG) -> None:
+def _add(stream: zipfile.ZipFile, name: str, data: bytes, kind: int) -> None:
     info = zipfile.ZipInfo("x")
     info.filename = info.orig_filename = name
     info.external_attr = (kind | 0o777) << 16

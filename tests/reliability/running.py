@@ -109,9 +109,9 @@ def _child(words: list[str], log: str, fault: Fault | None) -> None:
     if fault is not None:
         fault()
     if words[0] == "data_prep":
-        from data_prep.__main__ import main  # noqa: PLC0415
+        from data_prep.__main__ import main
     else:
-        from boxpromptiml.cli import main  # noqa: PLC0415
+        from boxpromptiml.cli import main
     status = main(words[1:])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     Path(log).with_suffix(".peak").write_text(str(peak))

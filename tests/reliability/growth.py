@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.material import make_checkpoint, make_manifest
-from benchmarks.campaign.running import run
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
 from boxpromptiml.io import images
 from boxpromptiml.io.sandbox import IsolatedDecoder
+from tests.reliability.figures import Figure, judged
+from tests.reliability.material import make_checkpoint, make_manifest
+from tests.reliability.running import run
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Watch:
 
             return counted
 
-        images.read_image = watched(images.read_image)
-        IsolatedDecoder.__call__ = watched(IsolatedDecoder.__call__)
+        for owner, name in ((images, "read_image"), (IsolatedDecoder, "__call__")):
+            setattr(owner, name, watched(getattr(owner, name)))
 
 
 def _resident() -> float:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.campaign.faults import DEADLY, AtWrite
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.material import make_manifest
-from benchmarks.campaign.running import Command, Ended, run
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK
+from tests.reliability.faults import DEADLY, AtWrite
+from tests.reliability.figures import Figure, judged
+from tests.reliability.material import make_manifest
+from tests.reliability.running import Command, Ended, run
 
 _PATIENCE = 120.0  # seconds; a loaded machine
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.campaign.pictures import Dice, encoded, noise
-from benchmarks.campaign.wrong_bytes import DAMAGED, ODD
+from tests.reliability.pictures import Dice, encoded, noise
+from tests.reliability.wrong_bytes import DAMAGED, ODD
 
 _NO_FILE = ("not_a_file",)
 _LINK_IN_MANIFEST = ("bad_path", "not_a_file")

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.targets import TARGETS, Target, accepts, decoder, pictures
+from tests.reliability.figures import Figure, judged
+from tests.reliability.targets import TARGETS, Target, accepts, decoder, pictures
 
 _MAX_SECONDS, _MAX_MB = 1.0, 200.0
 _HOSTILE = (

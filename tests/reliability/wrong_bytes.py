@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from benchmarks.campaign import pictures as p
-from benchmarks.campaign.pictures import SIZE, Dice
+from tests.reliability import pictures as p
+from tests.reliability.pictures import SIZE, Dice
 
 Make = Callable[[Dice], bytes]
 Entry = tuple[str, Make, tuple[str, ...]]

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.hostile import Planted, Reasons, fill
-from benchmarks.campaign.material import (
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import safe_name
+from tests.reliability.figures import Figure, judged
+from tests.reliability.hostile import Planted, Reasons, fill
+from tests.reliability.material import (
     make_checkpoint,
     read_jsonl,
     row,
@@ -17,10 +20,7 @@ from benchmarks.campaign.material import (
     write_mask,
     write_rows,
 )
-from benchmarks.campaign.running import Ended, run
-from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
-from boxpromptiml.io import images
-from boxpromptiml.manifests.manifest import safe_name
+from tests.reliability.running import Ended, run
 
 _SECONDS = 300  # for a command; then it hangs
 _FOLDER = "tampered"

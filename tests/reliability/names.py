@@ -6,12 +6,12 @@ from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
-from benchmarks.campaign.figures import Figure, judged
-from benchmarks.campaign.material import make_checkpoint, row, sound_images, write_rows
-from benchmarks.campaign.running import run
 from boxpromptiml.io.files import csv_text
 from boxpromptiml.report.gallery import Entry, make_gallery
 from boxpromptiml.report.page import GroupTable, Report, render
+from tests.reliability.figures import Figure, judged
+from tests.reliability.material import make_checkpoint, row, sound_images, write_rows
+from tests.reliability.running import run
 
 NAMES = (
     "=cmd|' !A0'", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "\n=1",

@@ -1,6 +1,6 @@
 """What decoding in a child process costs an image, against decoding in this one.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.campaign.overhead
+    OMP_NUM_THREADS=1 python -m benchmarks.isolated_decoding
 
 Prints medians of wall clock for JPEG photographs of three sizes, warm.
 """
