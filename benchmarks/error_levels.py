@@ -1,6 +1,6 @@
 """Throughput of signed error levels, against the two lines of Pillow that they are equal to.
 
-OMP_NUM_THREADS=1 python -m benchmarks.error_levels --data ../shared/data/forgeries/val
+OMP_NUM_THREADS=1 python -m benchmarks.error_levels --data DATA/val
 """
 
 import argparse

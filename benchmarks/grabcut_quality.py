@@ -2,7 +2,7 @@
 
 Run it from the repository root, with one thread in every library:
 
-    OMP_NUM_THREADS=1 python -m benchmarks.grabcut_quality --data ../shared/data/forgeries/val
+    OMP_NUM_THREADS=1 python -m benchmarks.grabcut_quality --data DATA/val
 
 `--data` is a folder with `boxes.json` (COCO), the images it names, and `masks/<stem>.png`. Prints a
 markdown table. All methods take turns on each image in one process, so that load from outside hits
