@@ -83,8 +83,23 @@ def test_python_lines_name_what_exists():
     exec(code.splitlines()[0], {})  # noqa: S102 - our own README
 
 
-def test_files_in_the_readme_exist():
-    for path in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
-        assert (ROOT / path).exists(), path
-    for path in re.findall(r"`((?:boxpromptiml|data_prep|docs|experiments)/[\w/.]*)`", README):
-        assert (ROOT / path).exists(), path
+ROOMS = "boxpromptiml|data_prep|docs|experiments|tests|benchmarks|examples"
+TEXTS = [
+    path
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("*/**/*.md"))
+    if path.relative_to(ROOT).parts[0] in ("docs", "data_prep", "experiments", "tests")
+    or path.parent == ROOT
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_tests_named_in_a_text_exist(text: Path) -> None:
+    """Links, and paths in code spans; NAME and the like stand for a file to write."""
+    content = re.sub(r"```.*?```", "", text.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\(((?!http|#)[^)#]+)\)", content):
+        assert (text.parent / link).exists(), link
+    for span in re.findall(r"`([^`\n]+)`", content):
+        for path, test in re.findall(rf"(?<![\w/])((?:{ROOMS})/[\w/.-]+)(?:::(\w+))?", span):
+            if not re.search(r"[A-Z]{4}|foo|\*", path.replace("README", "")):
+                assert (ROOT / path).exists(), path
+                assert f"def {test}(" in (ROOT / path).read_text() if test else True, span

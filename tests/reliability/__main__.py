@@ -51,7 +51,7 @@ ELSEWHERE = {
         "tests/cli/test_import_policy.py",
     ),
     "A9": ("interrupted training: bit-identical after a resume", "tests/tasks/test_resume.py"),
-    "A10": ("the newest complete checkpoint always loads", "tests/tasks/test_checkpoint_io.py"),
+    "A10": ("the newest complete checkpoint always loads", "tests/tasks/test_callbacks.py"),
     "A11": ("the suite passes without a network", "tests/offline"),
     "A14": ("pip-audit without unexplained findings, hash-pinned lock", "docs/supply_chain.md"),
 }  # fmt: skip
