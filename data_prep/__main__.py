@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from boxpromptiml import __version__
 from boxpromptiml.cli import call, run
 from boxpromptiml.errors import EXIT_OK, EXIT_WRONG_USE
 
@@ -25,6 +26,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(_usage())
         return EXIT_OK if words else EXIT_WRONG_USE
+    if words[0] == "--version":
+        sys.stdout.write(f"boxpromptiml {__version__}\n")
+        return EXIT_OK
     job, rest = words[0], words[1:]
     if job not in _JOBS:
         sys.stderr.write(f"data_prep: no job {job!r}\n\n{_usage()}")

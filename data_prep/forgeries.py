@@ -36,7 +36,7 @@ def forgeries(
     host_quality: Quality | None = None,
     region_quality: Quality | None = None,
     quality: Quality = (75, 98),
-    style: ForgeryStyle = ForgeryStyle(),  # noqa: B008
+    style: ForgeryStyle = ForgeryStyle(),
     max_side: int | None = None,
     min_side: int = 64,
     num_workers: int = 0,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin
 
+from boxpromptiml import __version__
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError
 
 _TRAINER_VERBS = {
@@ -66,6 +67,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(_usage())
         return EXIT_OK if words else EXIT_WRONG_USE
+    if words[0] == "--version":
+        sys.stdout.write(f"boxpromptiml {__version__}\n")
+        return EXIT_OK
     verb, rest = words[0], words[1:]
     if verb in _TRAINER_VERBS:
         return run(lambda: _trainer_verb(words))
@@ -119,11 +123,12 @@ def call(target: str, args: Sequence[str], prog: str) -> int:
     from jsonargparse import auto_cli  # noqa: PLC0415
 
     from boxpromptiml.cli.import_policy import restrict_imports  # noqa: PLC0415
+    from boxpromptiml.io.old_names import renamed_words  # noqa: PLC0415
 
     restrict_imports()
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
-    words = complete(args, function)
+    words = complete(renamed_words(args), function)
     status: Any = auto_cli(function, args=words, as_positional=False, prog=prog)
     return EXIT_OK if status is None else int(status)
 

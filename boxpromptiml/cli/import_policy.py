@@ -1,18 +1,25 @@
-"""What a configuration may name: our classes and Lightning's, nothing else.
+"""What a configuration may say: our classes and Lightning's, in YAML that hides nothing.
 
 A `class_path` in YAML imports a module and calls what it finds there, so a file from a stranger
 could run any code. jsonargparse checks every path against these lists, nested ones included, and
-checks again where the object found was defined.
+checks again where the object found was defined. The YAML itself is screened, and its older names
+are read.
 """
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import get_loader, set_loader, set_parsing_settings
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.old_names import renamed
+from boxpromptiml.io.strict_yaml import check_yaml
 
 _ALLOWED = (
+    "boxpromptiml.DistillTask",
+    "boxpromptiml.ImageLabelTask",
     "boxpromptiml.data",
     "boxpromptiml.segmenters.config",
     "boxpromptiml.tasks",
@@ -30,11 +37,14 @@ _DENIED = (
     "lightning.pytorch.callbacks.LambdaCallback",  # calls whatever function it is given
     "lightning.pytorch.callbacks.lambda_function",
 )
+_load_yaml = get_loader("yaml")
 _REFUSAL = re.compile(r"Importing '([\w.]+)' is not allowed")  # jsonargparse's words
 
 
 def restrict_imports(trusted: Sequence[str] = ()) -> None:
     """Refuse class paths in configurations and on the command line, but for the allowed ones.
+
+    YAML with aliases, repeated keys or deep nesting is refused, too (`strict_yaml.check_yaml`).
 
     It holds for the whole process and is never taken back. Configurations are read from local
     files only.
@@ -54,6 +64,13 @@ def restrict_imports(trusted: Sequence[str] = ()) -> None:
         )
     except ValueError as error:
         raise UserError(f"--trust={','.join(trusted)}: {error}") from error
+    set_loader("yaml", _load, (yaml.YAMLError,))
+
+
+def _load(text: str) -> Any:
+    """A configuration, or one value of the command line."""
+    check_yaml(text)
+    return renamed(_load_yaml(text))
 
 
 def refusal(message: str) -> str | None:

@@ -18,6 +18,7 @@ from boxpromptiml.cli.import_policy import refusal, restrict_imports
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import refuse_address
+from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.image_label import (
@@ -156,7 +157,7 @@ def run_trainer(args: list[str]) -> None:
             parser_class=_Parser,
             parser_kwargs={"prog": "boxpromptiml"},
             trainer_defaults=_trainer_defaults(),
-            args=args,
+            args=renamed_words(args),
         )
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None

@@ -65,11 +65,11 @@ class LocalizationData(LightningDataModule):
         test: list[Path] | None = None,
         predict: list[Path] | None = None,
         supervision: Supervision = "pseudo",
-        weights: SourceWeights = SourceWeights(),  # noqa: B008
-        input: NetworkInput = NetworkInput(),  # noqa: A002, B008
-        augmentation: Augmentation = Augmentation(),  # noqa: B008
-        segmenter: SegmenterConfig = SegmenterConfig(name="none"),  # noqa: B008
-        degrade: Degradation = Degradation(),  # noqa: B008
+        weights: SourceWeights = SourceWeights(),
+        input: NetworkInput = NetworkInput(),  # noqa: A002
+        augmentation: Augmentation = Augmentation(),
+        segmenter: SegmenterConfig = SegmenterConfig(name="none"),
+        degrade: Degradation = Degradation(),
         include_authentic: bool = True,
         train_fraction: float = 1.0,
         soft_unsure: bool = False,

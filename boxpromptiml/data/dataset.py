@@ -137,7 +137,7 @@ class EvalDataset(Dataset[DatasetItem]):
         network_input: NetworkInput,
         with_truth: bool,
         segmenter: Segmenter | None = None,
-        degrade: Degradation = Degradation(),  # noqa: B008
+        degrade: Degradation = Degradation(),
         seed: int = 0,
     ) -> None:
         self.sources = sources

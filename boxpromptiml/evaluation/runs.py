@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from rich.console import Console
 from rich.progress import track
 
@@ -17,7 +16,9 @@ from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predicti
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.predictions import prob_to_png
 from boxpromptiml.io.files import sha256_file, write_bytes, write_json, write_jsonl
+from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.strict_json import parse_json
+from boxpromptiml.io.strict_yaml import read_yaml
 from boxpromptiml.manifests.manifest import safe_name
 from boxpromptiml.manifests.sources import Source, read_sources, stored_image
 from boxpromptiml.metrics.results import SCHEMA_VERSION, read_evaluation, write_evaluation
@@ -48,9 +49,9 @@ class Run:
         """
         path = folder / "config.yaml"
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: not a run's folder: {error}") from error
+            config = renamed(read_yaml(path))
+        except UserError as error:
+            raise UserError(f"not a run's folder: {error}") from error
         if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
             raise UserError(f"{path}: not the config.yaml of `boxpromptiml fit`")
         return cls(folder, config)

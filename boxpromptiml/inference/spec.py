@@ -79,7 +79,7 @@ class ModelSpec:
     network: StudentConfig | WCBConfig
     input: NetworkInput
     threshold: float
-    cam: CamConfig = CamConfig()  # noqa: RUF009 - frozen
+    cam: CamConfig = CamConfig()
     refinement: Refinement | None = None
     trained_on: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Hashes, signatures and writes that are either whole or absent."""
+"""Hashes, bounded and positional reads, writes that are whole or absent, CSV, local paths."""
 
 import csv
 import errno
@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import stat
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,11 @@ import numpy.typing as npt
 from boxpromptiml.errors import UserError
 
 _CHUNK = 1 << 20
+_MAX_SMALL = 2**26  # bytes of a file that is read whole
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:[:/]", re.IGNORECASE)  # Path("http://x") reads http:/x
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -58,6 +62,70 @@ def fingerprint(description: Any) -> str:
     """
     text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256_bytes(text.encode())
+
+
+def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
+    """All bytes of a file that somebody else may have put there.
+
+    Raises:
+        UserError: Naming the file, if it is missing, not a regular file (a pipe would never end),
+            larger than `max_bytes`, or cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as stream:  # noqa: PTH123 - a descriptor
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise UserError(f"{path}: is not a regular file")
+            data = stream.read(max_bytes + 1)
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        if isinstance(error, UserError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read: {reason}") from error
+    if len(data) > max_bytes:
+        raise UserError(f"{path}: is larger than {max_bytes} bytes, which no such file needs")
+    return data
+
+
+def read_text(path: Path, max_bytes: int = _MAX_SMALL) -> str:
+    """The text of a UTF-8 file, as `read_bytes`.
+
+    Raises:
+        UserError: As `read_bytes`, and for what is no UTF-8.
+    """
+    try:
+        return read_bytes(path, max_bytes).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from error
+
+
+class PositionalFile:
+    """A file that is read at offsets, through one descriptor that is kept open.
+
+    By `pread`, not through a memory map: both share the system's page cache among all processes,
+    but where somebody cuts the file short a map kills the process with SIGBUS, and this returns
+    fewer bytes. There is no position to share, so a forked worker uses the descriptor it inherits;
+    a pickled copy opens the path again. A file that is replaced (as ours are written) stays as it
+    was for whoever has it open.
+
+    Args:
+        path: Of the file.
+        stream: The file, where it is open already; its descriptor is duplicated.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes] | None = None) -> None:
+        self.path = path
+        self._descriptor = os.dup(stream.fileno()) if stream else os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Up to `length` bytes from `start`; fewer at the end of the file."""
+        return os.pread(self._descriptor, length, start)
+
+    def __reduce__(self) -> tuple[type["PositionalFile"], tuple[Path]]:
+        return PositionalFile, (self.path,)
 
 
 @contextmanager
@@ -138,56 +206,6 @@ def remove_temporaries(folder: Path) -> int:
     return len(left)
 
 
-class PositionalFile:
-    """A file that is read at offsets, through one descriptor that is kept open.
-
-    By `pread`, not through a memory map: both share the system's page cache among all processes,
-    but where somebody cuts the file short a map kills the process with SIGBUS, and this returns
-    fewer bytes. There is no position to share, so a forked worker uses the descriptor it inherits;
-    a pickled copy opens the path again. A file that is replaced (as ours are written) stays as it
-    was for whoever has it open.
-
-    Args:
-        path: Of the file.
-        stream: The file, where it is open already; its descriptor is duplicated.
-    """
-
-    def __init__(self, path: Path, stream: IO[bytes] | None = None) -> None:
-        self.path = path
-        self._descriptor = os.dup(stream.fileno()) if stream else os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def read(self, start: int, length: int) -> bytes:
-        """Up to `length` bytes from `start`; fewer at the end of the file."""
-        return os.pread(self._descriptor, length, start)
-
-    def __reduce__(self) -> tuple[type["PositionalFile"], tuple[Path]]:
-        return PositionalFile, (self.path,)
-
-
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:[:/]", re.IGNORECASE)  # Path("http://x") reads http:/x
-
-
-def require_local_file(path: Path) -> None:
-    """Raise UserError unless `path` is a regular file on this machine; links are followed."""
-    refuse_address(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name the weights file inside it")
-    if not path.exists():
-        raise UserError(f"{path}: no such weights file; check the path")
-    if not path.is_file():
-        raise UserError(f"{path}: is not a regular file; copy the weights to one")
-
-
-def refuse_address(path: Path | str) -> None:
-    """Raise UserError if `path` looks like http://host/file, s3://..., simplecache::http://..."""
-    if _ADDRESS.match(str(path)):
-        raise UserError(f"{path}: addresses are not opened; download it and give the local path")
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A CSV file whose cells no spreadsheet takes for a formula: those get a leading '.
 
@@ -210,3 +228,20 @@ def _cell(value: object) -> object:
     # A leading ' is doubled, so that reading gives back what was written.
     is_odd = isinstance(value, str) and value.startswith((*_FORMULA, "'"))
     return f"'{value}" if is_odd else value
+
+
+def require_local_file(path: Path) -> None:
+    """Raise UserError unless `path` is a regular file on this machine; links are followed."""
+    refuse_address(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the weights file inside it")
+    if not path.exists():
+        raise UserError(f"{path}: no such weights file; check the path")
+    if not path.is_file():
+        raise UserError(f"{path}: is not a regular file; copy the weights to one")
+
+
+def refuse_address(path: Path | str) -> None:
+    """Raise UserError if `path` looks like http://host/file, s3://..., simplecache::http://..."""
+    if _ADDRESS.match(str(path)):
+        raise UserError(f"{path}: addresses are not opened; download it and give the local path")

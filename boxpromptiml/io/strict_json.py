@@ -2,11 +2,13 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.files import read_text
 
 T = TypeVar("T")
 
@@ -37,6 +39,24 @@ def parse_json(text: str, where: str) -> Any:
         return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file that somebody else may have put there.
+
+    Raises:
+        UserError: Naming the file, as `files.read_bytes` and `parse_json`.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def read_as(adapter: TypeAdapter[T], path: Path) -> T:
+    """The value of a JSON file of a known type.
+
+    Raises:
+        UserError: Naming the file and the field, as `files.read_bytes` and `parse_as`.
+    """
+    return parse_as(adapter, read_text(path), str(path))
 
 
 def parse_as(adapter: TypeAdapter[T], text: str, where: str) -> T:

@@ -72,7 +72,7 @@ class WCBNet(nn.Module):
         config: WCBConfig,
         error_levels: int = 0,
         pretrained: Path | None = None,
-        cam: CamConfig = CamConfig(),  # noqa: B008
+        cam: CamConfig = CamConfig(),
     ) -> None:
         super().__init__()
         if config.inputs != "rgb" and not error_levels:

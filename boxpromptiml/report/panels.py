@@ -137,7 +137,7 @@ def _picture(
     alt: str,
     small: ImageArray,
     uri: str,
-    lines: Markup = Markup(),  # noqa: B008
+    lines: Markup = Markup(),
 ) -> Panel:
     return Panel(caption, alt, uri, small.shape[1], small.shape[0], lines)
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import fingerprint, sha256_file
+from boxpromptiml.io.old_names import renamed
+from boxpromptiml.io.strict_yaml import read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _PROGRAMS = ("boxpromptiml", "data_prep")
-_MAX_NESTED = 50
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_study(path: Path) -> Study:
         UserError: Naming the file and the field.
     """
     try:
-        plan = TypeAdapter(Study).validate_json(json.dumps(_read_yaml(path), default=str))
+        plan = TypeAdapter(Study).validate_json(json.dumps(renamed(read_yaml(path)), default=str))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -117,33 +117,6 @@ def read_study(path: Path) -> Study:
         if not command.startswith(tuple(f"{program} " for program in _PROGRAMS)):
             raise UserError(f"{path}: prepare: {command!r} must begin with one of {_PROGRAMS}")
     return plan
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Without aliases: a few lines of them can stand for more text than memory holds.
-
-    Nor deep nesting: PyYAML looks ahead again at every level, a second for a thousand of them.
-    """
-
-    _depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Called for every value."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not supported")
-        if self._depth == _MAX_NESTED:
-            raise yaml.YAMLError(f"is nested more than {_MAX_NESTED} deep")
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return _PlainLoader(path.read_text(encoding="utf-8")).get_single_data()
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # such as 2024-13-45
-        raise UserError(f"{path}: cannot be read: {error}") from error
 
 
 def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:
@@ -173,7 +146,7 @@ def training_fingerprint(training: Training) -> str:
         UserError: If one of these cannot be read.
     """
     experiment = Path(training.config)
-    own = _read_yaml(experiment) or {}
+    own = renamed(read_yaml(experiment)) or {}
     manifests = training.settings.get("data.train", own.get("data", {}).get("train", []))
     if missing := [path for path in manifests if not Path(path).is_file()]:
         raise UserError(f"data.train: {missing[0]} does not exist; see the study's `prepare`")

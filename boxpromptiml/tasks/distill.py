@@ -32,8 +32,8 @@ class DistillTask(LocalizerTask):
 
     def __init__(
         self,
-        student: StudentConfig = StudentConfig(),  # noqa: B008
-        input: NetworkInput = NetworkInput(),  # noqa: A002, B008
+        student: StudentConfig = StudentConfig(),
+        input: NetworkInput = NetworkInput(),  # noqa: A002
         pretrained: Path | None = None,
         dice_weight: float = 0.0,
         image_weight: float = 0.0,

@@ -38,9 +38,9 @@ class ImageLabelTask(LocalizerTask):
 
     def __init__(
         self,
-        wcbnet: WCBConfig = WCBConfig(),  # noqa: B008
-        input: NetworkInput = NetworkInput(error_levels=(75,)),  # noqa: A002, B008
-        cam: CamConfig = CamConfig(),  # noqa: B008
+        wcbnet: WCBConfig = WCBConfig(),
+        input: NetworkInput = NetworkInput(error_levels=(75,)),  # noqa: A002
+        cam: CamConfig = CamConfig(),
         prior: Prior = "image",
         pretrained: Path | None = None,
         lr: float = 1e-3,

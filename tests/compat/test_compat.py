@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from boxpromptiml import Localizer
+from boxpromptiml.cli import main as train
 from boxpromptiml.errors import UserError
-from boxpromptiml.io import images
+from boxpromptiml.evaluation.runs import Run
+from boxpromptiml.io import images, old_names
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sidecars import expected_fingerprint, mask_sha256, read_sidecar
 from boxpromptiml.metrics.results import read_evaluation
@@ -102,3 +104,24 @@ def test_newer_checkpoints_are_refused(copy):
     torch.save(checkpoint, copy / "newer.ckpt")
     with pytest.raises(UserError, match=r"checkpoint schema 2, this version reads 1; update"):
         Localizer.load(copy / "newer.ckpt")
+
+
+def test_the_folder_of_a_run_is_opened_with_names_of_today() -> None:
+    data = Run.open(V1).config["data"]
+    assert (data["train_fraction"], data["input"]["mode"]) == (0.5, "resize")
+    assert data["segmenter"]["min_fraction"] == 0.0005
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config_image_label.yaml"])
+def test_the_configuration_of_a_run_trains_again(
+    name: str, data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With keys and classes under the names that they had."""
+    old_names._say.cache_clear()
+    manifests = [f"--data.{split}=[{data_root}/{split}.jsonl]" for split in ("train", "val")]
+    words = [*manifests, "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}"]
+    with caplog.at_level("WARNING", "boxpromptiml.io.old_names"):
+        assert train(["fit", "--config", str(V1 / name), *words]) == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert "train_share is an older name; write train_fraction" in said
+    assert "fit is an older name; write mode" in said

@@ -16,11 +16,13 @@ def test_sha256_of_file_and_bytes_are_hashlibs(tmp_path):
     assert files.sha256_bytes(data) == expected
 
 
-def test_signature_depends_on_content_and_not_on_order():
-    assert files.signature({"a": [1, 2], "b": None}) == files.signature({"b": None, "a": [1, 2]})
-    assert files.signature({"a": [1, 2]}) != files.signature({"a": [2, 1]})
+def test_a_fingerprint_depends_on_content_and_not_on_order():
+    assert files.fingerprint({"a": [1, 2], "b": None}) == files.fingerprint(
+        {"b": None, "a": [1, 2]}
+    )
+    assert files.fingerprint({"a": [1, 2]}) != files.fingerprint({"a": [2, 1]})
     with pytest.raises(ValueError, match="JSON"):
-        files.signature({"a": float("nan")})
+        files.fingerprint({"a": float("nan")})
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_temporary(tmp_path):

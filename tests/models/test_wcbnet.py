@@ -12,7 +12,7 @@ from boxpromptiml.models.wcbnet import DENSE_SCALES, WCBConfig, WCBNet
 SMALL = "mobilenetv3_small_050"
 
 
-def make(levels: int = 1, cam: CamConfig = CamConfig(), **settings) -> WCBNet:  # noqa: B008
+def make(levels: int = 1, cam: CamConfig = CamConfig(), **settings) -> WCBNet:
     torch.manual_seed(0)
     net = WCBNet(WCBConfig(**({"backbone": SMALL} | settings)), levels, cam=cam).eval()
     for parameter in net.parameters():  # away from the zeros of the start

@@ -1,0 +1,60 @@
+"""YAML without what makes a small file stand for much: aliases, deep nesting, repeated keys."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.files import read_text
+
+_MAX_DEPTH = 50
+_MAX_BYTES = 2**22  # 4 MiB; a configuration has a few kilobytes
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def check_yaml(text: str) -> None:
+    """Look at the structure of a YAML document before anything is built from it.
+
+    Raises:
+        yaml.YAMLError: If it is no YAML, uses aliases (a few lines of them can stand for more than
+            memory holds), gives a key twice, or is nested more than 50 deep.
+    """
+    open_nodes: list[set[str] | None] = []  # the keys so far of a mapping; None for a sequence
+    key_is_next: list[bool] = []
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases (*{event.anchor}) are not supported")
+        if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            open_nodes.pop()
+            key_is_next.pop()
+            continue
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        if open_nodes and open_nodes[-1] is not None:
+            if key_is_next[-1] and isinstance(event, yaml.ScalarEvent):
+                if event.value in open_nodes[-1]:
+                    raise yaml.YAMLError(f"the key {event.value!r} is given twice")
+                open_nodes[-1].add(event.value)
+            key_is_next[-1] = not key_is_next[-1]
+        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            if len(open_nodes) == _MAX_DEPTH:
+                raise yaml.YAMLError(f"is nested more than {_MAX_DEPTH} deep")
+            open_nodes.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
+            key_is_next.append(True)
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file.
+
+    Raises:
+        UserError: Naming the file, if it cannot be read, is too large, or is refused by
+            `check_yaml`.
+    """
+    text = read_text(path, _MAX_BYTES)
+    try:
+        check_yaml(text)
+        return yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: a date such as 2024-13-45
+        raise UserError(f"{path}: cannot be read: {error}") from error
