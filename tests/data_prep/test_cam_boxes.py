@@ -10,7 +10,7 @@ from skimage import measure
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import signature
+from boxpromptiml.io.files import fingerprint
 from boxpromptiml.records import Box
 from data_prep.cam_boxes import MapBoxes, boxes_from_map
 
@@ -216,13 +216,13 @@ def test_many_specks_are_no_burden():
     assert [one.score for one in found] == sorted(prob.ravel())[:-6:-1]
 
 
-def test_every_setting_is_in_the_signature():
+def test_every_setting_is_in_the_fingerprint():
     base = MapBoxes()
     other = MapBoxes(0.4, 0.1, 0.01, 0.7, 2, 0.1, None)
-    hashes = {signature(base.signature)}
-    for name in base.signature["settings"].keys() - {"version"}:
+    hashes = {fingerprint(base.settings)}
+    for name in base.settings["settings"].keys() - {"version"}:
         changed = replace(base, **{name: getattr(other, name)})
-        hashes.add(signature(changed.signature))
+        hashes.add(fingerprint(changed.settings))
     assert len(hashes) == 8
 
 

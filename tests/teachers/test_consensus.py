@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import signature
+from boxpromptiml.io.files import fingerprint
 from boxpromptiml.records import (
     AUTHENTIC,
     MANIPULATED,
@@ -173,11 +173,11 @@ def test_jittered_is_box_after_box_and_starts_with_the_box_itself() -> None:
     assert jittered(boxes[:0], 3, 0.2, SIZE, np.random.default_rng(0)).shape == (0, 4)
 
 
-def test_the_signature_holds_every_setting() -> None:
+def test_the_fingerprint_holds_every_setting() -> None:
     changes = {"copies": 5, "jitter": 0.2, "upper": 0.9, "lower": 0.1, "min_score": 0.5, "seed": 3}
     assert set(changes) == set(Consensus.__dataclass_fields__)
     variants = [Consensus(), *(Consensus(**{k: v}) for k, v in changes.items())]  # type: ignore[arg-type]
-    assert len({signature(v.signature) for v in variants}) == 7
+    assert len({fingerprint(v.settings) for v in variants}) == 7
     assert json.loads(json.dumps(Consensus().settings)) == Consensus().settings
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import union_mask
-from boxpromptiml.io.files import signature
+from boxpromptiml.io.files import fingerprint
 from boxpromptiml.records import BoxArray, ImageArray, MaskArray, Teacher
 from boxpromptiml.teachers import grabcut as module
 from boxpromptiml.teachers.grabcut import GrabCutTeacher, ellipse
@@ -57,7 +57,7 @@ def test_beats_the_plain_rectangle_start_where_texture_alone_differs() -> None:
     assert iou(answer, truth) > iou(blind, truth) + 0.02
 
 
-def test_is_a_teacher_with_a_signature_of_every_setting() -> None:
+def test_is_a_teacher_with_a_fingerprint_of_every_setting() -> None:
     teacher: Teacher = GrabCutTeacher()
     assert teacher.settings["name"] == "grabcut"
     assert teacher.settings["weights_sha256"] is None
@@ -68,8 +68,8 @@ def test_is_a_teacher_with_a_signature_of_every_setting() -> None:
     }  # fmt: skip
     assert set(changes) == set(GrabCutTeacher.__dataclass_fields__)
     variants = [GrabCutTeacher(**{name: value}) for name, value in changes.items()]  # type: ignore[arg-type]
-    assert len({signature(t.signature) for t in [teacher, *variants]}) == len(variants) + 1
-    assert signature(GrabCutTeacher().settings) == signature(teacher.settings)
+    assert len({fingerprint(t.settings) for t in [teacher, *variants]}) == len(variants) + 1
+    assert fingerprint(GrabCutTeacher().settings) == fingerprint(teacher.settings)
 
 
 @pytest.mark.parametrize(

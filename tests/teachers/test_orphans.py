@@ -23,7 +23,7 @@ from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.pseudo_masks import run_job
 
 class Sleeping:
-    signature = {"name": "sleeping", "settings": {}}
+    settings = {"name": "sleeping", "settings": {}}
 
     def propose(self, image, boxes):
         (Path(sys.argv[2]).parent / f"asleep-{os.getpid()}").touch()

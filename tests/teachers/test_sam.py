@@ -215,20 +215,20 @@ def test_frozen_and_repeatable() -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_signature_tells_what_changes_an_answer() -> None:
+def test_settings_tell_what_changes_an_answer() -> None:
     def signed(**changed: Any) -> str:
-        return json.dumps(SamTeacher(tiny_sam(), "tiny", "ab", **changed).signature)
+        return json.dumps(SamTeacher(tiny_sam(), "tiny", "ab", **changed).settings)
 
     tested: Teacher = teacher()
-    assert tested.signature["name"] == "sam"
-    assert tested.signature["official"] is False
-    assert tested.signature["versions"]["segment-anything"] == "1.0"
+    assert tested.settings["name"] == "sam"
+    assert tested.settings["official"] is False
+    assert tested.settings["versions"]["segment-anything"] == "1.0"
     assert signed() == signed(box_batch=8)
     others = [{}, {"margin": 0.2}, {"multimask": False}, {"precision": "bf16"}]
     assert len({signed(**changed) for changed in others}) == 4
     assert "precision" not in signed(precision="fp32")  # as before there was a choice
     meta = SamTeacher(tiny_sam(), "vit_b", OFFICIAL_SHA256["sam_vit_b_01ec64.pth"])
-    assert meta.signature["official"] is True
+    assert meta.settings["official"] is True
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_from_checkpoint_passes_every_setting(
     }  # fmt: skip
     built = SamTeacher.from_checkpoint(tmp_path / "w.pth", "vit_b", **changed)
     direct = SamTeacher(tiny_sam(), "vit_b", "ab", **changed)
-    assert built.signature == direct.signature
+    assert built.settings == direct.settings
     image, boxes = an_image((30, 40)), some_boxes(5, (30, 40))
     for a, b in zip(built.propose(image, boxes), direct.propose(image, boxes), strict=True):
         np.testing.assert_array_equal(a.mask, b.mask)
