@@ -28,8 +28,9 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from boxpromptiml.records import BoxArray, ImageArray, MaskArray
+from boxpromptiml.teachers.config import EncoderPrecision, SamOptions
 from boxpromptiml.teachers.sam import SamTeacher
-from boxpromptiml.teachers.sam_encoder import Precision, encode, speed_up
+from boxpromptiml.teachers.sam_encoder import encode, speed_up
 
 SIZE = (256, 384)  # of the images of data/forgeries
 
@@ -85,14 +86,14 @@ def encoders(depth: int, rounds: int) -> float:
     fast = SamPredictor(deepcopy(stock.model))
     speed_up(fast.model.image_encoder)
     image, boxes = an_image(), some_boxes(8)
-    choices: dict[str, tuple[SamPredictor, Precision]] = {
+    choices: dict[str, tuple[SamPredictor, EncoderPrecision]] = {
         "stock": (stock, "fp32"),
         "our attention": (fast, "fp32"),
         "bf16": (stock, "bf16"),
         "bf16, our attention": (fast, "bf16"),
     }
 
-    def arm(predictor: SamPredictor, precision: Precision) -> Callable[[], None]:
+    def arm(predictor: SamPredictor, precision: EncoderPrecision) -> Callable[[], None]:
         return lambda: encode(predictor, image, precision)
 
     seconds = interleaved({name: arm(*choice) for name, choice in choices.items()}, rounds)
@@ -132,7 +133,7 @@ def decoders(rounds: int, counts: tuple[int, ...] = (1, 4, 16)) -> float:
     sam = vit_b(0)
     sam.image_encoder = Ready(sam)
     image, lowest = an_image(), float("inf")
-    stock, batched = SamPredictor(sam), SamTeacher(sam, "vit_b", "", box_batch=64)
+    stock, batched = SamPredictor(sam), SamTeacher(sam, "vit_b", "", SamOptions(box_batch=64))
     teacher = SamTeacher(sam, "vit_b", "")
     print("| boxes an image | loop of `predict`, CPU ms a box | ours | all at once |")
     print("|---|---|---|---|")

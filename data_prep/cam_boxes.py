@@ -27,7 +27,7 @@ from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.records import Box, Description, ImageArray, MaskArray, ProbArray, Sample
 from boxpromptiml.segmenters.config import SegmenterConfig
-from data_prep.derive import rewrite
+from data_prep.derive import derive
 
 _VERSION = 1  # raise it when a box changes without a setting changing
 
@@ -220,7 +220,7 @@ def cam_boxes(
         "box_fraction": box_fraction,
         "seed": seed,
     }
-    status = rewrite(source, out, samples, rejected, {"cam_boxes": notes})
+    status = derive(source, out, samples, rejected, {"cam_boxes": notes})
     found = [answer for answer in answers.values() if isinstance(answer, tuple)]
     sys.stdout.write(
         f"{out}: {len(samples)} images, {sum(map(bool, found))} boxed by the network with "

@@ -1,4 +1,4 @@
-"""A manifest from a manifest: the same images, with something more known of them."""
+"""Writing a manifest together with the list of what was rejected."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -7,21 +7,40 @@ from typing import Any
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput
 from boxpromptiml.io.files import write_jsonl
-from boxpromptiml.manifests.manifest import Manifest, relative_root, write_manifest
+from boxpromptiml.manifests.manifest import Header, Manifest, relative_root, write_manifest
 from boxpromptiml.records import Sample
 
 
-def rewrite(
+def write_with_rejections(
+    out: Path, header: Header, samples: Iterable[Sample], rejected: Sequence[RejectedInput]
+) -> int:
+    """Write a manifest to `out` and the rejections to <stem>.errors.jsonl beside it.
+
+    Args:
+        out: Manifest to write.
+        header: Its first line.
+        samples: In the order of the file.
+        rejected: Without any, an errors file of an earlier run is removed.
+
+    Returns:
+        The exit status: 3 if anything was rejected.
+    """
+    write_manifest(out, header, samples)
+    write_rejections(errors_path(out), rejected)
+    return EXIT_REJECTED if rejected else EXIT_OK
+
+
+def derive(
     manifest: Manifest,
     out: Path,
     samples: Iterable[Sample],
     rejected: Sequence[RejectedInput],
     notes: dict[str, Any],
 ) -> int:
-    """Write `samples` to `out` with the manifest's roots, and the errors beside it.
+    """Write a manifest of the same images with something more known of them.
 
     Args:
-        manifest: Where the samples come from.
+        manifest: Where the samples come from; its roots stay.
         out: Manifest to write; it may be the same file.
         samples: In the order of the new file.
         rejected: Written to <stem>.errors.jsonl; for none that file is removed.
@@ -37,13 +56,16 @@ def rewrite(
         pseudo_root=relative_root(out, folder / header.pseudo_root),
         notes=header.notes | notes,
     )
-    write_manifest(out, moved, samples)
-    write_list(out.with_name(f"{out.stem}.errors.jsonl"), rejected)
-    return EXIT_REJECTED if rejected else EXIT_OK
+    return write_with_rejections(out, moved, samples, rejected)
 
 
-def write_list(path: Path, rows: Sequence[RejectedInput]) -> None:
-    """Write one row a rejection; for none, remove what an earlier run wrote."""
+def errors_path(out: Path) -> Path:
+    """The file of rejections beside a manifest: train.jsonl, train.errors.jsonl."""
+    return out.with_name(f"{out.stem}.errors.jsonl")
+
+
+def write_rejections(path: Path, rows: Sequence[RejectedInput]) -> None:
+    """Write one row a rejection; without any, remove the file of an earlier run."""
     if rows:
         write_jsonl(path, [row.as_row() for row in rows])
     else:

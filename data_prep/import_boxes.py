@@ -14,7 +14,7 @@ from boxpromptiml.records import Box, Sample
 from data_prep.annotations import Annotations, Entry, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.joining import join_images
 from data_prep.annotations.screen import boxes_of
-from data_prep.derive import rewrite, write_list
+from data_prep.derive import derive, write_rejections
 
 Format = Literal["coco", "voc", "yolo", "cvat", "labelme"]
 # Ending of the files, and how to read one that lies in a folder below --annotations.
@@ -75,9 +75,9 @@ def import_boxes(
         for sample in samples
         if sample.boxes is None
     ]
-    write_list(out.with_name(f"{out.stem}.unannotated.jsonl"), without)
+    write_rejections(out.with_name(f"{out.stem}.unannotated.jsonl"), without)
     notes = {"boxes": {"origin": "import-boxes", "format": format, "labels": labels}}
-    status = rewrite(source, out, samples, rejected, notes)
+    status = derive(source, out, samples, rejected, notes)
     boxes = sum(len(sample.boxes or ()) for sample in samples)
     sys.stdout.write(
         f"{out}: {len(samples)} images, {len(joined)} named by {annotations}, {boxes} boxes, "

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
-from boxpromptiml.io.files import write_jsonl
-from boxpromptiml.manifests.manifest import Header, relative_root, write_manifest
+from boxpromptiml.errors import UserError
+from boxpromptiml.manifests.manifest import Header, relative_root
 from boxpromptiml.records import Split
+from data_prep.derive import errors_path, write_with_rejections
 from data_prep.importers import Imported
 from data_prep.importers.archive import open_source
 from data_prep.importers.assemble import assemble
@@ -115,23 +115,18 @@ def import_dataset(
 
 
 def finish_import(imported: Imported, root: Path, out: Path, dataset: str) -> int:
-    """Write manifest and errors, say the counts, return the exit status."""
+    """Write manifest and errors, print the counts, return the exit status."""
     header = Header(
         image_root=relative_root(out, root),
         notes={"dataset": dataset, **imported.notes, "rejected": len(imported.rejected)},
     )
-    write_manifest(out, header, imported.samples)
-    errors = out.with_name(f"{out.stem}.errors.jsonl")
-    if imported.rejected:
-        write_jsonl(errors, [error.as_row() for error in imported.rejected])
-    else:
-        errors.unlink(missing_ok=True)
+    status = write_with_rejections(out, header, imported.samples, imported.rejected)
     for warning in imported.notes.get("warnings", ()):
         _logger.warning("%s: %s", dataset, warning)
     manipulated = sum(sample.label == 1 for sample in imported.samples)
     boxes = sum(len(sample.boxes or ()) for sample in imported.samples)
     sys.stdout.write(
         f"{out}: {len(imported.samples)} images, {manipulated} manipulated, {boxes} boxes, "
-        f"{len(imported.rejected)} rejected{f' (see {errors})' if imported.rejected else ''}\n"
+        f"{len(imported.rejected)} rejected{f' (see {errors_path(out)})' if imported.rejected else ''}\n"
     )
-    return EXIT_REJECTED if imported.rejected else EXIT_OK
+    return status

@@ -16,7 +16,7 @@ from typing import Any
 from boxpromptiml.errors import EXIT_OK, UserError
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Split
-from data_prep.derive import rewrite
+from data_prep.derive import derive
 from data_prep.protocols.dividing import Part, divide
 from data_prep.protocols.published import PROTOCOLS, Name, Protocol
 
@@ -67,7 +67,7 @@ def write_protocol(
     for path, part in parts.items():
         manifest = found[part.portion.dataset]
         notes = {"protocol": _notes(protocol, part, manifest, missing)}
-        status = max(status, rewrite(manifest, path, part.samples, part.left_out, notes))
+        status = max(status, derive(manifest, path, part.samples, part.left_out, notes))
         sys.stdout.write(f"{path}: {_in_words(part)}\n")
     _say_settings(parts)
     return status

@@ -9,7 +9,7 @@ from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Sample
 from boxpromptiml.synth.boxes import PRESETS, Annotator, Preset, draw, sample_rng
-from data_prep.derive import rewrite
+from data_prep.derive import derive
 
 
 def boxes(
@@ -64,7 +64,7 @@ def boxes(
         except RejectedInput as error:
             rejected.append(error)
     notes = {"boxes": {"origin": "masks", "preset": preset, "seed": seed, **asdict(annotator)}}
-    status = rewrite(source, out, samples, rejected, notes)
+    status = derive(source, out, samples, rejected, notes)
     drawn = [
         len(sample.boxes) for sample in samples if sample.box_origin == "mask" and sample.boxes
     ]

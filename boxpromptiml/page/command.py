@@ -5,24 +5,23 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Literal
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.page.service import Desk
-from boxpromptiml.records import ModelType, Teacher
+from boxpromptiml.records import ModelType
+from boxpromptiml.teachers.config import TeacherName, make_teacher
 from boxpromptiml.teachers.consensus import Consensus
-from boxpromptiml.teachers.grabcut import GrabCutTeacher
 
 
 def page(
     checkpoint: Path,
     host: str = "127.0.0.1",
     port: int = 7860,
-    teacher: Literal["grabcut", "sam"] = "grabcut",
+    teacher: TeacherName = "grabcut",
     teacher_checkpoint: Path | None = None,
-    model_type: ModelType = "vit_h",
+    model_type: ModelType | None = None,
     copies: int = 5,
     jitter: float = 0.05,
     device: str = "cpu",
@@ -39,14 +38,21 @@ def page(
         port: To listen on.
         teacher: grabcut needs no weights; sam needs a checkpoint.
         teacher_checkpoint: SAM's weights (.pth or .safetensors), a local file.
-        model_type: Which SAM they are.
+        model_type: Which SAM they are; vit_h by default.
         copies: Jittered copies of the box that the teacher answers, to show where it is unsure;
             `pseudo-masks` asks 1 by default.
         jitter: How far a side of a copy moves, as a fraction of the box.
         device: Where the networks run (cpu, cuda).
     """
     consensus = Consensus(copies, jitter)
-    asked = _teacher(teacher, teacher_checkpoint, model_type, device)
+    is_sam = teacher == "sam"
+    asked = make_teacher(
+        teacher,
+        teacher_checkpoint,
+        model_type,
+        device if is_sam else None,  # the student's device too
+        checkpoint_option="--teacher_checkpoint",
+    )
     with TemporaryDirectory() as uploads, IsolatedDecoder() as decode:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -59,17 +65,3 @@ def page(
         sys.stdout.write(f"{serve(blocks, host, port)} (Ctrl-C ends it)\n")
         sys.stdout.flush()
         blocks.block_thread()
-
-
-def _teacher(
-    name: Literal["grabcut", "sam"], weights: Path | None, model_type: ModelType, device: str
-) -> Teacher:
-    if name == "grabcut":
-        if weights is not None:
-            raise UserError("--teacher_checkpoint belongs to --teacher sam; grabcut has no weights")
-        return GrabCutTeacher()
-    if weights is None:
-        raise UserError("--teacher sam needs --teacher_checkpoint FILE (.pth or .safetensors)")
-    from boxpromptiml.teachers.sam import SamTeacher  # noqa: PLC0415
-
-    return SamTeacher.from_checkpoint(weights, model_type, device)

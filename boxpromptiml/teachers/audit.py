@@ -1,4 +1,4 @@
-"""How good pseudo-masks are, where the ground truth is known. Never part of weak training."""
+"""How good pseudo-masks are, where the ground truth is known; weak training never sees this."""
 
 import logging
 from typing import Any
@@ -20,7 +20,7 @@ def audit(manifest: Manifest) -> dict[str, Any]:
     Unsure pixels are left out of both; a mask that is missing or damaged leaves its image out.
 
     Returns:
-        `images`, `iou` and `f1` (means over images), `unsure` (share of pixels), `worst` (the 20
+        `images`, `iou` and `f1` (means over images), `unsure` (fraction of pixels), `worst` (the 20
         lowest IoUs, id and value).
     """
     rows: list[tuple[str, float, float, float]] = []
@@ -30,14 +30,14 @@ def audit(manifest: Manifest) -> dict[str, Any]:
             continue
         try:
             truth = images.read_mask(mask_path, sample.mask_threshold)
-            levels = images.read_grey(pseudo_path)
-            if truth.shape != levels.shape:
+            trimap = images.read_grey(pseudo_path)
+            if truth.shape != trimap.shape:
                 raise RejectedInput(mask_path, "size_mismatch", "is not of the image's size")
         except RejectedInput as error:
             log.warning("not audited: %s", error)
             continue
-        counts = sure_counts(levels, truth)
-        unsure = float(np.mean(levels == UNSURE))
+        counts = sure_counts(trimap, truth)
+        unsure = float(np.mean(trimap == UNSURE))
         rows.append((sample.id, np.nan_to_num(iou(counts)), np.nan_to_num(f1(counts)), unsure))
     if not rows:
         return {"images": 0}
@@ -51,9 +51,9 @@ def audit(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def sure_counts(levels: TrimapArray, truth: MaskArray) -> Counts:
+def sure_counts(trimap: TrimapArray, truth: MaskArray) -> Counts:
     """Counts of a pseudo-mask (H, W) against the truth (H, W) over the pixels it is sure of."""
-    sure, flagged = levels != UNSURE, levels == MANIPULATED
+    sure, flagged = trimap != UNSURE, trimap == MANIPULATED
     tp = int(np.count_nonzero(flagged & truth))
     fp = int(np.count_nonzero(flagged & ~truth))
     fn = int(np.count_nonzero(sure & ~flagged & truth))

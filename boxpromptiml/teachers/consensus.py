@@ -1,13 +1,14 @@
-"""From a teacher's answers to one pseudo-mask with levels 0, 127 and 255.
+"""From a teacher's proposals to one pseudo-mask with values 0, 127 and 255.
 
-One answer a box and their union is what the BoxPromptIML paper does (arXiv 2511.20359). Prompt
-jitter goes further: the teacher answers several shifted copies of every box. Where the answers
-agree the pseudo-mask is sure, where they do not it is `UNSURE`, which the loss ignores.
+One proposal a box and their union is what the BoxPromptIML paper does (arXiv 2511.20359). Prompt
+jitter, which is ours, goes further: the teacher is prompted with several shifted copies of every
+box. Where the proposals agree the pseudo-mask is sure, where they do not it is `UNSURE`, which the
+loss ignores.
 
 Measured with GrabCut (benchmarks/grabcut_quality.py): five copies with jitter 0.05 leave 5 % of
-the boxes' pixels unsure, and of those a single answer gets 56 % right, against 85 % of the others.
-The sure pixels themselves are decided no better than by one answer: consensus filters, it does not
-correct. Jitter 0.1 leaves 9 % unsure.
+the boxes' pixels unsure, and of those a single proposal gets 56 % right, against 85 % of the
+others. The sure pixels themselves are decided no better than by one proposal: consensus filters, it
+does not correct. Jitter 0.1 leaves 9 % unsure.
 """
 
 from collections.abc import Sequence
@@ -33,14 +34,14 @@ from boxpromptiml.records import (
 
 @dataclass(frozen=True)
 class Consensus:
-    """How the answers to one image become one pseudo-mask.
+    """How the proposals for one image become one pseudo-mask.
 
     Attributes:
-        copies: Answers a box; 1 is the paper: the plain union, nothing unsure by disagreement.
+        copies: Prompts a box; 1 is the paper: the plain union, nothing unsure by disagreement.
         jitter: How far a side of a copy may move, as a fraction of the box, in [0, 0.5).
-        upper: Share of a box's answers from which on a pixel is manipulated.
-        lower: Share of a box's answers up to which a pixel is authentic.
-        min_score: Answers with a lower score do not count; a box with none left is unsure.
+        upper: A pixel is manipulated if at least this fraction of a box's proposals contain it.
+        lower: A pixel is authentic if at most this fraction of a box's proposals contain it.
+        min_score: Proposals with a lower score do not count; a box with none left is unsure.
         seed: Of the jitter; the boxes themselves are mixed in, so order does not matter.
     """
 
@@ -82,52 +83,52 @@ def jittered(
 def fuse(
     proposals: Sequence[Sequence[Proposal]], size: tuple[int, int], consensus: Consensus
 ) -> TrimapArray:
-    """One pseudo-mask (H, W) from the answers to every box: the highest level over the boxes.
+    """One pseudo-mask (H, W) from the proposals for every box: the highest value over the boxes.
 
     Args:
-        proposals: For every box its answers, one or more, masks of `size`.
+        proposals: For every box its proposals, one or more, with masks of `size`.
         size: (H, W) of the image; without boxes all of it is authentic.
         consensus: The thresholds.
     """
-    levels = np.full(size, AUTHENTIC, dtype=np.uint8)
-    for answers in proposals:
-        np.maximum(levels, _box_trimap(answers, size, consensus), out=levels)
-    return levels
+    trimap = np.full(size, AUTHENTIC, dtype=np.uint8)
+    for of_box in proposals:
+        np.maximum(trimap, _box_trimap(of_box, size, consensus), out=trimap)
+    return trimap
 
 
 def _box_trimap(
-    answers: Sequence[Proposal], size: tuple[int, int], consensus: Consensus
+    proposals: Sequence[Proposal], size: tuple[int, int], consensus: Consensus
 ) -> TrimapArray:
-    """Levels of one box: the share of its trusted answers; without any, the box is unsure.
+    """Trimap (H, W) of one box by its trusted proposals; without any, the box is unsure.
 
-    An empty answer is no answer: the person who drew the box saw something there.
+    An empty proposal does not count: the person who drew the box saw something there.
     """
-    levels = np.full(size, AUTHENTIC, dtype=np.uint8)
-    votes = [a.mask for a in answers if a.score >= consensus.min_score and a.mask.any()]
+    trimap = np.full(size, AUTHENTIC, dtype=np.uint8)
+    votes = [p.mask for p in proposals if p.score >= consensus.min_score and p.mask.any()]
     if not votes:
-        levels[pixel_slices(answers[0].box, size)] = UNSURE
-        return levels
-    share = np.sum(votes, axis=0, dtype=np.int64) / len(votes)
-    levels[share > consensus.lower] = UNSURE
-    levels[share >= consensus.upper] = MANIPULATED
-    return levels
+        trimap[pixel_slices(proposals[0].box, size)] = UNSURE
+        return trimap
+    fraction = np.sum(votes, axis=0, dtype=np.int64) / len(votes)
+    trimap[fraction > consensus.lower] = UNSURE
+    trimap[fraction >= consensus.upper] = MANIPULATED
+    return trimap
 
 
 def pseudo_mask(
     teacher: Teacher, image: ImageArray, boxes: BoxArray, consensus: Consensus
 ) -> tuple[TrimapArray, list[Proposal]]:
-    """The pseudo-mask (H, W) of an image and the answers behind it, box after box.
+    """The pseudo-mask (H, W) of an image and the proposals behind it, box after box.
 
-    The teacher is asked once with all copies of all boxes (N, 4), so that it encodes the image
-    once. The answer depends on image, boxes, teacher and settings only.
+    The teacher is called once with all copies of all boxes (N, 4), so that it encodes the image
+    once. The result depends on image, boxes, teacher and settings only.
     """
     size = (image.shape[0], image.shape[1])
     boxes = np.ascontiguousarray(boxes, dtype=np.float32).reshape(-1, 4)
     rng = np.random.default_rng([consensus.seed, int(sha256_bytes(boxes.tobytes())[:16], 16)])
     prompts = jittered(boxes, consensus.copies, consensus.jitter, size, rng)
-    answers = teacher.propose(image, prompts) if len(prompts) else []
-    if len(answers) != len(prompts):
-        raise RuntimeError(f"the teacher gave {len(answers)} answers to {len(prompts)} boxes")
+    proposals = teacher.propose(image, prompts) if len(prompts) else []
+    if len(proposals) != len(prompts):
+        raise RuntimeError(f"the teacher gave {len(proposals)} proposals for {len(prompts)} boxes")
     step = consensus.copies
-    groups = [answers[start : start + step] for start in range(0, len(answers), step)]
-    return fuse(groups, size, consensus), answers
+    groups = [proposals[start : start + step] for start in range(0, len(proposals), step)]
+    return fuse(groups, size, consensus), proposals

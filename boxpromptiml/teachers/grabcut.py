@@ -8,13 +8,10 @@ regions. Only pixels where the guess is doubtful are left for the graph cut (Rot
 Blake: "GrabCut", SIGGRAPH 2004) to decide.
 """
 
-from dataclasses import asdict, dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import as_array, clip, expand, pixel_slices
 from boxpromptiml.records import (
     Box,
@@ -26,7 +23,22 @@ from boxpromptiml.records import (
     Proposal,
 )
 
-_VERSION = 1  # raise it when an answer changes without a setting changing
+_VERSION = 1  # raise it when a proposal changes without one of the settings below changing
+
+# Settings that change a proposal. They are part of every pseudo-mask's fingerprint: changing one
+# makes all pseudo-masks stale.
+_MARGIN = 0.25  # surroundings seen around the box, as a fraction of its width and height
+_MAX_SIDE = 256  # larger crops are reduced to this many pixels on the longer side
+_PALETTE = 24  # colour-and-texture clusters of the mixture model
+_TEXTURE = 20.0  # weight of fine texture against brightness
+_PRIOR_EDGE = 0.8  # where in the box the shape prior is half of its peak; 0 centre, 1 side
+_ROUNDS = 8  # updates of the mixture model
+_DOUBT = 0.1  # pixels with a guess in (doubt, 1 - doubt / 2] are left to the graph cut
+_ITERATIONS = 1  # of the graph cut
+_MIN_FILL = 0.2  # a proposal that fills less of its box is degenerate
+_MAX_FILL = 0.97  # a proposal that fills more of its box is degenerate
+_SEED = 0  # of OpenCV's generator, set before every call that draws from it
+
 _MIN_SIDE = 4  # pixels; in a smaller box there is nothing to model
 _FLAT = 4  # grey levels; a crop with a smaller range shows no edge
 _MEDIAN = 3  # pixels; noise and fine texture would pull the contour
@@ -36,114 +48,98 @@ _CHROMA = 1.5  # weight of a and b against L: colour varies less than brightness
 _Slices = tuple[slice, slice]
 
 
-@dataclass(frozen=True, slots=True)
 class GrabCutTeacher:
     """Segments what a box surrounds from the pixels alone, on the CPU, without weights.
 
-    The score of an answer is the intersection over union of the mixture model's guess and the
-    final cut: 1 when the graph cut confirms the guess, near 0 when the two disagree. Answers that
+    The score of a proposal is the intersection over union of the mixture model's guess and the
+    final cut: 1 when the graph cut confirms the guess, near 0 when the two disagree. Proposals that
     had to be replaced by an ellipse score 0 and say `degenerate: …` in their note.
-
-    Attributes:
-        margin: Surroundings seen around the box, as a fraction of its width and height.
-        max_side: Larger crops are reduced to this many pixels on the longer side.
-        palette: Number of colour-and-texture clusters of the mixture model.
-        texture: Weight of fine texture against brightness.
-        prior_edge: Where in the box the shape prior falls to half of its peak; 0 middle, 1 side.
-        rounds: Updates of the mixture model.
-        doubt: Pixels with a guess in (doubt, 1 - doubt / 2] are left to the graph cut.
-        iterations: Iterations of the graph cut.
-        min_fill: An answer that fills less of its box is degenerate.
-        max_fill: An answer that fills more of its box is degenerate.
-        seed: Of OpenCV's generator, set before every call that draws from it.
     """
-
-    margin: float = 0.25
-    max_side: int = 256
-    palette: int = 24
-    texture: float = 20.0
-    prior_edge: float = 0.8
-    rounds: int = 8
-    doubt: float = 0.1
-    iterations: int = 1
-    min_fill: float = 0.2
-    max_fill: float = 0.97
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_side < 16 or min(self.palette, self.rounds, self.iterations) < 1:
-            raise UserError("grabcut: max_side must be >= 16; palette, rounds, iterations >= 1")
-        if not (0 < self.doubt < 0.5 and 0 <= self.min_fill < self.max_fill <= 1):
-            raise UserError("grabcut: need 0 < doubt < 0.5 and 0 <= min_fill < max_fill <= 1")
-        if not (self.margin > 0 and self.texture >= 0 and 0 < self.prior_edge <= 1):
-            raise UserError("grabcut: need margin > 0, texture >= 0 and 0 < prior_edge <= 1")
 
     @property
     def settings(self) -> Description:
         """Name, settings, and the OpenCV release: GrabCut may change between releases."""
-        settings = asdict(self) | {"version": _VERSION, "opencv": cv2.__version__}
+        settings = {
+            "margin": _MARGIN,
+            "max_side": _MAX_SIDE,
+            "palette": _PALETTE,
+            "texture": _TEXTURE,
+            "prior_edge": _PRIOR_EDGE,
+            "rounds": _ROUNDS,
+            "doubt": _DOUBT,
+            "iterations": _ITERATIONS,
+            "min_fill": _MIN_FILL,
+            "max_fill": _MAX_FILL,
+            "seed": _SEED,
+            "version": _VERSION,
+            "opencv": cv2.__version__,
+        }
         return {"name": "grabcut", "weights_sha256": None, "settings": settings}
 
     def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
-        """Answer every box (N, 4) of an image (H, W, 3), in order; each box is on its own."""
-        return [self._answer(image, Box(*(float(v) for v in box))) for box in boxes]
+        """One proposal for each box (N, 4) of an image (H, W, 3), in order.
 
-    def _answer(self, image: ImageArray, box: Box) -> Proposal:
-        size = image.shape[:2]
-        inside = clip(as_array([box]), size)[0]
-        width, height = inside[2:] - inside[:2]
-        if min(width, height) <= 0:
-            return Proposal(
-                np.zeros(size, dtype=bool), 0.0, box, "degenerate: box outside the image"
-            )
-        fallback = ellipse(inside, size)
-        if min(width, height) < _MIN_SIDE:
-            return Proposal(fallback, 0.0, box, f"degenerate: box under {_MIN_SIDE} pixels")
-        window = pixel_slices(expand(inside[None], self.margin, size)[0], size)
-        small, small_box = _reduce(image[window], inside, window, self.max_side)
-        if np.ptp(small) < _FLAT:
-            return Proposal(fallback, 0.0, box, "degenerate: no contrast")
-        guess = self._guess(small, small_box)
-        cut = self._cut(small, guess)
-        mask = _paste(cut, window, inside, size)
-        fill = float(mask.sum() / (width * height))
-        if not self.min_fill <= fill <= self.max_fill:
-            return Proposal(fallback, 0.0, box, f"degenerate: fills {fill:.0%} of the box")
-        return Proposal(mask, _agreement(guess > 0.5, cut), box)
-
-    def _guess(self, crop: ImageArray, box: BoxArray) -> ProbArray:
-        """Probability (h, w) that a pixel is manipulated, by expectation maximisation.
-
-        Posterior odds are prior odds times p(cluster | manipulated) / p(cluster | authentic); the
-        two histograms over the clusters are re-estimated from the posterior in every round.
+        Boxes do not influence each other.
         """
-        features = _features(crop, self.texture)
-        cluster, count = _quantise(features, self.palette, self.seed)
-        prior = _shape_prior(box, cluster.shape, self.prior_edge)
-        inside = prior > 0
-        prior_logit = np.log(np.maximum(prior, 1e-6) / (1 - prior))
-        prob, flat = prior, cluster.ravel()
-        for _ in range(self.rounds):
-            ours = np.bincount(flat, prob.ravel(), count) + 0.5
-            theirs = np.bincount(flat, 1 - prob.ravel(), count) + 0.5
-            ratio = np.log(ours / ours.sum()) - np.log(theirs / theirs.sum())
-            evidence = cv2.GaussianBlur(ratio.astype(np.float32)[cluster], (0, 0), 1.5)
-            prob = np.where(inside, 1 / (1 + np.exp(-prior_logit - evidence)), 0)
-        return prob.astype(np.float32)
+        return [_propose(image, Box(*(float(v) for v in box))) for box in boxes]
 
-    def _cut(self, crop: ImageArray, guess: ProbArray) -> MaskArray:
-        """Let GrabCut decide the doubtful pixels; the guess itself where a class is missing."""
-        labels = np.where(guess > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-        labels[guess <= self.doubt] = cv2.GC_BGD
-        labels[guess > 1 - self.doubt / 2] = cv2.GC_FGD
-        chosen = (labels & 1).astype(bool)  # GC_FGD 1, GC_PR_FGD 3
-        if chosen.all() or not chosen.any():
-            return chosen
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.setRNGSeed(self.seed)
-        smooth = cv2.medianBlur(crop, _MEDIAN)
-        cv2.grabCut(smooth, labels, (0, 0, 0, 0), *models, self.iterations, cv2.GC_INIT_WITH_MASK)
-        return (labels & 1).astype(bool)
+
+def _propose(image: ImageArray, box: Box) -> Proposal:
+    size = image.shape[:2]
+    inside = clip(as_array([box]), size)[0]
+    width, height = inside[2:] - inside[:2]
+    if min(width, height) <= 0:
+        return Proposal(np.zeros(size, dtype=bool), 0.0, box, "degenerate: box outside the image")
+    fallback = ellipse(inside, size)
+    if min(width, height) < _MIN_SIDE:
+        return Proposal(fallback, 0.0, box, f"degenerate: box under {_MIN_SIDE} pixels")
+    window = pixel_slices(expand(inside[None], _MARGIN, size)[0], size)
+    small, small_box = _reduce(image[window], inside, window)
+    if np.ptp(small) < _FLAT:
+        return Proposal(fallback, 0.0, box, "degenerate: no contrast")
+    guess = _guess(small, small_box)
+    cut = _cut(small, guess)
+    mask = _paste(cut, window, inside, size)
+    fill = float(mask.sum() / (width * height))
+    if not _MIN_FILL <= fill <= _MAX_FILL:
+        return Proposal(fallback, 0.0, box, f"degenerate: fills {fill:.0%} of the box")
+    return Proposal(mask, _agreement(guess > 0.5, cut), box)
+
+
+def _guess(crop: ImageArray, box: BoxArray) -> ProbArray:
+    """Probability (h, w) that a pixel is manipulated, by expectation maximisation.
+
+    Posterior odds are prior odds times p(cluster | manipulated) / p(cluster | authentic); the
+    two histograms over the clusters are re-estimated from the posterior in every round.
+    """
+    features = _features(crop)
+    cluster, count = _quantise(features)
+    prior = _shape_prior(box, cluster.shape)
+    inside = prior > 0
+    prior_logit = np.log(np.maximum(prior, 1e-6) / (1 - prior))
+    prob, flat = prior, cluster.ravel()
+    for _ in range(_ROUNDS):
+        ours = np.bincount(flat, prob.ravel(), count) + 0.5
+        theirs = np.bincount(flat, 1 - prob.ravel(), count) + 0.5
+        ratio = np.log(ours / ours.sum()) - np.log(theirs / theirs.sum())
+        evidence = cv2.GaussianBlur(ratio.astype(np.float32)[cluster], (0, 0), 1.5)
+        prob = np.where(inside, 1 / (1 + np.exp(-prior_logit - evidence)), 0)
+    return prob.astype(np.float32)
+
+
+def _cut(crop: ImageArray, guess: ProbArray) -> MaskArray:
+    """Let GrabCut decide the doubtful pixels; the guess itself where a class is missing."""
+    labels = np.where(guess > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[guess <= _DOUBT] = cv2.GC_BGD
+    labels[guess > 1 - _DOUBT / 2] = cv2.GC_FGD
+    chosen = (labels & 1).astype(bool)  # GC_FGD 1, GC_PR_FGD 3
+    if chosen.all() or not chosen.any():
+        return chosen
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(_SEED)
+    smooth = cv2.medianBlur(crop, _MEDIAN)
+    cv2.grabCut(smooth, labels, (0, 0, 0, 0), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    return (labels & 1).astype(bool)
 
 
 def ellipse(box: BoxArray | Box, size: tuple[int, int], scale: float = 0.85) -> MaskArray:
@@ -164,12 +160,10 @@ def _filled(box: BoxArray | Box, size: tuple[int, int]) -> MaskArray:
     return mask
 
 
-def _reduce(
-    crop: ImageArray, box: BoxArray, window: _Slices, max_side: int
-) -> tuple[ImageArray, BoxArray]:
+def _reduce(crop: ImageArray, box: BoxArray, window: _Slices) -> tuple[ImageArray, BoxArray]:
     """The crop at its working size and the box in the crop's pixels."""
     height, width = crop.shape[:2]
-    shrink = min(1.0, max_side / max(height, width))
+    shrink = min(1.0, _MAX_SIDE / max(height, width))
     target = max(1, round(width * shrink)), max(1, round(height * shrink))
     small = cv2.resize(crop, target, interpolation=cv2.INTER_AREA) if shrink < 1 else crop.copy()
     corner = np.array([window[1].start, window[0].start] * 2)
@@ -187,7 +181,7 @@ def _paste(mask: MaskArray, window: _Slices, box: BoxArray, size: tuple[int, int
     return whole & _filled(box, size)
 
 
-def _shape_prior(box: BoxArray, size: tuple[int, int], edge: float) -> ProbArray:
+def _shape_prior(box: BoxArray, size: tuple[int, int]) -> ProbArray:
     """(h, w): high in the middle of the box, falling smoothly to its sides, 0 outside.
 
     A superellipse |u|^3 + |v|^3 = r^3 (u, v: -1 to 1 in the box), between ellipse and box.
@@ -196,29 +190,29 @@ def _shape_prior(box: BoxArray, size: tuple[int, int], edge: float) -> ProbArray
     u = np.abs(np.arange(size[1]) + 0.5 - (x0 + x1) / 2)[None, :] / ((x1 - x0) / 2)
     v = np.abs(np.arange(size[0]) + 0.5 - (y0 + y1) / 2)[:, None] / ((y1 - y0) / 2)
     radius = np.cbrt(u**3 + v**3)
-    prior = 0.9 / (1 + np.exp(6 * (radius - edge)))
+    prior = 0.9 / (1 + np.exp(6 * (radius - _PRIOR_EDGE)))
     return np.where((u <= 1) & (v <= 1), prior, 0).astype(np.float32)
 
 
-def _features(crop: ImageArray, texture: float) -> npt.NDArray[np.float32]:
+def _features(crop: ImageArray) -> npt.NDArray[np.float32]:
     """(h, w, 4): smoothed L, a, b, and the log energy of what smoothing takes from L."""
     sharp = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB)[..., 0].astype(np.float32)
     residual = sharp - cv2.GaussianBlur(sharp, (0, 0), 1.0)
     energy = np.sqrt(cv2.GaussianBlur(residual**2, (0, 0), 2.5))
     lab = cv2.cvtColor(cv2.medianBlur(crop, _MEDIAN), cv2.COLOR_RGB2LAB).astype(np.float32)
     scaled = lab * np.array([1, _CHROMA, _CHROMA], dtype=np.float32)
-    return np.dstack([scaled, texture * np.log1p(energy)])
+    return np.dstack([scaled, _TEXTURE * np.log1p(energy)])
 
 
 def _quantise(
-    features: npt.NDArray[np.float32], palette: int, seed: int
+    features: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.int64], int]:
     """Nearest cluster of every pixel (h, w) and the number of clusters, by k-means."""
     points = features.reshape(-1, features.shape[2])
     sample = np.ascontiguousarray(points[:: max(1, len(points) // _PALETTE_SAMPLES)])
-    count = min(palette, len(sample))
+    count = min(_PALETTE, len(sample))
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 8, 1.0)
-    cv2.setRNGSeed(seed)
+    cv2.setRNGSeed(_SEED)
     unused = np.empty((len(sample), 1), dtype=np.int32)  # no labels to start from
     _, _, centres = cv2.kmeans(sample, count, unused, stop, 1, cv2.KMEANS_PP_CENTERS)
     distance = (centres**2).sum(axis=1) - 2 * points @ centres.T

@@ -1,9 +1,8 @@
-"""Segment Anything's image encoder, faster: attention in parts, bfloat16 where it is asked for.
+"""Segment Anything's image encoder, made faster: attention in parts, and bfloat16 on request.
 
-The encoder takes 270 times the arithmetic of one box. Figures: benchmarks/sam_speed.py.
+The encoder takes 270 times as many operations as decoding one box. Figures:
+benchmarks/sam_speed.py.
 """
-
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,7 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import nn
 
 from boxpromptiml.records import ImageArray
-
-Precision = Literal["fp32", "bf16"]
+from boxpromptiml.teachers.config import EncoderPrecision
 
 # Scores (heads x queries x keys) at a time on a CPU: 8 MB, which the allocator keeps. The stock
 # module's 805 MB a global block go back to the kernel and are page-faulted in again every time.
@@ -61,7 +59,7 @@ class FastAttention(nn.Module):
 
 
 def _parts(height: int, scores_a_row: int, device: torch.device) -> list[slice]:
-    """Rows of queries that are answered together: all of them but on a CPU."""
+    """Rows of queries that are attended together: all of them, except on a CPU."""
     step = max(1, _CPU_SCORES // scores_a_row) if device.type == "cpu" else height
     return [slice(start, start + step) for start in range(0, height, step)]
 
@@ -85,7 +83,7 @@ def speed_up(encoder: ImageEncoderViT) -> None:
             block.attn = FastAttention(block.attn)
 
 
-def encode(predictor: SamPredictor, image: ImageArray, precision: Precision) -> None:
+def encode(predictor: SamPredictor, image: ImageArray, precision: EncoderPrecision) -> None:
     """Set the predictor's image (H, W, 3); its features are float32 in any precision.
 
     In `bf16` matrix products run in bfloat16, sums of blocks and normalisation in float32

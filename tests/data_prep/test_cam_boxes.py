@@ -216,7 +216,7 @@ def test_many_specks_are_no_burden():
     assert [one.score for one in found] == sorted(prob.ravel())[:-6:-1]
 
 
-def test_every_setting_is_in_the_fingerprint():
+def test_every_setting_is_in_the_settings():
     base = MapBoxes()
     other = MapBoxes(0.4, 0.1, 0.01, 0.7, 2, 0.1, None)
     hashes = {fingerprint(base.settings)}

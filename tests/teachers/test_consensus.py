@@ -57,17 +57,17 @@ class FillTeacher:
 
 def test_one_answer_a_box_is_the_plain_union() -> None:
     a, b = answer(slice(0, 8)), answer(slice(5, 12))
-    levels = fuse([[a], [b]], SIZE, Consensus())
-    assert levels.dtype == np.uint8
-    assert np.array_equal(levels, np.where(a.mask | b.mask, MANIPULATED, AUTHENTIC))
+    trimap = fuse([[a], [b]], SIZE, Consensus())
+    assert trimap.dtype == np.uint8
+    assert np.array_equal(trimap, np.where(a.mask | b.mask, MANIPULATED, AUTHENTIC))
 
 
 def test_agreement_of_five_is_counted() -> None:
-    answers = [answer(slice(0, 5 * n)) for n in (1, 2, 3, 4, 5)]  # columns of 5, 4, 3, 2, 1 votes
-    levels = fuse([answers], SIZE, Consensus(copies=5, upper=0.8, lower=0.2))
+    proposals = [answer(slice(0, 5 * n)) for n in (1, 2, 3, 4, 5)]  # columns of 5, 4, 3, 2, 1 votes
+    trimap = fuse([proposals], SIZE, Consensus(copies=5, upper=0.8, lower=0.2))
     expected = [MANIPULATED, MANIPULATED, UNSURE, UNSURE, AUTHENTIC, AUTHENTIC]
-    assert levels[0, ::5].tolist() == expected
-    strict = fuse([answers], SIZE, Consensus(copies=5, upper=1.0, lower=0.0))
+    assert trimap[0, ::5].tolist() == expected
+    strict = fuse([proposals], SIZE, Consensus(copies=5, upper=1.0, lower=0.0))
     assert strict[0, ::5].tolist() == [MANIPULATED, UNSURE, UNSURE, UNSURE, UNSURE, AUTHENTIC]
 
 
@@ -76,45 +76,47 @@ def test_a_sure_box_wins_over_an_unsure_one_and_boxes_do_not_dilute_each_other()
     sure = [answer(slice(5, 15))] * 2
     consensus = Consensus(copies=2)
     for groups in ([split, sure], [sure, split]):
-        levels = fuse(groups, SIZE, consensus)
-        assert levels[0, [0, 7, 12, 25]].tolist() == [UNSURE, MANIPULATED, MANIPULATED, AUTHENTIC]
+        trimap = fuse(groups, SIZE, consensus)
+        assert trimap[0, [0, 7, 12, 25]].tolist() == [UNSURE, MANIPULATED, MANIPULATED, AUTHENTIC]
 
 
 def test_a_box_without_a_trusted_answer_is_unsure_all_over() -> None:
     weak, strong = answer(slice(0, 10), 0.3), answer(slice(5, 15), 0.5)
     consensus = Consensus(min_score=0.5)
     assert (fuse([[weak]], SIZE, consensus) == UNSURE).all()
-    levels = fuse([[weak, strong]], SIZE, consensus)
-    assert levels[0, [0, 7, 12, 20]].tolist() == [AUTHENTIC, MANIPULATED, MANIPULATED, AUTHENTIC]
+    trimap = fuse([[weak, strong]], SIZE, consensus)
+    assert trimap[0, [0, 7, 12, 20]].tolist() == [AUTHENTIC, MANIPULATED, MANIPULATED, AUTHENTIC]
 
 
 def test_an_empty_answer_is_never_sure_that_the_image_is_authentic() -> None:
     empty = Proposal(np.zeros(SIZE, bool), 0.9, Box(2, 2, 10, 9))
-    levels = fuse([[empty]], SIZE, Consensus())
-    assert (levels[2:9, 2:10] == UNSURE).all()
-    assert np.count_nonzero(levels) == 7 * 8
+    trimap = fuse([[empty]], SIZE, Consensus())
+    assert (trimap[2:9, 2:10] == UNSURE).all()
+    assert np.count_nonzero(trimap) == 7 * 8
 
 
 def test_without_boxes_everything_is_authentic_and_nobody_is_asked() -> None:
     teacher = FillTeacher()
-    levels, answers = pseudo_mask(teacher, IMAGE, np.zeros((0, 4), np.float32), Consensus(copies=3))
-    assert levels.shape == SIZE
-    assert not levels.any()
-    assert answers == []
+    trimap, proposals = pseudo_mask(
+        teacher, IMAGE, np.zeros((0, 4), np.float32), Consensus(copies=3)
+    )
+    assert trimap.shape == SIZE
+    assert not trimap.any()
+    assert proposals == []
     assert teacher.calls == []
 
 
 def test_all_copies_of_all_boxes_go_to_the_teacher_in_one_call() -> None:
     boxes = np.array([[2, 2, 12, 12], [15, 3, 28, 18]], np.float32)
     teacher = FillTeacher()
-    levels, answers = pseudo_mask(teacher, IMAGE, boxes, Consensus(copies=4, jitter=0.1))
+    trimap, proposals = pseudo_mask(teacher, IMAGE, boxes, Consensus(copies=4, jitter=0.1))
     (asked,) = teacher.calls
     assert asked.shape == (8, 4)
-    assert len(answers) == 8
+    assert len(proposals) == 8
     assert np.array_equal(asked[[0, 4]], boxes)
     assert np.abs(asked - np.repeat(boxes, 4, axis=0)).max() <= 0.1 * 15 + 1e-4
-    assert set(np.unique(levels)) == {AUTHENTIC, UNSURE, MANIPULATED}
-    assert levels[7, 7] == levels[10, 21] == MANIPULATED
+    assert set(np.unique(trimap)) == {AUTHENTIC, UNSURE, MANIPULATED}
+    assert trimap[7, 7] == trimap[10, 21] == MANIPULATED
 
 
 def test_the_prompts_depend_on_seed_and_boxes_but_not_on_order_of_work() -> None:
@@ -139,7 +141,7 @@ def test_a_teacher_that_forgets_a_box_is_a_bug() -> None:
         def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
             return super().propose(image, boxes)[:-1]
 
-    with pytest.raises(RuntimeError, match="gave 5 answers to 6 boxes"):
+    with pytest.raises(RuntimeError, match="gave 5 proposals for 6 boxes"):
         pseudo_mask(Lazy(), IMAGE, np.array([[1, 1, 9, 9]] * 2, np.float32), Consensus(copies=3))
 
 
@@ -151,16 +153,16 @@ def test_a_teacher_that_forgets_a_box_is_a_bug() -> None:
     lower=st.floats(0, 0.49),
     upper=st.floats(0.5, 1),
 )
-def test_levels_follow_the_votes(votes: list[list[bool]], lower: float, upper: float) -> None:
-    answers = [Proposal(np.array([vote]), 1.0, BOX) for vote in votes]
-    levels = fuse([answers], (1, 4), Consensus(copies=len(votes), lower=lower, upper=upper))
+def test_trimap_follow_the_votes(votes: list[list[bool]], lower: float, upper: float) -> None:
+    proposals = [Proposal(np.array([vote]), 1.0, BOX) for vote in votes]
+    trimap = fuse([proposals], (1, 4), Consensus(copies=len(votes), lower=lower, upper=upper))
     for pixel in range(4):
         share = sum(vote[pixel] for vote in votes) / len(votes)
         expected = MANIPULATED if share >= upper else AUTHENTIC if share <= lower else UNSURE
-        assert levels[0, pixel] == expected
+        assert trimap[0, pixel] == expected
     assert np.array_equal(
-        levels,
-        fuse([answers[::-1]], (1, 4), Consensus(copies=len(votes), lower=lower, upper=upper)),
+        trimap,
+        fuse([proposals[::-1]], (1, 4), Consensus(copies=len(votes), lower=lower, upper=upper)),
     )
 
 

@@ -17,6 +17,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.models.sam import OFFICIAL_SHA256, load_sam
 from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray, Teacher
 from boxpromptiml.teachers import sam as module
+from boxpromptiml.teachers.config import SamOptions
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 from boxpromptiml.teachers.sam import SamTeacher
 from tests.helpers.tiny_sam import tiny_sam
@@ -29,7 +30,10 @@ def teacher(
     margin: float = WIDE, multimask: bool = True, box_batch: int | None = None
 ) -> SamTeacher:
     return SamTeacher(
-        tiny_sam(), "tiny", "0" * 64, margin=margin, multimask=multimask, box_batch=box_batch
+        tiny_sam(),
+        "tiny",
+        "0" * 64,
+        SamOptions(margin=margin, multimask=multimask, box_batch=box_batch),
     )
 
 
@@ -123,7 +127,7 @@ def test_confined_to_the_box_and_its_margin(
     size = (height, width)
     image, boxes = an_image(size, seed), some_boxes(2, size, seed)
     pair[1].set_image(image)
-    proposals = SamTeacher(pair[0], "tiny", "", margin=margin).propose(image, boxes)
+    proposals = SamTeacher(pair[0], "tiny", "", SamOptions(margin=margin)).propose(image, boxes)
     for proposal, box in zip(proposals, boxes, strict=True):
         side = box[2:] - box[:2]
         x0, y0 = np.floor(np.maximum(box[:2] - np.float32(margin) * side, 0)).astype(int)
@@ -172,7 +176,7 @@ def test_one_encoding_an_image_none_without_boxes(box_batch: int) -> None:
     network, calls = tiny_sam(), {"encoder": 0, "decoder": 0}
     for name, part in (("encoder", network.image_encoder), ("decoder", network.mask_decoder)):
         part.register_forward_pre_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
-    tested = SamTeacher(network, "tiny", "", box_batch=box_batch)
+    tested = SamTeacher(network, "tiny", "", SamOptions(box_batch=box_batch))
     assert tested.propose(an_image((9, 9)), np.zeros((0, 4), np.float32)) == []
     assert calls == {"encoder": 0, "decoder": 0}
     tested.propose(an_image((9, 9)), some_boxes(7, (9, 9)))
@@ -215,9 +219,9 @@ def test_frozen_and_repeatable() -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_settings_tell_what_changes_an_answer() -> None:
+def test_settings_tell_what_changes_a_proposal() -> None:
     def signed(**changed: Any) -> str:
-        return json.dumps(SamTeacher(tiny_sam(), "tiny", "ab", **changed).settings)
+        return json.dumps(SamTeacher(tiny_sam(), "tiny", "ab", SamOptions(**changed)).settings)
 
     tested: Teacher = teacher()
     assert tested.settings["name"] == "sam"
@@ -243,15 +247,15 @@ def test_settings_tell_what_changes_an_answer() -> None:
 )
 def test_bad_settings(wrong: dict[str, Any], match: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=match):
-        SamTeacher(tiny_sam(), "tiny", "", **wrong)
+        SamTeacher(tiny_sam(), "tiny", "", SamOptions(**wrong))
     with pytest.raises(UserError, match=match):  # before the weights are read
-        SamTeacher.from_checkpoint(tmp_path / "absent.pth", "vit_b", **wrong)
+        SamTeacher.from_checkpoint(tmp_path / "absent.pth", "vit_b", SamOptions(**wrong))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_no_gpu_is_a_user_error() -> None:
     with pytest.raises(UserError, match="no GPU"):
-        SamTeacher(tiny_sam(), "tiny", "", device="cuda:0")
+        SamTeacher(tiny_sam(), "tiny", "", SamOptions(device="cuda:0"))
 
 
 def shallow(network: Sam) -> Sam:
@@ -280,7 +284,9 @@ def test_true_vit_b_from_both_formats(tmp_path: Path) -> None:
     predictor = SamPredictor(shallow(stock))
     predictor.set_image(image)
     mask, quality, _ = reference(predictor, boxes[0])
-    (proposal,) = SamTeacher(shallow(network), "vit_b", sha256, margin=WIDE).propose(image, boxes)
+    (proposal,) = SamTeacher(shallow(network), "vit_b", sha256, SamOptions(margin=WIDE)).propose(
+        image, boxes
+    )
     same(proposal.mask, mask)
     assert proposal.score == pytest.approx(min(max(quality, 0), 1), abs=1e-5)
     assert 0 < mask.mean() < 1
@@ -295,8 +301,8 @@ def test_from_checkpoint_passes_every_setting(
     changed: dict[str, Any] = {
         "multimask": False, "margin": 0.3, "box_batch": 2, "precision": "bf16",
     }  # fmt: skip
-    built = SamTeacher.from_checkpoint(tmp_path / "w.pth", "vit_b", **changed)
-    direct = SamTeacher(tiny_sam(), "vit_b", "ab", **changed)
+    built = SamTeacher.from_checkpoint(tmp_path / "w.pth", "vit_b", SamOptions(**changed))
+    direct = SamTeacher(tiny_sam(), "vit_b", "ab", SamOptions(**changed))
     assert built.settings == direct.settings
     image, boxes = an_image((30, 40)), some_boxes(5, (30, 40))
     for a, b in zip(built.propose(image, boxes), direct.propose(image, boxes), strict=True):

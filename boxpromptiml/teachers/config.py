@@ -1,0 +1,98 @@
+"""Which teacher a command uses, and with which options."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.records import ModelType, Teacher
+from boxpromptiml.teachers.grabcut import GrabCutTeacher
+
+TeacherName = Literal["grabcut", "sam"]
+EncoderPrecision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamOptions:
+    """Options of the SAM teacher.
+
+    Attributes:
+        device: Where the network runs, such as `cpu` or `cuda:0`.
+        multimask: Choose among SAM's three masks a box; otherwise take its single one.
+        margin: Masks may leave the box by this fraction of its width and height on every side.
+        box_batch: Boxes decoded together. None: 1 on a CPU, where larger batches are slower
+            (measured: 16 boxes take up to twice as long), 64 elsewhere.
+        precision: Of the image encoder; the decoder runs in float32. bf16 is about twice as fast
+            where the processor supports it, and moves edges of masks.
+
+    Raises:
+        UserError: If an option is out of range.
+    """
+
+    device: str = "cpu"
+    multimask: bool = True
+    margin: float = 0.1
+    box_batch: int | None = None
+    precision: EncoderPrecision = "fp32"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.margin) and self.margin >= 0):
+            raise UserError(f"margin must be 0 or more, got {self.margin}")
+        if self.box_batch is not None and self.box_batch < 1:
+            raise UserError(f"box_batch must be 1 or more, got {self.box_batch}")
+        if self.precision not in get_args(EncoderPrecision):
+            raise UserError(f"precision must be fp32 or bf16, got {self.precision!r}")
+
+
+DEFAULT_OPTIONS = SamOptions()
+
+
+def make_teacher(
+    name: TeacherName,
+    checkpoint: Path | None = None,
+    model_type: ModelType | None = None,
+    device: str | None = None,
+    multimask: bool | None = None,
+    margin: float | None = None,
+    precision: EncoderPrecision | None = None,
+    checkpoint_option: str = "--checkpoint",
+) -> Teacher:
+    """Build a teacher; SAM and torch are imported only where they are needed.
+
+    Args:
+        name: `grabcut` has no weights and none of the following options; `sam` needs a checkpoint.
+        checkpoint: SAM's weights, a local `.pth` or `.safetensors` file.
+        model_type: SAM's architecture; `vit_h` by default.
+        device: As in `SamOptions`, whose defaults stand for None here and below.
+        multimask: As in `SamOptions`.
+        margin: As in `SamOptions`.
+        precision: As in `SamOptions`.
+        checkpoint_option: What the command calls the checkpoint, for error messages.
+
+    Raises:
+        UserError: If `grabcut` is given an option of SAM's, if `sam` has no checkpoint, and as
+            `SamTeacher.from_checkpoint` does.
+    """
+    options = {
+        "device": device,
+        "multimask": multimask,
+        "margin": margin,
+        "precision": precision,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    if name == "grabcut":
+        unused = [checkpoint_option] if checkpoint is not None else []
+        unused += ["--model_type"] if model_type is not None else []
+        if unused := [*unused, *(f"--{option}" for option in given)]:
+            raise UserError(f"{unused[0]} belongs to --teacher sam; grabcut has no network")
+        return GrabCutTeacher()
+    if checkpoint is None:
+        raise UserError(f"--teacher sam needs {checkpoint_option} FILE (.pth or .safetensors)")
+    from boxpromptiml.teachers.sam import SamTeacher  # noqa: PLC0415
+
+    return SamTeacher.from_checkpoint(
+        checkpoint,
+        model_type or "vit_h",
+        SamOptions(**given),  # type: ignore[arg-type] # values of the types above
+    )
