@@ -13,20 +13,20 @@ from boxpromptiml.io.files import write_json, write_jsonl, write_text
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Manifest, read_rows
 from boxpromptiml.manifests.sources import Source
-from data_prep.checks.across import Looked, duplicates, shared_groups, twins
+from data_prep.checks.across import Inspected, duplicates, shared_groups, twins
 from data_prep.checks.findings import Finding
-from data_prep.checks.one_image import look
-from data_prep.checks.page import render
-from data_prep.checks.summary import Summary, as_json, as_text
-from data_prep.checks.totals import balances, histograms, leaks
+from data_prep.checks.leaks import leaks
+from data_prep.checks.one_image import inspect_image
+from data_prep.checks.report import CheckReport, as_html, as_json, as_text
+from data_prep.checks.totals import balances, distributions
 
 cv2.setNumThreads(0)  # the workers are the threads
 
 
 def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: int = 0) -> int:
-    """Check manifests and all their files; of several, also what must not be in two splits.
+    """Check manifests and all their files, and that splits share neither images nor groups.
 
-    Writes into `out`: report.html (for a person), check.json (all of it) and errors.jsonl (what is
+    Writes into `out`: report.html (to read), check.json (for programs) and errors.jsonl (what is
     rejected, with path and reason). Exit status 3 if anything is rejected: files that are missing,
     damaged or not those of the manifest, masks that cannot be used, stale pseudo-masks. Leaks,
     duplicates and odd annotations are warnings.
@@ -36,7 +36,7 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
         out: Folder to write.
         verify: Decode every image and mask: finds damage behind the header, near-duplicates across
             splits, and what is wrong inside masks. By default only headers and hashes are read.
-        num_workers: Processes beside this one.
+        num_workers: Worker processes.
     """
     if not manifest:
         raise UserError("--manifest: name at least one manifest")
@@ -44,16 +44,18 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
         raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
     manifests, findings = _read(manifest)
     sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
-    work = partial(look, verify=verify)
-    looks = parallel(work, sources, num_workers, "checking", chunk=16)
-    looked = [Looked(source.sample, one) for source, one in zip(sources, looks, strict=True)]
-    summary = _summary(manifest, looked, findings, verify)
-    write_json(out / "check.json", as_json(summary))
-    rejected = [finding for finding in summary.findings if finding.severity == "rejected"]
+    work = partial(inspect_image, verify=verify)
+    inspections = parallel(work, sources, num_workers, "checking", chunk=16)
+    inspected = [
+        Inspected(source.sample, one) for source, one in zip(sources, inspections, strict=True)
+    ]
+    report = _report(manifest, inspected, findings, verify)
+    write_json(out / "check.json", as_json(report))
+    rejected = [finding for finding in report.findings if finding.severity == "rejected"]
     rows = [{"path": f.path, "reason": f.reason, "message": f.message} for f in rejected]
     write_jsonl(out / "errors.jsonl", rows)
-    write_text(out / "report.html", render(summary))
-    sys.stdout.write(f"{as_text(summary)}{out / 'report.html'}\n")
+    write_text(out / "report.html", as_html(report))
+    sys.stdout.write(f"{as_text(report)}{out / 'report.html'}\n")
     return EXIT_REJECTED if rejected else EXIT_OK
 
 
@@ -85,24 +87,24 @@ def _without_samples(manifest: Manifest) -> Manifest:
     return replace(manifest, samples=manifest.samples[:0])
 
 
-def _summary(
-    paths: Sequence[Path], looked: Sequence[Looked], findings: Sequence[Finding], verify: bool
-) -> Summary:
-    pairs = twins(looked)
+def _report(
+    paths: Sequence[Path], inspected: Sequence[Inspected], findings: Sequence[Finding], verify: bool
+) -> CheckReport:
+    pairs = twins(inspected)
     found = [
         *findings,
-        *(finding for one in looked for finding in one.look.findings),
-        *duplicates(looked),
-        *shared_groups(looked),
+        *(finding for one in inspected for finding in one.inspection.findings),
+        *duplicates(inspected),
+        *shared_groups(inspected),
         *(two.finding() for two in pairs),
     ]
-    return Summary(
+    return CheckReport(
         manifests=tuple(str(path) for path in paths),
-        images=len(looked),
+        images=len(inspected),
         verified=verify,
         findings=tuple(dict.fromkeys(found)),
         twins=tuple(pairs),
-        balances=tuple(balances(one.sample for one in looked)),
-        histograms=tuple(histograms(looked)),
-        leaks=tuple(leaks(looked)),
+        balances=tuple(balances(one.sample for one in inspected)),
+        distributions=tuple(distributions(inspected)),
+        leaks=tuple(leaks(inspected)),
     )

@@ -11,7 +11,7 @@ from typing import Literal
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.records import Box, Sample
-from data_prep.annotations import Annotations, Entry, coco, cvat, labelme, voc, yolo
+from data_prep.annotations import AnnotatedImage, Annotations, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.joining import join_images
 from data_prep.annotations.screen import boxes_of
 from data_prep.derive import derive, write_rejections
@@ -86,13 +86,13 @@ def import_boxes(
     return status
 
 
-def _read_all(source: Path, kind: Format) -> tuple[list[Entry], list[RejectedInput]]:
+def _read_all(source: Path, kind: Format) -> tuple[list[AnnotatedImage], list[RejectedInput]]:
     """Every image of every file; a bad file of a folder does not lose the others."""
     suffix, read = _READERS[kind]
     if not source.is_dir():
         single = read(source, "")
         return single.entries, single.rejected
-    entries: list[Entry] = []
+    entries: list[AnnotatedImage] = []
     rejected: list[RejectedInput] = []
     count = 0
     for path in _files(source, suffix):
@@ -121,7 +121,7 @@ def _files(folder: Path, suffix: str) -> Iterator[Path]:
                 yield Path(here, name)
 
 
-def _check_labels(labels: Sequence[str], entries: Iterable[Entry]) -> None:
+def _check_labels(labels: Sequence[str], entries: Iterable[AnnotatedImage]) -> None:
     """A misspelt label would make every image one without boxes."""
     known = Counter(shape.label for entry in entries for shape in entry.shapes)
     unknown = sorted(set(labels) - known.keys())
@@ -131,7 +131,7 @@ def _check_labels(labels: Sequence[str], entries: Iterable[Entry]) -> None:
 
 
 def _annotate(
-    sample: Sample, entry: Entry, labels: Sequence[str]
+    sample: Sample, entry: AnnotatedImage, labels: Sequence[str]
 ) -> tuple[Sample, list[RejectedInput]]:
     """The sample with the entry's boxes, or as it is if they cannot be trusted."""
     height, width = sample.size

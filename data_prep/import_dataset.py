@@ -13,7 +13,7 @@ from data_prep.derive import errors_path, write_with_rejections
 from data_prep.importers import Imported
 from data_prep.importers.archive import open_source
 from data_prep.importers.assemble import assemble
-from data_prep.importers.checking import Options
+from data_prep.importers.checking import ImportOptions
 from data_prep.importers.datasets.autosplice import AUTOSPLICE
 from data_prep.importers.datasets.casia import CASIA_V1, CASIA_V2
 from data_prep.importers.datasets.cocoglide import COCOGLIDE
@@ -27,12 +27,12 @@ from data_prep.importers.datasets.korus import KORUS
 from data_prep.importers.datasets.nist16 import NIST16
 from data_prep.importers.datasets.tampcoco import TAMPCOCO
 from data_prep.importers.folder import import_folder
-from data_prep.importers.layout import Dataset as Description
+from data_prep.importers.layout import DatasetLayout
 from data_prep.importers.pairs import pairs
 
 _logger = logging.getLogger(__name__)
 
-PUBLIC: dict[str, Description] = {
+PUBLIC: dict[str, DatasetLayout] = {
     dataset.name: dataset
     for dataset in (
         AUTOSPLICE,
@@ -50,7 +50,7 @@ PUBLIC: dict[str, Description] = {
         TAMPCOCO,
     )
 }
-Dataset = Literal[
+DatasetName = Literal[
     "autosplice",
     "casia_v1",
     "casia_v2",
@@ -70,7 +70,7 @@ Dataset = Literal[
 
 
 def import_dataset(
-    dataset: Dataset,
+    dataset: DatasetName,
     source: Path,
     out: Path,
     split: Split | None = None,
@@ -110,7 +110,7 @@ def import_dataset(
     opened = open_source(source, files, skipped=(masks, files))
     root = Path(os.path.commonpath([opened.root, beside])) if description.convert else opened.root
     default = source.resolve().stem if dataset == "pairs" else dataset
-    options = Options(name or default, split, mask_threshold, verify, root, masks)
+    options = ImportOptions(name or default, split, mask_threshold, verify, root, masks)
     return finish_import(assemble(description, opened, options), root, out, dataset)
 
 
@@ -125,8 +125,9 @@ def finish_import(imported: Imported, root: Path, out: Path, dataset: str) -> in
         _logger.warning("%s: %s", dataset, warning)
     manipulated = sum(sample.label == 1 for sample in imported.samples)
     boxes = sum(len(sample.boxes or ()) for sample in imported.samples)
+    see = f" (see {errors_path(out)})" if imported.rejected else ""
     sys.stdout.write(
         f"{out}: {len(imported.samples)} images, {manipulated} manipulated, {boxes} boxes, "
-        f"{len(imported.rejected)} rejected{f' (see {errors_path(out)})' if imported.rejected else ''}\n"
+        f"{len(imported.rejected)} rejected{see}\n"
     )
     return status

@@ -18,7 +18,7 @@ from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Split
 from data_prep.derive import derive
 from data_prep.protocols.dividing import Part, divide
-from data_prep.protocols.published import PROTOCOLS, Name, Protocol
+from data_prep.protocols.published import PROTOCOLS, Protocol, ProtocolName
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def write_protocol(
-    protocol: Name,
+    protocol: ProtocolName,
     manifests: list[Path],
     out: Path,
     seed: int = 0,
@@ -137,7 +137,7 @@ def _refuse_earlier(out: Path, written: Collection[Path]) -> None:
 
 
 def _notes(
-    protocol: Name, part: Part, manifest: Manifest, missing: Sequence[str]
+    protocol: ProtocolName, part: Part, manifest: Manifest, missing: Sequence[str]
 ) -> dict[str, Any]:
     return {
         "name": protocol,

@@ -21,7 +21,7 @@ class Shape(NamedTuple):
     corners: Corners
 
 
-class Entry(NamedTuple):
+class AnnotatedImage(NamedTuple):
     """What a file says of one image."""
 
     place: str
@@ -36,5 +36,5 @@ class Entry(NamedTuple):
 class Annotations(NamedTuple):
     """The images of one file, and what belongs to no image."""
 
-    entries: list[Entry]
+    entries: list[AnnotatedImage]
     rejected: list[RejectedInput]

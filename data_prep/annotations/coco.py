@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_args
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.records import Box, BoxOrigin
-from data_prep.annotations import Annotations, Corners, Entry, Shape
+from data_prep.annotations import AnnotatedImage, Annotations, Corners, Shape
 from data_prep.annotations.rle import rle_corners
 from data_prep.annotations.screen import (
     boxes_of,
@@ -38,7 +38,7 @@ def read(path: Path) -> Annotations:
     """
     content = read_content(path)
     rejected: list[RejectedInput] = []
-    entries: dict[Any, Entry] = {}  # by COCO's image id
+    entries: dict[Any, AnnotatedImage] = {}  # by COCO's image id
     twice = repeated(content["images"], path)
     for index, image in enumerate(content["images"]):
         place = f"{path}#images[{index}]"
@@ -46,7 +46,7 @@ def read(path: Path) -> Annotations:
             name, size = name_and_size(image, twice)
             annotated = image.get("annotated") is not False
             origin = _common_origin({_origin(image)})
-            entries[image["id"]] = Entry(place, name, size, [], [], annotated, origin)
+            entries[image["id"]] = AnnotatedImage(place, name, size, [], [], annotated, origin)
     labels = _labels(content, path)
     origins: dict[Any, set[str | None]] = {}
     for index, annotation in enumerate(content["annotations"]):
@@ -115,7 +115,7 @@ def _labels(content: dict[str, Any], path: Path) -> dict[Any, str]:
     return labels
 
 
-def _corners(annotation: dict[str, Any], entry: Entry) -> Corners:
+def _corners(annotation: dict[str, Any], entry: AnnotatedImage) -> Corners:
     bbox, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     if bbox or not segmentation:
         if not isinstance(bbox, list):

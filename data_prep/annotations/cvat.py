@@ -5,7 +5,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from boxpromptiml.errors import RejectedInput, UserError
-from data_prep.annotations import Annotations, Corners, Entry, Shape
+from data_prep.annotations import AnnotatedImage, Annotations, Corners, Shape
 from data_prep.annotations.screen import hull, image_name, number, read_xml, screening, size_of
 
 
@@ -18,7 +18,7 @@ def read(path: Path) -> Annotations:
     root = read_xml(path, "annotations")
     if root.find("track") is not None:
         raise UserError(f"{path}: is CVAT for video; export the task as `CVAT for images 1.1`")
-    entries: list[Entry] = []
+    entries: list[AnnotatedImage] = []
     rejected: list[RejectedInput] = []
     for index, image in enumerate(root.findall("image")):
         place = f"{path}#image[{index}]"
@@ -29,8 +29,8 @@ def read(path: Path) -> Annotations:
     return Annotations(entries, rejected)
 
 
-def _entry(place: str, name: str, size: tuple[float, float], image: Element) -> Entry:
-    entry = Entry(place, name, size, [], [])
+def _entry(place: str, name: str, size: tuple[float, float], image: Element) -> AnnotatedImage:
+    entry = AnnotatedImage(place, name, size, [], [])
     for index, node in enumerate(image):
         if node.tag == "tag":  # says something of the whole image
             continue

@@ -7,14 +7,14 @@ from pathlib import PurePosixPath
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.records import Sample
-from data_prep.annotations import Entry
+from data_prep.annotations import AnnotatedImage
 
 _Parts = tuple[str, ...]  # of a path
 
 
 def join_images(
-    samples: Iterable[Sample], entries: Iterable[Entry], with_ending: bool = True
-) -> tuple[dict[str, Entry], list[RejectedInput]]:
+    samples: Iterable[Sample], entries: Iterable[AnnotatedImage], with_ending: bool = True
+) -> tuple[dict[str, AnnotatedImage], list[RejectedInput]]:
     """Find the image of every entry: one path must end the other, in whole parts.
 
     `x.jpg` and `mine/tampered/x.jpg` mean `tampered/x.jpg`; `authentic/x.jpg` does not. A path that
@@ -35,7 +35,7 @@ def join_images(
         parts = _parts(str(path if with_ending else path.with_suffix("")))
         images[parts[-1]].append((parts, sample))
     rejected: list[RejectedInput] = []
-    named: dict[str, list[Entry]] = defaultdict(list)
+    named: dict[str, list[AnnotatedImage]] = defaultdict(list)
     for entry in entries:
         parts = _parts(entry.name)
         found = _matching(parts, images.get(parts[-1], []))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import RejectedInput, UserError
-from data_prep.annotations import Annotations, Corners, Entry, Shape
+from data_prep.annotations import AnnotatedImage, Annotations, Corners, Shape
 from data_prep.annotations.screen import hull, image_name, number, read_json, screening, size_of
 
 _MAX_BYTES = 64 * 2**20  # it may hold the image itself
@@ -33,7 +33,7 @@ def read(path: Path, location: str = "") -> Annotations:
         place = f"{path}#shapes[{index}]"
         with screening(place, rejected):
             shapes.append(Shape(place, str(node["label"]), _corners(node)))
-    return Annotations([Entry(str(path), name, size, shapes, rejected)], [])
+    return Annotations([AnnotatedImage(str(path), name, size, shapes, rejected)], [])
 
 
 def _corners(node: dict[str, Any]) -> Corners:

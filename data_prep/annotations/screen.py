@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.records import Box
-from data_prep.annotations import Corners, Entry
+from data_prep.annotations import AnnotatedImage, Corners
 
 _OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error
 _MAX_REJECTED = 100_000  # of one list; some 60 MB
@@ -123,7 +123,7 @@ def image_name(name: object, location: str = "") -> str:
 
 
 def boxes_of(
-    entry: Entry, size: tuple[int, int], labels: Collection[str] = ()
+    entry: AnnotatedImage, size: tuple[int, int], labels: Collection[str] = ()
 ) -> tuple[tuple[Box, ...], list[RejectedInput]]:
     """The sound boxes of one image of `size` (H, W), and what was rejected.
 

@@ -7,7 +7,7 @@ original VOC counted from 1; such boxes come out one pixel to the right and belo
 from pathlib import Path
 
 from boxpromptiml.errors import RejectedInput, UserError
-from data_prep.annotations import Annotations, Entry, Shape
+from data_prep.annotations import AnnotatedImage, Annotations, Shape
 from data_prep.annotations.screen import image_name, number, read_xml, screening, size_of
 
 _MAX_BYTES = 16 * 2**20
@@ -34,4 +34,4 @@ def read(path: Path, location: str = "") -> Annotations:
                 number(node.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
             shapes.append(Shape(place, node.findtext("name") or "", (x0, y0, x1, y1)))
-    return Annotations([Entry(str(path), name, size, shapes, rejected)], [])
+    return Annotations([AnnotatedImage(str(path), name, size, shapes, rejected)], [])

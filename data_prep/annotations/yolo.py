@@ -8,7 +8,7 @@ label of a shape is its class number. The image's ending and size are not told.
 from pathlib import Path
 
 from boxpromptiml.errors import RejectedInput
-from data_prep.annotations import Annotations, Corners, Entry, Shape
+from data_prep.annotations import AnnotatedImage, Annotations, Corners, Shape
 from data_prep.annotations.screen import hull, image_name, number, read_text, screening
 
 _MAX_BYTES = 16 * 2**20
@@ -32,7 +32,7 @@ def read(path: Path, location: str = "") -> Annotations:
             with screening(place, rejected):
                 shapes.append(Shape(place, words[0], _corners([number(w) for w in words[1:]])))
     name = image_name(path.stem, location)
-    return Annotations([Entry(str(path), name, None, shapes, rejected)], [])
+    return Annotations([AnnotatedImage(str(path), name, None, shapes, rejected)], [])
 
 
 def _corners(values: list[float]) -> Corners:

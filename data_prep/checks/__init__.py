@@ -1,1 +1,1 @@
-"""What `python -m data_prep check` looks for: in one image, between images, in the whole."""
+"""The checks of `python -m data_prep check`: of one image, between images, of whole datasets."""

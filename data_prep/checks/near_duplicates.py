@@ -1,8 +1,8 @@
 """Near-duplicates: files that differ and yet show the same picture.
 
 A picture is found again after another JPEG quality, another size, and after a forgery of a part of
-it; not after a turn, a mirroring or a crop of more than a few percent. Two steps. Hashes of 64 bits
-find candidates without comparing all with all: in one each bit says whether the brightness rises
+it; not after a turn, a mirroring or a crop of more than a few percent. There are two steps. Hashes
+of 64 bits find candidates: in one each bit says whether the brightness rises
 between two neighbours of a 9 x 8 thumbnail, in the other, for dark and blank scenes, whether a
 pixel of an 8 x 8 thumbnail is above its mean. Then the differences between neighbouring pixels of
 two 16 x 16 thumbnails are correlated. Differences and not grey values: any two landscapes have a
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.records import ImageArray
+from boxpromptiml.records import ImageArray, MaskArray
 
 MAX_RISE_BITS, MAX_LEVEL_BITS = 15, 7
 MIN_CORRELATION = 0.5
@@ -33,12 +33,12 @@ ThumbnailArray = npt.NDArray[np.uint8]  # (N, 16, 16)
 
 _SIDE = 16  # of a thumbnail
 _MIN_DETAIL = 3.0  # grey levels, standard deviation of a thumbnail; below it there is no picture
-_BANDS, _BITS = 4, 16  # a hash is looked up by parts: four of 16 bits
+_COMPARISONS = 2**22  # hashes compared at a time, so that memory does not grow with the collections
 _CHUNK = 4096  # rows at a time, so that memory does not grow with the number of candidates
 
 
-class Fingerprint(NamedTuple):
-    """What is kept of a picture to find it again.
+class PictureHash(NamedTuple):
+    """What is kept of a picture to find it again: two hashes and a thumbnail.
 
     Attributes:
         rises: 64 bits, where the brightness rises to the right.
@@ -67,8 +67,8 @@ class Pair(NamedTuple):
     correlation: float
 
 
-def fingerprint(image: ImageArray) -> Fingerprint | None:
-    """The fingerprint of an image (H, W, 3); None if it shows nothing, such as a blank page."""
+def picture_hash(image: ImageArray) -> PictureHash | None:
+    """The picture_hash of an image (H, W, 3); None if it shows nothing, such as a blank page."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     thumbnail = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     if float(thumbnail.std()) < _MIN_DETAIL:
@@ -76,13 +76,13 @@ def fingerprint(image: ImageArray) -> Fingerprint | None:
     nine = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     eight = cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA)
     rises, levels = nine[:, 1:] > nine[:, :-1], eight > eight.mean()
-    return Fingerprint(_packed(rises), _packed(levels), thumbnail.tobytes())
+    return PictureHash(_packed(rises), _packed(levels), thumbnail.tobytes())
 
 
 def near_duplicates(
-    first: Sequence[Fingerprint],
-    second: Sequence[Fingerprint],
-    least_correlation: float = MIN_CORRELATION,
+    first: Sequence[PictureHash],
+    second: Sequence[PictureHash],
+    min_correlation: float = MIN_CORRELATION,
 ) -> list[Pair]:
     """Pairs of one picture of each collection, the most alike first.
 
@@ -92,78 +92,56 @@ def near_duplicates(
     Args:
         first: Such as the training images.
         second: Such as the test images.
-        least_correlation: Of the thumbnails, in [-1, 1].
+        min_correlation: Of the thumbnails, in [-1, 1].
     """
-    if len(first) > len(second):  # the shorter is looked up in the longer
-        swapped = near_duplicates(second, first, least_correlation)
-        pairs = [pair._replace(first=pair.second, second=pair.first) for pair in swapped]
-        return sorted(pairs, key=_most_alike)
     ours, theirs = _by_hashes(first), _by_hashes(second)
-    representing = [second[members[0]] for members in theirs]
-    combined: list[tuple[int, int]] = []
-    for start in range(0, len(ours), _CHUNK):
-        asked = ours[start : start + _CHUNK]
-        alike = _alike([first[members[0]] for members in asked], representing, least_correlation)
-        combined += chain.from_iterable(_combinations(asked[i], theirs[j]) for i, j in alike)
+    alike = _alike(
+        [first[members[0]] for members in ours],
+        [second[members[0]] for members in theirs],
+        min_correlation,
+    )
+    combined = list(chain.from_iterable(_combinations(ours[i], theirs[j]) for i, j in alike))
     i, j = np.array(combined, np.int64).reshape(-1, 2).T
     values = correlations(_thumbnails(first), _thumbnails(second), i, j)
-    return sorted(
-        (
-            Pair(x, y, _distance(first[x], second[y]), float(value))
-            for (x, y), value in zip(combined, values, strict=True)
-            if value >= least_correlation
-        ),
-        key=_most_alike,
+    pairs = (
+        Pair(x, y, _distance(first[x], second[y]), float(value))
+        for (x, y), value in zip(combined, values, strict=True)
+        if value >= min_correlation
     )
-
-
-def _most_alike(pair: Pair) -> tuple[float, int, int]:
-    return -pair.correlation, pair.first, pair.second
+    return sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
 
 
 def _alike(
-    first: Sequence[Fingerprint], second: Sequence[Fingerprint], least_correlation: float
+    first: Sequence[PictureHash], second: Sequence[PictureHash], min_correlation: float
 ) -> list[tuple[int, int]]:
-    """Index pairs that either hash finds and whose thumbnails correlate."""
-    found = np.concatenate(
-        [
-            np.stack(close_hashes(_array(a), _array(b), most), axis=1)
-            for a, b, most in (
-                ([one.rises for one in first], [one.rises for one in second], MAX_RISE_BITS),
-                ([one.levels for one in first], [one.levels for one in second], MAX_LEVEL_BITS),
-            )
-        ]
-    )
-    i, j = np.unique(found, axis=0).T
-    kept = correlations(_thumbnails(first), _thumbnails(second), i, j) >= least_correlation
-    return list(zip(i[kept].tolist(), j[kept].tolist(), strict=True))
+    """Index pairs that either hash finds and whose thumbnails correlate, in sorted order."""
+    kept: list[IndexArray] = []
+    thumbnails = _thumbnails(first), _thumbnails(second)
+    for start, near in _close(first, second):
+        i, j = np.nonzero(near)
+        alike = correlations(*thumbnails, i + start, j) >= min_correlation
+        kept.append(np.stack([i + start, j], axis=1)[alike])
+    return [(i, j) for i, j in np.concatenate(kept).tolist()] if kept else []
 
 
-def close_hashes(first: HashArray, second: HashArray, most: int) -> tuple[IndexArray, IndexArray]:
-    """Indices of all pairs of hashes that differ in at most `most` bits, each pair once.
+def _close(
+    first: Sequence[PictureHash], second: Sequence[PictureHash]
+) -> Iterator[tuple[int, MaskArray]]:
+    """For some rows of `first` at a time: where they start, and (rows, M) which hashes are close.
 
-    Exact. Hashes that close agree in one of four bands up to `most // 4` bits (pigeonhole), so each
-    is looked up in tables of its bands, under every value that is so close: multi-index hashing,
-    Norouzi, Punjani and Fleet, CVPR 2012.
-
-    Args:
-        first: (N,).
-        second: (M,).
-        most: 0 to 63.
+    Every hash is compared with every other: 2 x 10^8 pairs take about a second.
     """
-    if not 0 <= most < _BANDS * _BITS:
-        raise ValueError(f"most must be 0 to 63, got {most}")
-    found = [np.zeros(0, np.int64)]
-    for band in range(_BANDS):
-        keys, asked = _band(second, band), _band(first, band)
-        order = np.argsort(keys, kind="stable")
-        starts = np.searchsorted(keys[order], np.arange(2**_BITS + 1))
-        for flip in _flips(most // _BANDS):
-            i, j = _look_up(asked ^ flip, starts, order)
-            near = np.bitwise_count(first[i] ^ second[j]) <= most
-            found.append(i[near] * len(second) + j[near])
-    pairs = np.unique(np.concatenate(found))
-    return pairs // max(len(second), 1), pairs % max(len(second), 1)
+    theirs = [(_array([h.rises for h in second]), MAX_RISE_BITS)]
+    theirs.append((_array([h.levels for h in second]), MAX_LEVEL_BITS))
+    step = max(1, _COMPARISONS // max(len(second), 1))
+    for start in range(0, len(first), step):
+        rows = first[start : start + step]
+        ours = _array([h.rises for h in rows]), _array([h.levels for h in rows])
+        near = [
+            np.bitwise_count(own[:, None] ^ other[None, :]) <= most
+            for own, (other, most) in zip(ours, theirs, strict=True)
+        ]
+        yield start, near[0] | near[1]
 
 
 def correlations(
@@ -189,7 +167,7 @@ def _differences(thumbnails: ThumbnailArray) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def _thumbnails(fingerprints: Sequence[Fingerprint]) -> ThumbnailArray:
+def _thumbnails(fingerprints: Sequence[PictureHash]) -> ThumbnailArray:
     joined = b"".join(one.thumbnail for one in fingerprints)
     return np.frombuffer(joined, np.uint8).reshape(-1, _SIDE, _SIDE)
 
@@ -202,11 +180,11 @@ def _array(hashes: Sequence[int]) -> HashArray:
     return np.array(hashes, np.uint64)
 
 
-def _distance(one: Fingerprint, other: Fingerprint) -> int:
+def _distance(one: PictureHash, other: PictureHash) -> int:
     return min((one.rises ^ other.rises).bit_count(), (one.levels ^ other.levels).bit_count())
 
 
-def _by_hashes(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
+def _by_hashes(fingerprints: Sequence[PictureHash]) -> list[list[int]]:
     """Indices of those that share both hashes."""
     groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for index, one in enumerate(fingerprints):
@@ -218,23 +196,3 @@ def _combinations(ours: Sequence[int], theirs: Sequence[int]) -> Iterator[tuple[
     """Every member of both in a pair, in as many pairs as there are members, not their product."""
     yield from ((ours[0], other) for other in theirs)
     yield from ((one, theirs[0]) for one in ours[1:])
-
-
-def _band(hashes: HashArray, band: int) -> IndexArray:
-    shifted = (hashes >> np.uint64(band * _BITS)) & np.uint64(2**_BITS - 1)
-    return shifted.astype(np.int64)
-
-
-def _flips(radius: int) -> list[int]:
-    return [value for value in range(2**_BITS) if value.bit_count() <= radius]
-
-
-def _look_up(
-    wanted: IndexArray, starts: IndexArray, order: IndexArray
-) -> tuple[IndexArray, IndexArray]:
-    """Index pairs of every wanted key and the entries of its bucket."""
-    low = starts[wanted]
-    counts = starts[wanted + 1] - low
-    i = np.repeat(np.arange(len(wanted)), counts)
-    offsets = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return i, order[np.repeat(low, counts) + offsets]

@@ -1,4 +1,4 @@
-"""A look at one image of a manifest, its mask, its boxes and its pseudo-mask."""
+"""What one image of a manifest, its mask, its boxes and its pseudo-mask are like."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from boxpromptiml.manifests.sources import Source, check_size, ground_truth
 from boxpromptiml.records import MaskArray, Sample
 from data_prep.checks.findings import Finding
 from data_prep.checks.jpeg import Compression, compression
-from data_prep.checks.near_duplicates import Fingerprint, fingerprint
+from data_prep.checks.near_duplicates import PictureHash, picture_hash
 
 _WHOLE = 0.9  # a box of so much of the image
 _OUTSIDE = 0.1  # so much of a mask may lie outside its boxes: coarse boxes are
@@ -41,16 +41,16 @@ class FileFacts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a look at one image gave.
+class Inspection:
+    """What was found of one image.
 
     Attributes:
-        path: Of the image, for a person and to open it again.
+        path: Of the image, to show and to open it again.
         findings: In the order image, annotation, mask, pseudo-mask.
-        sha256: Of the image's file; None if it cannot be read.
-        file: None likewise.
-        mask_fraction: Share of the image that the true mask covers, where it was decoded.
-        fingerprint: Of the decoded picture; None for one that shows nothing.
+        sha256: Of the image file; None if it cannot be read.
+        file: Facts about the file; None if it cannot be read.
+        mask_fraction: Fraction of the image that the true mask covers, where it was decoded.
+        picture_hash: Of the decoded pixels; None if not decoded, or for a blank picture.
     """
 
     path: str
@@ -58,18 +58,18 @@ class Look:
     sha256: str | None = None
     file: FileFacts | None = None
     mask_fraction: float | None = None
-    fingerprint: Fingerprint | None = None
+    picture_hash: PictureHash | None = None
 
 
-def look(source: Source, verify: bool) -> Look:
-    """Look at one image; whatever its files contain ends in a finding.
+def inspect_image(source: Source, verify: bool) -> Inspection:
+    """Inspect one image; whatever its files contain ends in a finding.
 
     Args:
         source: The image; of its manifest only path and header are used.
         verify: Decode image and masks; else only headers are read.
     """
     findings: list[Finding] = []
-    seen = share = picture = None
+    seen = fraction = picture = None
     image = _shown(source, source.sample.image)
     try:
         path = source.manifest.image_path(source.sample)
@@ -85,7 +85,7 @@ def look(source: Source, verify: bool) -> Look:
         try:
             mask = _mask(source, verify)
             if mask is not None:
-                share = float(mask.mean())
+                fraction = float(mask.mean())
                 findings += _mask_findings(mask_name, mask, source.sample)
         except UserError as error:
             findings.append(_rejection(mask_name, error))
@@ -96,16 +96,16 @@ def look(source: Source, verify: bool) -> Look:
         except UserError as error:
             findings.append(_rejection(name, error, "stale_pseudo_mask"))
     sha256, facts = (seen[0].sha256, seen[1]) if seen else (None, None)
-    return Look(image, tuple(findings), sha256, facts, share, picture)
+    return Inspection(image, tuple(findings), sha256, facts, fraction, picture)
 
 
 def _look_at_file(
     path: Path, verify: bool
-) -> tuple[tuple[images.ImageInfo, FileFacts], Fingerprint | None]:
+) -> tuple[tuple[images.ImageInfo, FileFacts], PictureHash | None]:
     picture = None
     if verify:
         pixels, info = images.read_image(path)
-        picture = fingerprint(pixels)
+        picture = picture_hash(pixels)
     else:
         info = images.probe(path)
     jpeg = compression(path) if info.format == "JPEG" else None

@@ -21,7 +21,7 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import atomic_writer
 from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.manifests.manifest import check_relative
-from data_prep.importers.sources import MAX_TEXT, FolderSource, Source, decode_text, is_hidden
+from data_prep.importers.raw import MAX_TEXT, RawData, RawFolder, decode_text, is_hidden
 
 _CHUNK = 1 << 20
 _DAMAGE = (
@@ -58,7 +58,7 @@ class ArchiveLimits:
 DEFAULT_ARCHIVE_LIMITS = ArchiveLimits()
 
 
-class ZipSource:
+class RawArchive:
     """A zip archive; members that are asked for are written below `root`."""
 
     def __init__(
@@ -203,7 +203,7 @@ def _directory(stream: BinaryIO) -> tuple[int, int]:
     return max(counts), max(lengths)
 
 
-def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> Source:
+def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> RawData:
     """A folder or zip archive; `unpacked` is where an archive's members go.
 
     A list (.json) stands for its folder.
@@ -212,11 +212,11 @@ def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> Sou
         UserError: If there is neither.
     """
     if path.is_dir():
-        return FolderSource(path, skipped)
+        return RawFolder(path, skipped)
     if not path.is_file():
         raise UserError(f"{path}: no such folder or archive")
     if path.suffix.lower() == ".json":
-        return FolderSource(path.parent, skipped)
+        return RawFolder(path.parent, skipped)
     if path.suffix.lower() != ".zip":
         raise UserError(f"{path}: is no folder and no zip archive; unpack it, give the folder")
-    return ZipSource(path, unpacked)
+    return RawArchive(path, unpacked)

@@ -9,9 +9,9 @@ from typing import Any
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.records import Sample
 from data_prep.importers import Imported
-from data_prep.importers.checking import Checked, Options, Placed, check, place
-from data_prep.importers.layout import Dataset, Item, Tree
-from data_prep.importers.sources import Source
+from data_prep.importers.checking import Checked, ImportOptions, Placed, check, place
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import RawData
 
 _THREADS = min(4, os.cpu_count() or 1)
 _BATCH = 512  # items in flight, so that memory does not grow with the dataset
@@ -20,7 +20,7 @@ _MAX_COVERED = 0.5  # forgeries are small; masks that cover more on average are 
 _LARGE_GROUP = 0.2  # a split cannot be finer than its largest group
 
 
-def assemble(dataset: Dataset, source: Source, options: Options) -> Imported:
+def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) -> Imported:
     """Samples, rejections and the header's notes.
 
     Raises:
@@ -64,9 +64,9 @@ def assemble(dataset: Dataset, source: Source, options: Options) -> Imported:
     return Imported(samples, tree.rejected, notes)
 
 
-def _unique(items: Iterable[Item], tree: Tree) -> list[Item]:
+def _unique(items: Iterable[RawItem], tree: Tree) -> list[RawItem]:
     """Items in the order of their keys; of two with one key the later is rejected."""
-    kept: dict[str, Item] = {}
+    kept: dict[str, RawItem] = {}
     for item in items:
         if item.key in kept:
             tree.reject(item.image, "duplicate", f"has the same id as {kept[item.key].image}")
@@ -76,7 +76,7 @@ def _unique(items: Iterable[Item], tree: Tree) -> list[Item]:
 
 
 def _check_all(
-    dataset: Dataset, source: Source, options: Options, items: Sequence[Item]
+    dataset: DatasetLayout, source: RawData, options: ImportOptions, items: Sequence[RawItem]
 ) -> Iterator[Checked | RejectedInput]:
     """Check every item, in order. Hashing and decoding run outside Python's lock, in threads."""
 
@@ -88,7 +88,7 @@ def _check_all(
         except RejectedInput as error:
             return error
 
-    def put(item: Item) -> Placed | RejectedInput:
+    def put(item: RawItem) -> Placed | RejectedInput:
         try:
             return place(source, item)
         except RejectedInput as error:

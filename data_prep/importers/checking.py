@@ -12,12 +12,12 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import check_relative, safe_name
 from boxpromptiml.records import MANIPULATED, MaskArray, Sample, Split
-from data_prep.importers.layout import Dataset, Item
-from data_prep.importers.sources import Source
+from data_prep.importers.layout import DatasetLayout, RawItem
+from data_prep.importers.raw import RawData
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ImportOptions:
     """What the user decides of an import.
 
     Attributes:
@@ -40,7 +40,7 @@ class Options:
 class Placed(NamedTuple):
     """An item whose files are on the disk."""
 
-    item: Item
+    item: RawItem
     image: Path
     mask: Path | None
 
@@ -52,7 +52,7 @@ class Checked(NamedTuple):
     covered: float | None
 
 
-def place(source: Source, item: Item) -> Placed:
+def place(source: RawData, item: RawItem) -> Placed:
     """Bring the files of an item onto the disk; from one thread, because members may be shared.
 
     Raises:
@@ -73,7 +73,9 @@ def _wanted(folder: str, name: str) -> str:
     return f"{folder}/{safe_name(stem)}{dot}{suffix.lower()}"
 
 
-def check(dataset: Dataset, source: Source, options: Options, placed: Placed) -> Checked:
+def check(
+    dataset: DatasetLayout, source: RawData, options: ImportOptions, placed: Placed
+) -> Checked:
     """The sample of an item.
 
     Raises:
@@ -138,7 +140,7 @@ def _compare(mask: tuple[int, int], image: tuple[int, int], known: str | None) -
 
 
 def _mask(
-    dataset: Dataset, options: Options, key: str, path: Path, threshold: int | None
+    dataset: DatasetLayout, options: ImportOptions, key: str, path: Path, threshold: int | None
 ) -> tuple[Path, float | None]:
     """Path of the mask to use, and its share of the image where it was decoded."""
     if dataset.convert is None and not options.verify:

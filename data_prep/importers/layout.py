@@ -1,8 +1,8 @@
-"""How a public dataset is described: which file is what, told in a few patterns.
+"""How a public dataset is described: which file is what, in a few patterns.
 
-An importer is a `Dataset` whose `find` looks at the names in a `Tree` and yields one `Item` an
-image. Names are joined by key, never by position. Whatever a layout does not claim, and is an
-image, ends in the list of rejections, so that nothing gets lost without a word.
+An importer is a `DatasetLayout` whose `find` looks at the names in a `Tree` and yields one
+`RawItem` an image. Names are joined by key, never by position. An image that no pattern claims ends
+in the list of rejections, so that nothing gets lost silently.
 """
 
 import re
@@ -14,14 +14,14 @@ from typing import NamedTuple
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.manifests.manifest import join_by_key
 from boxpromptiml.records import MaskArray, Split
-from data_prep.importers.sources import Source
+from data_prep.importers.raw import RawData
 
 IMAGE = r"\.(?:jpe?g|png|tiff?|bmp|webp)"
 _IMAGE_NAME = re.compile(f".*{IMAGE}", re.IGNORECASE | re.DOTALL)
 _ARCHIVE_NAME = re.compile(r".*\.(?:zip|rar|7z|tar|tgz|gz|bz2)", re.IGNORECASE | re.DOTALL)
 
 
-class Item(NamedTuple):
+class RawItem(NamedTuple):
     """One image that a layout names, before any of its bytes were looked at.
 
     Attributes:
@@ -46,7 +46,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class DatasetLayout:
     """What is known of a public dataset before looking at somebody's copy of it.
 
     Attributes:
@@ -64,7 +64,7 @@ class Dataset:
     name: str
     layout: str
     polarity: str
-    find: "Callable[[Tree], Iterable[Item]]"
+    find: "Callable[[Tree], Iterable[RawItem]]"
     expected: Mapping[str, int] = field(default_factory=dict)
     mask_threshold: int | None = None
     convert: Callable[[Path], MaskArray] | None = None
@@ -82,7 +82,7 @@ class Tree:
         corrections: Known errors of a dataset that were put right, for the header's notes.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: RawData) -> None:
         self.source = source
         self.names: Sequence[str] = source.names
         self.rejected: list[RejectedInput] = list(source.rejected)

@@ -16,7 +16,7 @@ from typing import Any
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.records import Split
 from data_prep.annotations.screen import read_text
-from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
+from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _BENCO_THRESHOLD = 127  # IMDLBenCo's own reader counts a pixel above 127.5
@@ -24,10 +24,10 @@ _SPLIT = rf"(?:({'|'.join(_SPLITS)})/)?"
 _MAX_LIST_BYTES = 64 * 2**20
 
 
-def pairs(source: Path) -> Dataset:
+def pairs(source: Path) -> DatasetLayout:
     """The description of a source: of its folders, or of the list (.json) that it is."""
     is_list = source.suffix.lower() == ".json"
-    return Dataset(
+    return DatasetLayout(
         name="pairs",
         layout="Tp/*, Gt/*, Au/*; {train,test}/Image/*, {train,test}/GT/*; or a list (.json)",
         polarity="white is manipulated: IMDLBenCo's above 127, others lossless 0 | 1 or 0 | 255",
@@ -36,7 +36,7 @@ def pairs(source: Path) -> Dataset:
     )
 
 
-def _in_folders(tree: Tree) -> Iterator[Item]:
+def _in_folders(tree: Tree) -> Iterator[RawItem]:
     files = _chosen(tree, tree.by_key(rf"{_SPLIT}(?:Tp|Image)/([^/]+{IMAGE})"))
     masks = tree.by_key(rf"{_SPLIT}Gt/([^/]+?)(?:_gt|_mask)?{IMAGE}")
     tampered: dict[str, str] = {}
@@ -48,13 +48,13 @@ def _in_folders(tree: Tree) -> Iterator[Item]:
             tampered[stem] = image
     masked = {_split(key) for key in masks}
     for key in sorted(key for key in tampered if _split(key) not in masked):
-        yield Item(f"Tp/{key}", tampered.pop(key), 1, split=_split(key))  # nobody drew masks
+        yield RawItem(f"Tp/{key}", tampered.pop(key), 1, split=_split(key))  # nobody drew masks
     for key, image, mask in tree.pair(tampered, masks):
         is_benco = PurePosixPath(image).parent.name.lower() == "tp"  # SCAF says Image
         threshold = _BENCO_THRESHOLD if is_benco else None
-        yield Item(f"Tp/{key}", image, 1, mask, split=_split(key), mask_threshold=threshold)
+        yield RawItem(f"Tp/{key}", image, 1, mask, split=_split(key), mask_threshold=threshold)
     for key, image in tree.by_key(rf"{_SPLIT}Au/([^/]+){IMAGE}").items():
-        yield Item(f"Au/{key}", image, 0, split=_split(key))
+        yield RawItem(f"Au/{key}", image, 0, split=_split(key))
 
 
 def _chosen(tree: Tree, files: dict[str, str]) -> dict[str, str]:
@@ -77,7 +77,7 @@ def _split(key: str) -> Split | None:
     return _SPLITS.get(key.partition("/")[0].lower()) if "/" in key else None
 
 
-def _listed(tree: Tree, path: Path) -> Iterator[Item]:
+def _listed(tree: Tree, path: Path) -> Iterator[RawItem]:
     """Items of IMDLBenCo's or WSCL's list; an entry that is neither is rejected."""
     for key, entry in _entries(path):
         try:
@@ -95,7 +95,7 @@ def _listed(tree: Tree, path: Path) -> Iterator[Item]:
         else:
             name = str(PurePosixPath(found).with_suffix(""))
             threshold = _BENCO_THRESHOLD if isinstance(entry, list) else None
-            yield Item(name, found, label, found_mask, None, None, split, threshold)
+            yield RawItem(name, found, label, found_mask, None, None, split, threshold)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:

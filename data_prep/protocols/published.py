@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 
 from boxpromptiml.records import Split
 
-Name = Literal["boxpromptiml", "benco", "cat-net"]
+ProtocolName = Literal["boxpromptiml", "benco", "cat-net"]
 
 
 class Portion(NamedTuple):
     """What one split gets of one data set.
 
     Attributes:
-        dataset: Name of its importer.
+        dataset: ProtocolName of its importer.
         split: Who gets it.
         manipulated: Published number of forgeries; None: all there are, no number is published.
         authentic: The same of authentic images; 0: they are not used.
@@ -61,7 +61,7 @@ _CAT_NET_FOLDERS = """
 1d0bba 1d84o7 1dcm0x 1djp9t 1dqd7u 1dtll6 1du8jo 1dxi3r 1dyeps 1dzfup 1dzjwl 1e2ic4 z28 z37
 """
 
-PROTOCOLS: dict[Name, Protocol] = {
+PROTOCOLS: dict[ProtocolName, Protocol] = {
     "boxpromptiml": Protocol(
         portions=(
             Portion("casia_v2", "train", 5123),

@@ -20,7 +20,7 @@ from boxpromptiml.records import Sample
 from data_prep.__main__ import main
 from data_prep.import_dataset import PUBLIC
 from data_prep.protocols.dividing import divide
-from data_prep.protocols.published import PROTOCOLS, Name, Portion
+from data_prep.protocols.published import PROTOCOLS, Portion, ProtocolName
 from tests.helpers.data import make_folder
 from tests.helpers.trees import TREES, coverage, photo
 
@@ -59,7 +59,7 @@ def ids(part):
 
 def test_the_numbers_are_those_of_the_datasets():
     """Shares of a dataset sum to its published number; a dataset that is divided is so once."""
-    assert set(get_args(Name)) == set(PROTOCOLS)
+    assert set(get_args(ProtocolName)) == set(PROTOCOLS)
     for protocol in PROTOCOLS.values():
         assert len({(share.dataset, share.split) for share in protocol.shares}) == len(
             protocol.shares

@@ -19,7 +19,7 @@ from boxpromptiml.metrics.results import COLUMNS, read_evaluation
 from boxpromptiml.studies.plan import read_study
 from data_prep.annotations import Annotations, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.screen import boxes_of
-from data_prep.importers.archive import ZipSource
+from data_prep.importers.archive import RawArchive
 from tests.reliability.material import row
 from tests.reliability.pictures import FORMATS, SIZE, encoded, noise
 from tests.reliability.wrong_bytes import DAMAGED, ODD
@@ -108,7 +108,7 @@ def _study(data: bytes, folder: Path) -> None:
 
 def _archive(data: bytes, folder: Path) -> None:
     (folder / "a.zip").write_bytes(data)
-    source = ZipSource(folder / "a.zip", folder / "out")
+    source = RawArchive(folder / "a.zip", folder / "out")
     for number, name in enumerate(source.names[:20]):
         try:
             source.place(name, f"images/{number}.png")

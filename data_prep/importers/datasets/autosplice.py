@@ -5,23 +5,23 @@ Several forgeries of a photograph share its mask.
 
 from collections.abc import Iterator
 
-from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
+from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     tampered = tree.by_key(rf"(Forged_JPEG\d+)/([^/]+){IMAGE}")
     masks = tree.by_key(r"Mask/([^/]+)_mask\.png")
     for key, image, mask in tree.pair(tampered, masks, _photograph):
-        yield Item(key, image, 1, mask, group=f"autosplice/{_photograph(key)}")
+        yield RawItem(key, image, 1, mask, group=f"autosplice/{_photograph(key)}")
     for key, image in tree.by_key(rf"Authentic/([^/]+){IMAGE}").items():
-        yield Item(f"Authentic/{key}", image, 0, group=f"autosplice/{_photograph(key)}")
+        yield RawItem(f"Authentic/{key}", image, 0, group=f"autosplice/{_photograph(key)}")
 
 
 def _photograph(key: str) -> str:
     return key.rpartition("/")[2].partition("_")[0]
 
 
-AUTOSPLICE = Dataset(
+AUTOSPLICE = DatasetLayout(
     name="autosplice",
     layout="Forged_JPEG{100,90,75}/<photo>_*.jpg, Mask/<photo>_mask.png, Authentic/<photo>*.jpg",
     polarity="anything but black is manipulated",

@@ -15,7 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from data_prep.importers.layout import IMAGE, Dataset, Item, Tree, connected
+from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree, connected
 
 _SOURCE = re.compile(r"_([a-z]{3})_?(\d+)(?=[_.]|$)", re.IGNORECASE)
 KINDS = {"D": "splice", "S": "copymove"}  # from Different images, from the Same image
@@ -44,7 +44,7 @@ def sources(name: str) -> list[str]:
 _NO_MASK = "Sp_D_NRN_A_cha0011_sec0011_0542"
 
 
-def _find_v1(tree: Tree) -> Iterator[Item]:
+def _find_v1(tree: Tree) -> Iterator[RawItem]:
     tampered = tree.by_key(rf"Tp/(?:Sp|CM)/(Sp_[DS]_[^/]+){IMAGE}")
     masks = tree.by_key(r"(?:Sp|CM)/(Sp_[DS]_[^/]+)_gt\.png")
     authentic = tree.by_key(rf"Au/(Au_[a-z]+_\d+){IMAGE}")
@@ -52,12 +52,12 @@ def _find_v1(tree: Tree) -> Iterator[Item]:
         tree.correct(f"left out {tampered.pop(_NO_MASK)}, which never had a mask")
     group = groups("casia_v1", {key: (key,) for key in [*tampered, *authentic]})
     for key, image, mask in tree.pair(tampered, masks):
-        yield Item(key, image, 1, mask, KINDS[key[3].upper()], group[key])
+        yield RawItem(key, image, 1, mask, KINDS[key[3].upper()], group[key])
     for key, image in authentic.items():
-        yield Item(key, image, 0, group=group[key])
+        yield RawItem(key, image, 0, group=group[key])
 
 
-CASIA_V1 = Dataset(
+CASIA_V1 = DatasetLayout(
     name="casia_v1",
     layout="Tp/{Sp,CM}/Sp_*.jpg, CASIA 1.0 groundtruth/{Sp,CM}/Sp_*_gt.png, Au/Au_*.jpg",
     polarity="white is manipulated, above 127 (one mask has five grey levels)",
@@ -81,7 +81,7 @@ Tp_S_NRN_S_N_pla20080_pla20080_01980
 """
 
 
-def _find_v2(tree: Tree) -> Iterator[Item]:
+def _find_v2(tree: Tree) -> Iterator[RawItem]:
     tampered = tree.by_key(rf"Tp/(Tp_[DS]_[^/]+){IMAGE}")
     masks = tree.by_key(r"(?:Gt|groundtruth|CASIA 2 Groundtruth)/(Tp_[DS]_[^/]+)_gt3?\.png")
     authentic = tree.by_key(rf"Au/(Au_[a-z]+_\d+){IMAGE}")
@@ -94,9 +94,9 @@ def _find_v2(tree: Tree) -> Iterator[Item]:
     names = {key: renamed.get(key, key) for key in [*tampered, *authentic]}
     group = groups("casia_v2", {key: (key, name) for key, name in names.items()})
     for key, image, mask in tree.pair(tampered, masks, lambda key: names[key]):
-        yield Item(key, image, 1, mask, KINDS[names[key][3].upper()], group[key])
+        yield RawItem(key, image, 1, mask, KINDS[names[key][3].upper()], group[key])
     for key, image in authentic.items():
-        yield Item(key, image, 0, group=group[key])
+        yield RawItem(key, image, 0, group=group[key])
 
 
 def _renamed(tampered: Mapping[str, str], masks: Mapping[str, str]) -> dict[str, str]:
@@ -117,7 +117,7 @@ def _renamed(tampered: Mapping[str, str], masks: Mapping[str, str]) -> dict[str,
     }
 
 
-CASIA_V2 = Dataset(
+CASIA_V2 = DatasetLayout(
     name="casia_v2",
     layout="Tp/Tp_*.{jpg,tif}, {Gt,groundtruth,CASIA 2 Groundtruth}/Tp_*_gt.png, Au/Au_*",
     polarity="white is manipulated, above 127",

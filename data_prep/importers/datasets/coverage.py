@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator
 
-from data_prep.importers.layout import Dataset, Item, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 
-_CORRECTED = "a known error; github.com/SunnyHaze/IML-Dataset-Corrections has it right"
+_CORRECTED = "a known error; github.com/SunnyHaze/IML-DatasetLayout-Corrections has it right"
 _BAD_SIZES = (41, 48, 55, 56, 57, 58, 59, 61, 95)
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     tampered = tree.by_key(r"image/(\d+)t\.tif")
     masks = tree.by_key(r"mask/(\d+)forged\.tif")
     for key, image, mask in tree.pair(tampered, masks):
-        yield Item(f"{key}t", image, 1, mask, "copymove", f"coverage/{key}")
+        yield RawItem(f"{key}t", image, 1, mask, "copymove", f"coverage/{key}")
     for key, image in tree.by_key(r"image/(\d+)\.tif").items():
-        yield Item(key, image, 0, group=f"coverage/{key}")
+        yield RawItem(key, image, 0, group=f"coverage/{key}")
 
 
-COVERAGE = Dataset(
+COVERAGE = DatasetLayout(
     name="coverage",
     layout="image/Nt.tif, mask/Nforged.tif, image/N.tif",
     polarity="white is manipulated, above 125",

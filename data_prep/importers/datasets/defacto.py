@@ -7,20 +7,20 @@ authentic. The number behind `_` in a name is COCO's id.
 import re
 from collections.abc import Iterator
 
-from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
+from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 
 _KINDS = {"splicing": "splice", "copymove": "copymove", "inpainting": "removal"}
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     kinds = "|".join(_KINDS)
     tampered = tree.by_key(rf"((?:{kinds})(?:_\d+)?)_(?:img|images)/img/([^/]+)\.tif")
     masks = tree.by_key(rf"((?:{kinds})(?:_\d+)?)_annotations/probe_mask/([^/]+)\.(?:jpg|tif)")
     for key, image, mask in tree.pair(tampered, masks):
         kind = _KINDS[re.split("[_/]", key)[0].lower()]
-        yield Item(key, image, 1, mask, kind, _group(key))
+        yield RawItem(key, image, 1, mask, kind, _group(key))
     for key, image in tree.by_key(rf"authentic/([^/]+){IMAGE}").items():
-        yield Item(f"authentic/{key}", image, 0, group=_group(key))
+        yield RawItem(f"authentic/{key}", image, 0, group=_group(key))
 
 
 def _group(key: str) -> str | None:
@@ -28,7 +28,7 @@ def _group(key: str) -> str | None:
     return f"coco/{int(number[1])}" if number else None
 
 
-DEFACTO = Dataset(
+DEFACTO = DatasetLayout(
     name="defacto",
     layout="{splicing_1,copymove,..}_img/img/*.tif, .._annotations/probe_mask/*.jpg, authentic/*",
     polarity="white is manipulated, above 127 (the masks are JPEG)",

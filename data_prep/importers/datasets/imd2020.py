@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator
 
-from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
+from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 
-_CORRECTED = "a known error; github.com/SunnyHaze/IML-Dataset-Corrections has it right"
+_CORRECTED = "a known error; github.com/SunnyHaze/IML-DatasetLayout-Corrections has it right"
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     masks = tree.by_key(r"([^/]+)/([^/]+)_mask\.png")
     originals = tree.by_key(rf"([^/]+)/([^/]+_orig){IMAGE}")
     tampered = tree.by_key(rf"([^/]+)/((?![^/]+_(?:mask|orig)\.)[^/]+){IMAGE}")
     for key, image, mask in tree.pair(tampered, masks):
-        yield Item(key, image, 1, mask, group=f"imd2020/{key.partition('/')[0]}")
+        yield RawItem(key, image, 1, mask, group=f"imd2020/{key.partition('/')[0]}")
     for key, image in originals.items():
-        yield Item(key, image, 0, group=f"imd2020/{key.partition('/')[0]}")
+        yield RawItem(key, image, 0, group=f"imd2020/{key.partition('/')[0]}")
 
 
-IMD2020 = Dataset(
+IMD2020 = DatasetLayout(
     name="imd2020",
     layout="<id>/<id>_orig.jpg, <id>/<name>_0.{jpg,png}, <id>/<name>_0_mask.png",
     polarity="anything but black is manipulated",

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from data_prep.importers.layout import IMAGE, Dataset, Item, Tree
+from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     tampered = tree.by_key(rf"images/([^/]+){IMAGE}")
     for key, image, mask in tree.pair(tampered, tree.by_key(r"masks/([^/]+)\.png")):
-        yield Item(key, image, 1, mask)
+        yield RawItem(key, image, 1, mask)
 
 
-IN_THE_WILD = Dataset(
+IN_THE_WILD = DatasetLayout(
     name="in_the_wild",
     layout="label_in_wild/images/*.jpg, label_in_wild/masks/*.png",
     polarity="anything but black is manipulated",

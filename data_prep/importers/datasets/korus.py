@@ -6,17 +6,17 @@ either, so both count, as in PhotoHolmes; `--mask_threshold 200` would count the
 
 from collections.abc import Iterator
 
-from data_prep.importers.layout import Dataset, Item, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     masks = tree.by_key(r"([^/]+)/ground-truth/([^/]+)\.png")
     for key, image, mask in tree.pair(
         tree.by_key(r"([^/]+)/tampered-realistic/([^/]+)\.tif"), masks
     ):
-        yield Item(_key(key, "tampered-realistic"), image, 1, mask, group=f"korus/{key}")
+        yield RawItem(_key(key, "tampered-realistic"), image, 1, mask, group=f"korus/{key}")
     for key, image in tree.by_key(r"([^/]+)/pristine/([^/]+)\.tif").items():
-        yield Item(_key(key, "pristine"), image, 0, group=f"korus/{key}")
+        yield RawItem(_key(key, "pristine"), image, 0, group=f"korus/{key}")
 
 
 def _key(camera_and_stem: str, folder: str) -> str:
@@ -24,7 +24,7 @@ def _key(camera_and_stem: str, folder: str) -> str:
     return f"{camera}/{folder}/{stem}"
 
 
-KORUS = Dataset(
+KORUS = DatasetLayout(
     name="korus",
     layout="<camera>/{tampered-realistic,pristine}/*.TIF, <camera>/ground-truth/*.PNG",
     polarity="white (edit) and grey (collateral) are manipulated, above 10",

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.images import read_mask
 from boxpromptiml.records import MaskArray
-from data_prep.importers.layout import Dataset, Item, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 
 _TABLE = r"(reference)/manipulation/NC2016-manipulation-ref\.csv"
 _COLUMNS = ("IsTarget", "ProbeFileName", "ProbeMaskFileName")
@@ -27,7 +27,7 @@ def read_inverted(path: Path) -> MaskArray:
     return ~read_mask(path, 127)
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     for table in tree.by_key(_TABLE).values():
         base = table[: -len("reference/manipulation/NC2016-manipulation-ref.csv")]
         for row in _rows(tree, table):
@@ -51,7 +51,7 @@ def _rows(tree: Tree, table: str) -> Iterator[Mapping[str, str]]:
         raise UserError(f"{tree.source.shown(table)}: is no table: {error}") from error
 
 
-def _item(tree: Tree, base: str, row: Mapping[str, str]) -> Item | None:
+def _item(tree: Tree, base: str, row: Mapping[str, str]) -> RawItem | None:
     """The item of a row; None if its files are not there, which is then recorded."""
     probe, target = row["ProbeFileName"], row["IsTarget"]
     image = tree.look_up(base + probe)
@@ -64,13 +64,13 @@ def _item(tree: Tree, base: str, row: Mapping[str, str]) -> Item | None:
     group = f"nist16/{row.get('BaseFileName') or probe}"
     key = str(PurePosixPath(probe).with_suffix(""))
     if target == "N":
-        return Item(key, image, 0, group=group)
+        return RawItem(key, image, 0, group=group)
     mask = _mask(tree, base, row["ProbeMaskFileName"])
     if mask is None:
         tree.reject(image, "no_mask", f"its mask {row['ProbeMaskFileName']!r} is not there")
         return None
     kinds = [kind for column, kind in _KINDS.items() if row.get(column) == "Y"]
-    return Item(key, image, 1, mask, kinds[0] if len(kinds) == 1 else None, group)
+    return RawItem(key, image, 1, mask, kinds[0] if len(kinds) == 1 else None, group)
 
 
 def _mask(tree: Tree, base: str, named: str) -> str | None:
@@ -85,7 +85,7 @@ def _mask(tree: Tree, base: str, named: str) -> str | None:
     return found
 
 
-NIST16 = Dataset(
+NIST16 = DatasetLayout(
     name="nist16",
     layout="reference/manipulation/NC2016-manipulation-ref.csv, and the files it names",
     polarity="converted: black, up to 127, is manipulated",

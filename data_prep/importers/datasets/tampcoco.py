@@ -8,20 +8,20 @@ several groups, because nearly everything would be one group otherwise.
 import re
 from collections.abc import Iterator
 
-from data_prep.importers.layout import Dataset, Item, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 
 _SUBSETS = {"sp": "splice", "cm": "copymove", "bcm": "copymove", "bcmc": "copymove"}
 _FIRST = re.compile(r"\d+_(\d+)")
 
 
-def _find(tree: Tree) -> Iterator[Item]:
+def _find(tree: Tree) -> Iterator[RawItem]:
     masks = tree.by_key(r"(sp|cm|bcm)_masks/([^/]+\.png)")
     tampered = tree.by_key(rf"({'|'.join(_SUBSETS)})_images/([^/]+\.jpg)")
     for key, image, mask in tree.pair(tampered, masks, _mask_key):
         subset, _, name = key.partition("/")
         first = _FIRST.match(name)
         group = f"coco/{int(first[1])}" if first else None
-        yield Item(key.removesuffix(".jpg"), image, 1, mask, _SUBSETS[subset.lower()], group)
+        yield RawItem(key.removesuffix(".jpg"), image, 1, mask, _SUBSETS[subset.lower()], group)
 
 
 def _mask_key(key: str) -> str:
@@ -31,7 +31,7 @@ def _mask_key(key: str) -> str:
     return f"{'bcm' if subset == 'bcmc' else subset}/{name}"
 
 
-TAMPCOCO = Dataset(
+TAMPCOCO = DatasetLayout(
     name="tampcoco",
     layout="{sp,cm,bcm,bcmc}_images/*.jpg, {sp,cm,bcm}_masks/*.png",
     polarity="above 1 is manipulated",

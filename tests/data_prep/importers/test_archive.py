@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifests.manifest import check_relative, read_manifest
 from data_prep.__main__ import main
-from data_prep.importers.archive import ArchiveLimits, ZipSource
+from data_prep.importers.archive import ArchiveLimits, RawArchive
 from tests.helpers.trees import in_the_wild, mask, photo, region
 
 IMAGES, MASKS = "label_in_wild/images/", "label_in_wild/masks/"
@@ -117,12 +117,12 @@ def test_many_members_that_share_their_bytes_are_a_bomb(tmp_path, capsys):
 )
 def test_too_many_members_or_bytes(tmp_path, members, limits, said):
     with pytest.raises(UserError, match=said):
-        ZipSource(pack(tmp_path / "a.zip", members), tmp_path / "out", limits)
+        RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out", limits)
 
 
 def test_a_member_of_too_many_bytes(tmp_path, members):
     limits = ArchiveLimits(max_member_bytes=300)
-    source = ZipSource(pack(tmp_path / "a.zip", members), tmp_path / "out", limits)
+    source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out", limits)
     assert {error.reason for error in source.rejected} == {"too_many_bytes"}
     assert {name for name in source.names if len(members[name]) > 300} == set()
 
@@ -156,7 +156,7 @@ def test_one_damaged_member_does_not_lose_the_rest(tmp_path, members):
 
 
 def test_a_damaged_member_that_is_shared_is_damaged_for_all(tmp_path, members):
-    source = ZipSource(pack(tmp_path / "a.zip", members), tmp_path / "out")
+    source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out")
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[80] ^= 0xFF
     (tmp_path / "a.zip").write_bytes(data)
@@ -190,7 +190,7 @@ def test_no_damage_ends_in_a_traceback(tmp_path):
             data[place] = dice.choice([0, 1, 0x2F, 0x7F, 0xFF, dice.randrange(256)])
         path.write_bytes(data)
         try:
-            source = ZipSource(path, tmp_path / "out")
+            source = RawArchive(path, tmp_path / "out")
         except UserError:
             outcomes.append("archive")
             continue
@@ -218,15 +218,15 @@ def test_names_that_zipfile_stumbles_over(tmp_path, name):
     path.write_bytes(data[:second] + entry)
     if flags:
         with pytest.raises(UserError, match="no whole zip archive"):
-            ZipSource(path, tmp_path / "out")
+            RawArchive(path, tmp_path / "out")
     else:
-        source = ZipSource(path, tmp_path / "out")
+        source = RawArchive(path, tmp_path / "out")
         assert [error.reason for error in source.rejected] == ["bad_name"]
         assert source.names == ["a.png"]
 
 
 def test_a_disk_error_while_reading_is_no_fault_of_the_archive(tmp_path, members, monkeypatch):
-    source = ZipSource(pack(tmp_path / "a.zip", members), tmp_path / "out")
+    source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out")
     for number, kind in ((errno.EIO, OSError), (errno.EINVAL, RejectedInput)):
 
         def fail(*_, number=number):
@@ -262,7 +262,7 @@ def test_a_large_directory_is_refused_before_it_is_read(tmp_path, monkeypatch, z
 
     monkeypatch.setattr(zipfile, "ZipFile", parsed)
     with pytest.raises(UserError, match="more than 3 members"):
-        ZipSource(path, tmp_path / "out", ArchiveLimits(max_members=3))
+        RawArchive(path, tmp_path / "out", ArchiveLimits(max_members=3))
 
 
 def test_an_encrypted_member_is_named(tmp_path, members):
@@ -307,7 +307,7 @@ def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, members, monkeypatch, 
 
 
 def test_a_name_that_is_file_and_folder(tmp_path, members):
-    source = ZipSource(pack(tmp_path / "a.zip", members), tmp_path / "out")
+    source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out")
     source.place(IMAGES + "bull.jpg", "images/a")
     with pytest.raises(RejectedInput, match="a file and a folder"):
         source.place(MASKS + "bull.png", "images/a/b")

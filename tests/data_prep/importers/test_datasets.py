@@ -130,7 +130,7 @@ def test_a_zip_gives_the_same_samples_as_its_folder(dataset, tmp_path):
 
 def test_the_command_knows_every_dataset():
     names = set(import_dataset.PUBLIC) | {"folder", "pairs"}
-    assert set(get_args(import_dataset.Dataset)) == names
+    assert set(get_args(import_dataset.DatasetName)) == names
     assert set(TREES) == set(import_dataset.PUBLIC)
 
 

@@ -10,7 +10,7 @@ from boxpromptiml.errors import RejectedInput, UserError
 MAX_TEXT = 64 * 2**20
 
 
-class Source(Protocol):
+class RawData(Protocol):
     """Names, and the files behind them.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source(Protocol):
         ...
 
 
-class FolderSource:
+class RawFolder:
     """A folder, as it is; nothing in it is written."""
 
     def __init__(self, folder: Path, skipped: Sequence[Path] = ()) -> None:
