@@ -1,7 +1,7 @@
 """Parts of one pseudo-mask job that run at once: job arrays, several devices, several nodes.
 
-A part makes masks and nothing else; the files that speak of all images are written by a run of the
-whole, which finds the masks made. So parts need to know nothing of each other.
+A part makes masks and nothing else; the files about all images are written by a run of the whole
+job afterwards, which finds the masks. So parts need to know nothing of each other.
 """
 
 import fcntl
@@ -32,11 +32,11 @@ class Shard:
             )
 
     def choose(self, samples: Sequence[Sample]) -> npt.NDArray[np.intp]:
-        """The positions of this part of the samples that have boxes.
+        """Positions of the samples with boxes that belong to this part.
 
-        Every one is in exactly one part, parts differ by at most one sample, and neither the order
-        of the manifest nor the images without boxes matter: samples are dealt out in the order of
-        a hash of their ids, which also mixes data sets with small and large images.
+        Every such sample is in exactly one part, and parts differ by at most one sample. Neither
+        the order of the manifest nor images without boxes matter: samples are dealt out in the
+        order of a hash of their ids, which also mixes datasets of small and large images.
         """
         prompted = np.flatnonzero([bool(s.boxes) and s.label != 0 for s in samples])
         order = hash_order(samples[place].id for place in prompted.tolist())
@@ -45,9 +45,10 @@ class Shard:
 
 @contextmanager
 def claim(out: Path, shard: Shard | None) -> Iterator[None]:
-    """Keep other jobs out of a folder: all of them, or for a shard the whole job and its double.
+    """Keep other jobs out of a folder while the caller writes there.
 
-    The operating system drops the claim with the process, however that ends.
+    The whole job keeps out every other job; a shard keeps out the whole job and the same shard. The
+    operating system drops the claim with the process, however that ends.
 
     Raises:
         UserError: If another job is in the way, or the file system knows no locks.

@@ -61,21 +61,21 @@ def test_the_numbers_are_those_of_the_datasets():
     """Shares of a dataset sum to its published number; a dataset that is divided is so once."""
     assert set(get_args(ProtocolName)) == set(PROTOCOLS)
     for protocol in PROTOCOLS.values():
-        assert len({(share.dataset, share.split) for share in protocol.shares}) == len(
-            protocol.shares
+        assert len({(portion.dataset, portion.split) for portion in protocol.portions}) == len(
+            protocol.portions
         )
         total = Counter()
-        for share in protocol.shares:
-            assert share.dataset in PUBLIC
-            total[share.dataset] += share.manipulated or 0
-            assert share.authentic in (0, PUBLIC[share.dataset].expected.get("authentic"))
+        for portion in protocol.portions:
+            assert portion.dataset in PUBLIC
+            total[portion.dataset] += portion.manipulated or 0
+            assert portion.authentic in (0, PUBLIC[portion.dataset].expected.get("authentic"))
         for dataset, number in total.items():
             assert number == PUBLIC[dataset].expected.get("manipulated", 0)
 
 
 def test_the_papers_protocol_at_full_size():
-    shares = PROTOCOLS["boxpromptiml"].shares
-    sizes = {name: PUBLIC[name].expected for name in {share.dataset for share in shares}}
+    shares = PROTOCOLS["boxpromptiml"].portions
+    sizes = {name: PUBLIC[name].expected for name in {portion.dataset for portion in shares}}
     datasets = {
         name: many(name, size["manipulated"], min(size.get("authentic", 0), 5))
         for name, size in sizes.items()
@@ -100,12 +100,12 @@ def test_the_papers_protocol_at_full_size():
 
 
 def test_cat_nets_validation_is_its_published_one():
-    share = next(share for share in PROTOCOLS["cat-net"].shares if share.split == "val")
-    assert len(share.groups) == 28
-    samples = [sample(f"imd2020/{group}/f", group) for group in sorted(share.groups)]
+    share = next(share for portion in PROTOCOLS["cat-net"].portions if portion.split == "val")
+    assert len(portion.groups) == 28
+    samples = [sample(f"imd2020/{group}/f", group) for group in sorted(portion.groups)]
     samples += [sample("imd2020/1aa/f", "imd2020/1aa")]
-    parts = by_name(divide(PROTOCOLS["cat-net"].shares, {"imd2020": samples}, 0, val_fraction=0.5))
-    assert {one.group for one in parts["val_imd2020"].samples} == share.groups
+    parts = by_name(divide(PROTOCOLS["cat-net"].portions, {"imd2020": samples}, 0, val_fraction=0.5))
+    assert {one.group for one in parts["val_imd2020"].samples} == portion.groups
     assert ids(parts["train_imd2020"]) == {"imd2020/1aa/f"}  # and --val_fraction takes nothing more
 
 
@@ -164,7 +164,7 @@ def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_fraction):
     parts = divide(TANGLED, datasets, seed, val_fraction)
     for number, one in enumerate(parts):
         for other in parts[:number]:
-            if one.share.split != other.share.split:
+            if one.portion.split != other.portion.split:
                 assert not {s.group for s in one.samples} & {s.group for s in other.samples}
                 hashes = [{s.image_sha256 for s in part.samples} for part in (one, other)]
                 assert not hashes[0] & hashes[1]

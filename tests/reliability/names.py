@@ -96,7 +96,8 @@ def _formulas(text: str) -> tuple[list[str], int]:
 
 def _report(names: tuple[str, ...] | list[str]) -> Report:
     entries = [
-        AnnotatedImage(name, name, number % 2 == 0, 0.5, 0.5, 0.1) for number, name in enumerate(names)
+        AnnotatedImage(name, name, number % 2 == 0, 0.5, 0.5, 0.1)
+        for number, name in enumerate(names)
     ]
     pairs = {name: name for name in names}
     return Report(
