@@ -60,15 +60,17 @@ def test_no_two_files_share_a_folder_and_all_are_in_the_guide():
 
 def test_the_data_is_that_of_the_protocol():
     data = yaml.safe_load((FOLDER / "paper/boxpromptiml.yaml").read_text())["data"]
-    shares = PROTOCOLS["boxpromptiml"].shares
-    trained = {share.dataset for share in shares if share.split == "train"}
+    portions = PROTOCOLS["boxpromptiml"].portions
+    trained = {portion.dataset for portion in portions if portion.split == "train"}
     assert {Path(path).parent.name for path in data["train"]} == trained
     assert {Path(path).stem for path in data["val"]} == {f"val_{name}" for name in trained}
-    tested = {f"test_{share.dataset}" for share in shares if share.split == "test"}
+    tested = {f"test_{portion.dataset}" for portion in portions if portion.split == "test"}
     assert {Path(path).stem for path in data["test"]} == tested
-    assert all(share.authentic == 0 for share in shares)  # include_authentic: false changes nothing
-    for share in shares:
-        assert str(share.manipulated) in GUIDE
+    assert all(
+        portion.authentic == 0 for portion in portions
+    )  # include_authentic: false changes nothing
+    for portion in portions:
+        assert str(portion.manipulated) in GUIDE
 
 
 @pytest.fixture(scope="module")

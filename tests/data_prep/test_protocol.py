@@ -74,13 +74,13 @@ def test_the_numbers_are_those_of_the_datasets():
 
 
 def test_the_papers_protocol_at_full_size():
-    shares = PROTOCOLS["boxpromptiml"].portions
-    sizes = {name: PUBLIC[name].expected for name in {portion.dataset for portion in shares}}
+    portions = PROTOCOLS["boxpromptiml"].portions
+    sizes = {name: PUBLIC[name].expected for name in {portion.dataset for portion in portions}}
     datasets = {
         name: many(name, size["manipulated"], min(size.get("authentic", 0), 5))
         for name, size in sizes.items()
     }
-    parts = by_name(divide(shares, datasets, seed=0))
+    parts = by_name(divide(portions, datasets, seed=0))
     assert {name: len(part.samples) for name, part in parts.items()} == {
         "train_casia_v2": 5123,
         "train_columbia": 130,
@@ -100,11 +100,13 @@ def test_the_papers_protocol_at_full_size():
 
 
 def test_cat_nets_validation_is_its_published_one():
-    share = next(share for portion in PROTOCOLS["cat-net"].portions if portion.split == "val")
+    portion = next(portion for portion in PROTOCOLS["cat-net"].portions if portion.split == "val")
     assert len(portion.groups) == 28
     samples = [sample(f"imd2020/{group}/f", group) for group in sorted(portion.groups)]
     samples += [sample("imd2020/1aa/f", "imd2020/1aa")]
-    parts = by_name(divide(PROTOCOLS["cat-net"].portions, {"imd2020": samples}, 0, val_fraction=0.5))
+    parts = by_name(
+        divide(PROTOCOLS["cat-net"].portions, {"imd2020": samples}, 0, val_fraction=0.5)
+    )
     assert {one.group for one in parts["val_imd2020"].samples} == portion.groups
     assert ids(parts["train_imd2020"]) == {"imd2020/1aa/f"}  # and --val_fraction takes nothing more
 
@@ -173,12 +175,12 @@ def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_fraction):
     written = [s.id for part in parts for s in part.samples]
     listed = [row.path.removesuffix(".png") for part in parts for row in part.left_out]
     everything = [s for samples in datasets.values() for s in samples]
-    wanted = [s.id for s in everything if s.label or s.dataset == "b"]  # others have no share
+    wanted = [s.id for s in everything if s.label or s.dataset == "b"]  # others are used by none
     assert sorted(written + listed) == sorted(wanted)  # each once: no silent loss
 
 
 def test_what_a_test_set_has_is_left_out_of_training():
-    shares = (Portion("casia_v2", "train", 3, 3), Portion("casia_v1", "test", 1, 1))
+    portions = (Portion("casia_v2", "train", 3, 3), Portion("casia_v1", "test", 1, 1))
     datasets = {
         "casia_v2": [
             sample("casia_v2/Au_1", label=0, sha256="same"),
@@ -190,7 +192,7 @@ def test_what_a_test_set_has_is_left_out_of_training():
             sample("casia_v1/Sp_1", group="coco/7", sha256=None),
         ],
     }
-    parts = by_name(divide(shares, datasets, 0))
+    parts = by_name(divide(portions, datasets, 0))
     assert ids(parts["train_casia_v2"]) == {"casia_v2/Tp_2"}
     assert len(parts["test_casia_v1"].samples) == 2
     rows = [row.as_row() for row in parts["train_casia_v2"].left_out]
