@@ -1,15 +1,13 @@
 """What every test starts from: no network, one thread, and tiny datasets made on the fly."""
 
 import os
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "offline"))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [sys.path[0], os.environ.get("PYTHONPATH")])
-)
-import no_network  # noqa: F401 - cuts off this process; on PYTHONPATH, those that tests start
+from tests.offline import sitecustomize  # noqa: F401 - no network for this process ...
 
+os.environ["PYTHONPATH"] = os.pathsep.join(  # ... nor for those that the tests start
+    filter(None, [str(Path(__file__).parent / "offline"), os.environ.get("PYTHONPATH")])
+)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
