@@ -7,11 +7,12 @@ from boxpromptiml.inference.formats import read_safetensors
 from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
 from boxpromptiml.io.weights import load_into, load_weights
 from boxpromptiml.models.configs import StudentConfig
+from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
 
 
-def build_network(spec: ModelSpec, pretrained: Path | None = None) -> Student | WCBNet:
+def build_network(spec: ModelSpec, pretrained: Pretrained | None = None) -> Student | WCBNet:
     """The network of a spec, its backbone with local weights or random ones.
 
     Raises:

@@ -11,6 +11,7 @@ from torch import nn
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.weights import load_weights
+from boxpromptiml.models.imagenet import Pretrained, imagenet_weights
 
 
 class Backbone(nn.Module):
@@ -23,8 +24,9 @@ class Backbone(nn.Module):
         name: A name of `timm.list_models()`, with or without a pretrained tag.
         in_chans: Input channels, RGB first. With pretrained weights the channels after RGB start
             at zero, so that the pretrained features are kept as they are.
-        pretrained: Weights of the whole model for this name, classifier included (.safetensors, or
-            .pth without code), or None for random ones. Nothing is ever downloaded.
+        pretrained: `imagenet` (for tf_efficientnet_lite0: see `models.imagenet`), a local file of
+            the whole model for this name, classifier included (.safetensors, or .pth without
+            code), or None for random weights. Nothing is ever downloaded.
         out_indices: Which maps, ascending from 0 for the finest; None for all.
 
     Attributes:
@@ -41,7 +43,7 @@ class Backbone(nn.Module):
         self,
         name: str,
         in_chans: int = 3,
-        pretrained: Path | None = None,
+        pretrained: Pretrained | None = None,
         out_indices: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
@@ -148,9 +150,9 @@ def _fixed_size(name: str) -> tuple[int, int] | None:
     return height, width
 
 
-def _checked_weights(name: str, path: Path) -> dict[str, Any]:
+def _checked_weights(name: str, source: Pretrained) -> dict[str, Any]:
     """Weights that fill the whole model; with `features_only` timm ignores what does not fit."""
-    state = load_weights(path)
+    state = imagenet_weights(name) if source == "imagenet" else load_weights(Path(source))
     for key in ("model", "state_dict"):
         if isinstance(state.get(key), dict):
             state = state[key]
@@ -160,7 +162,7 @@ def _checked_weights(name: str, path: Path) -> dict[str, Any]:
     except (AssertionError, AttributeError, LookupError, RuntimeError, ValueError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         reason = " ".join(line.strip() for line in lines[:2])[:300]
-        raise UserError(f"{path}: not the weights of timm's {name!r}: {reason}") from error
+        raise UserError(f"{source}: not the weights of timm's {name!r}: {reason}") from error
     return state
 
 

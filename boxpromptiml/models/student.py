@@ -1,6 +1,5 @@
 """The student: a timm backbone, the gated fusion, a small head. Image in, map out, no prompt."""
 
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 from boxpromptiml.models.backbone import Backbone
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.fusion import GatedFusion
+from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.residuals import SrmResiduals
 from boxpromptiml.records import LocalizerOutput
 
@@ -23,7 +23,7 @@ class Student(nn.Module):
     Args:
         config: Shape of the network.
         error_levels: Number of JPEG qualities whose signed error levels follow RGB in the input.
-        pretrained: Local weights of the backbone, or None for random ones.
+        pretrained: Weights of the backbone, see `Backbone`; None for random ones.
 
     Raises:
         UserError: See `Backbone`.
@@ -33,7 +33,7 @@ class Student(nn.Module):
     std: torch.Tensor
 
     def __init__(
-        self, config: StudentConfig, error_levels: int = 0, pretrained: Path | None = None
+        self, config: StudentConfig, error_levels: int = 0, pretrained: Pretrained | None = None
     ) -> None:
         super().__init__()
         self.config = config

@@ -9,8 +9,6 @@ weight a_b, and the weighted features are concatenated and classified by one lin
 Since the classifier is linear, the same weights say what each place adds (`models/cam.py`).
 """
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -24,6 +22,7 @@ from boxpromptiml.models.cam import (
     views_from_gradients,
 )
 from boxpromptiml.models.configs import CamConfig, WCBConfig
+from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.records import LocalizerOutput
 
 DENSE_SCALES = (1, 2, 4, 8)  # cells a side
@@ -57,7 +56,7 @@ class WCBNet(nn.Module):
     Args:
         config: Shape of the network.
         error_levels: Number of JPEG qualities in the input; at least one unless `inputs` is rgb.
-        pretrained: Local weights of the backbone, or None for random ones.
+        pretrained: Weights of the backbone, see `Backbone`; None for random ones.
         cam: How the map is read off.
 
     Raises:
@@ -71,7 +70,7 @@ class WCBNet(nn.Module):
         self,
         config: WCBConfig,
         error_levels: int = 0,
-        pretrained: Path | None = None,
+        pretrained: Pretrained | None = None,
         cam: CamConfig = CamConfig(),
     ) -> None:
         super().__init__()

@@ -3,7 +3,6 @@
 import math
 import random
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
 import numpy as np
@@ -20,6 +19,7 @@ from boxpromptiml.inference.maps import probability_maps
 from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
 from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.metrics.pixel import LocalizationMetrics
+from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.records import Batch
 
 _MAX_BLANK_BATCHES = 10
@@ -53,7 +53,7 @@ class LocalizerTask(LightningModule):
     def __init__(
         self,
         spec: ModelSpec,
-        pretrained: Path | None,
+        pretrained: Pretrained | None,
         lr: float,
         weight_decay: float,
         warmup: float,

@@ -1,13 +1,12 @@
 """Trains the student from masks, pseudo-masks, boxes and labels (arXiv 2511.20359)."""
 
-from pathlib import Path
-
 import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.losses import distillation_loss, image_label_loss
 from boxpromptiml.models.configs import StudentConfig
+from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.base import LocalizerTask
@@ -19,7 +18,8 @@ class DistillTask(LocalizerTask):
     Args:
         student: Configuration of the network.
         input: How an image becomes the network's input; linked to `data.input`.
-        pretrained: Local weights of the backbone (.safetensors or .pth), from timm.
+        pretrained: Weights of the backbone: `imagenet` (for tf_efficientnet_lite0, from a package),
+            or a local file of timm's (.safetensors or .pth); random by default.
         dice_weight: Weight of the Dice loss, added to binary cross-entropy; 0 in the paper.
         image_weight: Weight of the binary cross-entropy between image score and image label; 0 in
             the paper.
@@ -34,7 +34,7 @@ class DistillTask(LocalizerTask):
         self,
         student: StudentConfig = StudentConfig(),
         input: NetworkInput = NetworkInput(),  # noqa: A002
-        pretrained: Path | None = None,
+        pretrained: Pretrained | None = None,
         dice_weight: float = 0.0,
         image_weight: float = 0.0,
         lr: float = 1e-4,

@@ -1,7 +1,6 @@
 """Trains WCBnet from image labels and computes its activation maps (arXiv 2505.23586)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -11,6 +10,7 @@ from boxpromptiml.losses import image_label_loss
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.models.bayes import Prior, region_posterior
 from boxpromptiml.models.configs import CamConfig, WCBConfig
+from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.base import LocalizerTask
@@ -28,7 +28,8 @@ class ImageLabelTask(LocalizerTask):
         input: How an image becomes the network's input; linked to `data.input`.
         cam: How the coarse map is computed from the network's activations.
         prior: Prior of the refinement with regions: each pixel's own, or the image's mean.
-        pretrained: Local weights of the backbone (.safetensors or .pth), from timm.
+        pretrained: Weights of the backbone: `imagenet` (for tf_efficientnet_lite0, from a package),
+            or a local file of timm's (.safetensors or .pth); random by default.
         lr: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW; not applied to biases and normalisation.
         warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
@@ -42,7 +43,7 @@ class ImageLabelTask(LocalizerTask):
         input: NetworkInput = NetworkInput(error_levels=(75,)),  # noqa: A002
         cam: CamConfig = CamConfig(),
         prior: Prior = "image",
-        pretrained: Path | None = None,
+        pretrained: Pretrained | None = None,
         lr: float = 1e-3,
         weight_decay: float = 1e-2,
         warmup: float = 0.05,
