@@ -25,7 +25,6 @@ import numpy as np
 from PIL import Image
 
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
-from boxpromptiml.manifests.splits import split_by_group
 from boxpromptiml.records import Box, Sample
 
 KINDS = ("ani", "arc", "art", "cha", "ind", "nat", "pla", "sec", "txt")
@@ -126,9 +125,7 @@ def job(name: str, path: Path, options: argparse.Namespace) -> None:
     elif name == "write":
         write_manifest(path, Header(), rows(options.rows))
     else:
-        manifest = read_manifest(path)
-        if name == "split":
-            split_by_group(manifest.samples, {"train": 0.8, "val": 0.1, "test": 0.1}, seed=0)
+        read_manifest(path)
 
 
 def main() -> None:
@@ -165,7 +162,6 @@ def main() -> None:
             *(zipped if options.zip else ()),
             (f"write {options.rows} rows", [*own, "write", large]),
             ("read and check them", [*own, "read", large]),
-            ("read, check and split them", [*own, "split", large]),
         ):
             seconds, memory = measure(words)
             print(f"{name:<28} {seconds:7.1f} s {memory:7.0f} MiB", flush=True)

@@ -42,7 +42,16 @@ class RejectedInput(UserError):  # noqa: N818 - a record of errors.jsonl as much
 
 
 def refuse_unknown(values: dict[str, Any], owner: type[Any], where: str) -> None:
-    """UserError if `values` has keys that are no fields of the dataclass `owner`."""
+    """Check the keys of a mapping that somebody wrote.
+
+    Args:
+        values: The mapping.
+        owner: A dataclass, whose fields are the known keys.
+        where: Begins the message.
+
+    Raises:
+        UserError: Naming the keys that are unknown and those that are known.
+    """
     known = {f.name for f in fields(owner)}
     if unknown := sorted(set(values) - known):
         raise UserError(f"{where}: unknown keys {unknown}; known are {sorted(known)}")

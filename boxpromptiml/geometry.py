@@ -56,8 +56,13 @@ def jitter(
     """Move every side of boxes (N, 4) by up to `fraction` of the box's extent, uniformly.
 
     Args:
+        boxes: To be moved.
         fraction: In [0, 0.5): opposite sides never cross.
         size: (H, W) of the image; the result lies inside and keeps at least one pixel a side.
+        rng: Where the movements come from.
+
+    Raises:
+        ValueError: If `fraction` is out of range.
     """
     if not 0 <= fraction < 0.5:
         raise ValueError(f"jitter fraction must be in [0, 0.5), got {fraction}")

@@ -48,7 +48,7 @@ class Sample:
         dataset: Name of the source dataset.
         split: Which part of an experiment the image belongs to.
         group: Siblings of one source image share a group and never straddle splits; the same
-            group in two data sets means the same source.
+            group in two datasets means the same source.
         image: Path of the image, forward slashes, below the header's `image_root`.
         size: (H, W) of the stored pixels; EXIF orientation is never applied.
         label: 0 authentic, 1 manipulated, None unknown. Never derived from "no box".
@@ -57,7 +57,7 @@ class Sample:
         kind: Forgery kind (`splice`, `copymove`, `removal`) where known.
         mask: Ground-truth mask, same root as the image.
         mask_threshold: A mask value above this is manipulated; None for lossless {0,1} or {0,255}.
-        pseudo_mask: Teacher's answer, below the header's `pseudo_root`.
+        pseudo_mask: Mask made of the teacher's proposals, below the header's `pseudo_root`.
         image_sha256: Hash of the image file, to detect changed or rotten bytes.
         box_origin: Where the boxes come from: a person, a network trained on image labels (`cam`)
             or the ground-truth mask; None where it was not recorded.
@@ -81,13 +81,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One answer of a teacher to one box.
+    """What a teacher proposes for one box.
 
     Attributes:
         mask: (H, W) bool at the stored size.
         score: The teacher's own confidence in [0, 1].
         box: The box (4,) that prompted it.
-        note: Why the answer is not the teacher's plain one (`degenerate: …`), else empty.
+        note: Why the mask is not the teacher's own (`degenerate: …`), else empty.
     """
 
     mask: MaskArray
@@ -132,11 +132,11 @@ class Teacher(Protocol):
 
     @property
     def settings(self) -> Description:
-        """Name, SHA-256 of the weights and every setting that changes an answer."""
+        """Name, SHA-256 of the weights and every setting that changes a proposal."""
         ...
 
     def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
-        """Answer every box of one image, in the order of the boxes (none for none)."""
+        """One proposal for every box (N, 4) of an image (H, W, 3), in the order of the boxes."""
         ...
 
 
@@ -145,7 +145,7 @@ class Segmenter(Protocol):
 
     @property
     def settings(self) -> Description:
-        """Name, SHA-256 of the weights and every setting that changes an answer."""
+        """Name, SHA-256 of the weights and every setting that changes a region."""
         ...
 
     def regions(self, image: ImageArray) -> RegionArray:

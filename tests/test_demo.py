@@ -92,7 +92,7 @@ def test_baselines_and_supervision_scores_by_hand(run: tuple[Path, dict[str, flo
             box.append((filled & truth).sum() / (filled | truth).sum())
             path = manifest.pseudo_mask_path(sample)
             assert path is not None
-            flagged = images.read_grey(path) == 255
+            flagged = images.read_trimap(path) == 255
             pseudo.append((flagged & truth).sum() / (flagged | truth).sum())
     assert metrics["full_f1"] == pytest.approx(np.mean(full))
     assert metrics["box_iou"] == pytest.approx(np.mean(box))

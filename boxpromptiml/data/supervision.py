@@ -118,7 +118,7 @@ def supervision_trimap(source: Source, annotation: Annotation) -> TrimapArray:
     path = manifest.pseudo_mask_path(sample)
     if path is None:
         raise UserError(f"{manifest.path}: sample {sample.id!r} has no pseudo-mask")
-    trimap = images.read_grey(path)
+    trimap = images.read_trimap(path)
     check_size(trimap.shape, sample, str(path))
     return trimap
 

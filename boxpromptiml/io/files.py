@@ -34,9 +34,13 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, read in pieces (weights are gigabytes)."""
+    """SHA-256 of a file's content, read in pieces (weights are gigabytes).
+
+    Raises:
+        OSError: If it cannot be read, or is not a regular file.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with _open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -72,19 +76,23 @@ def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
             larger than `max_bytes`, or cannot be read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as stream:  # noqa: PTH123 - a descriptor
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise UserError(f"{path}: is not a regular file")
+        with _open_regular(path) as stream:
             data = stream.read(max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
-        if isinstance(error, UserError):
-            raise
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot be read: {reason}") from error
     if len(data) > max_bytes:
         raise UserError(f"{path}: is larger than {max_bytes} bytes, which no such file needs")
     return data
+
+
+def _open_regular(path: Path) -> IO[bytes]:
+    """Open without waiting for the writer of a pipe."""
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return stream
 
 
 def read_text(path: Path, max_bytes: int = _MAX_SMALL) -> str:

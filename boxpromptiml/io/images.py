@@ -38,7 +38,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import files
-from boxpromptiml.records import GreyArray, ImageArray, MaskArray
+from boxpromptiml.records import GreyArray, ImageArray, MaskArray, TrimapArray
 
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -121,7 +121,16 @@ def read_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> tuple[Image
 def decode_image(
     data: bytes, name: str, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[ImageArray, ImageInfo]:
-    """`read_image` for a file's bytes in memory; `name` is for messages and the suffix check."""
+    """`read_image` for a file's bytes in memory.
+
+    Args:
+        data: All bytes of the file.
+        name: Of the file, for messages and the check of its ending.
+        limits: What the file may cost.
+
+    Raises:
+        RejectedInput: As `read_image`.
+    """
     with _rejecting(name):
         picture, info = _open(data, name, limits)
         return _as_rgb(_load(picture, info)), info
@@ -130,7 +139,8 @@ def decode_image(
 def probe(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> ImageInfo:
     """What `read_image` would say of a file, without decoding pixels.
 
-    Damage behind the header passes; all else is rejected as in `read_image`.
+    Raises:
+        RejectedInput: As `read_image`, but damage behind the header goes unnoticed.
     """
     data = _read_file(path, limits)
     with _rejecting(str(path)):
@@ -167,8 +177,12 @@ def read_mask(
     return grey > threshold
 
 
-def read_grey(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> GreyArray:
-    """Pseudo-mask (H, W) of 0 authentic, 127 unsure and 255 manipulated; else `RejectedInput`."""
+def read_trimap(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> TrimapArray:
+    """Pseudo-mask (H, W) of 0 authentic, 127 unsure and 255 manipulated.
+
+    Raises:
+        RejectedInput: For bad files, lossy ones, and any other value.
+    """
     grey, lossless = _decode_grey(path, limits)
     levels = np.unique(grey)
     if not lossless or not set(levels) <= {0, 127, 255}:
@@ -178,24 +192,32 @@ def read_grey(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> GreyArray:
 
 
 def encode_png(array: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG of grey (H, W) or RGB (H, W, 3) pixels."""
+    """A PNG of grey (H, W) or RGB (H, W, 3) uint8 pixels.
+
+    Raises:
+        ValueError: For any other shape or type.
+    """
     return _encode(array, "PNG", {})
 
 
 def encode_jpeg(array: npt.NDArray[np.uint8], quality: int) -> bytes:
-    """A JPEG of grey (H, W) or RGB (H, W, 3) pixels, quality 1 to 100, Pillow's subsampling."""
+    """A JPEG of grey (H, W) or RGB (H, W, 3) uint8 pixels, with Pillow's chroma subsampling.
+
+    Raises:
+        ValueError: For any other shape or type, or a quality outside 1 to 100.
+    """
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality must be 1 to 100, got {quality}")
     return _encode(array, "JPEG", {"quality": quality})
 
 
 def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    """Write `encode_png` whole or not at all."""
+    """Write the PNG that `encode_png` makes, whole or not at all."""
     files.write_bytes(path, encode_png(array))
 
 
 def write_jpeg(path: Path, array: npt.NDArray[np.uint8], quality: int) -> None:
-    """Write `encode_jpeg` whole or not at all."""
+    """Write the JPEG that `encode_jpeg` makes, whole or not at all."""
     files.write_bytes(path, encode_jpeg(array, quality))
 
 

@@ -1,6 +1,6 @@
 """Decoding in a child process, so that a file which breaks a decoder costs one image and no more.
 
-The child (`isolated_child`) does what `images.read_image` does, under limits of memory, processor
+The child runs `serve`: it does what `images.read_image` does, under limits of memory, processor
 time and file size. It is started once and used for all images; when one takes too long or kills
 it, that image is rejected and another child starts. Pixels come back through a file in memory that
 is read, never mapped: a child that was taken over can send wrong pixels, not break its parent.
@@ -33,12 +33,12 @@ from boxpromptiml.records import ImageArray
 
 _PROGRAM = "from boxpromptiml.io.sandbox import serve; serve()"
 _START_SECONDS = 60.0  # to import numpy and Pillow, on a busy machine
-_MAX_ANSWER = 2**20
+_MAX_REPLY = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What decoding one image may cost.
+    """What decoding one image may cost in time and memory.
 
     Attributes:
         seconds: Wall clock; beyond it the child is killed.
@@ -51,7 +51,9 @@ class Bounds:
 
     def __post_init__(self) -> None:
         if not (0 < self.seconds < 10**6 and self.memory > 0):
-            raise UserError(f"isolation: seconds must be in (0, 10^6), memory above 0, got {self}")
+            raise UserError(
+                f"bounds of decoding: seconds must be in (0, 10^6), memory above 0, got {self}"
+            )
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -59,6 +61,10 @@ DEFAULT_BOUNDS = Bounds()
 
 class IsolatedDecoder:
     """`images.read_image` in a child process. Use it from one thread.
+
+    Args:
+        bounds: What decoding one image may cost in time and memory.
+        limits: What a file may be.
 
     Example:
         with IsolatedDecoder() as decode:
@@ -104,7 +110,7 @@ class IsolatedDecoder:
             self.close()
             raise RejectedInput(path, lost.reason, lost.message) from None
         except BaseException as error:
-            if not isinstance(error, RejectedInput):  # Ctrl-C: an answer may be under way
+            if not isinstance(error, RejectedInput):  # Ctrl-C: a reply may be under way
                 self.close()
             raise
 
@@ -145,9 +151,9 @@ class _Child:
 
     def _wait_until_ready(self) -> None:
         try:
-            self._answer(_START_SECONDS)
+            self._reply(_START_SECONDS)
         except _Lost as lost:
-            raise UserError(f"isolation: no decoder starts with {self._bounds}: {lost}") from lost
+            raise UserError(f"no decoder starts with {self._bounds}: {lost}") from lost
         self._ready = True
 
     def decode(self, path: str | Path) -> tuple[ImageArray, ImageInfo]:
@@ -158,24 +164,24 @@ class _Child:
             os.write(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # a pipe
         except BrokenPipeError as error:
             raise self._death() from error
-        answer = self._answer(self._bounds.seconds)
+        reply = self._reply(self._bounds.seconds)
         try:
-            if "reason" in answer:
-                raise RejectedInput(path, str(answer["reason"]), str(answer["message"]))
-            values = answer["info"]
-            height, width = (int(side) for side in answer["size"])
+            if "reason" in reply:
+                raise RejectedInput(path, str(reply["reason"]), str(reply["message"]))
+            values = reply["info"]
+            height, width = (int(side) for side in reply["size"])
             info = ImageInfo(
                 str(values["format"]), str(values["mode"]), (height, width),
                 int(values["orientation"]), str(values["sha256"]),
                 tuple(str(note) for note in values["notes"]),
             )  # fmt: skip
         except (KeyError, TypeError) as error:
-            raise _Lost("crashed", f"the decoder answered nonsense ({error})") from error
+            raise _Lost("crashed", f"the decoder replied with nonsense ({error})") from error
         return self._read_pixels(height, width), info
 
     def _read_pixels(self, height: int, width: int) -> ImageArray:
         if min(height, width) < 1 or height * width > self._limits.max_pixels:
-            raise _Lost("crashed", f"the decoder answered with {width} x {height} pixels")
+            raise _Lost("crashed", f"the decoder replied with {width} x {height} pixels")
         array = np.empty((height, width, 3), np.uint8)
         left, place = array.data.cast("B"), 0
         while left:
@@ -186,7 +192,7 @@ class _Child:
         os.ftruncate(self._pixels, 0)  # its memory is ours
         return array
 
-    def _answer(self, seconds: float) -> dict[str, Any]:
+    def _reply(self, seconds: float) -> dict[str, Any]:
         """The next line of the child, which it must have sent by then."""
         handle = self._process.stdout.fileno()  # type: ignore[union-attr] # a pipe
         poll = select.poll()
@@ -198,13 +204,13 @@ class _Child:
                 raise _Lost("timeout", f"takes more than {seconds:g} s to decode")
             piece = os.read(handle, 2**16)
             line += piece
-            if not piece or len(line) > _MAX_ANSWER:
+            if not piece or len(line) > _MAX_REPLY:
                 raise self._death()
         try:
-            answer = json.loads(line)
+            reply = json.loads(line)
         except ValueError as error:
-            raise _Lost("crashed", "the decoder answered nonsense") from error
-        return answer if isinstance(answer, dict) else {}
+            raise _Lost("crashed", "the decoder replied with nonsense") from error
+        return reply if isinstance(reply, dict) else {}
 
     def _death(self) -> _Lost:
         self._process.kill()  # no effect on one that has died already
@@ -220,7 +226,7 @@ _BYTES_PER_PIXEL = 3
 
 
 def serve() -> None:
-    """Read a path, decode, answer; until the input ends."""
+    """The child's program: read a path, decode it, reply; until the input ends."""
     settings = json.loads(sys.argv[1])
     limits = Limits(**settings["limits"])
     _limit(resource.RLIMIT_DATA, settings["memory"])
@@ -231,8 +237,8 @@ def serve() -> None:
     sys.stdout.flush()
     for line in sys.stdin.buffer:
         _limit_time(settings["seconds"])
-        answer = _decode(json.loads(line), limits, settings["pixels"])
-        sys.stdout.write(json.dumps(answer) + "\n")
+        reply = _decode(json.loads(line), limits, settings["pixels"])
+        sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()
 
 

@@ -35,7 +35,7 @@ class Header:
     Attributes:
         schema_version: Version of this format.
         image_root: Folder of images and masks, relative to the manifest's folder.
-        pseudo_root: Folder of the pseudo-masks, likewise.
+        pseudo_root: Folder of the pseudo-masks, relative to the manifest's folder.
         teacher_signature: Hash of the teacher and settings that made the pseudo-masks.
         notes: Anything a reader should know of how the manifest came to be.
     """
@@ -75,7 +75,7 @@ class Manifest:
 
 
 def confined(root: Path, relative: str) -> Path:
-    """`root / relative`, made sure that it stays below `root`.
+    """The path `root / relative`, which must stay below `root`.
 
     Raises:
         UserError: As `check_relative`, and for links that lead out.
@@ -92,7 +92,7 @@ def confined(root: Path, relative: str) -> Path:
 
 
 def check_relative(relative: str) -> None:
-    """Make sure of a path's text alone; nothing on the disk is looked at.
+    """Check the text of a path; nothing on the disk is looked at.
 
     Raises:
         UserError: For empty and absolute paths, `..`, drives, backslashes, NUL.

@@ -1,6 +1,6 @@
-"""What a training image teaches: which of its annotations is used, and how much it counts.
+"""Samples of several manifests as one sequence, with their images and ground truth.
 
-The only place that opens ground truth, and only for modes that say so (invariant 1 of the design).
+The only module that opens ground-truth masks: training on pseudo-masks or boxes never calls it.
 """
 
 from bisect import bisect_right
@@ -48,7 +48,16 @@ def ground_truth(source: Source) -> MaskArray:
 
 
 def check_size(found: tuple[int, ...], sample: Sample, path: str) -> None:
-    """RejectedInput if (H, W) `found` in a file is not what the manifest says."""
+    """Compare the size of a file's pixels with the manifest.
+
+    Args:
+        found: (H, W) of the file.
+        sample: Of the manifest.
+        path: Of the file, for the message.
+
+    Raises:
+        RejectedInput: If they differ.
+    """
     if tuple(found) != tuple(sample.size):
         raise RejectedInput(
             path,
@@ -58,7 +67,11 @@ def check_size(found: tuple[int, ...], sample: Sample, path: str) -> None:
 
 
 def stored_image(source: Source) -> ImageArray:
-    """The image (H, W, 3) of a sample, checked against the manifest."""
+    """The pixels (H, W, 3) of a sample, checked against the manifest.
+
+    Raises:
+        RejectedInput: If the file cannot be read, or is not the one that the manifest describes.
+    """
     path = source.manifest.image_path(source.sample)
     image, info = images.read_image(path)
     check_size(image.shape[:2], source.sample, str(path))
@@ -121,7 +134,11 @@ def read_sources(paths: Sequence[Path], split: Split | None = None) -> Sources:
 
 
 def of_split(sources: Sources, split: Split | None, names: str) -> Sources:
-    """Those of a split, or all; UserError, naming the manifests, if there are none."""
+    """Those of a split, or all.
+
+    Raises:
+        UserError: Naming the manifests, if there are none.
+    """
     if split is not None:
         sources = sources.where(source.sample.split == split for source in sources)
     if not sources:
@@ -132,7 +149,15 @@ def of_split(sources: Sources, split: Split | None, names: str) -> Sources:
 
 
 def require_truth(sources: Sequence[Source], place: str) -> None:
-    """UserError unless every image can be scored; `place` names where they were given."""
+    """Make sure that every image can be scored.
+
+    Args:
+        sources: Images to be scored.
+        place: Where they were given, for the message.
+
+    Raises:
+        UserError: If one has neither a ground-truth mask nor the label 0.
+    """
     unknown = [s.sample.id for s in sources if s.sample.label != 0 and s.sample.mask is None]
     if unknown:
         raise UserError(

@@ -1,28 +1,24 @@
-"""Dividing samples: nested shares, and splits that no group of siblings straddles."""
+"""Dividing samples: nested fractions, and parts that no group of siblings straddles."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
-import numpy as np
-
-from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import hash_order
-from boxpromptiml.records import Sample, Split
+from boxpromptiml.records import Sample
 
 
-def nested_fraction(ids: Iterable[str], share: float, seed: int) -> set[str]:
-    """A share of ids, rounded to a whole number; a larger share contains a smaller one.
+def nested_fraction(ids: Iterable[str], fraction: float, seed: int) -> set[str]:
+    """A fraction of ids, rounded to a whole number; a larger fraction contains a smaller one.
 
     The choice depends on seed and ids, not on their order.
 
     Example:
-        >>> some, more = (nested_fraction("abcdefgh", share, seed=0) for share in (0.25, 0.5))
+        >>> some, more = (nested_fraction("abcdefgh", part, seed=0) for part in (0.25, 0.5))
         >>> len(some), len(more), some <= more
         (2, 4, True)
     """
     ordered = _shuffled(ids, seed)
-    return set(ordered[: round(share * len(ordered))])
+    return set(ordered[: round(fraction * len(ordered))])
 
 
 def _shuffled(keys: Iterable[str], seed: int) -> list[str]:
@@ -54,31 +50,3 @@ def take_by_group(
         [sample for sample in kept if sample.group in taken],
         [sample for sample in kept if sample.group not in taken],
     )
-
-
-def split_by_group(
-    samples: Sequence[Sample], fractions: Mapping[Split, float], seed: int
-) -> list[Sample]:
-    """Assign splits so that a group never straddles two of them.
-
-    Groups are shuffled by `seed` and dealt to the split that is furthest below its share.
-
-    Args:
-        fractions: Share of the samples that each split should get; they sum to 1.
-
-    Returns:
-        The samples in their order, with `split` set.
-    """
-    if abs(sum(fractions.values()) - 1) > 1e-6:
-        raise UserError(f"split fractions must sum to 1, got {dict(fractions)}")
-    sizes: dict[str, int] = {}
-    for sample in samples:
-        sizes[sample.group] = sizes.get(sample.group, 0) + 1
-    order = np.random.default_rng(seed).permutation(sorted(sizes))
-    filled: dict[Split, int] = dict.fromkeys(fractions, 0)
-    assigned: dict[str, Split] = {}
-    for group in order:
-        split = min(filled, key=lambda s: (filled[s] + 0.5) / max(fractions[s], 1e-9))
-        assigned[str(group)] = split
-        filled[split] += sizes[str(group)]
-    return [replace(sample, split=assigned[sample.group]) for sample in samples]

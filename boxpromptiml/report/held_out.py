@@ -77,7 +77,7 @@ def _views(
     manifest: Manifest, sample: Sample, image: ImageArray, prob: ProbArray, truth: MaskArray
 ) -> Views:
     path = manifest.pseudo_mask_path(sample) if sample.label else None
-    levels = images.read_grey(path) if path else None
+    levels = images.read_trimap(path) if path else None
     return Views(image, sample.boxes or (), levels, prob, truth if sample.label else None)
 
 
@@ -94,7 +94,7 @@ def supervision_scores(manifest: Manifest, split: Split) -> dict[str, float]:
             continue
         truth = ground_truth(Source(manifest, sample))
         boxed = geometry.union_mask(geometry.as_array(sample.boxes or ()), sample.size)
-        flagged = images.read_grey(path) == MANIPULATED
+        flagged = images.read_trimap(path) == MANIPULATED
         pseudo.append(iou(pixel_counts(flagged.astype(np.float32), truth)))
         filled.append(iou(pixel_counts(boxed.astype(np.float32), truth)))
     return {"pseudo_iou": float(np.mean(pseudo)), "box_iou": float(np.mean(filled))}

@@ -60,7 +60,7 @@ class StoredViews:
         return Views(
             image=image,
             boxes=sample.boxes or (),
-            pseudo_mask=images.read_grey(pseudo) if pseudo else None,
+            pseudo_mask=images.read_trimap(pseudo) if pseudo else None,
             prob=levels.astype(np.float32) / np.float32(255),
             truth=ground_truth(source) if entry.manipulated else None,
         )
@@ -88,7 +88,7 @@ def _pseudo_views(source: Source | None) -> Views:
     sample = source.sample
     image, _ = images.read_image(source.manifest.image_path(sample))
     check_size(image.shape[:2], sample, sample.image)
-    levels = images.read_grey(path)
+    levels = images.read_trimap(path)
     check_size(levels.shape, sample, str(path))
     return Views(image, sample.boxes or (), levels, None, ground_truth(source))
 

@@ -239,7 +239,7 @@ def _row(
         value = f1(pixel_counts(array, mask, threshold)) if mask.any() else None
     pseudo_path = manifest.pseudo_mask_path(sample)
     if pseudo_path is not None:
-        trimap = images.read_grey(pseudo_path)
+        trimap = images.read_trimap(pseudo_path)
         masks["pseudo_mask"] = np.uint8(1) * (trimap == MANIPULATED) + np.uint8(2) * (
             trimap == UNSURE
         )

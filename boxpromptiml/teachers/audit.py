@@ -30,7 +30,7 @@ def audit(manifest: Manifest) -> dict[str, Any]:
             continue
         try:
             truth = images.read_mask(mask_path, sample.mask_threshold)
-            trimap = images.read_grey(pseudo_path)
+            trimap = images.read_trimap(pseudo_path)
             if truth.shape != trimap.shape:
                 raise RejectedInput(mask_path, "size_mismatch", "is not of the image's size")
         except RejectedInput as error:

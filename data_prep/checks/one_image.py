@@ -185,7 +185,7 @@ def _check_pseudo_mask(source: Source, verify: bool) -> None:
     path = source.manifest.pseudo_mask_path(source.sample)
     if path is None:
         return
-    size = images.read_grey(path).shape if verify else images.probe(path).size
+    size = images.read_trimap(path).shape if verify else images.probe(path).size
     check_size(size, source.sample, str(path))
     refuse_stale_pseudo_masks([source], None)
 

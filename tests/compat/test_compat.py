@@ -47,7 +47,7 @@ def test_pseudo_mask_and_sidecar():
     assert sidecar.mask_sha256 == mask_sha256(path)
     signature = manifest.header.teacher_signature
     assert sidecar.signature == expected_fingerprint(sample, sample.image_sha256, signature)
-    assert (images.read_grey(path) == 255).sum() > 300
+    assert (images.read_trimap(path) == 255).sum() > 300
 
 
 def test_check_finds_nothing_wrong(tmp_path):

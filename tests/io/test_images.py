@@ -24,9 +24,9 @@ from boxpromptiml.io.images import (
     Limits,
     decode_image,
     probe,
-    read_grey,
     read_image,
     read_mask,
+    read_trimap,
 )
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
@@ -414,7 +414,7 @@ def test_size_limits(tmp_path):
         (Limits(max_pixels=24 * 16 - 1), "too_many_pixels"),
         (Limits(max_side=23), "side_too_long"),
     ):
-        for call in (read_image, probe, read_grey):
+        for call in (read_image, probe, read_trimap):
             assert reason(call, path, limits) == expected
         assert reason(decode_image, data, "x", limits) == expected
         assert reason(read_mask, path, limits=limits) == expected
@@ -685,19 +685,19 @@ def test_masks_that_are_not_plain(tmp_path):
         path = saved(tmp_path, data)
         for threshold in (None, 127):
             assert reason(read_mask, path, threshold) == expected
-        assert reason(read_grey, path) == expected
+        assert reason(read_trimap, path) == expected
 
 
 def test_levels(tmp_path):
     levels = RNG.choice(np.array([0, 127, 255], np.uint8), (6, 9))
     images.write_png(tmp_path / "a.png", levels)
-    assert np.array_equal(read_grey(tmp_path / "a.png"), levels)
-    assert read_grey(tmp_path / "a.png").dtype == np.uint8
+    assert np.array_equal(read_trimap(tmp_path / "a.png"), levels)
+    assert read_trimap(tmp_path / "a.png").dtype == np.uint8
     for wrong in (levels // 255 * 128, levels // 255):
         images.write_png(tmp_path / "b.png", wrong)
-        assert reason(read_grey, tmp_path / "b.png") == "not_levels"
+        assert reason(read_trimap, tmp_path / "b.png") == "not_levels"
     images.write_jpeg(tmp_path / "c.png", DISC * 0, 90)
-    assert reason(read_grey, tmp_path / "c.png") == "not_levels"
+    assert reason(read_trimap, tmp_path / "c.png") == "not_levels"
 
 
 # --- what is written

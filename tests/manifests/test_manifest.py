@@ -2,6 +2,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,6 @@ from boxpromptiml.manifests.manifest import (
     relative_root,
     write_manifest,
 )
-from boxpromptiml.manifests.splits import split_by_group, take_by_group
 from boxpromptiml.records import Box, Sample
 
 SAMPLE = Sample("a", "d", "train", "g", "x/y.jpg", (5, 6), 1, (Box(0, 0, 2.5, 3),))
@@ -43,7 +43,7 @@ ROW = {
 }
 
 
-def test_round_trip_keeps_every_field(tmp_path):
+def test_round_trip_keeps_every_field(tmp_path: Path) -> None:
     full = replace(
         SAMPLE, id="b", kind="splice", mask="m.png", mask_threshold=9, image_sha256="0" * 64
     )
@@ -72,7 +72,9 @@ def test_round_trip_keeps_every_field(tmp_path):
         ({"id": ""}, "id"),
     ],
 )
-def test_a_bad_row_is_named_by_file_and_line(tmp_path, change, message):
+def test_a_bad_row_is_named_by_file_and_line(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     path = _write(tmp_path / "m.jsonl", HEADER, ROW, {**ROW, "id": "b", **change})
     with pytest.raises(UserError, match=message) as caught:
         read_manifest(path)
@@ -90,26 +92,28 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, change, message):
         "[" * 100_000,
     ],
 )
-def test_what_json_lets_through_is_refused(tmp_path, line):
+def test_what_json_lets_through_is_refused(tmp_path: Path, line: str) -> None:
     path = _write(tmp_path / "m.jsonl", HEADER, line)
     with pytest.raises(UserError, match=r"m\.jsonl:2"):
         read_manifest(path)
 
 
-def test_numbers_of_the_header_are_finite_too(tmp_path):
+def test_numbers_of_the_header_are_finite_too(tmp_path: Path) -> None:
     header = json.dumps({**HEADER, "notes": {"x": 1.25}}).replace("1.25", "1e999")
     path = _write(tmp_path / "m.jsonl", header, ROW)
     with pytest.raises(UserError, match=r"m\.jsonl:1.*1e999"):
         read_manifest(path)
 
 
-def test_duplicate_ids_name_both_lines(tmp_path):
+def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
     path = _write(tmp_path / "m.jsonl", HEADER, ROW, ROW)
     with pytest.raises(UserError, match=r"m\.jsonl:3.*line 2"):
         read_manifest(path)
 
 
-def test_equal_hashes_are_not_yet_duplicates(tmp_path, monkeypatch):
+def test_equal_hashes_are_not_yet_duplicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(manifest, "hash", lambda _: 7, raising=False)
     path = _write(tmp_path / "m.jsonl", HEADER, *({**ROW, "id": name} for name in "abc"))
     assert [sample.id for sample in read_manifest(path).samples] == ["a", "b", "c"]
@@ -118,7 +122,7 @@ def test_equal_hashes_are_not_yet_duplicates(tmp_path, monkeypatch):
         read_manifest(path)
 
 
-def test_the_first_error_is_told_and_all_are_known(tmp_path):
+def test_the_first_error_is_told_and_all_are_known(tmp_path: Path) -> None:
     rows = [ROW, "", {**ROW, "label": 2}, "{", ROW, {**ROW, "id": "b"}, ROW]
     path = _write(tmp_path / "m.jsonl", HEADER, *rows)
     with pytest.raises(UserError, match=r"m\.jsonl:4"):
@@ -129,14 +133,14 @@ def test_the_first_error_is_told_and_all_are_known(tmp_path):
     assert lines == ["4", "5", "6", "8"]
 
 
-def test_windows_line_ends_and_a_missing_last_one_are_read(tmp_path):
+def test_windows_line_ends_and_a_missing_last_one_are_read(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes("\r\n".join(json.dumps(row) for row in (HEADER, ROW)).encode())
     (sample,) = read_manifest(path).samples
     assert sample.boxes == (Box(0, 0, 2.5, 3),)
 
 
-def test_a_manifest_may_be_written_over_itself(tmp_path):
+def test_a_manifest_may_be_written_over_itself(tmp_path: Path) -> None:
     first = write_manifest(tmp_path / "m.jsonl", Header(), [SAMPLE, replace(SAMPLE, id="é")])
     changed = (replace(sample, kind="splice") for sample in first.samples)
     second = write_manifest(first.path, first.header, changed)
@@ -147,7 +151,7 @@ def test_a_manifest_may_be_written_over_itself(tmp_path):
     assert read_manifest(first.path) == second
 
 
-def test_a_bad_sample_leaves_the_file_as_it_was(tmp_path):
+def test_a_bad_sample_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     written = write_manifest(tmp_path / "m.jsonl", Header(), [SAMPLE])
     with pytest.raises(UserError, match="'b'"):
         write_manifest(written.path, Header(), [SAMPLE, replace(SAMPLE, id="b", image="../x")])
@@ -155,7 +159,7 @@ def test_a_bad_sample_leaves_the_file_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [written.path]
 
 
-def test_a_pipe_is_refused(tmp_path):
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     other_end = os.open(tmp_path / "pipe", os.O_RDWR)
     with pytest.raises(UserError, match="is a pipe"):
@@ -163,7 +167,7 @@ def test_a_pipe_is_refused(tmp_path):
     os.close(other_end)
 
 
-def test_missing_empty_binary_and_newer_files(tmp_path):
+def test_missing_empty_binary_and_newer_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_manifest(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").touch()
@@ -178,7 +182,7 @@ def test_missing_empty_binary_and_newer_files(tmp_path):
 
 
 @given(st.text(max_size=30))
-def test_confined_never_leaves_its_root(text):
+def test_confined_never_leaves_its_root(text: str) -> None:
     root = Path("/data/root")
     try:
         path = confined(root, text)
@@ -187,7 +191,7 @@ def test_confined_never_leaves_its_root(text):
     assert path.resolve().is_relative_to(root)
 
 
-def test_confined_refuses_a_link_that_leads_out(tmp_path):
+def test_confined_refuses_a_link_that_leads_out(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "secret").write_text("x")
     (tmp_path / "root" / "link").symlink_to(tmp_path / "secret")
@@ -195,7 +199,7 @@ def test_confined_refuses_a_link_that_leads_out(tmp_path):
         confined(tmp_path / "root", "link")
 
 
-def test_roots_are_found_from_the_manifests_folder(tmp_path):
+def test_roots_are_found_from_the_manifests_folder(tmp_path: Path) -> None:
     root = relative_root(tmp_path / "a" / "m.jsonl", tmp_path / "b")
     manifest = write_manifest(tmp_path / "a" / "m.jsonl", Header(image_root=root), [SAMPLE])
     assert manifest.image_path(SAMPLE).resolve() == (tmp_path / "b" / "x" / "y.jpg").resolve()
@@ -206,47 +210,8 @@ keys = st.dictionaries(st.text(max_size=3), st.integers(), max_size=8)
 
 
 @given(keys, keys)
-def test_join_loses_nothing(left, right):
+def test_join_loses_nothing(left: dict[str, int], right: dict[str, int]) -> None:
     pairs, only_left, only_right = join_by_key(left, right)
     assert sorted([*pairs, *only_left]) == sorted(left)
     assert sorted([*pairs, *only_right]) == sorted(right)
     assert all(pairs[key] == (left[key], right[key]) for key in pairs)
-
-
-@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(0, 5))
-def test_groups_never_straddle_splits(groups, seed):
-    samples = [replace(SAMPLE, id=str(i), group=str(g)) for i, g in enumerate(groups)]
-    done = split_by_group(samples, {"train": 0.7, "val": 0.2, "test": 0.1}, seed)
-    assert [s.id for s in done] == [s.id for s in samples]
-    for group in {s.group for s in done}:
-        assert len({s.split for s in done if s.group == group}) == 1
-    assert done == split_by_group(samples, {"train": 0.7, "val": 0.2, "test": 0.1}, seed)
-
-
-def test_split_shares_are_met():
-    samples = [replace(SAMPLE, id=str(i), group=str(i // 2)) for i in range(200)]
-    done = split_by_group(samples, {"train": 0.8, "val": 0.2}, 0)
-    assert sum(s.split == "train" for s in done) == pytest.approx(160, abs=4)
-    with pytest.raises(UserError, match="sum to 1"):
-        split_by_group(samples, {"train": 0.8}, 0)
-
-
-@given(st.lists(st.integers(0, 12), max_size=60), st.integers(0, 70), st.integers(0, 5))
-def test_groups_are_taken_whole_and_the_count_is_met_but_for_one_group(groups, count, seed):
-    samples = [replace(SAMPLE, id=str(i), group=str(g)) for i, g in enumerate(groups)]
-    taken, others = take_by_group(samples, count, seed)
-    assert not {s.group for s in taken} & {s.group for s in others}
-    assert sorted([*taken, *others], key=lambda s: int(s.id)) == samples
-    assert [taken, others] == [sorted(part, key=lambda s: int(s.id)) for part in (taken, others)]
-    short = min(count, len(samples)) - len(taken)
-    assert 0 <= short < max([groups.count(g) for g in groups], default=1)
-    assert (taken, others) == take_by_group(samples, count, seed)
-
-
-def test_single_images_are_taken_to_the_exact_count():
-    samples = [replace(SAMPLE, id=str(i), group=str(i)) for i in range(40)]
-    chosen = [{s.id for s in take_by_group(samples, 13, seed)[0]} for seed in (0, 1)]
-    assert [len(ids) for ids in chosen] == [13, 13]
-    assert chosen[0] != chosen[1]
-    reversed_order = {s.id for s in take_by_group(samples[::-1], 13, 0)[0]}
-    assert reversed_order == chosen[0]

@@ -120,7 +120,7 @@ def decoder(data: bytes, folder: Path) -> None:
     """Decode as image and as mask."""
     path = folder / "x"
     path.write_bytes(data)
-    for read in (images.read_image, images.probe, images.read_mask, images.read_grey):
+    for read in (images.read_image, images.probe, images.read_mask, images.read_trimap):
         try:
             read(path)
         except RejectedInput:

@@ -80,7 +80,7 @@ def test_what_comes_out(train, tmp_path):
         assert (path is None) == (sample.label == 0)
         if path:
             inside = geometry.union_mask(geometry.as_array(sample.boxes), sample.size)
-            np.testing.assert_array_equal(images.read_grey(path) == 255, inside)
+            np.testing.assert_array_equal(images.read_trimap(path) == 255, inside)
             assert read_sidecar(path).boxes == sample.boxes
     data = LocalizationData(
         train=[written.path],
@@ -174,7 +174,7 @@ def test_audit_agrees_with_scikit_learn(train, tmp_path):
     for sample in written.samples:
         if sample.pseudo_mask:
             truth = images.read_mask(written.mask_path(sample)).ravel()
-            mask = (images.read_grey(written.pseudo_mask_path(sample)) == 255).ravel()
+            mask = (images.read_trimap(written.pseudo_mask_path(sample)) == 255).ravel()
             f1s[sample.id], ious[sample.id] = f1_score(truth, mask), jaccard_score(truth, mask)
     assert audit["images"] == 6
     assert audit["f1"] == pytest.approx(np.mean(list(f1s.values())), abs=1e-9)
