@@ -1,6 +1,6 @@
 """Public datasets in miniature, imported.
 
-`PYTHONPATH=. python -m tests.data_prep.test_import_dataset` writes golden/ anew; look at the difference.
+`python -m tests.data_prep.test_import_dataset` writes golden/ anew; look at the difference.
 """
 
 import tempfile

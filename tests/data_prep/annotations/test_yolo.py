@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.annotations import yolo
+from tests.helpers.annotation_files import (
+    boxes_in,
+    check,
+    fuzzed,
+    words,
+)
+
+
+@pytest.mark.parametrize(
+    "line", ["0 .5 .5 .2", "0 .5 .5 -.1 .1", "0 nan .5 .1 .1", "0 a b c d", "0", "0 1.2 .5 .1 .1"]
+)
+def test_one_bad_line_of_yolo_does_not_lose_the_rest(line: str, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text(f"0 0.5 0.5 0.5 0.5\n\n{line}\n1 0.5 0.5 0.5 0.5 0.9\n")
+    boxes, rejected = boxes_in(yolo, tmp_path / "x.txt")
+    assert boxes == {"x": ((30, 20, 90, 60),) * 2}
+    assert [error.path for error in rejected] == [f"{tmp_path / 'x.txt'}#3"]
+
+
+def test_yolo_polygons_and_lists_of_names(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("0 0.1 0.1 0.5 0.2 0.3 0.9\n")
+    assert boxes_in(yolo, tmp_path / "x.txt")[0] == {"x": (pytest.approx((12, 8, 60, 72)),)}
+    (tmp_path / "classes.txt").write_text("forged\nauthentic\n")
+    (tmp_path / "train.txt").write_text("images/1.jpg\n")
+    (tmp_path / "test.txt").write_text("0 0.5 0.5 0.5 0.5\n")  # an image of this name
+    assert boxes_in(yolo, tmp_path / "classes.txt") == ({}, [])
+    assert boxes_in(yolo, tmp_path / "train.txt") == ({}, [])
+    assert boxes_in(yolo, tmp_path / "test.txt")[0].keys() == {"test"}
+
+
+yolo_files = st.lists(st.lists(words, max_size=9).map(" ".join), max_size=5).map("\n".join)
+
+
+@fuzzed
+@given(text=yolo_files)
+def test_fuzzed_yolo(scratch: Path, text: str) -> None:
+    check(yolo, scratch, text.encode(errors="replace"))
