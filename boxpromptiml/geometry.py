@@ -5,12 +5,28 @@ row r) covers [c, c+1) x [r, r+1); so the box of one pixel is (c, r, c+1, r+1) a
 whole image is (0, 0, W, H).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray, RegionArray
+from boxpromptiml.records import (
+    AUTHENTIC,
+    MANIPULATED,
+    UNSURE,
+    Box,
+    BoxArray,
+    ImageArray,
+    MaskArray,
+    RegionArray,
+    TrimapArray,
+)
+
+T = TypeVar("T", np.uint8, np.float32)
+
+_MAX_CHANNELS = 4  # of an image that OpenCV resizes at once
 
 
 def as_array(boxes: Iterable[Box]) -> BoxArray:
@@ -144,3 +160,104 @@ def nearest(labels: RegionArray, size: tuple[int, int]) -> RegionArray:
     )
     resized: RegionArray = labels[rows[:, None], columns]
     return resized
+
+
+def resize_by_area(array: npt.NDArray[T], size: tuple[int, int]) -> npt.NDArray[T]:
+    """An image (H, W, C), uint8 or float32, at another size: (h, w, C) area averages.
+
+    Each new pixel is the mean of the area that it covers, larger or smaller, so nothing is shifted.
+    OpenCV averages only if no axis grows while the other shrinks; then it takes two steps here.
+    """
+    height, width, channels = array.shape
+    steps = [size]
+    if (size[0] > height) != (size[1] > width):
+        steps.insert(0, (size[0], width))
+    for rows, columns in steps:
+        parts = [
+            cv2.resize(
+                array[..., first : first + _MAX_CHANNELS],
+                (columns, rows),
+                interpolation=cv2.INTER_AREA,
+            ).reshape(rows, columns, -1)
+            for first in range(0, channels, _MAX_CHANNELS)
+        ]
+        array = (
+            np.concatenate(parts, axis=2) if parts else np.empty((rows, columns, 0), array.dtype)
+        )
+    return array
+
+
+def resize_trimap(trimap: TrimapArray, size: tuple[int, int]) -> TrimapArray:
+    """A trimap (H, W) at another size (h, w), by the area that each class covers.
+
+    Classes are never averaged and nothing is shifted. A new pixel is manipulated if at least half
+    of it is covered by manipulated pixels, authentic if more than half is covered by authentic
+    ones, otherwise unsure. Of a manipulated region (connected over edges and corners) that no new
+    pixel shows, the pixel that it covers most becomes manipulated, so that no region vanishes.
+    """
+    if trimap.shape == size:
+        return trimap
+    manipulated = trimap == MANIPULATED
+    edges = tuple(np.arange(new + 1) * old for new, old in zip(size, trimap.shape, strict=True))
+    shown = 2 * _covered(manipulated, edges, size) >= trimap.size
+    resized = np.where(shown, np.uint8(MANIPULATED), np.uint8(AUTHENTIC))
+    if (trimap == UNSURE).any():
+        authentic = 2 * _covered(trimap == AUTHENTIC, edges, size) > trimap.size
+        resized[~shown & ~authentic] = UNSURE
+    for pixel in _pixels_of_lost_regions(manipulated, shown):
+        resized[pixel] = MANIPULATED
+    return resized
+
+
+def _covered(
+    mask: MaskArray, edges: Sequence[npt.NDArray[np.int64]], size: tuple[int, int]
+) -> npt.NDArray[np.int64]:
+    """Exact area that a mask covers in each cell of a grid.
+
+    Args:
+        mask: (H, W).
+        edges: Edges of the cells' rows, in units of 1 / h pixel, and columns, of 1 / w pixel.
+        size: (h, w).
+
+    Returns:
+        (rows, columns) covered areas in units of 1 / (h * w) pixel.
+    """
+    corners = cv2.integral(mask.astype(np.uint8))
+    for axis in (0, 1):
+        whole, rest = np.divmod(edges[axis], size[axis])
+        rest = np.expand_dims(rest, 1 - axis)
+        low = corners.take(whole, axis)
+        high = corners.take(np.minimum(whole + 1, mask.shape[axis]), axis)
+        corners = low * (size[axis] - rest) + high * rest  # in a pixel the integral is linear
+    covered: npt.NDArray[np.int64] = np.diff(np.diff(corners, axis=0), axis=1)
+    return covered
+
+
+def _pixels_of_lost_regions(mask: MaskArray, shown: MaskArray) -> Iterator[tuple[int, int]]:
+    """Of each region of a mask (H, W) that `shown` (h, w) lacks, the pixel that it covers most."""
+    height, width = shown.shape
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    regions = labels.astype(np.int32, copy=False)
+    at_centres = nearest(regions, (height, width))
+    surely_shown = np.bincount(at_centres[shown], minlength=count) > 0
+    for region in np.flatnonzero(~surely_shown[1:]) + 1:
+        x, y, *extent = (int(v) for v in boxes[region, :4])
+        right, bottom = x + extent[0], y + extent[1]
+        part = regions[y:bottom, x:right] == region
+        top, row_edges = _touched(y, bottom, mask.shape[0], height)
+        left, column_edges = _touched(x, right, mask.shape[1], width)
+        covered = _covered(part, (row_edges, column_edges), (height, width))
+        rows, columns = covered.shape
+        if not (shown[top : top + rows, left : left + columns] & (covered > 0)).any():
+            row, column = divmod(int(covered.argmax()), columns)
+            yield top + row, left + column
+
+
+def _touched(start: int, stop: int, old: int, new: int) -> tuple[int, npt.NDArray[np.int64]]:
+    """The first of the new pixels that old pixels start, ..., stop - 1 touch, and their edges.
+
+    The edges are cut to the old pixels and counted from their start, in units of 1 / new old pixel.
+    """
+    first, last = start * new // old, -(-stop * new // old)
+    edges = np.clip(np.arange(first, last + 1) * old, start * new, stop * new) - start * new
+    return first, edges

@@ -1,12 +1,15 @@
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from skimage.measure import label
 
 from boxpromptiml import geometry
-from boxpromptiml.records import Box
+from boxpromptiml.records import Box, MaskArray, TrimapArray
 
 SIZE = (40, 60)
 inside = st.builds(
@@ -125,3 +128,98 @@ def test_shrinking_keeps_the_shape_and_never_enlarges(
 def test_nearest_looks_at_the_centres_of_pixels() -> None:
     labels = np.array([[1, 2, 3]], dtype=np.int32)
     np.testing.assert_array_equal(geometry.nearest(labels, (1, 4)), [[1, 2, 2, 3]])
+
+
+trimaps = st.builds(
+    lambda seed, height, width, dense: np.random.default_rng(seed).choice(
+        np.array([0, 127, 255], np.uint8), (height, width), p=[1 - 2 * dense, dense, dense]
+    ),
+    st.integers(0, 10_000), st.integers(1, 11), st.integers(1, 11),
+    st.sampled_from([0.05, 0.2, 0.4]),
+)  # fmt: skip
+sides = st.integers(1, 11)
+
+
+def _areas(mask: MaskArray, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Of every new pixel, the covered parts of H * W, counted one by one on the common grid."""
+    (height, width), (rows, columns) = mask.shape, size
+    fine = mask.repeat(rows, axis=0).repeat(columns, axis=1)
+    return fine.reshape(rows, height, columns, width).sum(axis=(1, 3))
+
+
+def _slowly_resized(trimap: TrimapArray, size: tuple[int, int]) -> TrimapArray:
+    manipulated, authentic = _areas(trimap == 255, size), _areas(trimap == 0, size)
+    resized = np.full(size, 127, np.uint8)
+    for place in np.ndindex(size):
+        if Fraction(int(manipulated[place]), trimap.size) >= Fraction(1, 2):
+            resized[place] = 255
+        elif Fraction(int(authentic[place]), trimap.size) > Fraction(1, 2):
+            resized[place] = 0
+    shown = resized == 255
+    regions = label(trimap == 255, connectivity=2)
+    for number in range(1, regions.max() + 1):
+        areas = _areas(regions == number, size)
+        if not areas[shown].any():
+            resized[np.unravel_index(areas.argmax(), size)] = 255
+    return resized
+
+
+@given(trimaps, sides, sides)
+def test_a_trimap_is_resized_by_exact_areas(trimap: TrimapArray, rows: int, columns: int) -> None:
+    resized = geometry.resize_trimap(trimap, (rows, columns))
+    assert resized.dtype == np.uint8
+    np.testing.assert_array_equal(resized, _slowly_resized(trimap, (rows, columns)))
+    assert (resized == 255).any() == (trimap == 255).any()
+
+
+@given(trimaps, st.integers(1, 4), st.integers(1, 4))
+def test_enlarging_a_trimap_by_whole_numbers_repeats_its_pixels(
+    trimap: TrimapArray, rows: int, columns: int
+) -> None:
+    size = (trimap.shape[0] * rows, trimap.shape[1] * columns)
+    expected = trimap.repeat(rows, axis=0).repeat(columns, axis=1)
+    np.testing.assert_array_equal(geometry.resize_trimap(trimap, size), expected)
+
+
+@pytest.mark.parametrize("size", [(256, 384), (1000, 1500), (1500, 2000), (1120, 1120), (90, 64)])
+def test_a_resized_region_stays_where_it_was_and_keeps_its_area(size: tuple[int, int]) -> None:
+    """Nearest neighbours moved it by half a new pixel: 9 pixels of a 4000 x 3000 photograph."""
+    height, width = size
+    rng = np.random.default_rng(0)
+    shifts, areas = [], []
+    for _ in range(20):
+        y, x = rng.integers(0, height * 4 // 5), rng.integers(0, width * 4 // 5)
+        trimap = np.zeros(size, np.uint8)
+        trimap[y : y + height // 5, x : x + width // 5] = 255
+        resized = geometry.resize_trimap(trimap, (224, 224))
+        rows, columns = (found.mean() + 0.5 for found in np.nonzero(resized))
+        centre = ((y + height // 5 / 2) * 224 / height, (x + width // 5 / 2) * 224 / width)
+        shifts.append((rows - centre[0], columns - centre[1]))
+        areas.append((resized > 0).mean() / (trimap > 0).mean())
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.1
+    assert np.abs(shifts).max() <= 0.5 + 1e-9
+    assert np.mean(areas) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("side", [1, 4, 8, 12])
+def test_no_region_vanishes_however_small(side: int) -> None:
+    rng = np.random.default_rng(side)
+    for _ in range(10):
+        y, x = rng.integers(0, 1000 - side), rng.integers(0, 1400 - side)
+        trimap = np.zeros((1000, 1400), np.uint8)
+        trimap[y : y + side, x : x + side] = 255
+        rows, columns = np.nonzero(geometry.resize_trimap(trimap, (224, 224)))
+        centre = np.array([(y + side / 2) * 224 / 1000, (x + side / 2) * 224 / 1400])
+        assert (np.abs(centre - [rows.mean() + 0.5, columns.mean() + 0.5]) < 1).all()
+
+
+@given(st.integers(0, 999), st.integers(1, 11), st.integers(1, 11), sides, sides)
+def test_images_are_resized_by_the_mean_of_the_area(
+    seed: int, height: int, width: int, rows: int, columns: int
+) -> None:
+    """Also where one axis grows and the other shrinks, for any number of channels."""
+    image = np.random.default_rng(seed).random((height, width, seed % 7), dtype=np.float32)
+    resized = geometry.resize_by_area(image, (rows, columns))
+    fine = image.repeat(rows, axis=0).repeat(columns, axis=1)
+    blocks = fine.reshape(rows, height, columns, width, seed % 7)
+    np.testing.assert_allclose(resized, blocks.mean(axis=(1, 3)), atol=2e-3)

@@ -21,7 +21,7 @@ from boxpromptiml.manifests.sources import Source, Sources, stored_image
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Sample
 
-_VERSION = 1  # raise it whenever the processing between a file and its slot changes
+_VERSION = 2  # raise it whenever the processing between a file and its slot changes
 _ON_STORED_PIXELS = ("blur", "noise", "jpeg")
 
 

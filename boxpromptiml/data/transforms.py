@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.geometry import resize_by_area, resize_trimap
 from boxpromptiml.models.error_levels import scaled_error_levels
 from boxpromptiml.models.inputs import NetworkInput, to_planes
-from boxpromptiml.records import ImageArray, MaskArray, TrimapArray
+from boxpromptiml.records import MANIPULATED, ImageArray, MaskArray, TrimapArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else a network call at import
 import albumentations as A
@@ -116,7 +117,7 @@ class TrainTransform:
         placed: dict[str, npt.NDArray[Any]] = {
             "image": image,
             "mask": trimap,
-            "valid": np.ones(trimap.shape, np.uint8),
+            "valid": np.full(trimap.shape, MANIPULATED, np.uint8),  # resized like the trimap
         }
         if self._qualities:  # albumentations refuses an image without channels
             placed["errors"] = scaled_error_levels(image, self._qualities)
@@ -136,12 +137,10 @@ def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[
         steps += [pad, A.RandomCrop(height, width)]
     elif augmentation.min_scale < 1:
         steps.append(
-            A.RandomResizedCrop(
+            _CropByArea(
                 (height, width),
                 scale=(augmentation.min_scale, 1.0),
                 ratio=(0.75, 4 / 3),
-                interpolation=cv2.INTER_AREA,
-                mask_interpolation=cv2.INTER_NEAREST,
             )
         )
     else:
@@ -158,7 +157,33 @@ def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[
 
 
 def _resize(size: tuple[int, int]) -> A.BasicTransform:
-    return A.Resize(*size, interpolation=cv2.INTER_AREA, mask_interpolation=cv2.INTER_NEAREST)
+    return _ResizeByArea(*size)
+
+
+class _ResizeByArea(A.Resize):  # type: ignore[misc] # albumentations is untyped
+    """Resizes image and trimap by the areas that pixels cover: neither is shifted."""
+
+    def apply(self, img: npt.NDArray[Any], **params: Any) -> npt.NDArray[Any]:
+        return resize_by_area(img, (self.height, self.width))
+
+    def apply_to_mask(self, mask: TrimapArray, **params: Any) -> TrimapArray:
+        return resize_trimap(mask, (self.height, self.width))
+
+
+class _CropByArea(A.RandomResizedCrop):  # type: ignore[misc] # as above
+    """Crops, then resizes as `_ResizeByArea` does."""
+
+    def apply(
+        self, img: npt.NDArray[Any], crop_coords: tuple[int, int, int, int], **params: Any
+    ) -> npt.NDArray[Any]:
+        left, top, right, bottom = crop_coords
+        return resize_by_area(img[top:bottom, left:right], self.size)
+
+    def apply_to_mask(
+        self, mask: TrimapArray, crop_coords: tuple[int, int, int, int], **params: Any
+    ) -> TrimapArray:
+        left, top, right, bottom = crop_coords
+        return resize_trimap(mask[top:bottom, left:right], self.size)
 
 
 def _degradation(augmentation: Augmentation) -> list[A.BasicTransform]:

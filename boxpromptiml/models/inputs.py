@@ -5,18 +5,18 @@ come out, so that an exported network needs no PyTorch.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.geometry import resize_by_area
 from boxpromptiml.models.error_levels import scaled_error_levels
 from boxpromptiml.records import ImageArray, ProbArray
 
 FloatArray = npt.NDArray[np.float32]
-T = TypeVar("T", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,9 @@ def whole_image(image: ImageArray, network_input: NetworkInput) -> FloatArray:
     """The whole stored image (H, W, 3) as the network sees it in evaluation, (C, h, w)."""
     levels = scaled_error_levels(image, network_input.error_levels)
     if network_input.mode == "resize":
-        image = _shrunk(image, network_input.size)
-        triples = np.split(levels, len(network_input.error_levels) or 1, axis=2)
-        levels = np.concatenate([_shrunk(triple, network_input.size) for triple in triples], axis=2)
+        image = resize_by_area(image, network_input.size)
+        levels = resize_by_area(levels, network_input.size)
     return to_planes(image, levels)
-
-
-def _shrunk(array: npt.NDArray[T], size: tuple[int, int]) -> npt.NDArray[T]:
-    """(h, w, C) of (H, W, C), C at most 4 for OpenCV, by area averages."""
-    if not array.shape[2]:
-        return np.empty((*size, 0), array.dtype)
-    return cv2.resize(array, size[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def to_planes(image: ImageArray, levels: FloatArray) -> FloatArray:

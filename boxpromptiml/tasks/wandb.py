@@ -8,25 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from boxpromptiml.geometry import as_array, clip, rescale
+from boxpromptiml.geometry import as_array, clip, rescale, resize_trimap, shrink
 from boxpromptiml.io import images
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.metrics.pixel import f1, pixel_counts
 from boxpromptiml.records import (
+    AUTHENTIC,
     MANIPULATED,
     UNSURE,
     Batch,
     BoxArray,
     ImageArray,
+    MaskArray,
     Sample,
     TrimapArray,
 )
@@ -116,6 +118,8 @@ def sweep_folder(folder: str) -> str:
 
 COLUMNS = ["id", "kind", "f1", "image_score", "image"]
 _CLASSES = {0: "authentic", 1: "manipulated", 2: "unsure"}
+_KEYS = np.zeros(256, np.uint8)  # of a trimap's values in _CLASSES
+_KEYS[MANIPULATED], _KEYS[UNSURE] = 1, 2
 _MAX_IMAGES = 32  # per validation
 _MAX_SIDE = 512  # pixels
 
@@ -129,7 +133,7 @@ class _Row:
     image_score: float
     image: ImageArray  # (h, w, 3)
     boxes: BoxArray  # (N, 4) pixels of `image`
-    masks: dict[str, TrimapArray]  # (h, w) keys of _CLASSES, by the name of the overlay
+    masks: dict[str, npt.NDArray[np.uint8]]  # (h, w) keys of _CLASSES, by the name of the overlay
 
 
 class WandbImages(Callback):
@@ -227,39 +231,25 @@ def _row(
     source: Source, prob: torch.Tensor, truth: torch.Tensor | None, score: float, threshold: float
 ) -> _Row:
     manifest, sample = source
-    height, width = sample.size
-    scale = min(_MAX_SIDE / max(height, width), 1.0)
-    shown = (max(round(height * scale), 1), max(round(width * scale), 1))
     array = prob.float().cpu().numpy()
-    masks = {"prediction": (array > threshold).astype(np.uint8)}
+    masks = {"prediction": _trimap(array > threshold)}
     value = None
     if truth is not None:
         mask = truth.cpu().numpy() != 0
-        masks["ground_truth"] = mask.astype(np.uint8)
+        masks["ground_truth"] = _trimap(mask)
         value = f1(pixel_counts(array, mask, threshold)) if mask.any() else None
     pseudo_path = manifest.pseudo_mask_path(sample)
     if pseudo_path is not None:
-        trimap = images.read_trimap(pseudo_path)
-        masks["pseudo_mask"] = np.uint8(1) * (trimap == MANIPULATED) + np.uint8(2) * (
-            trimap == UNSURE
-        )
-    image = images.read_image(manifest.image_path(sample))[0]
+        masks["pseudo_mask"] = images.read_trimap(pseudo_path)
+    image = shrink(images.read_image(manifest.image_path(sample))[0], _MAX_SIDE)
+    shown = (image.shape[0], image.shape[1])
     boxes = rescale(clip(as_array(sample.boxes or ()), sample.size), sample.size, shown)
-    return _Row(
-        sample,
-        value,
-        score,
-        _resized(image, shown, cv2.INTER_AREA),
-        boxes,
-        {name: _resized(mask, shown, cv2.INTER_NEAREST) for name, mask in masks.items()},
-    )
+    masks = {name: _KEYS[resize_trimap(trimap, shown)] for name, trimap in masks.items()}
+    return _Row(sample, value, score, image, boxes, masks)
 
 
-def _resized(array: ImageArray, size: tuple[int, int], interpolation: int) -> ImageArray:
-    if array.shape[:2] == size:
-        return array
-    small = cv2.resize(array, size[::-1], interpolation=interpolation)
-    return small.astype(np.uint8, copy=False)
+def _trimap(mask: MaskArray) -> TrimapArray:
+    return np.where(mask, np.uint8(MANIPULATED), np.uint8(AUTHENTIC))
 
 
 def _cells(row: _Row) -> list[Any]:

@@ -1,8 +1,9 @@
 """Augmentation: decided by its seed, in the right order, image and supervision alike."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
@@ -90,3 +91,30 @@ def test_training_and_evaluation_see_the_same_channels(qualities: tuple[int, ...
     network_input = NetworkInput("resize", (32, 48), qualities)
     tensor, *_ = TrainTransform(network_input, Augmentation(horizontal_flip=0))(IMAGE, TRIMAP, 0)
     np.testing.assert_allclose(tensor.numpy(), whole_image(IMAGE, network_input), atol=1e-6)
+
+
+def _centre(brightness: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    rows, columns = np.mgrid[: brightness.shape[0], : brightness.shape[1]] + 0.5
+    weights = brightness / brightness.sum()
+    return np.array([(rows * weights).sum(), (columns * weights).sum()])
+
+
+@pytest.mark.parametrize("min_scale", [1.0, 0.5])
+@pytest.mark.parametrize("size", [(300, 450), (64, 90), (50, 500)])
+def test_supervision_lies_where_the_image_shows_it(size: tuple[int, int], min_scale: float) -> None:
+    """By nearest neighbours it lay half a pixel of the network to the right and below."""
+    rng = np.random.default_rng(1)
+    transform = TrainTransform(
+        NetworkInput("resize", (96, 96)), Augmentation(horizontal_flip=0, min_scale=min_scale)
+    )
+    shifts = []
+    for seed in range(60):
+        trimap = np.zeros(size, np.uint8)
+        y, x = (int(rng.integers(0, side // 2)) for side in size)
+        trimap[y : y + size[0] // 2, x : x + size[1] // 2] = 255
+        tensor, resized, inside = transform(np.repeat(trimap[..., None], 3, axis=2), trimap, seed)
+        assert inside.all()
+        if resized.any():
+            shifts.append(_centre(resized) - _centre(tensor[0].numpy()))
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.06
+    assert np.abs(shifts).max() < 0.5
