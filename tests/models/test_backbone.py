@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -125,7 +126,7 @@ def test_damaged_weights(tmp_path: Path) -> None:
 
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     class Payload:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
             return Path.touch, (tmp_path / "ran",)
 
     path = tmp_path / "evil.pth"
@@ -174,7 +175,7 @@ def test_gradients_after_an_inference_mode_forward() -> None:
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_lite0"])
 @pytest.mark.parametrize("stages", [(0,), (0, 1), (1, 2, 3), None])
 def test_blocks_behind_the_last_map_are_cut(name: str, stages: tuple[int, ...] | None) -> None:
-    options = {} if stages is None else {"out_indices": stages}
+    options: dict[str, Any] = {} if stages is None else {"out_indices": stages}
     whole = timm.create_model(name, features_only=True, **options).eval()
     ours = Backbone(name, out_indices=stages).eval()
     before = {f"net.{key}": value for key, value in whole.state_dict().items()}

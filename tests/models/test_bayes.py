@@ -1,17 +1,22 @@
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from boxpromptiml.models.bayes import region_posterior
+from boxpromptiml.models.bayes import Prior, region_posterior
+from boxpromptiml.records import ProbArray, RegionArray
 
 PRIORS = ["pixel", "image"]
 
 
-def by_definition(prob, regions, prior):
+def by_definition(
+    prob: npt.NDArray[np.floating], regions: RegionArray, prior: Prior
+) -> npt.NDArray[np.float64]:
     """The formula of the design, a region at a time, in exact fractions."""
     exact = [[Fraction(float(p)) for p in row] for row in prob]
     places = [(y, x) for y in range(prob.shape[0]) for x in range(prob.shape[1])]
@@ -37,7 +42,9 @@ MODERATE = st.floats(2**-10, 1 - 2**-10, width=32)
 
 
 @st.composite
-def cases(draw, elements=levels, lowest=0):
+def cases(
+    draw: st.DrawFn, elements: st.SearchStrategy[float] = levels, lowest: int = 0
+) -> tuple[ProbArray, RegionArray]:
     shape = draw(shapes)
     prob = draw(hnp.arrays(np.float32, shape, elements=elements))
     regions = draw(hnp.arrays(np.int32, shape, elements=st.integers(lowest, 4)))
@@ -46,14 +53,14 @@ def cases(draw, elements=levels, lowest=0):
 
 @pytest.mark.parametrize("prior", PRIORS)
 @given(case=cases())
-def test_it_is_the_definition(prior, case):
+def test_it_is_the_definition(prior: Prior, case: tuple[ProbArray, RegionArray]) -> None:
     prob, regions = case
     posterior = region_posterior(prob, regions, prior)
     np.testing.assert_allclose(posterior, by_definition(*case, prior), rtol=2e-7, atol=2e-45)
 
 
 @given(case=cases(lowest=1))
-def test_with_the_images_prior_it_is_the_regions_mean(case):
+def test_with_the_images_prior_it_is_the_regions_mean(case: tuple[ProbArray, RegionArray]) -> None:
     prob, regions = case
     posterior = region_posterior(prob, regions, "image")
     for region in np.unique(regions):
@@ -63,7 +70,9 @@ def test_with_the_images_prior_it_is_the_regions_mean(case):
 
 
 @given(case=cases(MODERATE, lowest=1))
-def test_with_the_pixels_prior_odds_are_multiplied_by_the_likelihood_ratio(case):
+def test_with_the_pixels_prior_odds_are_multiplied_by_the_likelihood_ratio(
+    case: tuple[ProbArray, RegionArray],
+) -> None:
     prob, regions = case
     prob64 = prob.astype(np.float64)
     posterior = region_posterior(prob, regions, "pixel").astype(np.float64)
@@ -77,21 +86,21 @@ def test_with_the_pixels_prior_odds_are_multiplied_by_the_likelihood_ratio(case)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_one_region_that_holds_all_the_activation(prior):
+def test_one_region_that_holds_all_the_activation(prior: Prior) -> None:
     regions = np.array([[1, 1, 2, 2, 2]], np.int32)
     prob = np.array([[1, 1, 0, 0, 0]], np.float32)
     np.testing.assert_array_equal(region_posterior(prob, regions, prior), prob)
     # All of it lies in region 1, at half strength: P(R|M) = 1, P(R|not M) = 1 / 4.
-    half = prob / 2
+    half = prob / np.float32(2)
     expected = {"pixel": 0.5 / (0.5 + 0.5 / 4), "image": 0.2 / (0.2 + 0.8 / 4)}[prior]
     np.testing.assert_allclose(
-        region_posterior(half, regions, prior), [[expected, expected, 0, 0, 0]], rtol=1e-7
+        region_posterior(half, regions, prior), np.array([[expected, expected, 0, 0, 0]]), rtol=1e-7
     )
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("level", [0.0, 1e-45, 1e-7, 0.1, 0.5, 1 - 2**-24, 1.0])
-def test_a_uniform_map_stays_as_it_is(prior, level):
+def test_a_uniform_map_stays_as_it_is(prior: Prior, level: float) -> None:
     """No region is likelier among manipulated pixels than among authentic ones."""
     prob = np.full((5, 7), level, np.float32)
     regions = np.random.default_rng(0).integers(0, 4, prob.shape, dtype=np.int32)
@@ -101,14 +110,16 @@ def test_a_uniform_map_stays_as_it_is(prior, level):
 
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("level", [0, 1])
-def test_empty_and_full_priors_stay_exactly(prior, level):
+def test_empty_and_full_priors_stay_exactly(prior: Prior, level: int) -> None:
     prob = np.full((4, 4), level, np.float32)
     regions = np.arange(16, dtype=np.int32).reshape(4, 4)
     np.testing.assert_array_equal(region_posterior(prob, regions, prior), prob)
 
 
 @given(case=cases(), region=st.just(7))
-def test_one_region_over_the_whole_image_tells_nothing(case, region):
+def test_one_region_over_the_whole_image_tells_nothing(
+    case: tuple[ProbArray, RegionArray], region: Any
+) -> None:
     prob, regions = case
     regions = np.full_like(regions, region)
     np.testing.assert_allclose(
@@ -122,7 +133,9 @@ def test_one_region_over_the_whole_image_tells_nothing(case, region):
 
 @pytest.mark.parametrize("prior", PRIORS)
 @given(case=cases())
-def test_range_type_and_pixels_of_no_region(prior, case):
+def test_range_type_and_pixels_of_no_region(
+    prior: Prior, case: tuple[ProbArray, RegionArray]
+) -> None:
     prob, regions = case
     before = prob.copy(), regions.copy()
     posterior = region_posterior(prob, regions, prior)
@@ -139,7 +152,9 @@ def test_range_type_and_pixels_of_no_region(prior, case):
 
 @pytest.mark.parametrize("prior", PRIORS)
 @given(case=cases(), numbers=st.permutations([1, 5, 2**31 - 1, 70_000]), seed=st.integers(0, 9))
-def test_numbers_and_order_of_pixels_do_not_matter(prior, case, numbers, seed):
+def test_numbers_and_order_of_pixels_do_not_matter(
+    prior: Prior, case: tuple[ProbArray, RegionArray], numbers: Any, seed: int
+) -> None:
     prob, regions = case
     posterior = region_posterior(prob, regions, prior)
     renamed = np.array([0, *numbers], np.int32)[regions]
@@ -151,7 +166,9 @@ def test_numbers_and_order_of_pixels_do_not_matter(prior, case, numbers, seed):
 
 @pytest.mark.parametrize("prior", PRIORS)
 @given(case=cases(), place=st.integers(0, 35), higher=levels)
-def test_monotone_in_the_regions_share(prior, case, place, higher):
+def test_monotone_in_the_regions_share(
+    prior: Prior, case: tuple[ProbArray, RegionArray], place: int, higher: float
+) -> None:
     """More activation in a region: its pixels do not fall, those of other regions do not rise."""
     prob, regions = case
     place %= prob.size
@@ -167,7 +184,9 @@ def test_monotone_in_the_regions_share(prior, case, place, higher):
 
 
 @given(case=cases(MODERATE, lowest=1))
-def test_order_inside_a_region_and_of_equal_pixels_across_regions(case):
+def test_order_inside_a_region_and_of_equal_pixels_across_regions(
+    case: tuple[ProbArray, RegionArray],
+) -> None:
     prob, regions = case
     posterior = region_posterior(prob, regions, "pixel")
     means = {r: prob[regions == r].astype(np.float64).mean() for r in np.unique(regions).tolist()}
@@ -183,7 +202,7 @@ def test_order_inside_a_region_and_of_equal_pixels_across_regions(case):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_the_limits_of_float32(prior):
+def test_the_limits_of_float32(prior: Prior) -> None:
     tiny, almost = np.float32(2**-149), np.float32(1 - 2**-24)
     prob = np.array([[tiny, 0, almost, 1, tiny, almost]], np.float32)
     for regions in ([[1, 1, 2, 2, 3, 3]], [[1, 2, 3, 4, 5, 6]], [[1, 2, 1, 2, 1, 2]]):
@@ -201,7 +220,7 @@ def test_the_limits_of_float32(prior):
 
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("step", [1, 2147])
-def test_a_million_regions(prior, step):
+def test_a_million_regions(prior: Prior, step: int) -> None:
     """Numbers up to the limit of int32 cost memory by pixels, not by the largest number."""
     rng = np.random.default_rng(0)
     prob = rng.random((1000, 1000), dtype=np.float32)
@@ -216,7 +235,7 @@ def test_a_million_regions(prior, step):
         np.testing.assert_allclose(posterior, expected, rtol=1e-5)
 
 
-def test_an_empty_image_is_empty():
+def test_an_empty_image_is_empty() -> None:
     nothing = np.zeros((0, 5), np.float32)
     assert region_posterior(nothing, nothing.astype(np.int32)).shape == (0, 5)
 
@@ -240,6 +259,11 @@ ONES = np.ones((2, 3), np.int32)
         (GOOD, ONES, "uniform", "prior"),
     ],
 )
-def test_bad_arguments_are_refused(prob, regions, prior, message):
+def test_bad_arguments_are_refused(
+    prob: npt.NDArray[np.float32],
+    regions: npt.NDArray[Any],
+    prior: Prior,
+    message: str,
+) -> None:
     with pytest.raises(ValueError, match=message):
         region_posterior(prob, regions, prior)

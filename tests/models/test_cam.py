@@ -1,4 +1,5 @@
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from boxpromptiml.models.cam import (
     views_from_classifier,
     views_from_gradients,
 )
-from boxpromptiml.models.configs import CamConfig
+from boxpromptiml.models.configs import CamConfig, Method
 
 
 class Reference(nn.Module):
@@ -45,7 +46,7 @@ def as_the_library_shows_it(view: torch.Tensor) -> np.ndarray:
     return stretched(cv2.resize(stretched(view.clamp(min=0).detach().numpy()), (48, 32)))
 
 
-def test_classifier_maps_are_gradcams_on_a_reference_network():
+def test_classifier_maps_are_gradcams_on_a_reference_network() -> None:
     net = Reference().eval()
     net.linear.weight.data.abs_()
     features = net.last(net.first(IMAGE))
@@ -56,7 +57,7 @@ def test_classifier_maps_are_gradcams_on_a_reference_network():
         np.testing.assert_allclose(as_the_library_shows_it(one), two, atol=1e-4)
 
 
-def test_the_mean_of_a_classifier_map_is_the_logit():
+def test_the_mean_of_a_classifier_map_is_the_logit() -> None:
     net = Reference().eval()
     with torch.no_grad():
         features = net.last(net.first(IMAGE))
@@ -66,7 +67,9 @@ def test_the_mean_of_a_classifier_map_is_the_logit():
 
 
 @pytest.mark.parametrize(("method", "library"), [("gradcam", GradCAM), ("layercam", LayerCAM)])
-def test_gradient_maps_are_the_librarys_even_under_inference_mode(method, library):
+def test_gradient_maps_are_the_librarys_even_under_inference_mode(
+    method: Method, library: type[Any]
+) -> None:
     net = Reference().eval()
     expected = [
         library(model=net, target_layers=[block])(IMAGE, [RawScoresOutputTarget()] * 2)
@@ -78,13 +81,15 @@ def test_gradient_maps_are_the_librarys_even_under_inference_mode(method, librar
         np.testing.assert_allclose(one, two, atol=1e-6)
 
 
-def test_without_the_library_the_message_says_what_to_install(monkeypatch):
+def test_without_the_library_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     with pytest.raises(UserError, match=r"boxpromptiml\[cam\]"):
         views_from_gradients(Reference(), [], IMAGE, "gradcam")
 
 
-def test_fusion_is_the_weighted_mean_of_stretched_views_at_the_input_size():
+def test_fusion_is_the_weighted_mean_of_stretched_views_at_the_input_size() -> None:
     fine, coarse = torch.randn(2, 8, 12) * 5, torch.randn(2, 2, 3)
     weights = torch.tensor([[0.5, 1.5], [2.0, 0.0]])
     fused = fuse_views([fine, coarse], weights, (8, 12))
@@ -96,7 +101,7 @@ def test_fusion_is_the_weighted_mean_of_stretched_views_at_the_input_size():
     torch.testing.assert_close(fused[1, 0], one[1])
 
 
-def test_the_map_is_stretched_and_an_authentic_image_has_no_evidence():
+def test_the_map_is_stretched_and_an_authentic_image_has_no_evidence() -> None:
     fused = torch.tensor([-3.0, 1.0, 5.0]).view(1, 1, 1, 3).repeat(2, 1, 1, 1)
     prob = evidence_logits(fused, torch.tensor([-20.0, 20.0])).sigmoid()
     torch.testing.assert_close(prob[0].flatten(), torch.full((3,), 1e-4), atol=1e-6, rtol=0)
@@ -108,6 +113,6 @@ def test_the_map_is_stretched_and_an_authentic_image_has_no_evidence():
 
 
 @pytest.mark.parametrize("settings", [{"method": "eigencam"}, {"view": -1}])
-def test_wrong_settings_are_named(settings):
+def test_wrong_settings_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=rf"cam\.{next(iter(settings))}"):
         CamConfig(**settings)

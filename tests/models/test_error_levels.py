@@ -21,20 +21,22 @@ def by_pillow(image: np.ndarray, quality: int) -> np.ndarray:
 
 @given(st.integers(1, 100), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
 @settings(max_examples=30)
-def test_they_are_pillows_for_any_image_and_quality(quality, height, width, seed):
+def test_they_are_pillows_for_any_image_and_quality(
+    quality: int, height: int, width: int, seed: int
+) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     levels = signed_error_levels(image, quality)
     assert levels.dtype == np.int16
     np.testing.assert_array_equal(levels, by_pillow(image, quality))
 
 
-def test_a_second_compression_at_the_same_quality_takes_little():
+def test_a_second_compression_at_the_same_quality_takes_little() -> None:
     once = jpeg(PHOTO, 60)
     fresh, again = (np.abs(signed_error_levels(x, 60)).mean() for x in (PHOTO, once))
     assert again < 0.5 * fresh
 
 
-def test_network_input_keeps_the_sign_and_stacks_the_qualities():
+def test_network_input_keeps_the_sign_and_stacks_the_qualities() -> None:
     scaled = scaled_error_levels(PHOTO, (50, 90))
     assert scaled.dtype == np.float32
     assert scaled.shape == (128, 160, 6)
@@ -48,6 +50,6 @@ def test_network_input_keeps_the_sign_and_stacks_the_qualities():
 
 
 @pytest.mark.parametrize("quality", [0, 101])
-def test_there_is_no_such_quality(quality):
+def test_there_is_no_such_quality(quality: int) -> None:
     with pytest.raises(ValueError, match="1 to 100"):
         signed_error_levels(PHOTO, quality)

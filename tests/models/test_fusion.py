@@ -6,7 +6,8 @@ import torch
 from scipy import ndimage
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.fusion import FusionConfig, GatedFusion, PrototypeMemory
+from boxpromptiml.models.configs import FusionConfig
+from boxpromptiml.models.fusion import GatedFusion, PrototypeMemory
 
 CHANNELS = (3, 4)
 SIZES = ((6, 8), (3, 4))

@@ -22,7 +22,9 @@ SIZES = [
 
 @pytest.mark.parametrize(("small", "size"), SIZES)
 @pytest.mark.parametrize("layout", ["own", "slice of a batch"])
-def test_maps_come_back_as_pytorch_resamples_them(small, size, layout):
+def test_maps_come_back_as_pytorch_resamples_them(
+    small: tuple[int, int], size: tuple[int, int], layout: str
+) -> None:
     logits = np.random.default_rng(0).normal(-2, 3, (2, 1, *small)).astype(np.float32)
     one = logits[1, 0] if layout == "slice of a batch" else logits[1, 0].copy()
     found = to_stored_size(one, size)
@@ -33,14 +35,14 @@ def test_maps_come_back_as_pytorch_resamples_them(small, size, layout):
     np.testing.assert_allclose(found, resized.sigmoid()[0, 0], atol=1e-6, rtol=0)
 
 
-def test_the_sigmoid_is_pytorchs_and_quiet():
+def test_the_sigmoid_is_pytorchs_and_quiet() -> None:
     logits = np.array([-np.inf, -1e30, -100, -20, -1, 0, 3, 20, 1e30, np.inf], np.float32)
     np.testing.assert_allclose(sigmoid(logits), torch.from_numpy(logits).sigmoid(), rtol=1e-6)
-    assert 0 < sigmoid(np.float32(-80)) < sigmoid(np.float32(-79))
+    assert 0 < sigmoid(np.array([-80], np.float32)) < sigmoid(np.array([-79], np.float32))
     assert np.isnan(sigmoid(np.array([np.nan], np.float32)))
 
 
-def test_planes_are_colours_then_levels():
+def test_planes_are_colours_then_levels() -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     levels = np.full((2, 4, 6), -0.5, np.float32)
     planes = to_planes(image, levels)

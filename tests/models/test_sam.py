@@ -7,6 +7,7 @@ import torch
 from boxpromptiml.errors import UserError
 from boxpromptiml.models import sam as module
 from boxpromptiml.models.sam import OFFICIAL_SHA256, load_sam
+from boxpromptiml.records import ModelType
 
 
 @pytest.mark.parametrize("name", OFFICIAL_SHA256)
@@ -28,9 +29,9 @@ def test_official_content_is_accepted(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("width", "held"), [(768, "vit_b"), (1024, "vit_l"), (1280, "vit_h")])
-def test_wrong_model_type_names_the_right_one(tmp_path: Path, width: int, held: str) -> None:
+def test_wrong_model_type_names_the_right_one(tmp_path: Path, width: int, held: ModelType) -> None:
     torch.save({"image_encoder.pos_embed": torch.zeros(1, 1, 1, width)}, tmp_path / "w.pth")
-    given_type = "vit_l" if held != "vit_l" else "vit_b"
+    given_type: ModelType = "vit_l" if held != "vit_l" else "vit_b"
     with pytest.raises(UserError, match=f"set model_type to {held}"):
         load_sam(tmp_path / "w.pth", given_type)
 

@@ -6,8 +6,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.fusion import FusionConfig
-from boxpromptiml.models.student import Student, StudentConfig
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
+from boxpromptiml.models.student import Student
 
 SWIN = "swin_tiny_patch4_window7_224"
 SMALL = StudentConfig("mobilenetv3_small_100", fusion=FusionConfig(width=16, prototypes=8))
@@ -77,9 +77,9 @@ def test_normalises_inside() -> None:
 
 def test_image_logit_is_the_mean_of_the_top_percent() -> None:
     student = _student().eval()
-    student.head = torch.nn.Identity()
+    student.head = torch.nn.Sequential()
     ramp = torch.arange(400.0).view(1, 1, 20, 20)
-    student.fusion.forward = lambda _: ramp  # type: ignore[method-assign]
+    student.fusion.forward = lambda _: ramp  # type: ignore[assignment,method-assign]
     student.backbone.strides = (2,)
     out = student(torch.rand(1, 3, 40, 40))
     assert out.image_logit.item() == (396 + 397 + 398 + 399) / 4

@@ -12,6 +12,7 @@ from torchvision.models import segmentation
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
+from boxpromptiml.segmenters.networks import NetworkName
 from boxpromptiml.segmenters.superpixels import FelzenszwalbSegmenter, SlicSegmenter
 
 CHANGED = SegmenterConfig(
@@ -130,11 +131,12 @@ def test_networks_take_their_settings(tmp_path: Path) -> None:
     plus = smp.DeepLabV3Plus("resnet18", encoder_weights=None, classes=3)
     plus.save_pretrained(tmp_path / "plus")
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    for name, weights, encoder in (
+    networks: tuple[tuple[NetworkName, str, str | None], ...] = (
         ("deeplabv3", "d.pth", None),
         ("pspnet", "p.pth", "resnet18"),
         ("deeplabv3plus", "plus", None),
-    ):
+    )
+    for name, weights, encoder in networks:
         config = SegmenterConfig(
             name,
             tmp_path / weights,
@@ -151,7 +153,9 @@ def test_networks_take_their_settings(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 3
 
 
-def test_superpixels_without_scikit_image_are_one_clear_line(monkeypatch) -> None:
+def test_superpixels_without_scikit_image_are_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("boxpromptiml.segmenters.config.find_spec", lambda _name: None)
     with pytest.raises(UserError, match="pip install scikit-image"):
         build_segmenter(SegmenterConfig("slic"))

@@ -48,6 +48,7 @@ def with_spread_answers(network: nn.Module, head: nn.Conv2d, inputs: torch.Tenso
     hook.remove()
     mean, std = outputs[0].mean(dim=(0, 2, 3)), outputs[0].std(dim=(0, 2, 3))
     head.weight /= std[:, None, None, None]
+    assert head.bias is not None
     head.bias.copy_((head.bias - mean) / std)
     return network
 
@@ -67,17 +68,17 @@ def same_regions(labels: npt.NDArray[np.int32], classes: npt.NDArray[np.int64]) 
     return bool(labels.max() == total)
 
 
-def deeplabv3(backbone: str, classes: int = 4) -> nn.Module:
+def deeplabv3(backbone: str, classes: int = 4) -> Any:
     torch.manual_seed(0)
-    network: nn.Module = getattr(segmentation, f"deeplabv3_{backbone}")(
+    network: Any = getattr(segmentation, f"deeplabv3_{backbone}")(
         weights=None, weights_backbone=None, num_classes=classes, aux_loss=True
     )
     return with_spread_answers(network, network.classifier[4], normalised(an_image()))
 
 
-def smp_network(kind: type[nn.Module], classes: int = 4, **settings: Any) -> nn.Module:
+def smp_network(kind: type[nn.Module], classes: int = 4, **settings: Any) -> Any:
     torch.manual_seed(0)
-    network = kind(encoder_weights=None, classes=classes, **settings)
+    network: Any = kind(encoder_weights=None, classes=classes, **settings)
     return with_spread_answers(network, network.segmentation_head[0], normalised(an_image(), 32))
 
 

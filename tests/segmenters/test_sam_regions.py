@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,11 @@ from boxpromptiml.segmenters import sam_regions as module
 from boxpromptiml.segmenters.sam_regions import SamSegmenter
 from tests.helpers.tiny_sam import tiny_sam
 
-LENIENT = {"points_per_side": 3, "min_iou": -10.0, "min_stability": 0.0}  # random weights
+LENIENT: dict[str, Any] = {
+    "points_per_side": 3,
+    "min_iou": -10.0,
+    "min_stability": 0.0,
+}  # random weights
 
 
 def an_image(size: tuple[int, int], seed: int = 0) -> ImageArray:
@@ -100,7 +105,7 @@ def test_frozen_and_repeatable() -> None:
 
 
 def test_settings_tell_what_changes_an_answer() -> None:
-    def signed(sha256: str = "ab", **changed: float) -> str:
+    def signed(sha256: str = "ab", **changed: Any) -> str:
         return json.dumps(SamSegmenter(tiny_sam(), "tiny", sha256, **changed).settings)
 
     variants = [
@@ -143,7 +148,7 @@ def test_wrong_weights(tmp_path: Path) -> None:
         ({"device": "gpu"}, "unknown"),
     ],
 )
-def test_bad_settings(tmp_path: Path, wrong: dict[str, int], match: str) -> None:
+def test_bad_settings(tmp_path: Path, wrong: dict[str, Any], match: str) -> None:
     with pytest.raises(UserError, match=match):
         SamSegmenter(tiny_sam(), "tiny", "", **wrong)
     with pytest.raises(UserError, match=match):  # before the weights are read

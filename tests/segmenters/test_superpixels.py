@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.records import ImageArray, Segmenter
 from boxpromptiml.segmenters.superpixels import FelzenszwalbSegmenter, SlicSegmenter
 
-SEGMENTERS = [SlicSegmenter(), FelzenszwalbSegmenter()]
+SEGMENTERS: list[Segmenter] = [SlicSegmenter(), FelzenszwalbSegmenter()]
 
 
 def patches(size: tuple[int, int], seed: int = 0) -> ImageArray:
@@ -103,7 +104,7 @@ def test_settings_tell_every_setting() -> None:
     "wrong",
     [{"segments": 0}, {"compactness": 0}, {"compactness": float("nan")}, {"sigma": -1}],
 )
-def test_bad_slic_settings(wrong: dict[str, float]) -> None:
+def test_bad_slic_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="slic"):
         SlicSegmenter(**wrong)
 
@@ -112,6 +113,6 @@ def test_bad_slic_settings(wrong: dict[str, float]) -> None:
     "wrong",
     [{"scale": 0}, {"sigma": -1}, {"min_size": 0}, {"max_side": 0}, {"scale": float("nan")}],
 )
-def test_bad_felzenszwalb_settings(wrong: dict[str, float]) -> None:
+def test_bad_felzenszwalb_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="felzenszwalb"):
         FelzenszwalbSegmenter(**wrong)

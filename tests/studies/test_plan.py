@@ -1,6 +1,7 @@
 """What a study's file may say, and the trainings that follow."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,14 +31,14 @@ def write(folder: Path, **changes: object) -> Path:
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_the_studies_that_ship_can_be_read(path):
+def test_the_studies_that_ship_can_be_read(path: Path) -> None:
     plan = read_study(path)
     trainings = plan_trainings(plan, Path("runs/studies") / path.stem, plan.seeds)
     assert len(trainings) == len(plan.variants) * len(plan.seeds)
     assert len({t.folder for t in trainings}) == len(trainings)
 
 
-def test_a_shared_arm_asks_for_what_the_other_study_trains():
+def test_a_shared_arm_asks_for_what_the_other_study_trains() -> None:
     """Else the second study would refuse the runs of the first."""
     plans = {path.stem: read_study(path) for path in STUDIES}
     shared = 0
@@ -67,7 +68,9 @@ def test_a_shared_arm_asks_for_what_the_other_study_trains():
         ({"variants": {}}, "reference"),
     ],
 )
-def test_a_mistake_is_named_with_its_field(tmp_path, changes, said):
+def test_a_mistake_is_named_with_its_field(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
     with pytest.raises(UserError, match=said) as caught:
         read_study(write(tmp_path, **changes))
     assert str(tmp_path / "study.yaml") in str(caught.value)
@@ -76,27 +79,27 @@ def test_a_mistake_is_named_with_its_field(tmp_path, changes, said):
 @pytest.mark.parametrize(
     "text", ["a: [", "", "- 1", "\x00", "2020-01-01", "2024-13-45", "a: &a [*a]"]
 )
-def test_what_is_no_study_is_refused(tmp_path, text):
+def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"study\.yaml"):
         read_study(path)
 
 
-def test_deep_nesting_is_refused_before_it_takes_seconds(tmp_path):
+def test_deep_nesting_is_refused_before_it_takes_seconds(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("[" * 90_000)
     with pytest.raises(UserError, match=r"nested more than 50 deep|maximum nesting depth"):
         read_study(tmp_path / "study.yaml")
 
 
-def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
     (tmp_path / "study.yaml").write_text("\n".join(lines))
     with pytest.raises(UserError, match="aliases"):
         read_study(tmp_path / "study.yaml")
 
 
-def test_trainings_go_seed_by_seed_and_arms_override(tmp_path):
+def test_trainings_go_seed_by_seed_and_arms_override(tmp_path: Path) -> None:
     plan = read_study(write(tmp_path, settings={"model.lr": 0.5, "data.x": [1]}))
     trainings = plan_trainings(plan, tmp_path / "out", [3, 4])
     assert [(t.variant, t.seed) for t in trainings] == [("a", 3), ("b", 3), ("a", 4), ("b", 4)]
@@ -108,7 +111,9 @@ def test_trainings_go_seed_by_seed_and_arms_override(tmp_path):
     assert "--seed_everything=3" in words
 
 
-def test_the_fingerprint_follows_settings_experiment_and_data_but_not_the_folder(tmp_path):
+def test_the_fingerprint_follows_settings_experiment_and_data_but_not_the_folder(
+    tmp_path: Path,
+) -> None:
     plan = read_study(write(tmp_path))
     first = [training_fingerprint(t) for t in plan_trainings(plan, tmp_path / "x", [0, 1])]
     assert len(set(first)) == 4

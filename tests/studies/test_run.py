@@ -47,7 +47,7 @@ def write(folder: Path, data_root: Path, **changes: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(data_root, tmp_path_factory) -> Path:
+def done(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished study, with its file."""
     folder = tmp_path_factory.mktemp("study")
     path = write(folder, data_root)
@@ -55,7 +55,7 @@ def done(data_root, tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_arm_is_a_run_with_an_evaluation_and_a_line(done):
+def test_every_arm_is_a_run_with_an_evaluation_and_a_line(done: Path) -> None:
     found = json.loads((done / "out/study.json").read_text())["variants"]
     assert list(found) == ["masks", "boxes"]
     assert found["boxes"]["pixel_f1"]["count"] == 4
@@ -68,7 +68,9 @@ def test_every_arm_is_a_run_with_an_evaluation_and_a_line(done):
         assert len(list((run / "evaluation/test/last/predictions/prob").rglob("*.png"))) == 6
 
 
-def test_the_second_time_nothing_is_trained_again(done, capsys):
+def test_the_second_time_nothing_is_trained_again(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {p: p.stat().st_mtime_ns for p in (done / "out").glob("*/seed_0/checkpoints/*.ckpt")}
     maps = {p: p.stat().st_mtime_ns for p in (done / "out").rglob("*.png") if p.stem != "study"}
     status = main(["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")])
@@ -81,7 +83,9 @@ def test_the_second_time_nothing_is_trained_again(done, capsys):
     assert "| boxes |" in said.out
 
 
-def test_an_interrupted_scoring_or_a_stray_folder_costs_nothing(done, capsys):
+def test_an_interrupted_scoring_or_a_stray_folder_costs_nothing(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = done / "out/boxes/seed_1/evaluation/test/last/predictions"
     other.mkdir(parents=True)
     stray = done / "out/boxes/seed_0_old"
@@ -93,7 +97,9 @@ def test_an_interrupted_scoring_or_a_stray_folder_costs_nothing(done, capsys):
     stray.rmdir()
 
 
-def test_what_prepare_made_is_made_again_when_it_is_gone(done, capsys):
+def test_what_prepare_made_is_made_again_when_it_is_gone(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = done / "boxes.jsonl"
     before = made.read_bytes()
     made.unlink()
@@ -103,7 +109,9 @@ def test_what_prepare_made_is_made_again_when_it_is_gone(done, capsys):
     assert "preparing:" in capsys.readouterr().err
 
 
-def test_two_studies_do_not_train_in_one_folder(done, capsys):
+def test_two_studies_do_not_train_in_one_folder(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")]
     with FileLock(done / "out/masks/seed_0/.lock"):
         assert main(words) == 1
@@ -111,8 +119,8 @@ def test_two_studies_do_not_train_in_one_folder(done, capsys):
 
 
 def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(
-    done, data_root, capsys
-):
+    done: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write(done, data_root)
     plan = yaml.safe_load(path.read_text())
     plan["variants"]["boxes"]["settings"]["model.lr"] = 0.5
@@ -124,7 +132,9 @@ def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(
     assert "| masks |" in said.out
 
 
-def test_a_training_that_fails_costs_its_own_line_only(done, data_root, tmp_path, capsys):
+def test_a_training_that_fails_costs_its_own_line_only(
+    done: Path, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = yaml.safe_load((done / "study.yaml").read_text())
     plan["variants"] = {
         "masks": plan["variants"]["masks"],
@@ -140,12 +150,14 @@ def test_a_training_that_fails_costs_its_own_line_only(done, data_root, tmp_path
     assert "nonsense" in (out / "broken/seed_0/fit.log").read_text()
 
 
-def test_an_unknown_arm_is_refused(done, capsys):
+def test_an_unknown_arm_is_refused(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "--file", str(done / "study.yaml"), "--only", "nobody"]) == 1
     assert "no such variant" in capsys.readouterr().err
 
 
-def test_sigterm_stops_the_trainings_and_the_study_goes_on_later(data_root, tmp_path):
+def test_sigterm_stops_the_trainings_and_the_study_goes_on_later(
+    data_root: Path, tmp_path: Path
+) -> None:
     path = write(tmp_path, data_root, prepare=[])
     plan = yaml.safe_load(path.read_text())
     plan["variants"] = {"masks": plan["variants"]["masks"]}

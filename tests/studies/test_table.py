@@ -1,5 +1,7 @@
 """The numbers of a study's table, from evaluations made by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ def table() -> StudyTable:
     return StudyTable("What", "a", "test", (a, b))
 
 
-def test_scores_are_means_over_images_of_means_over_seeds():
+def test_scores_are_means_over_images_of_means_over_seeds() -> None:
     a, b = table().variants
     assert a.mean("f1") == mean_interval(np.mean(list(F1.values()), axis=0))
     assert a.mean("f1").value == pytest.approx(0.475)
@@ -41,21 +43,21 @@ def test_scores_are_means_over_images_of_means_over_seeds():
     assert b.mean("auc").count == 4
 
 
-def test_the_difference_is_paired_over_the_seeds_that_both_arms_have():
+def test_the_difference_is_paired_over_the_seeds_that_both_arms_have() -> None:
     shown = table()
     a, b = shown.variants
     assert shown.difference(a) is None
     assert shown.difference(b) == difference_interval(OTHER, F1[0])
 
 
-def test_other_images_are_not_compared():
+def test_other_images_are_not_compared() -> None:
     shown = table()
     few = VariantScores("b", "boxes", (0,), (evaluation([0.5], []),))
     with pytest.raises(UserError, match="different images"):
         StudyTable("What", "a", "test", (shown.variants[0], few)).difference(few)
 
 
-def test_markdown_has_a_line_for_every_arm_and_says_what_the_intervals_are():
+def test_markdown_has_a_line_for_every_arm_and_says_what_the_intervals_are() -> None:
     text = table().markdown()
     assert "| against masks |" in text
     assert "| masks (slow) | 0.475 [" in text
@@ -67,13 +69,13 @@ def test_markdown_has_a_line_for_every_arm_and_says_what_the_intervals_are():
     assert "4 manipulated and 2 authentic images (test)" in text
 
 
-def test_an_empty_study_is_a_table_without_lines(tmp_path):
+def test_an_empty_study_is_a_table_without_lines(tmp_path: Path) -> None:
     empty = StudyTable("What", "a", "test", ())
     empty.write(tmp_path)
     assert "No variant has a result yet." in (tmp_path / "study.md").read_text()
 
 
-def test_files_are_written_and_equal_results_give_equal_bytes(tmp_path):
+def test_files_are_written_and_equal_results_give_equal_bytes(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         table().write(tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "x").iterdir())

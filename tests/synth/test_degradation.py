@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ from skimage import data
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.synth import degradation as degrade
-from boxpromptiml.synth.degradation import NAMES, PLATFORMS, Degradation, expand, share
+from boxpromptiml.synth.degradation import (
+    NAMES,
+    PLATFORMS,
+    Degradation,
+    DegradationName,
+    PlatformName,
+    expand,
+    share,
+)
 
 PHOTO = data.astronaut()[:96, :128]
 EXACT = st.one_of(
@@ -22,7 +31,7 @@ EXACT = st.one_of(
 
 
 @given(EXACT)
-def test_words_and_degradations_are_inverse(degradation):
+def test_words_and_degradations_are_inverse(degradation: Any) -> None:
     assert Degradation.parse(str(degradation)) == degradation
 
 
@@ -32,7 +41,7 @@ def test_words_and_degradations_are_inverse(degradation):
      "blur:inf", "noise:-1", "noise:nan", "noise:inf", "rescale:0", "rescale:5", "none:1",
      "weibo:80", "sharpen:1", ""],
 )  # fmt: skip
-def test_a_wrong_name_or_level_says_what_is_wanted(word):
+def test_a_wrong_name_or_level_says_what_is_wanted(word: str) -> None:
     with pytest.raises(UserError, match="degrade: ") as caught:
         Degradation.parse(word)
     name = word.partition(":")[0]
@@ -40,7 +49,7 @@ def test_a_wrong_name_or_level_says_what_is_wanted(word):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "noise"])
-def test_every_name_does_what_its_function_does(name):
+def test_every_name_does_what_its_function_does(name: DegradationName) -> None:
     level = {"jpeg": 60, "blur": 5, "rescale": 0.5}.get(name)
     result = Degradation(name, level)(PHOTO, seed=0, sample_id="a")
     if name == "none":
@@ -53,7 +62,7 @@ def test_every_name_does_what_its_function_does(name):
     assert (name == "none") == np.array_equal(result, PHOTO)
 
 
-def test_noise_depends_on_seed_and_id_and_scales_with_the_level():
+def test_noise_depends_on_seed_and_id_and_scales_with_the_level() -> None:
     def added(level: float, seed: int, sample_id: str) -> np.ndarray:
         grey = np.full((64, 64, 3), 128, np.uint8)
         return Degradation("noise", level)(grey, seed, sample_id).astype(int) - 128
@@ -65,7 +74,7 @@ def test_noise_depends_on_seed_and_id_and_scales_with_the_level():
     assert np.abs(added(20, 0, "a") - 2 * added(10, 0, "a")).max() <= 2  # one pattern
 
 
-def test_words_of_the_command_line():
+def test_words_of_the_command_line() -> None:
     assert [str(d) for d in expand([])] == ["none"]
     assert [str(d) for d in expand(["weibo", "jpeg:70", "jpeg:90", "jpeg:70.0"])] == [
         "none", "jpeg:90", "jpeg:70", "weibo"
@@ -94,13 +103,17 @@ def test_words_of_the_command_line():
         ("whatsapp", (384, 256), (384, 256)),
     ],
 )
-def test_networks_shrink_to_their_limit(platform, size, shared):
+def test_networks_shrink_to_their_limit(
+    platform: PlatformName, size: tuple[int, int], shared: tuple[int, int]
+) -> None:
     height, width = shared[::-1]
     assert share(np.zeros((*size[::-1], 3), np.uint8), platform).shape == (height, width, 3)
 
 
-def test_a_small_image_is_only_compressed_as_pillow_does():
-    for platform, quality in {"facebook": 85, "weibo": 80, "wechat": 70, "whatsapp": 75}.items():
+def test_a_small_image_is_only_compressed_as_pillow_does() -> None:
+    qualities = {"facebook": 85, "weibo": 80, "wechat": 70, "whatsapp": 75}
+    for platform in PLATFORMS:
+        quality = qualities[platform]
         stream = io.BytesIO()
         Image.fromarray(PHOTO).save(stream, "JPEG", quality=quality)
         expected = np.asarray(Image.open(stream).convert("RGB"))

@@ -1,5 +1,6 @@
 """The bundled photographs: no split sees another's, colour gives nothing away."""
 
+import importlib.util
 import itertools
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
 from boxpromptiml.records import Split
-from boxpromptiml.synth import photos
 from boxpromptiml.synth.photos import SPLIT_AREAS, Area, bundled_photo, forge_photo
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -77,9 +77,9 @@ def test_a_missing_photograph_says_what_to_do(
     class Spec:
         origin = str(tmp_path / "__init__.py")
 
-    monkeypatch.setattr(photos.importlib.util, "find_spec", lambda name: Spec)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: Spec)
     with pytest.raises(UserError, match=r"astronaut2.png.*reinstall scikit-image"):
         bundled_photo("astronaut2.png")
-    monkeypatch.setattr(photos.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="not installed"):
         bundled_photo("astronaut3.png")
