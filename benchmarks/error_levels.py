@@ -1,4 +1,4 @@
-"""Throughput of signed error levels, against the two lines of Pillow that they are equal to.
+"""Throughput of signed error levels, against two plain calls of Pillow with the same result.
 
 OMP_NUM_THREADS=1 python -m benchmarks.error_levels --data DATA/val
 """
@@ -22,14 +22,14 @@ _QUALITIES = (60, 75, 90)
 
 
 def by_pillow(image: ImageArray, quality: int) -> npt.NDArray[np.int16]:
-    """The same by hand."""
+    """Signed error levels by two calls of Pillow."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return image.astype(np.int16) - np.asarray(Image.open(buffer)).astype(np.int16)
 
 
 def seconds(levels: Callable[[ImageArray, int], object], image: ImageArray) -> float:
-    """CPU time for all three qualities."""
+    """CPU seconds of all three qualities."""
     start = time.process_time()
     for quality in _QUALITIES:
         levels(image, quality)

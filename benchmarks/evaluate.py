@@ -5,10 +5,10 @@ Run it from the repository root:
     OMP_NUM_THREADS=1 python -m benchmarks.evaluate [--quick] [--rounds 2]
 
 Writes maps and masks as PNG files: 1,000 of 384 x 256 and 100 of 4000 x 3000. Every line is a
-process of its own, both sides by turns on the same files; numbers must be equal image by image.
-Seconds are from the first file to the last score, of the wall clock and of the CPU (which a busy
-machine stretches less; the factor is of these), without imports and without the bootstrap, which
-the loop has no counterpart of; memory is the largest resident size, libraries included.
+separate process, both sides take turns on the same files, and scores must be equal image by image.
+Seconds are measured from the first file to the last score, as wall clock and as CPU time (less
+affected by other load; the factor is of these), without imports and without the bootstrap, which
+the loop lacks; memory is the largest resident size, libraries included.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Numbers = dict[str, list[float]]
 
 
 def blob(rng: np.random.Generator, size: tuple[int, int]) -> tuple[GreyArray, MaskArray]:
-    """A region of random outline, and a map that half finds it."""
+    """A region of random outline, and a probability map that partly agrees with it."""
     height, width = size
     small = cv2.GaussianBlur(rng.standard_normal((32, 48)), (0, 0), 4)
     field = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -50,7 +50,7 @@ def blob(rng: np.random.Generator, size: tuple[int, int]) -> tuple[GreyArray, Ma
 
 
 def make_files(root: Path, size: tuple[int, int], count: int, variants: int) -> None:
-    """Maps and masks as PNGs, and their manifest."""
+    """Write maps and masks as PNGs, and their manifest."""
     rng = np.random.default_rng(0)
     contents = []
     for _ in range(min(variants, count)):
@@ -69,14 +69,14 @@ def make_files(root: Path, size: tuple[int, int], count: int, variants: int) -> 
 
 
 def by_us(root: Path) -> Numbers:
-    """Scores by `evaluate`, one a row."""
+    """Scores by `evaluate`, one row per image."""
     settings = EvaluateSettings(resamples=1)
     rows = evaluate_predictions(root / "maps", [root / "manifest.jsonl"], settings).rows
     return {column: [getattr(row, column) for row in rows] for column in _COLUMNS}
 
 
 def by_scikit_learn(root: Path) -> Numbers:
-    """The loop that one would write."""
+    """Scores by a plain loop over scikit-learn's metrics."""
     from sklearn import metrics  # noqa: PLC0415 - else it counts as memory of ours
 
     found: Numbers = {column: [] for column in _COLUMNS}
@@ -95,7 +95,7 @@ def by_scikit_learn(root: Path) -> Numbers:
 
 
 def one_side(name: str, root: Path) -> None:
-    """Score the files and print seconds, MiB and every number: a process of its own."""
+    """Score the files and print seconds, MiB and every score; runs in a separate process."""
     side = {"ours": by_us, "scikit-learn": by_scikit_learn}[name]
     side(root.parent / "warm")  # imports, and whatever else is done once
     start = (time.perf_counter(), time.process_time())
@@ -107,7 +107,7 @@ def one_side(name: str, root: Path) -> None:
 
 
 def compare(root: Path, title: str, count: int, rounds: int) -> None:
-    """Both sides by turns; equal numbers are required, medians printed as rows of a table."""
+    """Run both sides in turns, require equal scores, print medians as rows of a table."""
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "scikit-learn": []}
     for _ in range(rounds):
         for name, results in found.items():
@@ -139,7 +139,7 @@ def compare(root: Path, title: str, count: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Make the files, compare, print tables."""
+    """Write the files, compare both sides, print tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the files")
     parser.add_argument("--rounds", type=int, default=1)

@@ -4,8 +4,8 @@ Run it from the repository root, with `pip install --no-deps IMDLBenCo==0.1.45` 
 
     OMP_NUM_THREADS=1 python -m benchmarks.float_scores --imdlbenco SITE-PACKAGES/IMDLBenCo
 
-300 maps of 512 x 512, CPU seconds on one thread, all sides by turns on every map. `exact` is what
-validation and test score with: F1, IoU, AUC and the curve of F1 by threshold.
+300 maps of 512 x 512, CPU seconds on one thread, all sides in turns on every map. `exact` is what
+validation and test use: F1, IoU, AUC and the curve of F1 by threshold.
 """
 
 import argparse
@@ -28,13 +28,13 @@ Scorer = Callable[[ProbArray, MaskArray], tuple[float, float]]
 
 
 def exact(prob: ProbArray, truth: MaskArray) -> tuple[float, float]:
-    """F1 and AUC of `metrics.pixel`."""
+    """F1 and AUC by `metrics.pixel`."""
     scores = pixel.score_image(prob, truth)
     return scores.f1, scores.auc
 
 
 def imdlbenco(package: Path) -> Scorer:
-    """Its evaluators; the rest of the package, which needs a dozen others, is not imported."""
+    """IMDLBenCo's evaluators, without importing the rest of it, which needs a dozen packages."""
     for name in ("", ".evaluation", ".training_scripts", ".training_scripts.utils"):
         module = types.ModuleType(f"IMDLBenCo{name}")
         module.__path__ = [str(package / name.strip(".").replace(".", "/"))]
@@ -51,7 +51,7 @@ def imdlbenco(package: Path) -> Scorer:
 
 
 def main() -> None:
-    """Compare, print a table."""
+    """Compare all sides and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imdlbenco", type=Path, required=True)
     parser.add_argument("--count", type=int, default=300)

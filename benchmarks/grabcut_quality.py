@@ -5,12 +5,12 @@ Run it from the repository root, with one thread in every library:
     OMP_NUM_THREADS=1 python -m benchmarks.grabcut_quality --data DATA/val
 
 `--data` is a folder with `boxes.json` (COCO), the images it names, and `masks/<stem>.png`. Prints a
-markdown table. All methods take turns on each image in one process, so that load from outside hits
-all of them; times are CPU time. The plain GrabCut is OpenCV's, full frame, started from the
+markdown table. All methods take turns on each image in one process, so that other load affects
+all of them alike; times are CPU time. The plain GrabCut is OpenCV's, full frame, started from the
 rectangle with 5 iterations, with an ellipse where it fills less than a fifth of the box.
 
-`sure pixels` leaves out what the consensus is unsure of. Those are the hard pixels, so the row to
-compare it with is the single answer on the same pixels.
+`sure pixels` leaves out what the consensus is unsure of. Those are the hard pixels, so compare it
+with the row of the single proposal on the same pixels.
 """
 
 import argparse
@@ -44,14 +44,14 @@ SINGLE = "GrabCutTeacher"
 
 @dataclass
 class Row:
-    """What one method scored, one entry an image."""
+    """Scores of one method, one entry per image."""
 
     iou: list[float] = field(default_factory=list)
     f1: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     def add(self, mask: MaskArray, truth: MaskArray, seconds: float = float("nan")) -> None:
-        """Score a mask; both empty counts as 1."""
+        """Add the scores of a mask; 1 if mask and truth are both empty."""
         both, either = np.count_nonzero(mask & truth), np.count_nonzero(mask | truth)
         self.iou.append(both / either if either else 1.0)
         self.f1.append(2 * both / (either + both) if either else 1.0)
@@ -59,7 +59,7 @@ class Row:
 
 
 def manipulated(folder: Path, limit: int | None) -> Iterator[tuple[str, BoxArray, Path]]:
-    """Kind, boxes and path of every image with boxes; with a limit, evenly spread ones."""
+    """Kind, boxes and path of every image with boxes; with a limit, an evenly spaced subset."""
     coco = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
     boxes: dict[int, list[Box]] = {}
     for entry in coco["annotations"]:
@@ -100,12 +100,12 @@ def ellipses(image: ImageArray, boxes: BoxArray) -> TrimapArray:
 
 
 def as_levels(mask: MaskArray) -> TrimapArray:
-    """A sure pseudo-mask."""
+    """A mask as a trimap without unsure pixels."""
     return (mask * MANIPULATED).astype(np.uint8)
 
 
 def measure(folder: Path, limit: int | None, consensus: Consensus) -> str:
-    """The report: table, and how much the consensus leaves unsure."""
+    """The table, and how much the consensus leaves unsure, as Markdown."""
     teacher = GrabCutTeacher()
     many = f"consensus of {consensus.copies}"
     methods: dict[str, Callable[[ImageArray, BoxArray], TrimapArray]] = {
@@ -117,7 +117,7 @@ def measure(folder: Path, limit: int | None, consensus: Consensus) -> str:
     }
     rows: dict[str, Row] = {}
     kinds, unsure, unsure_of_box = [], [], []
-    hits = np.zeros((2, 2), dtype=np.int64)  # sure | unsure x all | single answer right, in boxes
+    hits = np.zeros((2, 2), dtype=np.int64)  # sure | unsure x all | single proposal right, in boxes
     for turn, (kind, boxes, path) in enumerate(manipulated(folder, limit)):
         image, _ = read_image(path)
         truth = read_mask(folder / "masks" / f"{path.stem}.png")
@@ -146,7 +146,7 @@ def measure(folder: Path, limit: int | None, consensus: Consensus) -> str:
     right = hits[:, 1] / np.maximum(hits[:, 0], 1)
     summary = (
         f"\nUnsure pixels: {np.mean(unsure):.1%} of the image, {np.mean(unsure_of_box):.1%} of the"
-        f" boxes. The single answer is right on {right[0]:.1%} of the boxes' sure pixels and on"
+        f" boxes. The single proposal is right on {right[0]:.1%} of the boxes' sure pixels and on"
         f" {right[1]:.1%} of their unsure ones.\n{consensus}\n{teacher}"
     )
     return table(rows, np.array(kinds)) + summary
@@ -180,7 +180,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with boxes.json")
     parser.add_argument("--limit", type=int, help="number of images, evenly spread (default: all)")
-    parser.add_argument("--copies", type=int, default=5, help="answers a box (default: 5)")
+    parser.add_argument("--copies", type=int, default=5, help="proposals per box (default: 5)")
     parser.add_argument("--jitter", type=float, default=Consensus().jitter)
     parser.add_argument("--upper", type=float, default=Consensus().upper)
     parser.add_argument("--lower", type=float, default=Consensus().lower)

@@ -7,8 +7,8 @@ Run it from the repository root:
 Builds a tree like CASIA v2's (2,064 JPEG and 3,059 TIFF forgeries with masks, 7,437 JPEG and 54 BMP
 authentic images: 12,614 images, about 1.2 GB at 384 x 256) in a temporary folder, imports it by the
 command line, without and with --verify, with --zip from an archive as well; then writes, reads and
-splits a manifest of 100,000 rows. Every line is a process of its own, start included. Times are
-wall clock, of warm files; memory is the largest resident size.
+splits a manifest of 100,000 rows. Every line is a separate process, start included. Times are
+wall clock with warm file caches; memory is the largest resident size.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def masks(width: int, height: int) -> list[bytes]:
 
 
 def build_tree(root: Path, width: int, height: int) -> None:
-    """CASIA v2 with its numbers, names and formats."""
+    """Write a tree with the counts, names and formats of CASIA v2."""
     jpeg, tiff, bmp = (contents(kind, width, height) for kind in ("JPEG", "TIFF", "BMP"))
     truth = masks(width, height)
     for folder in ("Au", "Tp", "CASIA 2 Groundtruth"):
@@ -78,14 +78,14 @@ def build_tree(root: Path, width: int, height: int) -> None:
 
 
 def pack(root: Path, archive: Path) -> None:
-    """The tree as one zip archive."""
+    """Pack the tree into one zip archive."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as stream:
         for path in root.rglob("*"):
             stream.write(path, path.relative_to(root))
 
 
 def measure(command: list[str]) -> tuple[float, float]:
-    """Seconds and MiB of a process."""
+    """Seconds and MiB of a separate process."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, status, usage = os.wait4(process.pid, 0)
@@ -97,7 +97,7 @@ def measure(command: list[str]) -> tuple[float, float]:
 
 
 def rows(count: int) -> list[Sample]:
-    """Samples with masks, boxes and hashes, three a group."""
+    """Samples with masks, boxes and hashes, three per group."""
     return [
         Sample(
             id=f"casia_v2/Tp_{number}",
@@ -117,7 +117,7 @@ def rows(count: int) -> list[Sample]:
 
 
 def job(name: str, path: Path, options: argparse.Namespace) -> None:
-    """What `main` starts in a process of its own."""
+    """Entry point of the separate process that `main` starts."""
     if name == "tree":
         build_tree(path, options.width, options.height)
     elif name == "zip":
@@ -129,7 +129,7 @@ def job(name: str, path: Path, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Build, import, print."""
+    """Build the tree, import it, print the costs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

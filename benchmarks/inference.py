@@ -1,4 +1,4 @@
-"""How fast a trained localizer answers in every runtime, and whether it still answers the same.
+"""How fast a trained localizer runs in every runtime, and whether its maps stay the same.
 
 Run it from the repository root, on an idle machine:
 
@@ -10,11 +10,11 @@ of its maps over the manipulated images of the manifest (the gate: within 0.005 
 the threshold given for it, or its own; start-up time and peak memory of the commands; the whole
 default student beside a bare timm `tiny_vit_5m_224`.
 
-The arms take turns within a round, each after a pause in which the others' threads go to sleep; a
-ratio is the median over rounds of eager's time over the arm's. Arrays go in and come out, as in
-use. All run with the same allocator settings (ALLOCATOR below; glibc otherwise returns large
-buffers to the kernel after every step), which the program sets by starting itself again. Times are
-wall clock.
+All variants take turns within a round, each after a pause in which the other runtimes' threads go
+to sleep; a ratio is the median over rounds of eager's time over the variant's. Arrays go in and
+come out, as in use. All run with the same allocator settings (ALLOCATOR below; glibc otherwise
+returns large buffers to the kernel after every step), which the program sets by restarting itself.
+Times are wall clock.
 """
 
 import argparse
@@ -53,7 +53,7 @@ GATE = 0.005
 PAUSE = 0.05  # seconds; a thread pool spins a while after its work
 
 
-def arms(checkpoint: Path, exported: Path, compiled: bool) -> dict[str, Network]:
+def variants(checkpoint: Path, exported: Path, compiled: bool) -> dict[str, Network]:
     """Name to network; the first is what the others are compared with."""
     eager, _ = load_localizer(checkpoint)
 
@@ -78,7 +78,7 @@ def arms(checkpoint: Path, exported: Path, compiled: bool) -> dict[str, Network]
 
 
 def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call, in turns; the first two rounds warm up and do not count."""
+    """Seconds of every call, taken in turns; the first two rounds are warm-up and left out."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 2):
         for name, call in calls.items():
@@ -104,7 +104,7 @@ def speed_table(networks: dict[str, Network], shape: tuple[int, int, int], round
         for name, values in seconds.items():
             times = ratio(seconds["eager fp32"], values)
             columns[name].append(f"{1e3 * statistics.median(values):.1f} ({times:.2f})")
-    print("\n| arm | batch 1, ms (times eager) | batch 8, ms (times eager) |\n|---|---|---|")
+    print("\n| variant | batch 1, ms (times eager) | batch 8, ms (times eager) |\n|---|---|---|")
     for name, cells in columns.items():
         print(f"| {name} | {cells[0]} | {cells[1]} |")
 
@@ -132,7 +132,7 @@ def accuracy_table(
             moved[name] = max(moved[name], float(np.abs(prob - reference).max()))
             scores[name].append(f1(pixel_counts(prob, truth, threshold)))
     print(f"\n{len(samples)} manipulated images of {manifest}, threshold {threshold}:\n")
-    print("| arm | pixel F1 | difference | gate | farthest pixel |\n|---|---|---|---|---|")
+    print("| variant | pixel F1 | difference | gate | farthest pixel |\n|---|---|---|---|---|")
     base = statistics.fmean(scores["eager fp32"])
     for name, values in scores.items():
         difference = statistics.fmean(values) - base
@@ -210,7 +210,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         shape = (3 + spec.input.extra_channels, *spec.input.size)
         macs = gmacs(network, torch.rand(1, *shape))
         print(f"\n## {file}: input {shape}, {macs:.3f} GMAC an image")
-        networks = arms(file, exported, not options.quick)
+        networks = variants(file, exported, not options.quick)
         speed_table(networks, shape, options.rounds)
         threshold = options.threshold[number] if options.threshold else spec.threshold
         accuracy_table(networks, spec, threshold, options.manifest, 8 if options.quick else None)
@@ -219,7 +219,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def main() -> None:
-    """Parse, fix the allocator, measure."""
+    """Parse the arguments, set the allocator, measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, nargs="+", required=True)
     parser.add_argument("--threshold", type=float, nargs="+", help="one for every checkpoint")

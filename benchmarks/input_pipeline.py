@@ -1,14 +1,15 @@
-"""Training images a second and core, from their files and from `data.cache`; and what setup costs.
+"""Training images per second and core, from files and from `data.cache`, and the cost of setup.
 
 Run it from the repository root:
 
     OMP_NUM_THREADS=1 python -m benchmarks.input_pipeline [--photos FOLDER] [--rounds 5]
     OMP_NUM_THREADS=1 python -m benchmarks.input_pipeline --setup 1000 100000 1000000
 
-FOLDER is one that `data_prep import --dataset folder` reads; without, and beside it, 64 images of
-1536 x 1024 are made. Loader alone, no network: 224 x 224, flips, filled boxes, this process only.
+FOLDER is laid out for `data_prep import --dataset folder`; with or without it, 64 images of
+1536 x 1024 are generated too. Only the loader runs, no network: 224 x 224, flips, filled boxes,
+in this process.
 Both sides take turns in epochs of the same images; batches must be equal bit for bit. Times are CPU
-time, of warm files; the ratio is that of the medians. `--setup` measures
+time with warm file caches; the ratio is that of the medians. `--setup` measures
 `LocalizationData.setup("fit")` on that many rows, whose images need not exist, in a process of its
 own: CPU seconds, the largest resident size, and the private memory that stays.
 """
@@ -40,7 +41,7 @@ LARGE = 64
 
 
 def large_images(root: Path) -> None:
-    """Manifests of JPEGs with the noise of a photograph; about 200 kB each."""
+    """Manifests of JPEGs with photograph-like noise, about 200 kB each."""
     rng = np.random.default_rng(0)
     samples = []
     for number in range(LARGE + 2):
@@ -67,7 +68,7 @@ def photographs(source: Path, root: Path) -> None:
 
 
 def data_of(root: Path, cache: Path | None = None) -> LocalizationData:
-    """The training images below `root`."""
+    """The data module of the images below `root`."""
     return LocalizationData(
         [root / "train.jsonl"], [root / "val.jsonl"], supervision="box",
         input=NetworkInput("resize", (224, 224)), cache=cache,
@@ -75,7 +76,7 @@ def data_of(root: Path, cache: Path | None = None) -> LocalizationData:
 
 
 def seconds(data: LocalizationData, epoch: int) -> float:
-    """CPU time of an epoch."""
+    """CPU seconds of an epoch."""
     loader = data.train_dataloader()
     loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
     start = time.process_time()
@@ -85,7 +86,7 @@ def seconds(data: LocalizationData, epoch: int) -> float:
 
 
 def require_equal(ours: DataLoader[Any], theirs: DataLoader[Any]) -> int:
-    """Number of images in the batches of an epoch; exit if any differs. Warms files and caches."""
+    """Number of images of an epoch; exits if any batch differs. Also warms files and caches."""
     count = 0
     for a, b in zip(ours, theirs, strict=True):
         if a["id"] != b["id"] or not all(
@@ -97,7 +98,7 @@ def require_equal(ours: DataLoader[Any], theirs: DataLoader[Any]) -> int:
 
 
 def compare(name: str, root: Path, rounds: int) -> None:
-    """Print one line of the table."""
+    """Print one row of the table."""
     plain, cached = data_of(root), data_of(root, root / "cache")
     start = time.process_time()
     plain.setup("fit")
@@ -133,7 +134,7 @@ def memory(file: str, name: str) -> float:
 
 
 def only_setup(root: Path) -> None:
-    """What `measure_setup` starts."""
+    """Entry point of the process that `measure_setup` starts."""
     data = data_of(root)
     start = time.process_time()
     data.setup("fit")

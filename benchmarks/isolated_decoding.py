@@ -1,8 +1,8 @@
-"""What decoding in a child process costs an image, against decoding in this one.
+"""What decoding in a child process costs per image, compared with decoding in this process.
 
     OMP_NUM_THREADS=1 python -m benchmarks.isolated_decoding
 
-Prints medians of wall clock for JPEG photographs of three sizes, warm.
+Prints median wall-clock times for JPEG photographs of three sizes, with warm file caches.
 """
 
 import statistics
@@ -20,7 +20,7 @@ _SIZES = ((64, 96, 200), (683, 1024, 60), (3000, 4000, 9))
 
 
 def median(decode: Callable[[Path], object], path: Path, times: int) -> float:
-    """Milliseconds."""
+    """Median time of a call, in milliseconds."""
     taken = []
     for _ in range(times):
         began = time.perf_counter()

@@ -4,12 +4,12 @@ Run it from the repository root:
 
     OMP_NUM_THREADS=1 python -m benchmarks.job_scale [--images 300 1000] [--rows 100000]
 
-The issue's form is `--images 1000 10000 --rows 100000 1000000`. Makes photographs of 64 x 96 with
+docs/scale.md uses `--images 1000 10000 --rows 100000 1000000`. Makes photographs of 64 x 96 with
 an ellipse in two thirds of them, imports and checks them, makes pseudo-masks (GrabCut; in one
 process, and as two shards at once with a run of the whole after them), scores maps and localizes
-with the student of native.yaml (random weights). Every job is a process of its own; its time is CPU
-time, start left out: between a smaller and a larger number of images. Memory is the largest
-resident size. "Again" is a run that finds all masks made.
+with the student of native.yaml (random weights). Every job is a separate process; times are the CPU
+time between the smaller and the larger number of images, so that the start does not count. Memory
+is the largest resident size. "Rerun" is a run that finds all masks up to date.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HEIGHT, WIDTH = 64, 96
 
 
 class Cost(NamedTuple):
-    """Of one process and those that it waited for."""
+    """Cost of one process and of those that it waited for."""
 
     seconds: float  # CPU
     memory: float  # MiB, the largest of one process
@@ -141,11 +141,11 @@ def measure(place: Place, count: int) -> dict[str, Cost]:
             [*prep, "check", f"--manifest=[{place.manifest}]", "--verify", f"--out={root}/check"]
         ),
         "pseudo-masks": cost([*pseudo, f"--out={root}/one"]),
-        "pseudo-masks, again": cost([*pseudo, f"--out={root}/one"]),
+        "pseudo-masks, rerun": cost([*pseudo, f"--out={root}/one"]),
         "2 shards at once": cost(
             *([*pseudo, f"--out={root}/two", f"--shard={i}", "--num_shards=2"] for i in (0, 1))
         ),
-        "the whole after them": cost([*pseudo, f"--out={root}/two"]),
+        "the whole run after them": cost([*pseudo, f"--out={root}/two"]),
         "evaluate": cost(
             [*main, "evaluate", f"--predictions={root}/maps", f"--manifest=[{place.manifest}]",
              f"--out={root}/evaluation"],

@@ -1,14 +1,14 @@
 """Segment Anything as a teacher: its encoder and its box decoder against the stock package.
 
-Run it from the repository root, with glibc's allocator kept from handing memory back (its page
-faults cost the stock encoder most and would flatter the ratio):
+Run it from the repository root, with glibc's allocator prevented from returning memory (its page
+faults cost the stock encoder most and would inflate the ratio):
 
     export OMP_NUM_THREADS=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
     python -m benchmarks.sam_speed [--depth 12 --rounds 3]
 
 vit_b's widths at 1024 x 1024 with random weights, 12 blocks of which a third are global; a smaller
-depth (a multiple of 3) keeps that share. A and B take turns in one process; times are medians of
-CPU time (of all threads), ratios medians of the ratios of a round. Demands: bf16 with fast
+depth (a multiple of 3) keeps that fraction. A and B take turns in one process; times are medians of
+CPU time (of all threads), ratios medians of the ratios of a round. Targets: bf16 with fast
 attention at least 1.6 times stock at a mask IoU of 0.99; boxes at least 0.95 times a loop over
 boxes, at any count.
 """
@@ -32,7 +32,7 @@ from boxpromptiml.teachers.config import EncoderPrecision, SamOptions
 from boxpromptiml.teachers.sam import SamTeacher
 from boxpromptiml.teachers.sam_encoder import encode, speed_up
 
-SIZE = (256, 384)  # of the images of data/forgeries
+SIZE = (256, 384)  # of the images that the results were measured on
 
 
 def vit_b(depth: int) -> Sam:
@@ -59,13 +59,13 @@ def some_boxes(count: int) -> BoxArray:
     return (corners.reshape(count, 4) * scale).astype(np.float32)
 
 
-def interleaved(arms: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of every arm in every round, after one round that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
+def interleaved(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of every variant in every round, after one warm-up round."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
-        for name in list(arms)[:: 1 if turn % 2 else -1]:
+        for name in list(variants)[:: 1 if turn % 2 else -1]:
             start = time.process_time()
-            arms[name]()
+            variants[name]()
             seconds[name].append(time.process_time() - start)
     return {name: values[1:] for name, values in seconds.items()}
 
@@ -75,8 +75,8 @@ def ratio(stock: list[float], ours: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(stock, ours, strict=True))
 
 
-def answers(predictor: SamPredictor, boxes: BoxArray) -> list[MaskArray]:
-    """SAM's single answer to each box."""
+def masks_of(predictor: SamPredictor, boxes: BoxArray) -> list[MaskArray]:
+    """SAM's single mask for each box."""
     return [predictor.predict(box=box, multimask_output=False)[0][0] for box in boxes]
 
 
@@ -93,17 +93,17 @@ def encoders(depth: int, rounds: int) -> float:
         "bf16, our attention": (fast, "bf16"),
     }
 
-    def arm(predictor: SamPredictor, precision: EncoderPrecision) -> Callable[[], None]:
+    def variant(predictor: SamPredictor, precision: EncoderPrecision) -> Callable[[], None]:
         return lambda: encode(predictor, image, precision)
 
-    seconds = interleaved({name: arm(*choice) for name, choice in choices.items()}, rounds)
+    seconds = interleaved({name: variant(*choice) for name, choice in choices.items()}, rounds)
     encode(stock, image, "fp32")
-    expected, features = answers(stock, boxes), stock.features.clone()
+    expected, features = masks_of(stock, boxes), stock.features.clone()
     print(f"| encoder, {depth} blocks, 1 image | CPU s | vs stock | lowest IoU | features off |")
     print("|---|---|---|---|---|")
     for name, (predictor, precision) in choices.items():
         encode(predictor, image, precision)
-        pairs = zip(answers(predictor, boxes), expected, strict=True)
+        pairs = zip(masks_of(predictor, boxes), expected, strict=True)
         lowest = min(float((a & b).sum() / max((a | b).sum(), 1)) for a, b in pairs)
         off = float((predictor.features - features).norm() / features.norm())
         times = ratio(seconds["stock"], seconds[name])
@@ -145,12 +145,12 @@ def decoders(rounds: int, counts: tuple[int, ...] = (1, 4, 16)) -> float:
             for box in boxes:
                 stock.predict(box=box)
 
-        arms: dict[str, Callable[[], object]] = {
+        variants: dict[str, Callable[[], object]] = {
             "loop": loop,
             "ours": lambda boxes=boxes: teacher.propose(image, boxes),  # type: ignore[misc]
             "batch": lambda boxes=boxes: batched.propose(image, boxes),  # type: ignore[misc]
         }
-        seconds = interleaved(arms, rounds)
+        seconds = interleaved(variants, rounds)
         each = statistics.median(seconds["loop"]) / count * 1e3
         ours, batch = (ratio(seconds["loop"], seconds[name]) for name in ("ours", "batch"))
         print(f"| {count} | {each:.0f} | {ours:.2f} x | {batch:.2f} x |")

@@ -4,9 +4,9 @@ Run it from the repository root, on an idle machine:
 
     python -m benchmarks.training [--threads 2] [--rounds 5]
 
-A step is forward pass, loss, backward pass and AdamW on random images in memory. All arms take
-turns within a round; ratios are medians over rounds. Each set of arms runs twice, in processes of
-their own: with glibc as it is, which returns large buffers to the kernel after every step and
+A step is forward pass, loss, backward pass and AdamW on random images in memory. All variants take
+turns within a round; ratios are medians over rounds. Each set of variants runs twice, in separate
+processes: with glibc as it is, which returns large buffers to the kernel after every step and
 faults them in again, and with ALLOCATOR, which keeps them.
 """
 
@@ -29,11 +29,11 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 NATIVE = StudentConfig(
     "mobilenetv3_small_100", "srm", stages=(1, 2, 3), fusion=FusionConfig(width=32, prototypes=32)
 )
-STUDENTS = {  # configuration, images a step, (h, w)
+STUDENTS = {  # configuration, images per step, (h, w)
     "student.yaml (TinyViT)": (StudentConfig(), 16, (224, 224)),
     "native.yaml (MobileNetV3)": (NATIVE, 8, (224, 352)),
 }
-ARMS = {  # bf16, channels last
+VARIANTS = {  # bf16, channels last
     "fp32": (False, False),
     "fp32, channels_last": (False, True),
     "bf16": (True, False),
@@ -42,7 +42,7 @@ ARMS = {  # bf16, channels last
 
 
 class Step:
-    """One arm: a copy of the student, its optimiser and a batch."""
+    """One variant: a copy of the student, its optimiser and a batch."""
 
     def __init__(
         self, student: Student, batch: int, size: tuple[int, int], bf16: bool, channels_last: bool
@@ -76,24 +76,26 @@ def measure(name: str, allocator: str, rounds: int) -> None:
     config, batch, size = STUDENTS[name]
     torch.manual_seed(0)
     student = Student(config).train()
-    steps = {arm: Step(student, batch, size, *switches) for arm, switches in ARMS.items()}
-    wall: dict[str, list[float]] = {arm: [] for arm in steps}
-    cpu: dict[str, list[float]] = {arm: [] for arm in steps}
+    steps = {
+        variant: Step(student, batch, size, *switches) for variant, switches in VARIANTS.items()
+    }
+    wall: dict[str, list[float]] = {variant: [] for variant in steps}
+    cpu: dict[str, list[float]] = {variant: [] for variant in steps}
     for turn in range(rounds + 1):
-        for arm in list(steps)[:: 1 if turn % 2 else -1]:
+        for variant in list(steps)[:: 1 if turn % 2 else -1]:
             start = (time.perf_counter(), time.process_time())
-            steps[arm]()
+            steps[variant]()
             if turn:  # the first round warms up
-                wall[arm].append(time.perf_counter() - start[0])
-                cpu[arm].append(time.process_time() - start[1])
-    for arm in steps:
-        seconds = statistics.median(wall[arm])
+                wall[variant].append(time.perf_counter() - start[0])
+                cpu[variant].append(time.process_time() - start[1])
+    for variant in steps:
+        seconds = statistics.median(wall[variant])
         by_wall, by_cpu = (
-            statistics.median(a / b for a, b in zip(times["fp32"], times[arm], strict=True))
+            statistics.median(a / b for a, b in zip(times["fp32"], times[variant], strict=True))
             for times in (wall, cpu)
         )
         print(
-            f"| {name} | {allocator} | {arm} | {seconds:.2f} | {batch / seconds:.1f} "
+            f"| {name} | {allocator} | {variant} | {seconds:.2f} | {batch / seconds:.1f} "
             f"| {by_wall:.2f} | {by_cpu:.2f} |",
             flush=True,
         )
@@ -112,7 +114,9 @@ def main() -> None:
         measure(options.student, options.allocator, options.rounds)
         return
     print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds\n")
-    print("| configuration | allocator | arm | s a step | images/s | times fp32 | by CPU time |")
+    print(
+        "| configuration | allocator | variant | s per step | images/s | times fp32 | by CPU time |"
+    )
     print("|---|---|---|---|---|---|---|", flush=True)
     own = ["--threads", str(options.threads), "--rounds", str(options.rounds)]
     for student in STUDENTS:
