@@ -12,19 +12,19 @@ EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_REJECTED = 0, 1, 2, 3
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave us: a path, a key, a file's content.
+    """A mistake in the user's input: a path, a key, a file's content.
 
     The command line prints the message without a traceback and exits with status 1.
     """
 
 
 class RejectedInput(UserError):  # noqa: N818 - a record of errors.jsonl as much as an error
-    """One input (image, mask, annotation) cannot be used; the rest of the job goes on.
+    """One input (image, mask, annotation) cannot be used; the rest of the job continues.
 
     Args:
         path: The file that was rejected, as the user named it.
         reason: Short stable code such as `truncated` or `too_many_pixels`, for `errors.jsonl`.
-        message: One sentence for a person, with what to do where that is known.
+        message: One sentence for a person, with a remedy where one is known.
     """
 
     def __init__(self, path: str | Path, reason: str, message: str) -> None:
@@ -42,12 +42,12 @@ class RejectedInput(UserError):  # noqa: N818 - a record of errors.jsonl as much
 
 
 def refuse_unknown(values: dict[str, Any], owner: type[Any], where: str) -> None:
-    """Check the keys of a mapping that somebody wrote.
+    """Check the keys of a mapping from a file or a configuration.
 
     Args:
         values: The mapping.
         owner: A dataclass, whose fields are the known keys.
-        where: Begins the message.
+        where: Beginning of the error message, such as the file's name.
 
     Raises:
         UserError: Naming the keys that are unknown and those that are known.

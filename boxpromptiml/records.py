@@ -58,7 +58,7 @@ class Sample:
         mask: Ground-truth mask, same root as the image.
         mask_threshold: A mask value above this is manipulated; None for lossless {0,1} or {0,255}.
         pseudo_mask: Mask made of the teacher's proposals, below the header's `pseudo_root`.
-        image_sha256: Hash of the image file, to detect changed or rotten bytes.
+        image_sha256: Hash of the image file, to detect a changed or damaged file.
         box_origin: Where the boxes come from: a person, a network trained on image labels (`cam`)
             or the ground-truth mask; None where it was not recorded.
     """
@@ -100,9 +100,9 @@ class Batch(TypedDict):
     """What a dataloader yields.
 
     `target`, `valid` and `weight` exist in training only; `regions` of a segmenter in evaluation
-    only; `truth`, the ground truth, is None where it is unknown or not asked for;
+    only; `truth`, the ground truth, is None where it is unknown or not requested;
     `extent` is the (h, w) part of the canvas that the image fills, from the top left;
-    `size` is the stored (H, W), to which a map is brought back.
+    `size` is the stored (H, W), to which a map is resized.
     """
 
     image: "torch.Tensor"  # (B, C, h, w) float32: RGB in [0, 1], then error levels in [-1, 1]

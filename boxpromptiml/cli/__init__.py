@@ -1,4 +1,4 @@
-"""The console script. Verbs are imported when they are called, so `--help` answers at once."""
+"""The console script. Verbs are imported when they are called, so `--help` is immediate."""
 
 import importlib
 import inspect
@@ -61,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Command line without the program's name; the process's own by default.
 
     Returns:
-        0 all good; 1 failed; 2 wrong use; 3 finished, but some inputs were rejected.
+        0 all good; 1 failed; 2 wrong usage; 3 finished, but some inputs were rejected.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -101,14 +101,14 @@ def run(command: Callable[[], int]) -> int:
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """The user's mistake in a chain of errors: jsonargparse wraps what a constructor raises."""
+    """The first UserError in a chain of causes: jsonargparse wraps errors of constructors."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
 
 
 def _log_to_stderr() -> None:
-    """Show our own warnings; other libraries configure theirs."""
+    """Send our own log messages to stderr; other libraries configure theirs."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     for name in ("boxpromptiml", "data_prep"):
@@ -134,7 +134,7 @@ def call(target: str, args: Sequence[str], prog: str) -> int:
 
 
 def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
-    """The words as jsonargparse takes them: `--images a b` as one list, `--verify` as true.
+    """The words as jsonargparse accepts them: `--images a b` as a list, `--verify` as true.
 
     Example:
         >>> def f(images: list[str], out: str, verify: bool = False): ...
@@ -164,7 +164,7 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
 
 
 def _list_item(annotation: object) -> object:
-    """What a list holds, for `list[X]` and `list[X] | None`; else None."""
+    """The item type X of `list[X]` and `list[X] | None`; None for other types."""
     kinds = (annotation, *get_args(annotation))
     return next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), None)
 

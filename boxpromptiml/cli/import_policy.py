@@ -1,9 +1,9 @@
-"""What a configuration may say: our classes and Lightning's, in YAML that hides nothing.
+"""What a configuration may contain: our classes and Lightning's, in plain YAML.
 
-A `class_path` in YAML imports a module and calls what it finds there, so a file from a stranger
-could run any code. jsonargparse checks every path against these lists, nested ones included, and
-checks again where the object found was defined. The YAML itself is screened, and its older names
-are read.
+A `class_path` in YAML imports a module and calls what it finds there, so an untrusted file could
+run any code. jsonargparse checks every path against these lists, nested ones included, and checks
+again where the object found was defined. The YAML itself is checked (`io.strict_yaml`), and older
+names are accepted.
 """
 
 import re
@@ -42,18 +42,18 @@ _REFUSAL = re.compile(r"Importing '([\w.]+)' is not allowed")  # jsonargparse's 
 
 
 def restrict_imports(trusted: Sequence[str] = ()) -> None:
-    """Refuse class paths in configurations and on the command line, but for the allowed ones.
+    """Refuse class paths in configurations and on the command line, except allowed ones.
 
-    YAML with aliases, repeated keys or deep nesting is refused, too (`strict_yaml.check_yaml`).
+    YAML with aliases, repeated keys or deep nesting is refused too (`strict_yaml.check_yaml`).
 
-    It holds for the whole process and is never taken back. Configurations are read from local
+    This holds for the whole process and cannot be undone. Configurations are read from local
     files only.
 
     Args:
-        trusted: Modules or classes that the user allows as well, such as `mylab.tasks`.
+        trusted: Modules or classes to allow as well, such as `mylab.tasks`.
 
     Raises:
-        UserError: If one of them is no import path, or belongs to jsonargparse itself.
+        UserError: If one of them is not an import path, or belongs to jsonargparse itself.
     """
     try:
         set_parsing_settings(
@@ -68,13 +68,13 @@ def restrict_imports(trusted: Sequence[str] = ()) -> None:
 
 
 def _load(text: str) -> Any:
-    """A configuration, or one value of the command line."""
+    """Parse a configuration file, or one value of the command line."""
     check_yaml(text)
     return renamed(_load_yaml(text))
 
 
 def refusal(message: str) -> str | None:
-    """If a message of jsonargparse's is about an import that is not allowed, what to say instead.
+    """A better message for jsonargparse's refusal of an import; None for other messages.
 
     Example:
         >>> refusal("Importing 'os.system' is not allowed, denied by ...")[:37]

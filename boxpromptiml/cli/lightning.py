@@ -75,13 +75,13 @@ class TrainerCLI(LightningCLI):
         config.weights_only = True  # Lightning's None yields to an environment variable
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Whatever plugins the configuration names, checkpoints go through ours."""
+        """Add our checkpoint I/O to whatever plugins the configuration names."""
         plugins = self.config_init[self.subcommand].trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         return super().instantiate_trainer(plugins=[*plugins, LocalCheckpointIO()], **kwargs)
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning's imports what `hyper_parameters` in the checkpoint name; ours reads none."""
+        """Do nothing: Lightning's version imports what the checkpoint's `hyper_parameters` name."""
 
 
 def _settle_loggers(trainer: Namespace, fitting: bool) -> None:

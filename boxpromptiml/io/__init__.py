@@ -1,1 +1,1 @@
-"""The only code that opens files: images, weights, JSON, and writes that are whole or absent."""
+"""The only code that opens files: images, weights, JSON, YAML, atomic writes."""

@@ -1,4 +1,4 @@
-"""Hashes, bounded and positional reads, writes that are whole or absent, CSV, local paths."""
+"""Hashes, bounded and positional reads, atomic writes, CSV, local paths."""
 
 import csv
 import errno
@@ -47,7 +47,7 @@ def sha256_file(path: Path) -> str:
 
 
 def hash_order(texts: Iterable[str]) -> npt.NDArray[np.intp]:
-    """Positions of texts in the order of their SHA-256: shuffled, and one more moves no other.
+    """Positions of texts in the order of their SHA-256: shuffled, unaffected by added texts.
 
     Example:
         >>> hash_order(["a", "b", "c"]).tolist()  # digests begin with ca, 3e and 2e
@@ -69,7 +69,7 @@ def fingerprint(description: Any) -> str:
 
 
 def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
-    """All bytes of a file that somebody else may have put there.
+    """All bytes of a file that may be untrusted.
 
     Raises:
         UserError: Naming the file, if it is missing, not a regular file (a pipe would never end),
@@ -87,7 +87,7 @@ def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
 
 
 def _open_regular(path: Path) -> IO[bytes]:
-    """Open without waiting for the writer of a pipe."""
+    """Open a regular file, without blocking on a pipe."""
     stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
@@ -96,10 +96,10 @@ def _open_regular(path: Path) -> IO[bytes]:
 
 
 def read_text(path: Path, max_bytes: int = _MAX_SMALL) -> str:
-    """The text of a UTF-8 file, as `read_bytes`.
+    """The text of a UTF-8 file that may be untrusted.
 
     Raises:
-        UserError: As `read_bytes`, and for what is no UTF-8.
+        UserError: As `read_bytes`, and if it is not UTF-8.
     """
     try:
         return read_bytes(path, max_bytes).decode("utf-8")
@@ -112,15 +112,15 @@ def read_text(path: Path, max_bytes: int = _MAX_SMALL) -> str:
 class PositionalFile:
     """A file that is read at offsets, through one descriptor that is kept open.
 
-    By `pread`, not through a memory map: both share the system's page cache among all processes,
-    but where somebody cuts the file short a map kills the process with SIGBUS, and this returns
-    fewer bytes. There is no position to share, so a forked worker uses the descriptor it inherits;
-    a pickled copy opens the path again. A file that is replaced (as ours are written) stays as it
-    was for whoever has it open.
+    It uses `pread`, not a memory map: both share the system's page cache among all processes, but
+    if the file is cut short a map kills the process with SIGBUS, while `pread` returns fewer bytes.
+    There is no position to share, so a forked worker uses the descriptor it inherits; a pickled
+    copy opens the path again. When a file is replaced (which is how ours are written), readers that
+    have it open keep reading the old one.
 
     Args:
-        path: Of the file.
-        stream: The file, where it is open already; its descriptor is duplicated.
+        path: The file's path.
+        stream: The file if it is already open; its descriptor is duplicated.
     """
 
     def __init__(self, path: Path, stream: IO[bytes] | None = None) -> None:
@@ -140,12 +140,12 @@ class PositionalFile:
 def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success fsync it and move it into place.
 
-    On any exception, Ctrl-C included, `path` is as it was and the temporary file is gone. The
+    On any exception, Ctrl-C included, `path` is unchanged and the temporary file is removed. The
     temporary file lies in the same folder, so the move never crosses file systems.
 
     Args:
-        durable: Whether the file must outlive a power cut. Without, ten thousand small files that
-            can be made again take seconds instead of minutes.
+        durable: Whether the file must survive a power cut. False is for many small files that can
+            be made again: ten thousand take seconds instead of minutes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     short = sha256_bytes(os.fsencode(path.name))[:16]  # a long name has no room for more
@@ -181,7 +181,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file atomically; undecodable file names inside survive as escapes."""
+    """Write a UTF-8 file atomically; undecodable file names in it are kept as escapes."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
@@ -191,22 +191,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line, atomically."""
+    """Write one JSON value per line, atomically."""
     with atomic_writer(path) as stream:
         for row in rows:
             stream.write(json_line(row))
 
 
 def json_line(row: Any) -> bytes:
-    """One JSON value as a line of UTF-8; undecodable file names inside survive as escapes."""
+    """One JSON value as a line of UTF-8; undecodable file names in it are kept as escapes."""
     line = json.dumps(row, allow_nan=False, ensure_ascii=False)
     return line.encode("utf-8", errors="backslashreplace") + b"\n"
 
 
 def remove_temporaries(folder: Path) -> int:
-    """Delete what killed processes left of `atomic_writer` below a folder; how many files.
+    """Delete temporary files of killed processes below a folder and return their number.
 
-    Only for a folder that nobody else is writing into.
+    Call it only while no other process writes into the folder.
     """
     left = [path for path in folder.rglob(".*.tmp") if _TEMPORARY.fullmatch(path.name)]
     for path in left:
@@ -215,7 +215,7 @@ def remove_temporaries(folder: Path) -> int:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file whose cells no spreadsheet takes for a formula: those get a leading '.
+    """A CSV file without formulas: cells that a spreadsheet would run get a leading '.
 
     None and nan become empty cells.
     """

@@ -1,4 +1,4 @@
-"""Older spellings of configuration keys, flags and classes: still read; today's is said once."""
+"""Older spellings of configuration keys, flags and classes; a warning names the current one."""
 
 import logging
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ _CLASSES = {
 
 
 def renamed(value: Any) -> Any:
-    """A configuration with the names of today, at any depth.
+    """A configuration with current names, at any depth.
 
     Example:
         >>> renamed({"data": {"train_share": 0.5, "input": {"fit": "native"}}})
@@ -49,7 +49,7 @@ def renamed(value: Any) -> Any:
 
 
 def renamed_words(words: Iterable[str]) -> list[str]:
-    """A command line with the names of today.
+    """A command line with current names.
 
     Example:
         >>> renamed_words(["fit", "--data.train_share=0.5", "--data.input.fit", "native"])
@@ -66,7 +66,7 @@ def _word(word: str) -> str:
 
 
 def _key(key: str, value: Any) -> str:
-    """Today's name of a key, which may be dotted."""
+    """Current name of a key, which may be dotted."""
     *before, last = key.split(".")
     is_mode = last == "fit" and (value in _INPUT_MODES if not before else before[-1] == "input")
     new = "mode" if is_mode else _KEYS.get(last, last)

@@ -1,4 +1,4 @@
-"""One way to do the same work on many items: in order, in several processes, with progress."""
+"""Work on many items in several processes, with results in order and progress shown."""
 
 import multiprocessing
 import os
@@ -36,18 +36,18 @@ def parallel(
 ) -> Iterator[Result]:
     """Do `work` on every item and yield the results in the order of the items, with progress.
 
-    Memory is bounded: a worker runs at most a few chunks ahead of the caller. A caller that has
-    enough may stop; what is then under way is finished, so that no file is left half written.
-    Workers end with this process, however it ends.
+    Memory is bounded: a worker runs at most a few chunks ahead of the caller. A caller may stop
+    early; chunks under way are then finished, so that no file is left half written. Workers end
+    with this process, however it ends.
 
     Args:
         work: Called in the workers; must be picklable, and so must items and results. An exception
             that it raises is raised here.
-        items: What to work on.
-        workers: Processes beside this one; with 0 the work is done in this one.
-        title: What the progress is of, such as `resizing`.
-        total: Number of results that the caller will take; all by default.
-        chunk: Items that a worker is given at once; more than 1 pays off below 1 ms an item.
+        items: The inputs.
+        workers: Worker processes; 0 does the work in this process.
+        title: Name of the work, such as `resizing`, shown beside the progress.
+        total: Number of results that the caller will consume; all by default.
+        chunk: Items sent to a worker at once; more than 1 pays off below 1 ms per item.
 
     Raises:
         UserError: If `workers` is negative, or a worker was killed.
@@ -76,14 +76,14 @@ def parallel(
 
 
 def track(results: Iterable[Result], title: str, total: int) -> Iterator[Result]:
-    """Yield results and show on standard error how many there were, how fast, and how many remain.
+    """Yield results and show count, speed and remaining time on standard error.
 
-    A bar in a terminal; elsewhere, as in a batch job's log, a line every ten seconds.
+    Progress is a bar in a terminal, and a line every ten seconds elsewhere, as in a job's log.
 
     Args:
-        results: To be yielded.
-        title: What the progress is of.
-        total: Their number.
+        results: The results to pass through.
+        title: Name of the work.
+        total: Number of results.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -117,7 +117,7 @@ def _in_lines(results: Iterable[Result], title: str, total: int) -> Iterator[Res
 def _in_order(
     pool: ProcessPoolExecutor, items: Sequence[Any], ahead: int, chunk: int
 ) -> Iterator[Any]:
-    """Results of the pool's work, at most `ahead` chunks before the one that is yielded."""
+    """Yield the pool's results in order, working at most `ahead` chunks ahead of the caller."""
     waiting: deque[Future[list[Any]]] = deque()
     for start in range(0, len(items), chunk):
         waiting.append(pool.submit(_do, list(items[start : start + chunk])))
@@ -132,7 +132,7 @@ _stop: Event
 
 
 def _start_worker(work: Callable[[Any], Any], stop: Event) -> None:
-    """Make this process a worker: it ends with its job, and leaves Ctrl-C to it while idle."""
+    """Set up a worker: it ends with its parent, which alone handles Ctrl-C while it is idle."""
     global _work, _stop
     _work, _stop = work, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -149,7 +149,7 @@ def _end_after(job: BaseProcess) -> None:
 
 
 def _do(items: list[Any]) -> list[Any]:
-    """One chunk; Ctrl-C ends it as it would end the work in the job's own process."""
+    """Work on one chunk; Ctrl-C interrupts it as it would in the parent process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return [] if _stop.is_set() else [_work(item) for item in items]

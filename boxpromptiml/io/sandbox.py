@@ -1,13 +1,13 @@
-"""Decoding in a child process, so that a file which breaks a decoder costs one image and no more.
+"""Decodes images in a child process, so that a file that breaks a decoder costs one image only.
 
 The child runs `serve`: it does what `images.read_image` does, under limits of memory, processor
-time and file size. It is started once and used for all images; when one takes too long or kills
-it, that image is rejected and another child starts. Pixels come back through a file in memory that
-is read, never mapped: a child that was taken over can send wrong pixels, not break its parent.
+time and file size. It is started once and used for all images; when an image takes too long or
+kills it, that image is rejected and another child starts. Pixels come back through a file in memory
+that is read, never mapped: a compromised child can send wrong pixels, but not crash its parent.
 
-Reason codes of a rejection are those of `images`, and two more:
+Reason codes of a rejection are those of `images` and two more:
     timeout: decoding took too long
-    crashed: the decoder died, of a signal or otherwise
+    crashed: the decoder died, by a signal or otherwise
 """
 
 import json
@@ -42,7 +42,7 @@ class Bounds:
 
     Attributes:
         seconds: Wall clock; beyond it the child is killed.
-        memory: Bytes of data the child may hold, all of it; an image of the largest size that
+        memory: Bytes of data the child may hold in total; an image of the largest size that
             `Limits` allow takes 1.3 GB when it has an alpha channel.
     """
 
@@ -64,7 +64,7 @@ class IsolatedDecoder:
 
     Args:
         bounds: What decoding one image may cost in time and memory.
-        limits: What a file may be.
+        limits: Limits on a file's bytes and pixels.
 
     Example:
         with IsolatedDecoder() as decode:
@@ -77,7 +77,7 @@ class IsolatedDecoder:
         self._child: _Child | None = None
 
     def __enter__(self) -> Self:
-        """Start the child without waiting for it: it imports while the caller prepares."""
+        """Start the child without waiting: its imports overlap with the caller's preparations."""
         self._child = self._child or _Child(self._bounds, self._limits)
         return self
 
@@ -90,17 +90,17 @@ class IsolatedDecoder:
         self.close()
 
     def close(self) -> None:
-        """End the child."""
+        """Stop the child."""
         if self._child is not None:
             self._child.close()
             self._child = None
 
     def __call__(self, path: str | Path) -> tuple[ImageArray, ImageInfo]:
-        """Pixels (H, W, 3) RGB in stored order, and where they come from.
+        """Decode an image: pixels (H, W, 3) RGB in stored order, and facts about the file.
 
         Raises:
             RejectedInput: As `images.read_image`, and for `timeout` and `crashed`.
-            UserError: If no child can be started within the memory that is allowed.
+            UserError: If no child can be started within the memory limit.
         """
         if self._child is None:
             self._child = _Child(self._bounds, self._limits)
@@ -116,7 +116,7 @@ class IsolatedDecoder:
 
 
 class _Lost(Exception):  # noqa: N818 - not an error of the program
-    """The child is of no more use."""
+    """The child has died or is unusable."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -124,7 +124,7 @@ class _Lost(Exception):  # noqa: N818 - not an error of the program
 
 
 class _Child:
-    """One process that decodes; `_Lost` when it has died or has to."""
+    """A process that decodes; raises `_Lost` once it has died or must be replaced."""
 
     def __init__(self, bounds: Bounds, limits: Limits) -> None:
         self._pixels = os.memfd_create("pixels")
@@ -193,7 +193,7 @@ class _Child:
         return array
 
     def _reply(self, seconds: float) -> dict[str, Any]:
-        """The next line of the child, which it must have sent by then."""
+        """The child's next line, which must arrive before the deadline."""
         handle = self._process.stdout.fileno()  # type: ignore[union-attr] # a pipe
         poll = select.poll()
         poll.register(handle, select.POLLIN)
@@ -226,7 +226,7 @@ _BYTES_PER_PIXEL = 3
 
 
 def serve() -> None:
-    """The child's program: read a path, decode it, reply; until the input ends."""
+    """The child's main loop: read a path, decode it, reply, until the input ends."""
     settings = json.loads(sys.argv[1])
     limits = Limits(**settings["limits"])
     _limit(resource.RLIMIT_DATA, settings["memory"])
@@ -248,7 +248,7 @@ def _limit(what: int, value: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """End by SIGXCPU some time after the parent should have killed us: it may be dead itself."""
+    """End by SIGXCPU some time after the parent's own limit, in case the parent is dead."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + 2)
 

@@ -1,4 +1,4 @@
-"""YAML without what makes a small file stand for much: aliases, deep nesting, repeated keys."""
+"""YAML without aliases, deep nesting and repeated keys, so that small files stay small."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_yaml(text: str) -> None:
-    """Look at the structure of a YAML document before anything is built from it.
+    """Check the structure of a YAML document before anything is built from it.
 
     Raises:
-        yaml.YAMLError: If it is no YAML, uses aliases (a few lines of them can stand for more than
-            memory holds), gives a key twice, or is nested more than 50 deep.
+        yaml.YAMLError: If it is not YAML, uses aliases (a few lines can expand to more than memory
+            holds), gives a key twice, or is nested more than 50 deep.
     """
     open_nodes: list[set[str] | None] = []  # the keys so far of a mapping; None for a sequence
     key_is_next: list[bool] = []

@@ -1,1 +1,1 @@
-"""Which images exist, what is known of them, and where their files are."""
+"""Which images exist, what is known about them, and where their files are."""

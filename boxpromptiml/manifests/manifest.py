@@ -1,9 +1,9 @@
-"""Manifests: which images exist, what is known of them, and where their files are.
+"""Manifests: which images exist, what is known about them, and where their files are.
 
 A manifest is a JSON Lines file. The first line is a header, every other line one `Sample`. Paths
-are relative to the header's roots and never leave them; look at the roots of a manifest that is not
-yours. Reading checks every row; an error names the file and the line. Rows stay in the file, and
-are parsed each time that they are asked for.
+are relative to the header's roots and never leave them; check the roots of an untrusted manifest.
+Reading checks every row; an error names the file and the line. Rows stay in the file and are parsed
+at each access.
 """
 
 import os
@@ -37,7 +37,7 @@ class Header:
         image_root: Folder of images and masks, relative to the manifest's folder.
         pseudo_root: Folder of the pseudo-masks, relative to the manifest's folder.
         teacher_signature: Hash of the teacher and settings that made the pseudo-masks.
-        notes: Anything a reader should know of how the manifest came to be.
+        notes: Anything worth knowing about how the manifest was made.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -58,17 +58,17 @@ class Manifest:
     samples: Rows[Sample]
 
     def image_path(self, sample: Sample) -> Path:
-        """Where the image lies."""
+        """Path of the image."""
         return confined(self.path.parent / self.header.image_root, sample.image)
 
     def mask_path(self, sample: Sample) -> Path | None:
-        """Where the ground-truth mask lies, None without one."""
+        """Path of the ground-truth mask, None without one."""
         if sample.mask is None:
             return None
         return confined(self.path.parent / self.header.image_root, sample.mask)
 
     def pseudo_mask_path(self, sample: Sample) -> Path | None:
-        """Where the pseudo-mask lies, None without one."""
+        """Path of the pseudo-mask, None without one."""
         if sample.pseudo_mask is None:
             return None
         return confined(self.path.parent / self.header.pseudo_root, sample.pseudo_mask)
@@ -92,7 +92,7 @@ def confined(root: Path, relative: str) -> Path:
 
 
 def check_relative(relative: str) -> None:
-    """Check the text of a path; nothing on the disk is looked at.
+    """Check the text of a path without accessing the disk.
 
     Raises:
         UserError: For empty and absolute paths, `..`, drives, backslashes, NUL.
@@ -131,9 +131,9 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def read_rows(path: Path) -> tuple[Header, Rows[Sample], list[UserError]]:
-    """The header of a manifest, its sound rows, and what is wrong with each of the others.
+    """The header of a manifest, its valid rows, and an error for each of the others.
 
-    The errors name file and line, and come in the order of the lines.
+    The errors name file and line, in the order of the lines.
 
     Raises:
         UserError: If the file cannot be read, or its header is wrong.
@@ -163,7 +163,7 @@ def _header(stream: IO[bytes], path: Path) -> Header:
 
 
 def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]:
-    """What follows the header."""
+    """The valid rows after the header, and the errors of the others."""
     places, numbers, hashes = Places(), array("q"), array("q")
     errors: dict[int, UserError] = {}
     start = stream.tell()
@@ -193,7 +193,7 @@ def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]
 
 
 def _parsed(line: bytes) -> Sample:
-    """A row that was checked before."""
+    """Parse a row that was checked when the manifest was read."""
     return _SAMPLE.validate_json(line)
 
 
@@ -202,7 +202,7 @@ def _text(line: bytes) -> str:
 
 
 def _problem(sample: Sample) -> str | None:
-    """What is wrong with a sample whose types are right; None if nothing."""
+    """What is wrong with a sample of the right types; None if it is valid."""
     height, width = sample.size
     if not (sample.id and height > 0 and width > 0):
         return "id must not be empty and size must be positive"
@@ -226,7 +226,7 @@ def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Man
     """Write a manifest atomically, row by row, and return it. Keys that are None are left out.
 
     Raises:
-        UserError: If a sample would not be read back: the file is then as it was.
+        UserError: If a sample is invalid; the file is then unchanged.
     """
     places = Places()
     with files.atomic_writer(path) as stream:
@@ -241,7 +241,7 @@ def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Man
 
 
 def safe_name(sample_id: str) -> str:
-    """A sound relative path, without ending, for the files of a sample: its id, or a hash of it."""
+    """A safe relative path, without suffix, for the files of a sample: its id, or a hash of it."""
     sound = (
         all(c.isalnum() or c in "-_./ " for c in sample_id)
         and len(sample_id.encode(errors="surrogatepass")) < 200

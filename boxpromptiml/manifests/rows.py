@@ -1,7 +1,7 @@
-"""The lines of a large text file as a sequence of values that are parsed when asked for.
+"""The lines of a large text file as a sequence of values, parsed at each access.
 
-Sixteen bytes a line stay in memory, in one array: no object that a forked worker's reference
-counts would touch, and so copy.
+Sixteen bytes per line stay in memory, in one array, so that a forked worker copies no memory by
+touching reference counts.
 """
 
 import struct
@@ -25,12 +25,12 @@ _BLOCK = 4096
 class Rows(Sequence[T], Generic[T]):
     """Some lines of a file, in any order, as values.
 
-    Equal to another sequence of equal values. A slice is a `Rows` as well, and costs no parsing.
+    It equals any sequence of equal values. A slice is a `Rows` too, without parsing.
 
     Args:
-        file: Holds the lines.
-        places: Where, made by `Places`.
-        parse: A line to a value; a function of a module, so that workers can be given it.
+        file: The file with the lines.
+        places: Where each line is, made by `Places`.
+        parse: Turns a line into a value; a module-level function, so that it can be pickled.
     """
 
     __hash__ = None  # type: ignore[assignment] # as any sequence that compares by value
@@ -70,7 +70,7 @@ class Rows(Sequence[T], Generic[T]):
         return Rows(self._file, self._places[numbers], self._parse)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "Rows[T]":
-        """The rows that are chosen, one flag a row."""
+        """The rows whose flag is True."""
         return Rows(self._file, self._places[chosen], self._parse)
 
     def _row(self, start: int, length: int, checksum: int) -> T:
@@ -93,11 +93,11 @@ class Places:
         self._packed = bytearray()
 
     def add(self, start: int, line: bytes) -> None:
-        """One more line, at byte `start`."""
+        """Add a line that starts at byte `start`."""
         self._packed += _PACKED.pack(start, len(line), zlib.crc32(line))
 
     def as_array(self) -> npt.NDArray[np.void]:
-        """What `Rows` takes."""
+        """The places as an array, for `Rows`."""
         return np.frombuffer(self._packed, _PLACE)
 
 

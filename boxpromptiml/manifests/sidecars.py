@@ -1,8 +1,7 @@
-"""The JSON file beside every pseudo-mask that says from what it was made.
+"""The JSON file beside every pseudo-mask that records what it was made from.
 
-A pseudo-mask counts only while its sidecar matches what is asked for: the same image bytes, the
-same boxes, the same teacher. So a changed teacher or a replaced image never trains silently on old
-masks.
+A pseudo-mask is used only while its sidecar matches the same image bytes, boxes and teacher. So
+after a change of the teacher or an image, old masks are never silently used for training.
 """
 
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Sidecar:
         boxes: The prompts, in pixels of the stored image.
         teacher: The settings of the teacher and of the fusion of its proposals.
         scores: The teacher's confidence in each proposal, in [0, 1].
-        notes: What was out of the ordinary, one entry a proposal that has one.
+        notes: Anything unusual, one entry per proposal that has a note.
         status: `ok`; `degenerate` if a proposal had to be replaced; `unsure` if nothing of the
             mask is sure; `authentic` if there was nothing to prompt.
         unsure: Fraction of the pixels that are unsure (127), in [0, 1].
