@@ -3,9 +3,7 @@
 Everything else is a bug and keeps its traceback.
 """
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 # Exit statuses of every command.
 EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_REJECTED = 0, 1, 2, 3
@@ -39,19 +37,3 @@ class RejectedInput(UserError):  # noqa: N818 - a record of errors.jsonl as much
     def as_row(self) -> dict[str, str]:
         """The row of `errors.jsonl` for this rejection."""
         return {"path": self.path, "reason": self.reason, "message": self.message}
-
-
-def refuse_unknown(values: dict[str, Any], owner: type[Any], where: str) -> None:
-    """Check the keys of a mapping from a file or a configuration.
-
-    Args:
-        values: The mapping.
-        owner: A dataclass, whose fields are the known keys.
-        where: Beginning of the error message, such as the file's name.
-
-    Raises:
-        UserError: Naming the keys that are unknown and those that are known.
-    """
-    known = {f.name for f in fields(owner)}
-    if unknown := sorted(set(values) - known):
-        raise UserError(f"{where}: unknown keys {unknown}; known are {sorted(known)}")

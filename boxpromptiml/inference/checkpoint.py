@@ -1,11 +1,14 @@
 """A trained network and its spec from a checkpoint or a `.safetensors` file."""
 
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.formats import read_safetensors
-from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
-from boxpromptiml.io.weights import load_into, load_weights
+from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
+from boxpromptiml.io.weights import check_fit, load_into, load_weights
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.student import Student
@@ -35,19 +38,25 @@ def load_localizer(path: Path) -> tuple[Student | WCBNet, ModelSpec]:
     """
     if path.suffix.lower() == ".safetensors":
         state, values = read_safetensors(path)
-        spec = ModelSpec.from_dict(values)
+        spec = ModelSpec.from_dict(values, str(path))
     else:
         checkpoint = load_weights(path)
-        if CHECKPOINT_KEY not in checkpoint or "state_dict" not in checkpoint:
+        if DESCRIPTION_KEY not in checkpoint or "state_dict" not in checkpoint:
             raise UserError(f"{path}: not a checkpoint of `boxpromptiml fit`")
-        spec = ModelSpec.from_dict(checkpoint[CHECKPOINT_KEY])
-        prefix = f"{spec.kind}."
-        state = {
-            name.removeprefix(prefix): value
-            for name, value in checkpoint["state_dict"].items()
-            if name.startswith(prefix)
-        }
+        spec = ModelSpec.from_dict(checkpoint[DESCRIPTION_KEY], str(path))
+        state = _named(checkpoint["state_dict"], f"{spec.kind}.", path)
+    with torch.device("meta"):  # costs no memory, whatever the file asks for
+        outline = build_network(spec)
+    outline.backbone.forget_cut(state, "backbone.")
+    check_fit(outline, state, path)
     network = build_network(spec)
-    network.backbone.forget_cut(state, "backbone.")
     load_into(network, state, path)
     return network.eval(), spec
+
+
+def _named(state: object, prefix: str, path: Path) -> dict[str, Any]:
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise UserError(f"{path}: its state_dict holds no named tensors")
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }

@@ -89,7 +89,7 @@ def save(
 
     Args:
         network: Of a localizer from .ckpt or .safetensors.
-        card: What its file says of it.
+        spec: What its file says about it.
         folder: Made if need be; older files of the two names are replaced.
         evaluation: Folder that `boxpromptiml evaluate` wrote, for the spec.
         licence: The Hub's identifier, such as `apache-2.0`, for the spec.
@@ -114,7 +114,7 @@ def push(
 
     Args:
         network: As in `save`.
-        card: As in `save`.
+        spec: As in `save`.
         repo_id: owner/name; made if there is none.
         private: Of a repository that is made now; another stays as it is.
         evaluation: As in `save`.
@@ -168,7 +168,7 @@ def model_card(
 
     Args:
         network: For its number of parameters.
-        card: What its file says of it.
+        spec: What its file says about it.
         name: What `Localizer.from_pretrained` is to be called with: a repository or a folder.
         evaluation: Folder that `boxpromptiml evaluate` wrote; None: the card says that nothing is
             known.
@@ -194,7 +194,7 @@ def model_card(
         millions=sum(p.numel() for p in network.parameters()) / 1e6,
         input=spec.input,
         threshold=spec.threshold,
-        regions=None if refinement is None else _code(str(refinement.segmenter.get("name"))),
+        regions=None if refinement is None else _code(refinement.segmenter.name),
         trained_on=[_code(one) for one in spec.trained_on],
         scores=None if evaluation is None else _scores(Path(evaluation)),
         licence=licence,

@@ -75,7 +75,7 @@ class Localizer:
         opened = open_network(Path(checkpoint), runtime, device, precision)
         spec = opened.spec
         if spec.refinement is not None:
-            own = SegmenterConfig.from_dict(spec.refinement.segmenter)
+            own = spec.refinement.segmenter
             if segmenter is None:
                 segmenter = own
             elif segmenter.weights is not None and segmenter.name == own.name:

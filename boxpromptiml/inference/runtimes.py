@@ -68,7 +68,7 @@ def open_network(
     if exported:
         kind = OnnxNetwork if runtime == "onnx" else OpenVinoNetwork
         exact = kind(path, device, precision)
-        return Opened(exact, ModelSpec.from_dict(exact.description), said)
+        return Opened(exact, ModelSpec.from_dict(exact.description, str(path)), said)
     try:
         from boxpromptiml.inference.torch_network import open_torch  # noqa: PLC0415
     except ModuleNotFoundError as error:

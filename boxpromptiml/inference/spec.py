@@ -1,22 +1,35 @@
-"""What a checkpoint says of itself, so that a localizer is rebuilt from the file alone.
+"""What a model's file says about itself, so that a localizer is rebuilt from the file alone.
 
 Lightning's own hyperparameters are not used: rebuilding from them imports whatever class the file
-names. Ours are plain values, checked against a known shape.
+names. Ours are plain values. The file may be a stranger's: nothing is built before every value has
+been checked against the types and limits of the records below.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
+from pydantic import ConfigDict, TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.strict_json import check_fields, parse_as, parse_json
 from boxpromptiml.models.bayes import Prior
-from boxpromptiml.models.configs import CamConfig, StudentConfig, WCBConfig
+from boxpromptiml.models.configs import STRICT, CamConfig, StudentConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.segmenters.config import SegmenterConfig
 
 DESCRIPTION_KEY = "boxpromptiml"
 OTHER_FILE = "location"  # the word by which an ONNX graph refers to a file beside it
+SCHEMA_VERSION = 1
+
+_MAX_TEXT = 2**16  # characters of a description as JSON; ours have about a thousand
+_PATHS = ("weights", "cache")  # of a segmenter, on this machine; they stay out of files
+
+Threshold = Annotated[float, Ge(0), Le(1)]
 
 
 def to_json(description: Mapping[str, Any]) -> str:
@@ -29,21 +42,19 @@ def from_json(text: str | None, path: Path) -> dict[str, Any]:
     """The inverse of `to_json`, of a text found in `path`.
 
     Raises:
-        UserError: There is none, or it is no JSON object.
+        UserError: There is none, or it is no JSON object, or far too long for one of ours.
     """
     if text is None:
-        raise UserError(f"{path}: says nothing of itself; make it with `boxpromptiml export`")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its description is damaged: {error}") from error
+        raise UserError(
+            f"{path}: has no boxpromptiml metadata; create it with `boxpromptiml export`"
+        )
+    where = f"{path}: its boxpromptiml metadata"
+    if len(text) > _MAX_TEXT:
+        raise UserError(f"{where}: longer than {_MAX_TEXT} characters")
+    values = parse_json(text, where)
     if not isinstance(values, dict):
-        raise UserError(f"{path}: its description is damaged: not a JSON object")
+        raise UserError(f"{where}: not a JSON object")
     return values
-
-
-CHECKPOINT_KEY = DESCRIPTION_KEY
-CHECKPOINT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -51,16 +62,20 @@ class Refinement:
     """How `localize` refines a map by regions.
 
     Attributes:
-        segmenter: What makes the regions: `SegmenterConfig.to_dict()`.
+        segmenter: What makes the regions; its paths are not written to files.
         prior: See `models.bayes`.
+
+    Raises:
+        UserError: A value is of another type.
     """
 
-    segmenter: dict[str, Any]
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    segmenter: SegmenterConfig
     prior: Prior = "image"
 
     def __post_init__(self) -> None:
-        if self.prior not in get_args(Prior):
-            raise UserError(f"prior must be one of {get_args(Prior)}, got {self.prior!r}")
+        check_fields(self, "refinement")
 
 
 @dataclass(frozen=True)
@@ -73,15 +88,21 @@ class ModelSpec:
         threshold: A pixel is flagged where its probability is strictly above.
         cam: How the map is read off a WCBnet; a student has its own.
         refinement: None: the map stays as it is.
-        trained_on: Names of the data sets; empty where they were not recorded.
+        trained_on: Names of the datasets; empty where they were not recorded.
+
+    Raises:
+        UserError: A value is of another type or outside its limits.
     """
 
     network: StudentConfig | WCBConfig
     input: NetworkInput
-    threshold: float
+    threshold: Threshold
     cam: CamConfig = CamConfig()
     refinement: Refinement | None = None
     trained_on: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "model")
 
     @property
     def kind(self) -> Literal["student", "wcbnet"]:
@@ -89,48 +110,100 @@ class ModelSpec:
         return "student" if isinstance(self.network, StudentConfig) else "wcbnet"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; what is not said takes its default when it is read."""
         values: dict[str, Any] = {
-            "schema_version": CHECKPOINT_VERSION,
-            self.kind: self.network.to_dict(),
-            "input": self.input.to_dict(),
+            "schema_version": SCHEMA_VERSION,
+            self.kind: to_jsonable_python(self.network),
+            "input": to_jsonable_python(self.input),
             "threshold": self.threshold,
         }
         if self.kind == "wcbnet":
-            values["cam"] = self.cam.to_dict()
+            values["cam"] = to_jsonable_python(self.cam)
         if self.refinement is not None:
-            values["refinement"] = {
-                "segmenter": self.refinement.segmenter,
-                "prior": self.refinement.prior,
-            }
+            values["refinement"] = to_jsonable_python(self.refinement)
+            for path in _PATHS:
+                del values["refinement"]["segmenter"][path]
         if self.trained_on:
             values["trained_on"] = list(self.trained_on)
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelSpec":
-        """Inverse of `to_dict`; UserError for anything else."""
-        if values.get("schema_version") != CHECKPOINT_VERSION:
-            raise UserError(
-                f"checkpoint schema {values.get('schema_version')}, this version reads "
-                f"{CHECKPOINT_VERSION}; update boxpromptiml or train again"
-            )
-        try:
-            return cls(
-                _network_config(values),
-                NetworkInput.from_dict(values["input"]),
-                float(values["threshold"]),
-                CamConfig(**values.get("cam", {})),
-                Refinement(**values["refinement"]) if "refinement" in values else None,
-                tuple(str(name) for name in values.get("trained_on", ())),
-            )
-        except UserError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"the checkpoint's description is damaged: {error}") from error
+    def from_dict(cls, values: object, where: str = "the checkpoint") -> "ModelSpec":
+        """The inverse of `to_dict`, for values of any origin.
+
+        Args:
+            values: Plain values, or anything else that a stranger may have put in their place.
+            where: What they were found in, for the message.
+
+        Raises:
+            UserError: They are not what `to_dict` gives, in this or an earlier version.
+        """
+        where = f"{where}: its boxpromptiml metadata"
+        stored = parse_as(_STORED, json.dumps(_current(_plain(values, where), where)), where)
+        networks = [one for one in (stored.student, stored.wcbnet) if one is not None]
+        if len(networks) != 1:
+            raise UserError(f"{where}: must describe either a student or a wcbnet")
+        return cls(
+            networks[0],
+            stored.input,
+            stored.threshold,
+            stored.cam,
+            stored.refinement,
+            stored.trained_on,
+        )
 
 
-def _network_config(values: dict[str, Any]) -> StudentConfig | WCBConfig:
-    if "wcbnet" in values:
-        return WCBConfig.from_dict(values["wcbnet"])
-    return StudentConfig.from_dict(values["student"])
+def _plain(values: object, where: str) -> dict[str, Any]:
+    """A copy that is JSON; its size is watched, since 2 kB of pickle can unfold to gigabytes."""
+    pieces, length = [], 0
+    try:
+        for piece in json.JSONEncoder(allow_nan=False).iterencode(values):
+            pieces.append(piece)
+            length += len(piece)
+            if length > _MAX_TEXT:
+                raise ValueError(f"longer than {_MAX_TEXT} characters")
+        plain = json.loads("".join(pieces))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not plain values ({str(error)[:80]})") from error
+    if not isinstance(plain, dict):
+        raise UserError(f"{where}: not an object")
+    return plain
+
+
+def _current(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Values as this version names them, of a file that an earlier one may have written."""
+    if (found := values.get("schema_version")) != SCHEMA_VERSION:
+        raise UserError(
+            f"{where}: schema {str(found)[:20]}, this version reads {SCHEMA_VERSION}; update "
+            "boxpromptiml or train again"
+        )
+    refinement = values.get("refinement")
+    segmenter = refinement.get("segmenter") if isinstance(refinement, dict) else None
+    if isinstance(segmenter, dict) and (paths := sorted(set(segmenter) & set(_PATHS))):
+        raise UserError(f"{where}: refinement.segmenter: {paths} may not come from a file")
+    for record, old, new in (
+        (values.get("input"), "fit", "mode"),
+        (segmenter, "min_share", "min_fraction"),
+    ):
+        if isinstance(record, dict) and old in record:
+            record[new] = record.pop(old)
+    return values
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What `to_dict` writes; further keys, such as `exported`, are for other programs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT | ConfigDict(extra="ignore")
+
+    schema_version: int
+    input: NetworkInput
+    threshold: Threshold
+    student: StudentConfig | None = None
+    wcbnet: WCBConfig | None = None
+    cam: CamConfig = CamConfig()
+    refinement: Refinement | None = None
+    trained_on: tuple[str, ...] = ()
+
+
+_STORED = TypeAdapter(_Stored)

@@ -1,11 +1,13 @@
-"""JSON without the leniencies of `json.loads`."""
+"""JSON without the leniencies of `json.loads`, and records that hold what their types say."""
 
 import json
 import math
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import read_text
@@ -70,5 +72,35 @@ def parse_as(adapter: TypeAdapter[T], text: str, where: str) -> T:
         return adapter.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"])[:200]
         raise UserError(f"{where}: {place}: {first['msg']}") from error
+
+
+def check_fields(record: object, where: str) -> None:
+    """Hold every field of a dataclass to its annotation: type, choices and limits.
+
+    To be called in `__post_init__`; the limits are those of `annotated_types`. Numbers must be
+    finite.
+
+    Raises:
+        UserError: With the first field that does not fit, as `where.field`.
+    """
+    for name, adapter in _adapters(type(record)).items():
+        value = getattr(record, name)
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            shown = repr(value) if isinstance(value, (str, int, float)) else type(value).__name__
+            raise UserError(f"{where}.{name}: {message}, got {shown[:80]}") from error
+
+
+@cache
+def _adapters(kind: Any) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    finite = ConfigDict(allow_inf_nan=False)
+    return {
+        field.name: TypeAdapter(hint, config=None if is_dataclass(hint) else finite)
+        for field in fields(kind)
+        for hint in [hints[field.name]]
+    }

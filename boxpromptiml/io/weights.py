@@ -62,22 +62,44 @@ def load_into(module: nn.Module, state: Mapping[str, Any], source: Path | str) -
 
     Args:
         module: Takes the values in place; keeps its own dtype and device. Unchanged on error.
-        state: Exactly the module's names and shapes, no NaN.
+        state: Exactly the module's names and shapes, all values finite.
         source: Where `state` comes from, for the message.
 
     Raises:
-        UserError: With the first few names that are missing, unexpected, of another shape or NaN.
+        UserError: As `check_fit`, and for values that are NaN or infinite.
+    """
+    check_fit(module, state, source)
+    broken = [key for key in state if not bool(torch.isfinite(state[key]).all())]
+    if broken:
+        raise UserError(
+            f"{source}: {len(broken)} tensors of {type(module).__name__} hold NaN or infinity "
+            f"({_first(broken)}): the file is damaged, or its training diverged"
+        )
+    module.load_state_dict(state, strict=True)
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Any], source: Path | str) -> None:
+    """Compare names and shapes; the module may be on the device `meta`, where it has no memory.
+
+    Args:
+        module: Says what is expected.
+        state: What a file holds.
+        source: The file, for the message.
+
+    Raises:
+        UserError: With the first few names that are missing, unexpected, of another shape or no
+            plain tensors.
     """
     own = module.state_dict()
     shared = [key for key in own if key in state]
-    fits = {key: _shape(state[key]) == _shape(own[key]) for key in shared}
     problems = {
         "missing": [key for key in own if key not in state],
         "unexpected": [key for key in state if key not in own],
         "of another shape": [
-            f"{key} {_shape(state[key])} for {_shape(own[key])}" for key in shared if not fits[key]
+            f"{key} {_stored_shape(state[key])} for {tuple(own[key].shape)}"
+            for key in shared
+            if _stored_shape(state[key]) != tuple(own[key].shape)
         ],
-        "with NaN": [key for key in shared if fits[key] and bool(torch.isnan(state[key]).any())],
     }
     found = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]
     if found:
@@ -85,7 +107,6 @@ def load_into(module: nn.Module, state: Mapping[str, Any], source: Path | str) -
             f"{source}: does not fit {type(module).__name__}: {'; '.join(found)}. "
             "Give the weights of this very model, saved as a plain state dict"
         )
-    module.load_state_dict(state, strict=True)
 
 
 def _read(path: Path) -> Any:
@@ -114,8 +135,15 @@ def _explain(path: Path, error: Exception) -> str:
     return f"{path}: is not a checkpoint (it begins with {head!r}); give a .safetensors or .pth"
 
 
-def _shape(value: Any) -> tuple[int, ...] | str:
-    return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+def _stored_shape(value: Any) -> tuple[int, ...] | str:
+    """The shape of a tensor of which every value is in the file; of anything else what it is."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+        return f"{value.dtype} {value.layout} on {value.device}"
+    shape = tuple(value.shape)
+    expanded = value.nbytes > value.untyped_storage().nbytes()
+    return f"{shape}, of which most is not in the file" if expanded else shape
 
 
 def _first(keys: Sequence[str]) -> str:

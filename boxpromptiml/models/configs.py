@@ -1,18 +1,29 @@
 """What decides the shape of a network and how its map is read, as plain values; free of PyTorch.
 
 The networks of these configurations are in the modules `student`, `fusion`, `wcbnet` and `cam`.
+Every value has limits, since a configuration may come from a stranger's checkpoint: they are far
+beyond what is useful and far below what exhausts a machine.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
-from boxpromptiml.errors import UserError, refuse_unknown
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import ConfigDict
+
+from boxpromptiml.io.strict_json import check_fields
+
+# Of every record that a model's file may hold.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Memory = Literal["none", "learnable", "ema"]
 Residuals = Literal["none", "srm"]
 Inputs = Literal["rgb", "sel", "both"]
 Pooling = Literal["mean", "dense"]
 Method = Literal["classifier", "gradcam", "layercam"]
+BackboneName = Annotated[str, MaxLen(200)]
+Stage = Annotated[int, Ge(0), Le(31)]
+Stages = Annotated[tuple[Stage, ...], MinLen(1), MaxLen(16)]
 
 
 @dataclass(frozen=True)
@@ -28,28 +39,23 @@ class FusionConfig:
             `learn_alpha`, where it stays if not.
         learn_alpha: Whether alpha follows the gradient (through a sigmoid, so it stays in (0, 1)).
         ema_decay: How much of a prototype an update keeps, in [0, 1); `ema` only.
+
+    Raises:
+        UserError: A value is of another type or outside its limits.
     """
 
-    width: int = 64
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    width: Annotated[int, Ge(1), Le(4096)] = 64
     gates: bool = True
     memory: Memory = "learnable"
-    prototypes: int = 64
-    alpha: float = 0.5
+    prototypes: Annotated[int, Ge(1), Le(65_536)] = 64
+    alpha: Annotated[float, Gt(0), Lt(1)] = 0.5
     learn_alpha: bool = True
-    ema_decay: float = 0.99
+    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.99
 
     def __post_init__(self) -> None:
-        rules = {
-            f"width must be at least 1, got {self.width}": self.width >= 1,
-            f"prototypes must be at least 1, got {self.prototypes}": self.prototypes >= 1,
-            f"alpha must be in (0, 1), got {self.alpha}": 0 < self.alpha < 1,
-            f"ema_decay must be in [0, 1), got {self.ema_decay}": 0 <= self.ema_decay < 1,
-            f"memory must be one of {get_args(Memory)}, got {self.memory!r}": self.memory
-            in get_args(Memory),
-        }
-        for message, holds in rules.items():
-            if not holds:
-                raise UserError(f"fusion: {message}")
+        check_fields(self, "fusion")
 
 
 @dataclass(frozen=True)
@@ -62,40 +68,21 @@ class StudentConfig:
         truncation: T of the residuals, in grey levels of an 8-bit image.
         stages: Which maps of the backbone are fused, ascending, 0 the finest.
         fusion: Switches of the fusion.
+
+    Raises:
+        UserError: A value is of another type or outside its limits.
     """
 
-    backbone: str = "tiny_vit_5m_224"
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    backbone: BackboneName = "tiny_vit_5m_224"
     residuals: Residuals = "none"
-    truncation: float = 3.0
-    stages: tuple[int, ...] = (0, 1, 2, 3)
+    truncation: Annotated[float, Gt(0), Le(255)] = 3.0
+    stages: Stages = (0, 1, 2, 3)
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
     def __post_init__(self) -> None:
-        if self.residuals not in get_args(Residuals):
-            raise UserError(
-                f"residuals must be one of {get_args(Residuals)}, got {self.residuals!r}"
-            )
-        if not self.truncation > 0:
-            raise UserError(f"truncation must be above 0, got {self.truncation}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for a checkpoint."""
-        return asdict(self) | {"stages": list(self.stages)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`; keys left out take their defaults.
-
-        Raises:
-            UserError: An unknown key, or a value out of range.
-        """
-        fusion = values.get("fusion", {})
-        refuse_unknown(values, cls, "student")
-        refuse_unknown(fusion, FusionConfig, "student.fusion")
-        parts: dict[str, Any] = {"fusion": FusionConfig(**fusion)}
-        if "stages" in values:
-            parts["stages"] = tuple(values["stages"])
-        return cls(**(values | parts))
+        check_fields(self, "student")
 
 
 @dataclass(frozen=True)
@@ -109,36 +96,21 @@ class WCBConfig:
         weighting: Cross-block attention; False gives every block the same weight.
         pooling: `mean` over the map; `dense` adds the strongest cell of 2 x 2, 4 x 4 and 8 x 8
             grids, so that a small region is not averaged away.
+
+    Raises:
+        UserError: A value is of another type or outside its limits.
     """
 
-    backbone: str = "mobilenetv3_small_100"
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    backbone: BackboneName = "mobilenetv3_small_100"
     inputs: Inputs = "both"
-    stages: tuple[int, ...] = (0, 1, 2, 3)
+    stages: Stages = (0, 1, 2, 3)
     weighting: bool = True
     pooling: Pooling = "dense"
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("inputs", self.inputs, get_args(Inputs)),
-            ("pooling", self.pooling, get_args(Pooling)),
-        ):
-            if value not in allowed:
-                raise UserError(f"wcbnet.{name} must be one of {allowed}, got {value!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for a checkpoint."""
-        return asdict(self) | {"stages": list(self.stages)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`; keys left out take their defaults.
-
-        Raises:
-            UserError: An unknown key, or a value out of range.
-        """
-        refuse_unknown(values, cls, "wcbnet")
-        stages = {"stages": tuple(values["stages"])} if "stages" in values else {}
-        return cls(**(values | stages))
+        check_fields(self, "wcbnet")
 
 
 @dataclass(frozen=True)
@@ -146,19 +118,17 @@ class CamConfig:
     """How a map is read off a trained classifier; it has no part in the training.
 
     Attributes:
-        method: See `models.cam`; the gradient methods cost a backward pass a block.
+        method: See `models.cam`; the gradient methods cost a backward pass for every block.
         view: Index of the one block whose map is used; None fuses all by the block weights.
+
+    Raises:
+        UserError: A value is of another type or outside its limits.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     method: Method = "classifier"
-    view: int | None = None
+    view: Stage | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise UserError(f"cam.method must be one of {get_args(Method)}, got {self.method!r}")
-        if self.view is not None and self.view < 0:
-            raise UserError(f"cam.view must be 0 or more, got {self.view}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for a checkpoint."""
-        return asdict(self)
+        check_fields(self, "cam")

@@ -5,18 +5,23 @@ come out, so that an exported network needs no PyTorch.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Le, MaxLen
+from pydantic import ConfigDict
 
-from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import resize_by_area
+from boxpromptiml.io.strict_json import check_fields
+from boxpromptiml.models.configs import STRICT
 from boxpromptiml.models.error_levels import scaled_error_levels
 from boxpromptiml.records import ImageArray, ProbArray
 
 FloatArray = npt.NDArray[np.float32]
+Side = Annotated[int, Ge(32), Le(4096)]  # pixels
+Quality = Annotated[int, Ge(1), Le(100)]  # of a JPEG encoder
 
 
 @dataclass(frozen=True)
@@ -29,43 +34,24 @@ class NetworkInput:
         size: (h, w) in pixels.
         error_levels: JPEG qualities; each adds three channels of signed error levels, computed on
             the stored pixels before any resize.
+
+    Raises:
+        UserError: A value is of another type or outside its limits.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     mode: Literal["resize", "native"] = "resize"
-    size: tuple[int, int] = (224, 224)
-    error_levels: tuple[int, ...] = ()
+    size: tuple[Side, Side] = (224, 224)
+    error_levels: Annotated[tuple[Quality, ...], MaxLen(16)] = ()
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 32:
-            raise UserError(
-                f"input size must be two numbers (h, w) of at least 32, got {self.size}"
-            )
-        if not all(1 <= quality <= 100 for quality in self.error_levels):
-            raise UserError(f"input error_levels must be from 1 to 100, got {self.error_levels}")
+        check_fields(self, "input")
 
     @property
     def extra_channels(self) -> int:
         """Channels after RGB."""
         return 3 * len(self.error_levels)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for a checkpoint."""
-        return {
-            "mode": self.mode,
-            "size": list(self.size),
-            "error_levels": list(self.error_levels),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "NetworkInput":
-        """Inverse of `to_dict`; raises UserError for unknown or missing keys."""
-        values = {"mode" if key == "fit" else key: value for key, value in values.items()}
-        keys = set(values) - {"error_levels"}  # older checkpoints have none, and say `fit`
-        if keys != {"mode", "size"} or values["mode"] not in ("resize", "native"):
-            raise UserError(f"not a network input: {values}")
-        height, width = (int(v) for v in values["size"])
-        qualities = tuple(int(v) for v in values.get("error_levels", ()))
-        return cls(values["mode"], (height, width), qualities)
 
 
 def whole_image(image: ImageArray, network_input: NetworkInput) -> FloatArray:

@@ -41,8 +41,6 @@ class SrmResiduals(nn.Module):
 
     def __init__(self, truncation: float = 3.0) -> None:
         super().__init__()
-        if not truncation > 0:
-            raise ValueError(f"truncation must be above 0, got {truncation}")
         self.truncation = truncation
         kernels = torch.tensor(_KERNELS, dtype=torch.float32)
         self.register_buffer("kernels", kernels[:, None], persistent=False)

@@ -1,24 +1,34 @@
 """Which segmenter, with which settings: one flat record for YAML files and checkpoints."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from annotated_types import Ge, Le, Lt, MaxLen
+from pydantic import ConfigDict
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.strict_json import check_fields
+from boxpromptiml.models.configs import STRICT
 from boxpromptiml.records import ModelType, Segmenter
 from boxpromptiml.segmenters.cache import CachedSegmenter
-from boxpromptiml.segmenters.superpixels import FelzenszwalbSegmenter, SlicSegmenter
+from boxpromptiml.segmenters.superpixels import (
+    FelzenszwalbSegmenter,
+    MaxSide,
+    MinSize,
+    Positive,
+    Segments,
+    Sigma,
+    SlicSegmenter,
+)
 
 SegmenterName = Literal[
     "none", "slic", "felzenszwalb", "deeplabv3", "pspnet", "deeplabv3plus", "sam"
 ]
 
-_PATHS = ("weights", "cache")  # of this machine; they stay out of checkpoints
-_RENAMED = {"min_share": "min_fraction"}  # keys of older checkpoints
+MinFraction = Annotated[float, Ge(0), Lt(1)]
+PointsPerSide = Annotated[int, Ge(1), Le(64)]  # beyond about 90 SAM's generator fails on a GPU
 
 
 @dataclass(frozen=True)
@@ -40,61 +50,31 @@ class SegmenterConfig:
         max_side: All but sam, which sees 1024: larger images are reduced to this many pixels on
             the longer side.
         cache: Folder that keeps the regions of every image seen.
+
+    Raises:
+        UserError: A setting is of another type or outside its limits.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: SegmenterName = "slic"
     weights: Path | None = None
-    encoder: str | None = None
+    encoder: Annotated[str, MaxLen(200)] | None = None
     model_type: ModelType = "vit_h"
-    segments: int = 200
-    compactness: float = 10.0
-    scale: float = 50.0
-    sigma: float = 0.8
-    min_size: int = 100
-    min_fraction: float = 0.0005
-    points_per_side: int = 32
-    max_side: int = 512
+    segments: Segments = 200
+    compactness: Positive = 10.0
+    scale: Positive = 50.0
+    sigma: Sigma = 0.8
+    min_size: MinSize = 100
+    min_fraction: MinFraction = 0.0005
+    points_per_side: PointsPerSide = 32
+    max_side: MaxSide = 512
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(SegmenterName):
-            raise UserError(f"segmenter {self.name!r} is none of {get_args(SegmenterName)}")
-        _slic(self), _felzenszwalb(self)  # they check their own settings
+        check_fields(self, "segmenter")
         if self.weights is not None and self.name in ("none", "slic", "felzenszwalb"):
             raise UserError(f"segmenter {self.name} has no weights: name the network they are of")
-        if not 0 <= self.min_fraction < 1:
-            raise UserError(f"segmenter: min_fraction must be in [0, 1), got {self.min_fraction}")
-        if self.points_per_side < 1:
-            raise UserError("segmenter: points_per_side must be 1 or more")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without the paths of this machine."""
-        return {key: value for key, value in asdict(self).items() if key not in _PATHS}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`; keys left out take their defaults.
-
-        Raises:
-            UserError: An unknown key (paths are unknown here), a value of another type or out of
-                range.
-        """
-        if not isinstance(values, dict):
-            raise UserError(f"segmenter: must be an object of settings, got {values!r}")
-        values = {_RENAMED.get(key, key): value for key, value in values.items()}
-        if found := sorted(set(values) & set(_PATHS)):
-            raise UserError(f"segmenter: {found} may not come from a checkpoint")
-        try:
-            return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors()
-            )
-            raise UserError(f"segmenter: {problems}") from error
-        except TypeError as error:
-            raise UserError(f"segmenter: not plain values: {error}") from error
 
 
 def build_segmenter(config: SegmenterConfig, device: str = "cpu") -> Segmenter | None:
@@ -127,22 +107,19 @@ def _build(config: SegmenterConfig, device: str) -> Segmenter | None:
         case "felzenszwalb":
             return _felzenszwalb(config)
         case "sam":
+            from boxpromptiml.models.sam import load_sam  # noqa: PLC0415
             from boxpromptiml.segmenters.sam_regions import SamSegmenter  # noqa: PLC0415
 
-            return SamSegmenter.from_checkpoint(
-                _weights(config), config.model_type, device, config.points_per_side
-            )
+            sam, sha256 = load_sam(_weights(config), config.model_type)
+            return SamSegmenter(sam, config.model_type, sha256, device, config.points_per_side)
         case "deeplabv3" | "pspnet" | "deeplabv3plus":
-            from boxpromptiml.segmenters.networks import NetworkSegmenter  # noqa: PLC0415
-
-            return NetworkSegmenter.from_weights(
-                config.name,
-                _weights(config),
-                config.encoder,
-                device,
-                config.min_fraction,
-                config.max_side,
+            from boxpromptiml.segmenters.networks import (  # noqa: PLC0415
+                NetworkSegmenter,
+                load_network,
             )
+
+            loaded = load_network(config.name, _weights(config), config.encoder)
+            return NetworkSegmenter(*loaded, device, config.min_fraction, config.max_side)
 
 
 def _weights(config: SegmenterConfig) -> Path:

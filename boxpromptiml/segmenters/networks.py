@@ -6,7 +6,7 @@ not matter here, only where one ends and the next begins.
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self, assert_never
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,14 +43,14 @@ class NetworkSegmenter:
     Args:
         network: Images (1, 3, h, w), normalised as for ImageNet, to logits (1, C, ., .); class 0 is
             the background. One logit is one foreground class.
-        description: Name, weights and versions, for the signature.
+        description: Name, weights and versions, for the settings.
         multiple: The network takes sides that are multiples of this; images are padded to it.
         device: Where the network runs, such as `cpu` or `cuda:0`.
         min_fraction: Parts below this share of the image are no region.
         max_side: Larger images are reduced to this many pixels on the longer side.
 
     Raises:
-        UserError: A setting is out of range, or there is no such device.
+        UserError: There is no such device.
     """
 
     def __init__(
@@ -62,48 +62,13 @@ class NetworkSegmenter:
         min_fraction: float = 0.0005,
         max_side: int = 512,
     ) -> None:
-        _check_settings(device, min_fraction, max_side)
+        require_device(device)
         self._network = network.eval().requires_grad_(False).to(device)
         self._description = description
         self._multiple = multiple
         self._device = device
         self._min_fraction = min_fraction
         self._max_side = max_side
-
-    @classmethod
-    def from_weights(
-        cls,
-        name: NetworkName,
-        weights: Path,
-        encoder: str | None = None,
-        device: str = "cpu",
-        min_fraction: float = 0.0005,
-        max_side: int = 512,
-    ) -> Self:
-        """Build a network and load its weights.
-
-        Args:
-            name: Which network; the backbone of deeplabv3 is recognised from its weights.
-            weights: A local `.pth` or `.safetensors` file; for the networks of
-                segmentation-models-pytorch also a folder that `save_pretrained` wrote.
-            encoder: pspnet, deeplabv3plus: the encoder's name, where `weights` is a file.
-            device: As for the class.
-            min_fraction: As for the class.
-            max_side: As for the class.
-
-        Raises:
-            UserError: As the class does; or the weights are missing, damaged or of another network.
-        """
-        _check_settings(device, min_fraction, max_side)
-        match name:
-            case "deeplabv3":
-                network, description = _load_deeplabv3(weights)
-                multiple = 1
-            case "pspnet" | "deeplabv3plus":
-                network, description, multiple = load_smp(name, weights, encoder)
-            case _:
-                assert_never(name)
-        return cls(network, description, multiple, device, min_fraction, max_side)
 
     @property
     def settings(self) -> Description:
@@ -139,6 +104,28 @@ def _only_map(output: Any) -> torch.Tensor:
     return logits
 
 
+def load_network(
+    name: NetworkName, weights: Path, encoder: str | None = None
+) -> tuple[nn.Module, Description, int]:
+    """Build a network and load its weights.
+
+    Args:
+        name: Which network; the backbone of deeplabv3 is recognised from its weights.
+        weights: A local `.pth` or `.safetensors` file; for the networks of
+            segmentation-models-pytorch also a folder that `save_pretrained` wrote.
+        encoder: pspnet, deeplabv3plus: the encoder's name, where `weights` is a file.
+
+    Returns:
+        The first three arguments of `NetworkSegmenter`.
+
+    Raises:
+        UserError: The weights are missing, damaged or of another network.
+    """
+    if name == "deeplabv3":
+        return *_load_deeplabv3(weights), 1
+    return load_smp(name, weights, encoder)
+
+
 def _load_deeplabv3(weights: Path) -> tuple[nn.Module, Description]:
     state = load_weights(weights)
     if isinstance(state.get("model"), dict):  # a checkpoint of torchvision's training script
@@ -163,11 +150,3 @@ def _load_deeplabv3(weights: Path) -> tuple[nn.Module, Description]:
         "weights_sha256": sha256_file(weights),
         "versions": {"torchvision": torchvision.__version__.split("+")[0]},
     }
-
-
-def _check_settings(device: str, min_fraction: float, max_side: int) -> None:
-    if not 0 <= min_fraction < 1:
-        raise UserError(f"min_fraction must be in [0, 1), got {min_fraction}")
-    if max_side < 1:
-        raise UserError(f"max_side must be 1 or more, got {max_side}")
-    require_device(device)

@@ -1,8 +1,6 @@
 """Everything that Segment Anything finds in an image, as one map of regions."""
 
 from importlib.metadata import version
-from pathlib import Path
-from typing import Self
 
 import torch
 from segment_anything import SamAutomaticMaskGenerator
@@ -10,14 +8,9 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import rle_to_mask
 
 from boxpromptiml import geometry
-from boxpromptiml.errors import UserError
 from boxpromptiml.io.weights import require_device
-from boxpromptiml.models.sam import load_sam
-from boxpromptiml.records import Description, ImageArray, ModelType, RegionArray
+from boxpromptiml.records import Description, ImageArray, RegionArray
 from boxpromptiml.segmenters.labels import painted
-
-# Beyond about 90 the generator fails on a GPU (segment-anything issue 17).
-_MAX_POINTS = 64
 
 
 class SamSegmenter:
@@ -28,15 +21,16 @@ class SamSegmenter:
 
     Args:
         sam: The network; it is frozen, put in evaluation mode and moved to `device`.
-        model_type: Name of the architecture, for the signature.
-        weights_sha256: SHA-256 of the weights file, for the signature.
+        model_type: Name of the architecture, for the settings.
+        weights_sha256: SHA-256 of the weights file, for the settings.
         device: Where the network runs, such as `cpu` or `cuda:0`.
-        points_per_side: Prompts in a row and in a column of the grid, 1 to 64.
+        points_per_side: Prompts in a row and in a column of the grid, 1 to 64: beyond about 90 the
+            generator fails on a GPU (issue 17 of facebookresearch/segment-anything).
         min_iou: Masks must have a higher predicted IoU.
         min_stability: Masks must be at least as stable when SAM's threshold moves.
 
     Raises:
-        UserError: A setting is out of range, or there is no such device.
+        UserError: There is no such device.
     """
 
     def __init__(
@@ -49,7 +43,7 @@ class SamSegmenter:
         min_iou: float = 0.88,
         min_stability: float = 0.95,
     ) -> None:
-        _check_settings(device, points_per_side)
+        require_device(device)
         self._generator = SamAutomaticMaskGenerator(
             sam.eval().requires_grad_(False).to(device),
             points_per_side=points_per_side,
@@ -66,23 +60,6 @@ class SamSegmenter:
             "min_iou": min_iou,
             "min_stability": min_stability,
         }
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        checkpoint: Path,
-        model_type: ModelType,
-        device: str = "cpu",
-        points_per_side: int = 32,
-    ) -> Self:
-        """Build SAM and load its weights from a local `.pth` or `.safetensors` file.
-
-        Raises:
-            UserError: As the class and `load_sam` do.
-        """
-        _check_settings(device, points_per_side)
-        sam, sha256 = load_sam(checkpoint, model_type)
-        return cls(sam, model_type, sha256, device, points_per_side)
 
     @property
     def settings(self) -> Description:
@@ -104,9 +81,3 @@ class SamSegmenter:
         masks = sorted(self._generator.generate(small), key=lambda mask: -mask["area"])
         labels = painted((rle_to_mask(mask["segmentation"]) for mask in masks), small.shape[:2])
         return geometry.nearest(labels, image.shape[:2])
-
-
-def _check_settings(device: str, points_per_side: int) -> None:
-    if not 1 <= points_per_side <= _MAX_POINTS:
-        raise UserError(f"sam: points_per_side must be 1 to {_MAX_POINTS}, got {points_per_side}")
-    require_device(device)

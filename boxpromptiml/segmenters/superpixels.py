@@ -7,11 +7,20 @@ few gather more of the evidence of a coarse map.
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
 
 from boxpromptiml import geometry
-from boxpromptiml.errors import UserError
+from boxpromptiml.io.strict_json import check_fields
 from boxpromptiml.records import Description, ImageArray, RegionArray
 from boxpromptiml.segmenters.labels import renumbered
+
+Segments = Annotated[int, Ge(1), Le(100_000)]
+Positive = Annotated[float, Gt(0), Le(1e9)]
+Sigma = Annotated[float, Ge(0), Le(100)]  # pixels
+MinSize = Annotated[int, Ge(1), Le(10**9)]  # pixels
+MaxSide = Annotated[int, Ge(1), Le(4096)]  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +33,18 @@ class SlicSegmenter:
         sigma: Gaussian smoothing before, in pixels. Without it, strong noise leaves SLIC with
             pieces too small to keep, which it merges into a few regions or a single one.
         max_side: Larger images are reduced to this many pixels on the longer side.
+
+    Raises:
+        UserError: A setting is of another type or outside its limits.
     """
 
-    segments: int = 200
-    compactness: float = 10.0
-    sigma: float = 1.0
-    max_side: int = 512
+    segments: Segments = 200
+    compactness: Positive = 10.0
+    sigma: Sigma = 1.0
+    max_side: MaxSide = 512
 
     def __post_init__(self) -> None:
-        if not (self.segments >= 1 and self.compactness > 0 and self.sigma >= 0):
-            raise UserError("slic: need segments >= 1, compactness > 0 and sigma >= 0")
-        if self.max_side < 1:
-            raise UserError("slic: max_side must be 1 or more")
+        check_fields(self, "slic")
 
     @property
     def settings(self) -> Description:
@@ -66,18 +75,18 @@ class FelzenszwalbSegmenter:
         sigma: Gaussian smoothing before, in pixels.
         min_size: Smaller regions are merged, in pixels of the reduced image.
         max_side: Larger images are reduced to this many pixels on the longer side.
+
+    Raises:
+        UserError: A setting is of another type or outside its limits.
     """
 
-    scale: float = 50.0
-    sigma: float = 0.8
-    min_size: int = 100
-    max_side: int = 512
+    scale: Positive = 50.0
+    sigma: Sigma = 0.8
+    min_size: MinSize = 100
+    max_side: MaxSide = 512
 
     def __post_init__(self) -> None:
-        if not (self.scale > 0 and self.sigma >= 0 and self.min_size >= 1):
-            raise UserError("felzenszwalb: need scale > 0, sigma >= 0 and min_size >= 1")
-        if self.max_side < 1:
-            raise UserError("felzenszwalb: max_side must be 1 or more")
+        check_fields(self, "felzenszwalb")
 
     @property
     def settings(self) -> Description:

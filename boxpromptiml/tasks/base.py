@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.maps import probability_maps
-from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
+from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
 from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.models.imagenet import Pretrained
@@ -219,7 +219,7 @@ class LocalizerTask(LightningModule):
         """
         if not finite_weights(self):
             raise DivergedError("the weights are not finite; the checkpoint was not written")
-        checkpoint[CHECKPOINT_KEY] = self.spec.to_dict()
+        checkpoint[DESCRIPTION_KEY] = self.spec.to_dict()
         if self._seed is not None:
             checkpoint[_SEED_KEY] = self._seed
 
@@ -229,9 +229,9 @@ class LocalizerTask(LightningModule):
         Raises:
             UserError: If it is of another network, input or threshold than the configuration.
         """
-        if CHECKPOINT_KEY not in checkpoint:
+        if DESCRIPTION_KEY not in checkpoint:
             raise UserError("not a checkpoint of `boxpromptiml fit` for this task")
-        spec = ModelSpec.from_dict(checkpoint[CHECKPOINT_KEY])
+        spec = ModelSpec.from_dict(checkpoint[DESCRIPTION_KEY])
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         other_channels = spec.input.error_levels != self.spec.input.error_levels
         differs = (spec.input, spec.threshold) != (self.spec.input, self.spec.threshold)

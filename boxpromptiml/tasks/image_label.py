@@ -115,5 +115,5 @@ class ImageLabelTask(LocalizerTask):
                 f"{supervision}"
             )
         if self._refines():
-            refinement = Refinement(data.segmenter.to_dict(), self.prior)
+            refinement = Refinement(data.segmenter, self.prior)
             self.spec = replace(self.spec, refinement=refinement)

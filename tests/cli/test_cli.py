@@ -10,7 +10,7 @@ import torchvision
 import yaml
 
 from boxpromptiml.cli import main
-from boxpromptiml.segmenters import sam_regions
+from boxpromptiml.models import sam
 from tests.helpers.tiny_sam import tiny_sam
 
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -42,7 +42,7 @@ def test_every_experiment_runs_as_it_is(config, data_root, tmp_path):
 @pytest.mark.parametrize("config", IMAGE_LABEL, ids=lambda path: path.stem)
 def test_every_ablation_of_the_image_label_branch_runs(config, data_root, tmp_path, monkeypatch):
     """After image_label.yaml, as its first line says; networks with weights made here."""
-    monkeypatch.setattr(sam_regions, "load_sam", lambda *_: (tiny_sam(), "tiny"))
+    monkeypatch.setattr(sam, "load_sam", lambda *_: (tiny_sam(), "tiny"))
     settings = yaml.safe_load(config.read_text())
     segmenter = settings.get("data", {}).get("segmenter", {})
     more = [f"--data.segmenter.cache={tmp_path}/regions"] if "cache" in segmenter else []

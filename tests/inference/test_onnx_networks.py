@@ -104,9 +104,9 @@ def test_files_of_others_and_damaged_ones_are_refused(kind, tmp_path):
     inside = helper.make_tensor("w", TensorProto.FLOAT, [4], SECRET)
     path = tmp_path / "other.onnx"
     for description, message in (
-        (None, r"other\.onnx: says nothing of itself"),
-        ("{", "description is damaged"),
-        ("[" * 100_000, "description is damaged"),
+        (None, r"other\.onnx: has no boxpromptiml metadata"),
+        ("{", "metadata: not valid JSON"),
+        ("[" * 60_000, "metadata: not valid JSON"),
         ("[1]", "not a JSON object"),
     ):
         onnx.save(model("initializer", inside, description), path)

@@ -46,7 +46,7 @@ CARDS = {
         WCBConfig("mobilenetv3_small_050", stages=(0, 1)),
         NetworkInput("native", (64, 64), (75,)),
         0.5,
-        refinement=Refinement(SegmenterConfig("slic", segments=30).to_dict(), "pixel"),
+        refinement=Refinement(SegmenterConfig("slic", segments=30), "pixel"),
     ),
 }
 

@@ -52,8 +52,3 @@ def test_nothing_to_learn_or_store() -> None:
     residuals = SrmResiduals()
     assert not list(residuals.parameters())
     assert not residuals.state_dict()
-
-
-def test_truncation_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="truncation"):
-        SrmResiduals(0)

@@ -1,11 +1,9 @@
-import json
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from boxpromptiml.errors import UserError
 from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.student import Student
 
@@ -140,26 +138,3 @@ def test_state_dict_round_trip(memory: Any) -> None:
     assert not {"mean", "std"} & set(first.state_dict())
     with torch.no_grad():
         assert torch.equal(first.eval()(image).logits, second(image).logits)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        StudentConfig(),
-        StudentConfig("resnet10t", "srm", 2.5, (1, 3), FusionConfig(32, False, "ema", 7, 0.2)),
-    ],
-)
-def test_config_round_trip_through_json(config: StudentConfig) -> None:
-    assert StudentConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_config_refuses_what_it_does_not_know() -> None:
-    assert StudentConfig.from_dict({}) == StudentConfig()
-    with pytest.raises(UserError, match=r"student: unknown keys \['bakbone'\]"):
-        StudentConfig.from_dict({"bakbone": "x"})
-    with pytest.raises(UserError, match=r"student.fusion: unknown keys \['wdith'\]"):
-        StudentConfig.from_dict({"fusion": {"wdith": 1}})
-    with pytest.raises(UserError, match="residuals"):
-        StudentConfig.from_dict({"residuals": "bayar"})
-    with pytest.raises(UserError, match="truncation"):
-        StudentConfig(truncation=0)

@@ -149,13 +149,6 @@ def test_gradient_maps_work_under_bfloat16_autocast_and_leave_no_gradients(
     assert all(p.grad is None for p in network.parameters())
 
 
-def test_the_configuration_survives_the_checkpoint() -> None:
-    config = WCBConfig("resnet10t", "sel", (1, 2), weighting=False, pooling="mean")
-    assert WCBConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(UserError, match="poling"):
-        WCBConfig.from_dict({"poling": "mean"})
-
-
 @pytest.mark.parametrize(
     ("levels", "settings", "said"),
     [

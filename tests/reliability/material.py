@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from boxpromptiml.inference.spec import CHECKPOINT_KEY, ModelSpec
+from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.io.files import write_json, write_jsonl
 from boxpromptiml.models.configs import FusionConfig, StudentConfig
@@ -91,7 +91,7 @@ def make_checkpoint(path: Path) -> Path:
     spec = ModelSpec(config, NetworkInput("native", SIZE), 0.5)
     weights = {f"{spec.kind}.{name}": value for name, value in Student(config).state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({CHECKPOINT_KEY: spec.to_dict(), "state_dict": weights}, path)
+    torch.save({DESCRIPTION_KEY: spec.to_dict(), "state_dict": weights}, path)
     return path
 
 

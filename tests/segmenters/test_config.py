@@ -1,5 +1,4 @@
-import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,53 +37,33 @@ def test_every_field_is_changed_above() -> None:
     assert not [name for name in default if changed[name] == default[name]]
 
 
-def test_round_trip_through_json_without_paths() -> None:
-    for config in (SegmenterConfig(), CHANGED):
-        text = json.dumps(config.to_dict(), allow_nan=False)
-        again = SegmenterConfig.from_dict(json.loads(text))
-        assert again.weights is None
-        assert again.cache is None
-        assert again.to_dict() == config.to_dict()
-        assert "w.pth" not in text
-    missing = {field.name for field in fields(SegmenterConfig)} - set(CHANGED.to_dict())
-    assert missing == {"weights", "cache"}
-    assert SegmenterConfig.from_dict({}) == SegmenterConfig()
-
-
 @pytest.mark.parametrize(
-    ("values", "match"),
+    "wrong",
     [
-        ({"colour": 1}, "colour"),
-        ({"weights": "/etc/passwd"}, "weights"),
-        ({"cache": "here"}, "cache"),
-        ({"name": "unet"}, "name"),
-        ({"name": None}, "name"),
-        ({"segments": "200"}, "segments"),
-        ({"segments": 2.5}, "segments"),
-        ({"segments": True}, "segments"),
-        ({"encoder": 3}, "encoder"),
-        ({"model_type": "vit_x"}, "model_type"),
-        ({"scale": [1.0]}, "scale"),
-        ({"sigma": {1, 2}}, "not plain values"),
-        ({"segments": 0}, "segments"),
-        ({"compactness": -1.0}, "compactness"),
-        ({"scale": float("nan")}, "scale"),
-        ({"min_fraction": 1.0}, "min_fraction"),
-        ({"points_per_side": 0}, "points_per_side"),
-        ({"max_side": 0}, "max_side"),
-        ([], "segmenter"),
+        {"name": "unet"},
+        {"name": None},
+        {"segments": "200"},
+        {"segments": 2.5},
+        {"segments": True},
+        {"segments": 0},
+        {"segments": 10**9},
+        {"encoder": 3},
+        {"model_type": "vit_x"},
+        {"compactness": -1.0},
+        {"scale": [1.0]},
+        {"scale": float("nan")},
+        {"sigma": float("inf")},
+        {"sigma": {1, 2}},
+        {"min_size": 0},
+        {"min_fraction": -1.0},
+        {"min_fraction": 1.0},
+        {"points_per_side": 0},
+        {"points_per_side": 65},
+        {"max_side": 0},
     ],
 )
-def test_wrong_values(values: dict[str, Any], match: str) -> None:
-    with pytest.raises(UserError, match=match):
-        SegmenterConfig.from_dict(values)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"name": "unet"}, {"segments": 0}, {"min_fraction": -1.0}, {"min_size": 0}]
-)
-def test_ranges_are_checked_when_made(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
+def test_types_and_limits_are_checked_when_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"segmenter\.{next(iter(wrong))}"):
         SegmenterConfig(**wrong)
 
 
@@ -117,8 +96,6 @@ def test_missing_weights(name: Any, tmp_path: Path) -> None:
     config = SegmenterConfig(name, tmp_path / "absent.pth", "resnet18")
     with pytest.raises(UserError, match=r"absent\.pth: no such weights file"):
         build_segmenter(config)
-    with pytest.raises(UserError, match="device"):
-        build_segmenter(config, device="gpu")
 
 
 def test_networks_take_their_settings(tmp_path: Path) -> None:

@@ -15,10 +15,16 @@ from torchvision.transforms.functional import normalize, to_tensor
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters import networks as module
-from boxpromptiml.segmenters.networks import NetworkName, NetworkSegmenter
+from boxpromptiml.segmenters.networks import NetworkName, NetworkSegmenter, load_network
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIZE = (50, 75)  # no multiple of any stride
+
+
+def segmenter(
+    name: NetworkName, weights: Path, encoder: str | None = None, **settings: Any
+) -> NetworkSegmenter:
+    return NetworkSegmenter(*load_network(name, weights, encoder), **settings)
 
 
 def an_image(size: tuple[int, int] = SIZE) -> ImageArray:
@@ -102,7 +108,7 @@ def test_deeplabv3_equals_torchvisions(
     else:  # hundreds of MB: spare the disk
         path.touch()
         monkeypatch.setattr(module, "load_weights", lambda _: dict(network.state_dict()))
-    tested = NetworkSegmenter.from_weights("deeplabv3", path, min_fraction=0)
+    tested = segmenter("deeplabv3", path, min_fraction=0)
     assert tested.settings["architecture"] == f"deeplabv3_{backbone}"
     expected = classes_of(network, an_image())
     assert len(np.unique(expected)) >= 3
@@ -136,7 +142,7 @@ def test_folder_equals_smps_own(
     saved = smp_network(kind, **plain)
     saved.config.update(settings)
     saved.save_pretrained(tmp_path)
-    tested = NetworkSegmenter.from_weights(name, tmp_path, min_fraction=0)
+    tested = segmenter(name, tmp_path, min_fraction=0)
     loaded = smp.from_pretrained(str(tmp_path)).eval()
     multiple = loaded.encoder.output_stride
 
@@ -159,10 +165,10 @@ def test_file_needs_the_encoders_name(
     path = tmp_path / "w.pth"
     torch.save(network.state_dict(), path)
     with pytest.raises(UserError, match="does not tell the encoder"):
-        NetworkSegmenter.from_weights(name, path)
+        segmenter(name, path)
     with pytest.raises(UserError, match="does not fit"):
-        NetworkSegmenter.from_weights(name, path, "resnet34")
-    tested = NetworkSegmenter.from_weights(name, path, "resnet18", min_fraction=0)
+        segmenter(name, path, "resnet34")
+    tested = segmenter(name, path, "resnet18", min_fraction=0)
     expected = classes_of(network, an_image(), network.encoder.output_stride)
     assert same_regions(tested.regions(an_image()), expected)
 
@@ -225,7 +231,7 @@ def test_thin_images(tmp_path: Path, size: tuple[int, int]) -> None:
     network = smp_network(smp.PSPNet, encoder_name="resnet18", psp_out_channels=32)
     network.save_pretrained(tmp_path)
     for tested in (
-        NetworkSegmenter.from_weights("pspnet", tmp_path, min_fraction=0),
+        segmenter("pspnet", tmp_path, min_fraction=0),
         NetworkSegmenter(Brightness(), {}, multiple=32),
     ):
         labels = tested.regions(np.full((*size, 3), 200, dtype=np.uint8))
@@ -247,29 +253,29 @@ def test_settings_tell_weights_and_settings(tmp_path: Path) -> None:
     network, path = deeplabv3("mobilenet_v3_large"), tmp_path / "w.pth"
     torch.save({"model": network.state_dict()}, path)  # as torchvision's training script does
     signed = [
-        json.dumps(NetworkSegmenter.from_weights("deeplabv3", path, **changed).settings)
+        json.dumps(segmenter("deeplabv3", path, **changed).settings)
         for changed in ({}, {"min_fraction": 0.1}, {"max_side": 64})
     ]
     network.classifier[4].bias.data += 1
     torch.save({"model": network.state_dict()}, path)
-    signed.append(json.dumps(NetworkSegmenter.from_weights("deeplabv3", path).settings))
+    signed.append(json.dumps(segmenter("deeplabv3", path).settings))
     assert len(set(signed)) == 4
 
 
 @pytest.mark.parametrize("name", ["deeplabv3", "pspnet", "deeplabv3plus"])
 def test_weights_of_something_else(tmp_path: Path, name: NetworkName) -> None:
     with pytest.raises(UserError, match="no such weights file"):
-        NetworkSegmenter.from_weights(name, tmp_path / "absent.pth", "resnet18")
+        segmenter(name, tmp_path / "absent.pth", "resnet18")
     with pytest.raises(UserError, match="addresses are not opened"):
-        NetworkSegmenter.from_weights(name, Path("https://host/w.pth"), "resnet18")
+        segmenter(name, Path("https://host/w.pth"), "resnet18")
     path = tmp_path / "w.pth"
     for state in ({"a": torch.zeros(1)}, {"classifier.4.weight": 3, "segmentation_head.0.bias": 3}):
         torch.save(state, path)
         with pytest.raises(UserError, match="holds no weights of"):
-            NetworkSegmenter.from_weights(name, path, "resnet18")
+            segmenter(name, path, "resnet18")
     path.write_bytes(b"hello, I am no checkpoint")
     with pytest.raises(UserError, match="is not a checkpoint"):
-        NetworkSegmenter.from_weights(name, path, "resnet18")
+        segmenter(name, path, "resnet18")
 
 
 def test_half_a_deeplabv3_does_not_fit(tmp_path: Path) -> None:
@@ -277,7 +283,7 @@ def test_half_a_deeplabv3_does_not_fit(tmp_path: Path) -> None:
     del state["classifier.1.weight"]
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"does not fit DeepLabV3: 1 missing \(classifier\.1"):
-        NetworkSegmenter.from_weights("deeplabv3", tmp_path / "w.pth")
+        segmenter("deeplabv3", tmp_path / "w.pth")
 
 
 @pytest.fixture(scope="module")
@@ -312,14 +318,14 @@ def test_configs_are_screened(
     smp.PSPNet("resnet18", encoder_weights=None, psp_out_channels=32).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(pspnet_config | changed))
     with pytest.raises(UserError, match=match):
-        NetworkSegmenter.from_weights("pspnet", tmp_path)
+        segmenter("pspnet", tmp_path)
 
 
 def test_encoder_weights_are_never_fetched(tmp_path: Path) -> None:
     network = smp_network(smp.PSPNet, encoder_name="resnet18", psp_out_channels=32)
     network.config["encoder_weights"] = "imagenet"
     network.save_pretrained(tmp_path)
-    tested = NetworkSegmenter.from_weights("pspnet", tmp_path, min_fraction=0)
+    tested = segmenter("pspnet", tmp_path, min_fraction=0)
     assert same_regions(tested.regions(an_image()), classes_of(network, an_image(), 8))
 
 
@@ -327,30 +333,19 @@ def test_encoder_weights_are_never_fetched(tmp_path: Path) -> None:
 def test_damaged_config(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
-        NetworkSegmenter.from_weights("pspnet", tmp_path)
+        segmenter("pspnet", tmp_path)
 
 
 def test_incomplete_folders(tmp_path: Path, pspnet_config: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"config\.json: missing"):
-        NetworkSegmenter.from_weights("pspnet", tmp_path)
+        segmenter("pspnet", tmp_path)
     with pytest.raises(UserError, match="is a folder"):
-        NetworkSegmenter.from_weights("deeplabv3", tmp_path)
+        segmenter("deeplabv3", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(pspnet_config))
     with pytest.raises(UserError, match=r"model\.safetensors: no such weights file"):
-        NetworkSegmenter.from_weights("pspnet", tmp_path)
+        segmenter("pspnet", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "match"),
-    [
-        ({"min_fraction": 1}, "min_fraction"),
-        ({"min_fraction": float("nan")}, "min_fraction"),
-        ({"max_side": 0}, "max_side"),
-        ({"device": "gpu"}, "unknown"),
-    ],
-)
-def test_bad_settings(tmp_path: Path, wrong: dict[str, Any], match: str) -> None:
-    with pytest.raises(UserError, match=match):
-        NetworkSegmenter(Brightness(), {}, **wrong)
-    with pytest.raises(UserError, match=match):  # before the weights are read
-        NetworkSegmenter.from_weights("deeplabv3", tmp_path / "absent.pth", **wrong)
+def test_an_unknown_device() -> None:
+    with pytest.raises(UserError, match="unknown"):
+        NetworkSegmenter(Brightness(), {}, device="gpu")

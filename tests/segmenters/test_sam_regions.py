@@ -1,16 +1,13 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.modeling import Sam
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import ImageArray, Segmenter
-from boxpromptiml.segmenters import sam_regions as module
 from boxpromptiml.segmenters.sam_regions import SamSegmenter
 from tests.helpers.tiny_sam import tiny_sam
 
@@ -119,37 +116,6 @@ def test_settings_tell_what_changes_an_answer() -> None:
     assert '"segment-anything": "1.0"' in signed()
 
 
-def test_from_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Path, str]] = []
-
-    def load(checkpoint: Path, model_type: str) -> tuple[Sam, str]:
-        asked.append((checkpoint, model_type))
-        return tiny_sam(), "ab"
-
-    monkeypatch.setattr(module, "load_sam", load)
-    built = SamSegmenter.from_checkpoint(tmp_path / "w.pth", "vit_l", points_per_side=4)
-    assert asked == [(tmp_path / "w.pth", "vit_l")]
-    assert built.settings == SamSegmenter(tiny_sam(), "vit_l", "ab", points_per_side=4).settings
-
-
-def test_wrong_weights(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such weights file"):
-        SamSegmenter.from_checkpoint(tmp_path / "absent.pth", "vit_b")
-    torch.save({"a": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="holds no weights of Segment Anything"):
-        SamSegmenter.from_checkpoint(tmp_path / "w.pth", "vit_b")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "match"),
-    [
-        ({"points_per_side": 0}, "1 to 64"),
-        ({"points_per_side": 65}, "1 to 64"),
-        ({"device": "gpu"}, "unknown"),
-    ],
-)
-def test_bad_settings(tmp_path: Path, wrong: dict[str, Any], match: str) -> None:
-    with pytest.raises(UserError, match=match):
-        SamSegmenter(tiny_sam(), "tiny", "", **wrong)
-    with pytest.raises(UserError, match=match):  # before the weights are read
-        SamSegmenter.from_checkpoint(tmp_path / "absent.pth", "vit_b", **wrong)
+def test_an_unknown_device() -> None:
+    with pytest.raises(UserError, match="unknown"):
+        SamSegmenter(tiny_sam(), "tiny", "", device="gpu")

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
-from boxpromptiml.inference.spec import CHECKPOINT_KEY
+from boxpromptiml.inference.spec import DESCRIPTION_KEY
 from boxpromptiml.tasks.base import DivergedError
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from tests.helpers.training import checkpoints_in, make_data, make_task, make_trainer
@@ -209,7 +209,7 @@ def test_averaged_weights_are_what_is_tested_and_saved(data_root: Path, tmp_path
         trainer = make_trainer(folder, checkpoints_in(folder), EMAWeightAveraging(decay=decay))
         trainer.fit(make_task(), make_data(data_root))
         checkpoint = torch.load(folder / "last.ckpt", weights_only=True)  # noqa: TID251
-        assert CHECKPOINT_KEY in checkpoint
+        assert DESCRIPTION_KEY in checkpoint
         return {k: v for k, v in checkpoint["state_dict"].items() if v.is_floating_point()}
 
     plain, lagging = saved(0.0, tmp_path / "plain"), saved(0.9, tmp_path / "lag")

@@ -86,9 +86,7 @@ def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run: Path) 
     assert isinstance(network, WCBNet)
     assert spec.input.error_levels == (75,)
     assert spec.cam == CamConfig()
-    assert spec.refinement == Refinement(
-        SegmenterConfig(name="slic", segments=40).to_dict(), "image"
-    )
+    assert spec.refinement == Refinement(SegmenterConfig(name="slic", segments=40), "image")
 
 
 def test_localize_refines_as_the_test_did(run: Path, unmasked: Path, tmp_path: Path) -> None:
