@@ -174,8 +174,8 @@ def _current(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Values as this version names them, of a file that an earlier one may have written."""
     if (found := values.get("schema_version")) != SCHEMA_VERSION:
         raise UserError(
-            f"{where}: schema {str(found)[:20]}, this version reads {SCHEMA_VERSION}; update "
-            "boxpromptiml or train again"
+            f"{where}: checkpoint schema {str(found)[:20]}, this version reads {SCHEMA_VERSION}; "
+            "update boxpromptiml or train again"
         )
     refinement = values.get("refinement")
     segmenter = refinement.get("segmenter") if isinstance(refinement, dict) else None

@@ -85,7 +85,8 @@ def check_fields(record: object, where: str) -> None:
     Raises:
         UserError: With the first field that does not fit, as `where.field`.
     """
-    for name, adapter in _adapters(type(record)).items():
+    kind: Any = type(record)
+    for name, adapter in _adapters(kind).items():
         value = getattr(record, name)
         try:
             adapter.validate_python(value, strict=True)

@@ -202,7 +202,10 @@ def test_load_into_keeps_the_dtype_of_the_module() -> None:
         ({"head": torch.zeros(1)}, "1 unexpected (head)"),
         ({"bias": torch.zeros(5)}, "1 of another shape (bias (5,) for (2,))"),
         ({"bias": "text"}, "1 of another shape (bias str for (2,))"),
-        ({"bias": torch.tensor([0.0, torch.nan])}, "1 tensors of Linear hold NaN or infinity (bias)"),
+        (
+            {"bias": torch.tensor([0.0, torch.nan])},
+            "1 tensors of Linear hold NaN or infinity (bias)",
+        ),
         ({f"k{i}": torch.zeros(1) for i in range(9)}, "9 unexpected (k0, k1, k2, ...)"),
     ],
 )
