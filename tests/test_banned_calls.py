@@ -44,7 +44,7 @@ def offences(source: str, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_module_calls_what_runs_strangers_code(path):
+def test_no_module_calls_what_runs_strangers_code(path: Path) -> None:
     assert offences(path.read_text(), path.relative_to(ROOT).as_posix()) == []
 
 
@@ -58,5 +58,5 @@ def test_no_module_calls_what_runs_strangers_code(path):
         "cv2.imread(p)",
     ],
 )
-def test_the_search_finds_what_it_looks_for(line):
+def test_the_search_finds_what_it_looks_for(line: str) -> None:
     assert len(offences(line, "somewhere.py")) == 1

@@ -10,14 +10,13 @@ import pytest
 
 from boxpromptiml import demo
 from boxpromptiml.cli import main
-from boxpromptiml.data.dataset import Source, ground_truth
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.localize import localize
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
-from boxpromptiml.models.fusion import FusionConfig
-from boxpromptiml.models.student import StudentConfig
+from boxpromptiml.manifests.sources import Source, ground_truth
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.records import Split
 from boxpromptiml.synth.photos import SPLIT_AREAS
 

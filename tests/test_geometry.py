@@ -1,4 +1,5 @@
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,9 @@ inside = st.builds(
 
 
 @given(st.lists(inside, max_size=5), st.floats(0, 0.49), st.integers(0, 2**32 - 1))
-def test_jitter_stays_inside_and_keeps_a_pixel(boxes, fraction, seed):
+def test_jitter_stays_inside_and_keeps_a_pixel(
+    boxes: list[Any], fraction: float, seed: int
+) -> None:
     moved = geometry.jitter(geometry.as_array(boxes), fraction, SIZE, np.random.default_rng(seed))
     assert moved.shape == (len(boxes), 4)
     assert moved.dtype == np.float32
@@ -32,7 +35,9 @@ def test_jitter_stays_inside_and_keeps_a_pixel(boxes, fraction, seed):
 
 
 @given(inside, st.floats(0, 0.4), st.integers(0, 99))
-def test_jitter_moves_no_side_further_than_its_fraction(box, fraction, seed):
+def test_jitter_moves_no_side_further_than_its_fraction(
+    box: Any, fraction: float, seed: int
+) -> None:
     array = geometry.as_array([box])
     moved = geometry.jitter(array, fraction, SIZE, np.random.default_rng(seed))
     reach = fraction * (array[:, 2:] - array[:, :2])
@@ -40,28 +45,29 @@ def test_jitter_moves_no_side_further_than_its_fraction(box, fraction, seed):
     assert (np.abs(moved - array) <= np.tile(reach, 2) + pixel).all()
 
 
-def test_jitter_refuses_to_cross_sides():
+def test_jitter_refuses_to_cross_sides() -> None:
     with pytest.raises(ValueError, match="fraction"):
         geometry.jitter(geometry.as_array([]), 0.5, SIZE, np.random.default_rng(0))
 
 
 @given(st.lists(inside, max_size=4))
-def test_rescale_there_and_back(boxes):
+def test_rescale_there_and_back(boxes: list[Any]) -> None:
     array = geometry.as_array(boxes)
     there = geometry.rescale(array, SIZE, (80, 30))
     np.testing.assert_allclose(geometry.rescale(there, (80, 30), SIZE), array, atol=1e-4)
 
 
 @given(st.integers(0, 59), st.integers(0, 39))
-def test_a_pixel_is_its_own_box(x, y):
+def test_a_pixel_is_its_own_box(x: int, y: int) -> None:
     mask = np.zeros(SIZE, bool)
     mask[y, x] = True
     box = geometry.from_mask(mask)
-    assert box == (x, y, x + 1, y + 1)
+    assert box is not None
+    assert tuple(box) == (x, y, x + 1, y + 1)
     np.testing.assert_array_equal(geometry.union_mask(geometry.as_array([box]), SIZE), mask)
 
 
-def test_union_is_the_or_of_single_boxes_and_empty_without_any():
+def test_union_is_the_or_of_single_boxes_and_empty_without_any() -> None:
     boxes = [Box(1, 1, 5.5, 6), Box(4, 4, 70, 50)]
     single = [geometry.union_mask(geometry.as_array([box]), SIZE) for box in boxes]
     both = geometry.union_mask(geometry.as_array(boxes), SIZE)
@@ -71,15 +77,15 @@ def test_union_is_the_or_of_single_boxes_and_empty_without_any():
 
 
 @pytest.mark.parametrize("box", [Box(-9, 1, -5, 9), Box(1, -9, 5, -5), Box(70, 1, 80, 9)])
-def test_a_box_beside_the_image_touches_no_pixel(box):
+def test_a_box_beside_the_image_touches_no_pixel(box: Box) -> None:
     assert not geometry.union_mask(geometry.as_array([box]), SIZE).any()
 
 
-def test_from_mask_of_an_empty_mask():
+def test_from_mask_of_an_empty_mask() -> None:
     assert geometry.from_mask(np.zeros(SIZE, bool)) is None
 
 
-def test_expand_grows_both_sides_and_is_cut_at_the_border():
+def test_expand_grows_both_sides_and_is_cut_at_the_border() -> None:
     grown = geometry.expand(geometry.as_array([Box(0, 10, 20, 20)]), 0.25, SIZE)
     assert grown.tolist() == [[0, 7.5, 25, 22.5]]
 

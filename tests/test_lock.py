@@ -15,7 +15,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # One entry a package: its pin on a line of its own, the hashes on the lines that follow.
 ENTRIES = re.findall(r"^([\w.-]+)==(\S+) \\\n((?:    --hash=\S+(?: \\)?\n)+)",
                      (ROOT / "requirements.lock").read_text(), re.MULTILINE)  # fmt: skip
-PINS = {canonicalize_name(name): Version(version) for name, version, _ in ENTRIES}
+PINS: dict[str, Version] = {
+    canonicalize_name(name): Version(version) for name, version, _ in ENTRIES
+}
 
 
 def demanded(extra: str | None = None) -> Iterator[Requirement]:
@@ -32,13 +34,13 @@ DEMANDED = [*demanded(), *demanded("test")]
 
 
 @pytest.mark.parametrize("requirement", DEMANDED, ids=str)
-def test_what_is_demanded_is_locked_within_its_bounds(requirement):
+def test_what_is_demanded_is_locked_within_its_bounds(requirement: Requirement) -> None:
     name = canonicalize_name(requirement.name)
     assert name in PINS, "run .ci/lock"
     assert requirement.specifier.contains(PINS[name]), f"{PINS[name]}: run .ci/lock"
 
 
-def test_every_line_of_the_lock_is_a_pin_with_hashes():
+def test_every_line_of_the_lock_is_a_pin_with_hashes() -> None:
     """Else pip would install what nobody has looked at, or refuse the file."""
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pins = [line for line in lines if not line.startswith((" ", "#"))]
@@ -46,7 +48,7 @@ def test_every_line_of_the_lock_is_a_pin_with_hashes():
     assert all(re.fullmatch(r"(\s*--hash=sha256:[0-9a-f]{64}( \\)?\n)+", e[2]) for e in ENTRIES)
 
 
-def test_releases_with_known_holes_are_not_locked():
+def test_releases_with_known_holes_are_not_locked() -> None:
     assert PINS["lightning"] >= Version("2.6.6")  # 2.6.2 and 2.6.3 were malware
     assert PINS["pytorch-lightning"] >= Version("2.6.6")
     assert PINS["torch"] >= Version("2.10")

@@ -106,7 +106,8 @@ def test_invalid_pixels_never_count(loss: object, seed: int, junk: float) -> Non
     other_logits, other_target = logits.clone(), target.clone()
     other_logits[~valid] = junk
     other_target[~valid] = junk
-    values, gradients = [], []
+    values: list[torch.Tensor] = []
+    gradients: list[torch.Tensor] = []
     for x, t in ((logits, target), (other_logits, other_target)):
         x.requires_grad_()
         values.append(loss(x, t, valid))  # type: ignore[operator]

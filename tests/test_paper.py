@@ -33,7 +33,7 @@ def configs(config: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("config", PAPER, ids=lambda path: path.stem)
-def test_every_file_runs_as_it_is(config, data_root, tmp_path):
+def test_every_file_runs_as_it_is(config: Path, data_root: Path, tmp_path: Path) -> None:
     """On tiny data without weights; pseudo-masks are replaced by masks."""
     network = "wcbnet" if config.stem == "image_label" else "student"
     supervision = "label" if config.stem == "image_label" else "mask"
@@ -48,7 +48,7 @@ def test_every_file_runs_as_it_is(config, data_root, tmp_path):
     assert status == 0
 
 
-def test_no_two_files_share_a_folder_and_all_are_in_the_guide():
+def test_no_two_files_share_a_folder_and_all_are_in_the_guide() -> None:
     folders = Counter(
         yaml.safe_load(config.read_text())["trainer"]["default_root_dir"] for config in PAPER
     )
@@ -58,7 +58,7 @@ def test_no_two_files_share_a_folder_and_all_are_in_the_guide():
     assert {config.stem for config in PAPER} <= named
 
 
-def test_the_data_is_that_of_the_protocol():
+def test_the_data_is_that_of_the_protocol() -> None:
     data = yaml.safe_load((FOLDER / "paper/boxpromptiml.yaml").read_text())["data"]
     portions = PROTOCOLS["boxpromptiml"].portions
     trained = {portion.dataset for portion in portions if portion.split == "train"}
@@ -74,7 +74,7 @@ def test_the_data_is_that_of_the_protocol():
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory):
+def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """What the guide's shell lines would start, by programs that write down their words."""
     folder = tmp_path_factory.mktemp("bin")
     for name in ("boxpromptiml", "python"):
@@ -91,7 +91,9 @@ def commands(tmp_path_factory):
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
 
 
-def test_every_command_of_the_guide_parses(commands, capsys, monkeypatch):
+def test_every_command_of_the_guide_parses(
+    commands: list[list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(FOLDER.parent)
     counts = Counter(words[1] if words[0] == "boxpromptiml" else words[3] for words in commands
                      if words[1] != "-c")  # fmt: skip

@@ -30,7 +30,7 @@ def tour() -> list[list[str]]:
 
 
 @pytest.fixture
-def workplace(tmp_path):
+def workplace(tmp_path: Path) -> Path:
     for seed, split in enumerate(("train", "val", "test")):
         make_folder(tmp_path / "DATA" / split, 4, 2, seed=seed)
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
@@ -47,7 +47,7 @@ def workplace(tmp_path):
     return tmp_path
 
 
-def test_the_tour_runs_line_by_line(workplace):
+def test_the_tour_runs_line_by_line(workplace: Path) -> None:
     lines = tour()
     assert [line[1] for line in lines if line[0] == "boxpromptiml"] == [
         "fit", "test", "report", "localize", "localize", "evaluate", "robustness", "fit", "fit"
@@ -78,7 +78,7 @@ def test_the_tour_runs_line_by_line(workplace):
     assert found == ["a.png", "b.png"]
 
 
-def test_python_lines_name_what_exists():
+def test_python_lines_name_what_exists() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(code.splitlines()[0], {})  # noqa: S102 - our own README
 

@@ -14,6 +14,8 @@ import yaml
 from boxpromptiml.cli import main
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 
+Agent = Callable[[dict[str, Any], dict[str, Any]], list[str]]
+
 FOLDER = Path(__file__).parent.parent / "experiments" / "sweeps"
 SWEEPS = sorted(FOLDER.glob("*.yaml"))
 DRAWS: dict[str, Callable[[dict[str, Any], float], float]] = {
@@ -47,7 +49,7 @@ def runs(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def agent(monkeypatch, tmp_path):
+def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Agent:
     """Sweep settings and chosen values to the words of the process that the agent would start."""
     started: list[list[str]] = []
 
@@ -61,7 +63,7 @@ def agent(monkeypatch, tmp_path):
     monkeypatch.setenv(wandb.env.DIR, str(tmp_path))
 
     def words(settings: dict[str, Any], values: dict[str, Any]) -> list[str]:
-        itself = SimpleNamespace(
+        itself: Any = SimpleNamespace(
             _sweep_command=list(settings["command"]), _function=None, _in_jupyter=False,
             _forward_signals=False, _run_processes={},
         )  # fmt: skip
@@ -83,7 +85,9 @@ def found_in(printed: dict[str, Any], dotted: str) -> Any:
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
-def test_every_run_of_a_sweep_parses(sweep, agent, capsys):
+def test_every_run_of_a_sweep_parses(
+    sweep: Path, agent: Agent, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = load(sweep)
     for values in runs(settings):
         assert main([*agent(settings, values), "--print_config"]) == 0
@@ -93,7 +97,7 @@ def test_every_run_of_a_sweep_parses(sweep, agent, capsys):
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
-def test_a_sweep_is_one_that_the_server_takes(sweep):
+def test_a_sweep_is_one_that_the_server_takes(sweep: Path) -> None:
     """What its documentation asks for, and a score that we log."""
     settings = load(sweep)
     known = {"program", "project", "method", "metric", "parameters", "command", "early_terminate"}
@@ -127,14 +131,16 @@ def test_a_sweep_is_one_that_the_server_takes(sweep):
         ("model.init_args.student.fusion.memory", "none"),
     ],
 )  # fmt: skip
-def test_what_the_agent_writes_is_read_back(name, value, agent, capsys):
+def test_what_the_agent_writes_is_read_back(
+    name: str, value: Any, agent: Agent, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = load(FOLDER / "fusion_grid.yaml")
     assert main([*agent(settings, {name: value}), "--print_config"]) == 0
     assert found_in(yaml.safe_load(capsys.readouterr().out), name) == value
 
 
 @pytest.mark.parametrize("sweep", ["student_bayes", "supervision_grid"])
-def test_a_run_of_a_sweep_runs(sweep, agent, data_root, tmp_path):
+def test_a_run_of_a_sweep_runs(sweep: str, agent: Agent, data_root: Path, tmp_path: Path) -> None:
     settings = load(FOLDER / f"{sweep}.yaml")
     command = agent(settings, runs(settings)[0])
     data = [f"--data.{split}=[{data_root}/{split}.jsonl]" for split in ("train", "val", "test")]

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -28,7 +29,7 @@ def backbone() -> list[str]:
 
 
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_runs_as_it_is(config, data_root, tmp_path):
+def test_every_experiment_runs_as_it_is(config: Path, data_root: Path, tmp_path: Path) -> None:
     """The file's own settings, on tiny data; pseudo-masks are replaced by masks."""
     supervision = "label" if config.stem == "image_label" else "mask"
     status = main(
@@ -40,7 +41,9 @@ def test_every_experiment_runs_as_it_is(config, data_root, tmp_path):
 
 
 @pytest.mark.parametrize("config", IMAGE_LABEL, ids=lambda path: path.stem)
-def test_every_ablation_of_the_image_label_branch_runs(config, data_root, tmp_path, monkeypatch):
+def test_every_ablation_of_the_image_label_branch_runs(
+    config: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After image_label.yaml, as its first line says; networks with weights made here."""
     monkeypatch.setattr(sam, "load_sam", lambda *_: (tiny_sam(), "tiny"))
     settings = yaml.safe_load(config.read_text())
@@ -74,13 +77,13 @@ def segmenter_weights(name: str, folder: Path) -> list[str]:
     return [f"{given}/{name}"]
 
 
-def test_base_states_every_default(tmp_path, capsys):
+def test_base_states_every_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """base.yaml is the documentation of the defaults: it must not drift from the code."""
     base = yaml.safe_load(Path(EXPERIMENTS[0].parent / "base.yaml").read_text())
     assert main(["fit", "--print_config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
 
-    def check(given: dict, default: dict, place: str) -> None:
+    def check(given: dict[str, Any], default: dict[str, Any], place: str) -> None:
         for key, value in given.items():
             here = f"{place}.{key}"
             assert key in default, here
@@ -95,7 +98,9 @@ def test_base_states_every_default(tmp_path, capsys):
     check(base, defaults, "base")
 
 
-def test_fit_then_test_then_predict(data_root, tmp_path, capsys):
+def test_fit_then_test_then_predict(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     common = [*data_arguments(data_root), *backbone(), *TINY, "--data.supervision=mask",
               f"--trainer.default_root_dir={run}",
@@ -144,14 +149,16 @@ def test_fit_then_test_then_predict(data_root, tmp_path, capsys):
         (["localize", "--images=[x]"], 2, "checkpoint"),
     ],
 )
-def test_a_mistake_is_named_without_a_traceback(arguments, status, said, capsys):
+def test_a_mistake_is_named_without_a_traceback(
+    arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == status
     captured = capsys.readouterr()
     assert said in captured.err
     assert "Traceback" not in captured.err
 
 
-def test_help_needs_no_torch():
+def test_help_needs_no_torch() -> None:
     code = "import sys, boxpromptiml.cli as c; c.main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -159,7 +166,7 @@ def test_help_needs_no_torch():
     assert main([]) == 2
 
 
-def test_wandb_offline_run(data_root, tmp_path):
+def test_wandb_offline_run(data_root: Path, tmp_path: Path) -> None:
     arguments = ["fit", *data_arguments(data_root), *backbone(), *TINY, "--data.supervision=mask",
                  f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1",
                  "--config=experiments/wandb.yaml",

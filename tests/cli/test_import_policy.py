@@ -8,8 +8,10 @@ import copy
 import os
 import pickle
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import jsonargparse._common as jsonargparse_settings
 import pytest
@@ -23,8 +25,8 @@ from boxpromptiml.cli import lightning, main
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.io.weights import load_weights
+from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.sam import load_sam
-from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
@@ -66,7 +68,7 @@ class Reduced:
 
 
 @pytest.fixture(autouse=True)
-def marks(tmp_path, monkeypatch):
+def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of marks; the canary module is importable, jsonargparse as it was before."""
     folder = tmp_path / "marks"
     folder.mkdir()
@@ -84,7 +86,7 @@ def marks(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(data_root, tmp_path_factory):
+def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The command line of a tiny run, and its folder."""
     run = tmp_path_factory.mktemp("run")
     arguments = [
@@ -107,7 +109,7 @@ def hyper_parameters(**values: object) -> dict[str, object]:
 NESTED = {"class_path": "canary.Task", "init_args": {}}
 INSTANTIATE = "lightning.pytorch.cli.instantiate_module"
 # Added to a good checkpoint. The first three are pickles of code, the others data that names code.
-POISONS = {
+POISONS: dict[str, dict[str, Any] | None] = {
     "zip": None,
     "legacy": None,
     "pickle": None,
@@ -137,7 +139,7 @@ def poisoned(trained: Path, name: str, marks: Path, folder: Path) -> Path:
         content = good | {"extra": evil}
         torch.save(content, path, _use_new_zipfile_serialization=name != "legacy")
     else:
-        torch.save(good | POISONS[name], path)
+        torch.save(good | (POISONS[name] or {}), path)
     return path
 
 
@@ -148,7 +150,14 @@ def fired(marks: Path) -> list[str]:
 @pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE")
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_verb_runs_what_a_checkpoint_brings(verb, poison, trained, marks, tmp_path, monkeypatch):
+def test_no_verb_runs_what_a_checkpoint_brings(
+    verb: str,
+    poison: str,
+    trained: tuple[Path, list[str]],
+    marks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Pickled code is refused; hyperparameters are not read, and the weights serve."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # the harder way; see the next test
     run, arguments = trained
@@ -158,7 +167,7 @@ def test_no_verb_runs_what_a_checkpoint_brings(verb, poison, trained, marks, tmp
     assert fired(marks) == []
 
 
-def python_entries(path: Path, data: Path, out: Path):
+def python_entries(path: Path, data: Path, out: Path) -> dict[str, Callable[[], object]]:
     """Everything else that opens a file of weights, by name."""
     folder = out / "smp"
     folder.mkdir(exist_ok=True)
@@ -202,7 +211,15 @@ def python_entries(path: Path, data: Path, out: Path):
 @pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE")
 @pytest.mark.parametrize("forced", [False, True], ids=["plain", "forced-unsafe"])
 @pytest.mark.parametrize("poison", POISONS)
-def test_no_other_entry_does(poison, forced, trained, data_root, marks, tmp_path, monkeypatch):
+def test_no_other_entry_does(
+    poison: str,
+    forced: bool,
+    trained: tuple[Path, list[str]],
+    data_root: Path,
+    marks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     if forced:
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     path = poisoned(trained[0], poison, marks, tmp_path)
@@ -222,7 +239,9 @@ def test_no_other_entry_does(poison, forced, trained, data_root, marks, tmp_path
     ["http://127.0.0.1:9/x.ckpt", "https://h/x.ckpt", "file:///tmp/x.ckpt", "memory://x.ckpt",
      "simplecache::http://127.0.0.1:9/x.ckpt", "s3://b/x.ckpt"],
 )  # fmt: skip
-def test_no_address_is_opened(verb, address, trained, capsys):
+def test_no_address_is_opened(
+    verb: str, address: str, trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([verb, *trained[1], f"--ckpt_path={address}"]) == 1
     assert "addresses are not opened" in capsys.readouterr().err
 
@@ -271,7 +290,14 @@ def hostile(text: str, marks: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("number", "name"), enumerate(CONFIGURATIONS), ids=str)
-def test_no_configuration_of_a_training_does(number, name, trained, marks, tmp_path, capsys):
+def test_no_configuration_of_a_training_does(
+    number: int,
+    name: str,
+    trained: tuple[Path, list[str]],
+    marks: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Everything through `fit`, every fourth through each of the other verbs as well."""
     path = hostile(CONFIGURATIONS[name], marks, tmp_path)
     for verb in {"fit", VERBS[number % 4]}:
@@ -299,20 +325,22 @@ JOBS = {
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_no_configuration_of_another_command_does(name, marks, tmp_path):
-    path, verb = hostile(JOBS[name], marks, tmp_path), name.split()[0]
+def test_no_configuration_of_another_command_does(name: str, marks: Path, tmp_path: Path) -> None:
+    path, verb = hostile(JOBS[name], marks, tmp_path), name.split(maxsplit=1)[0]
     run = main if verb in ("localize", "evaluate") else data_prep
     assert run([verb, "--config", str(path)]) == 2
     assert fired(marks) == []
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/c.yaml", "memory://c.yaml"])
-def test_no_configuration_is_fetched(address, capsys):
+def test_no_configuration_is_fetched(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", address]) == 2
     assert main(["localize", "--config", address]) == 2
 
 
-def test_the_message_says_how_to_allow_it_and_that_works(trained, marks, capsys):
+def test_the_message_says_how_to_allow_it_and_that_works(
+    trained: tuple[Path, list[str]], marks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["fit", *trained[1], "--trainer.callbacks+=canary.Evil", "--trainer.fast_dev_run=1"]
     assert main(arguments) == 2
     assert "--trust=canary.Evil" in capsys.readouterr().err
@@ -322,12 +350,12 @@ def test_the_message_says_how_to_allow_it_and_that_works(trained, marks, capsys)
 
 
 @pytest.mark.parametrize("trusted", ["*", "jsonargparse", "not a path"])
-def test_trust_names_something(trusted, capsys):
+def test_trust_names_something(trusted: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", f"--trust={trusted}"]) == 1
     assert "--trust" in capsys.readouterr().err
 
 
-def unrestricted(monkeypatch) -> None:
+def unrestricted(monkeypatch: pytest.MonkeyPatch) -> None:
     """jsonargparse as it is without us: it warns, and goes on."""
     monkeypatch.setattr(lightning, "restrict_imports", lambda *_: None)
     settings = jsonargparse_settings.parsing_settings
@@ -338,7 +366,13 @@ def unrestricted(monkeypatch) -> None:
 @pytest.mark.parametrize(
     "name", ["model", "callback", "logger", "lambda", "data", "nested student"]
 )
-def test_control_configurations_are_alive(name, trained, marks, tmp_path, monkeypatch):
+def test_control_configurations_are_alive(
+    name: str,
+    trained: tuple[Path, list[str]],
+    marks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     unrestricted(monkeypatch)
     path = hostile(CONFIGURATIONS[name], marks, tmp_path)
     with suppress(Exception):  # what happens after the mark does not matter
@@ -347,7 +381,13 @@ def test_control_configurations_are_alive(name, trained, marks, tmp_path, monkey
 
 
 @pytest.mark.parametrize("poison", ["class_path", "nested", "nested_plain"])
-def test_control_hyperparameters_are_alive(poison, trained, marks, tmp_path, monkeypatch):
+def test_control_hyperparameters_are_alive(
+    poison: str,
+    trained: tuple[Path, list[str]],
+    marks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Lightning 2.6.6 imports what a data-only checkpoint names."""
     unrestricted(monkeypatch)
     monkeypatch.delattr(lightning.TrainerCLI, "_parse_ckpt_path")
@@ -359,13 +399,15 @@ def test_control_hyperparameters_are_alive(poison, trained, marks, tmp_path, mon
 
 
 @pytest.mark.parametrize("poison", ["zip", "legacy", "pickle"])
-def test_control_pickles_are_alive(poison, trained, marks, tmp_path):
+def test_control_pickles_are_alive(
+    poison: str, trained: tuple[Path, list[str]], marks: Path, tmp_path: Path
+) -> None:
     path = poisoned(trained[0], poison, marks, tmp_path)
     with suppress(RuntimeError):  # a bare pickle runs first and is then found to be none of its own
         torch.load(path, weights_only=False)  # noqa: TID251
     assert fired(marks) == ["unpickled"]
 
 
-def test_a_good_safetensors_file_still_loads(tmp_path):
+def test_a_good_safetensors_file_still_loads(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "good.safetensors")
     assert load_weights(tmp_path / "good.safetensors")["a"].tolist() == [1, 1]

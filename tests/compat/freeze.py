@@ -14,9 +14,8 @@ from boxpromptiml.inference.export import export
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.metrics.results import Evaluation, ImageRow, write_evaluation
-from boxpromptiml.models.fusion import FusionConfig
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.records import Box, Sample
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.teachers.consensus import Consensus

@@ -24,39 +24,44 @@ V1 = Path(__file__).parent / "v1"
 
 
 @pytest.fixture
-def copy(tmp_path) -> Path:
+def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(V1, tmp_path / "v1"))
 
 
-def test_manifest():
+def test_manifest() -> None:
     manifest = read_manifest(V1 / "manifest.jsonl")
     forged, plain = manifest.samples
     assert (forged.id, forged.label, forged.size) == ("made/a", 1, (40, 56))
     assert forged.boxes == (Box(8, 6, 44, 34.5),)
     assert (forged.kind, forged.mask_threshold, forged.box_origin) == ("splice", 127, "human")
     assert (plain.label, plain.boxes, plain.mask) == (0, (), None)
-    assert images.read_mask(manifest.mask_path(forged), 127).sum() == 20 * 28
+    path = manifest.mask_path(forged)
+    assert path is not None
+    assert images.read_mask(path, 127).sum() == 20 * 28
     assert images.probe(manifest.image_path(forged)).sha256 == forged.image_sha256
 
 
-def test_pseudo_mask_and_sidecar():
+def test_pseudo_mask_and_sidecar() -> None:
     manifest = read_manifest(V1 / "pseudo" / "manifest.jsonl")
     sample = manifest.samples[0]
     path = manifest.pseudo_mask_path(sample)
+    assert path is not None
     sidecar = read_sidecar(path)
     assert sidecar.mask_sha256 == mask_sha256(path)
     signature = manifest.header.teacher_signature
+    assert signature is not None
+    assert sample.image_sha256 is not None
     assert sidecar.signature == expected_fingerprint(sample, sample.image_sha256, signature)
     assert (images.read_trimap(path) == 255).sum() > 300
 
 
-def test_check_finds_nothing_wrong(tmp_path):
+def test_check_finds_nothing_wrong(tmp_path: Path) -> None:
     words = ["--manifest", str(V1 / "pseudo" / "manifest.jsonl"), "--verify"]
     assert main(["check", *words, "--out", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("name", ["student.ckpt", "student.safetensors"])
-def test_checkpoint(name):
+def test_checkpoint(name: str) -> None:
     assert (V1 / name).stat().st_size < 300_000
     prob = Localizer.load(V1 / name)(V1 / "a.png")
     expected = np.array(json.loads((V1 / "prob.json").read_text()))
@@ -64,7 +69,7 @@ def test_checkpoint(name):
     assert np.ptp(expected) > 0.01
 
 
-def test_evaluation():
+def test_evaluation() -> None:
     found = read_evaluation(V1 / "evaluation")
     assert found.metrics["scores"]["pixel_f1"]["value"] == 0.5
     assert [row.id for row in found.rows] == ["made/a", "=made/b"]
@@ -80,25 +85,25 @@ def newer(path: Path) -> None:
     path.write_text(changed)
 
 
-def test_newer_manifests_are_refused(copy):
+def test_newer_manifests_are_refused(copy: Path) -> None:
     newer(copy / "manifest.jsonl")
     with pytest.raises(UserError, match=r"manifest schema 2, this version reads 1; update"):
         read_manifest(copy / "manifest.jsonl")
 
 
-def test_newer_sidecars_are_refused(copy):
+def test_newer_sidecars_are_refused(copy: Path) -> None:
     newer(copy / "pseudo" / "masks" / "made" / "a.json")
     with pytest.raises(UserError, match=r"sidecar schema 2, not 1"):
         read_sidecar(copy / "pseudo" / "masks" / "made" / "a.png")
 
 
-def test_newer_evaluations_are_refused(copy):
+def test_newer_evaluations_are_refused(copy: Path) -> None:
     newer(copy / "evaluation" / "metrics.json")
     with pytest.raises(UserError, match=r"schema 2, this version reads 1"):
         read_evaluation(copy / "evaluation")
 
 
-def test_newer_checkpoints_are_refused(copy):
+def test_newer_checkpoints_are_refused(copy: Path) -> None:
     checkpoint = torch.load(copy / "student.ckpt", weights_only=True)  # noqa: TID251
     checkpoint["boxpromptiml"]["schema_version"] = 2
     torch.save(checkpoint, copy / "newer.ckpt")

@@ -32,8 +32,8 @@ def make_folder(root: Path, manipulated: int, authentic: int, seed: int = 0) -> 
         box[2], box[3] = min(box[2], 96 - box[0]), min(box[3], 64 - box[1])
         coco["annotations"].append({"id": number, "image_id": number, "bbox": box})
     for number in range(authentic):
-        image = rng.integers(40, 90, (64, 96, 3)).astype(np.uint8)
-        images.write_jpeg(root / "authentic" / f"au_{seed}{number:03d}.jpg", image, 95)
+        noise = rng.integers(40, 90, (64, 96, 3)).astype(np.uint8)
+        images.write_jpeg(root / "authentic" / f"au_{seed}{number:03d}.jpg", noise, 95)
     (root / "boxes.json").write_text(json.dumps(coco))
     return root
 

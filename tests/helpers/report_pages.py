@@ -89,6 +89,7 @@ def make_run(
     for number, (name, value) in enumerate(zip(names, values, strict=True)):
         manipulated, file = number < len(probs), f"{number}.png"
         seen = views(seed=number)
+        assert seen.truth is not None
         images.write_png(folder / "data" / file, seen.image)
         sample = Sample(
             id=name,

@@ -8,6 +8,7 @@ or a wrong polarity shows.
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,7 +44,7 @@ def mask(path: Path, white: np.ndarray, mode: str = "L", low: int = 0, high: int
 def save(path: Path, picture: Image.Image) -> None:
     """Write by the name's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}
+    options: dict[str, Any] = {"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}
     picture.save(path, **options)
 
 

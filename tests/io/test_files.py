@@ -2,13 +2,14 @@ import errno
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from boxpromptiml.io import files
 
 
-def test_sha256_of_file_and_bytes_are_hashlibs(tmp_path):
+def test_sha256_of_file_and_bytes_are_hashlibs(tmp_path: Path) -> None:
     data = b"x" * 3_000_000
     (tmp_path / "f").write_bytes(data)
     expected = hashlib.sha256(data).hexdigest()
@@ -16,7 +17,7 @@ def test_sha256_of_file_and_bytes_are_hashlibs(tmp_path):
     assert files.sha256_bytes(data) == expected
 
 
-def test_a_fingerprint_depends_on_content_and_not_on_order():
+def test_a_fingerprint_depends_on_content_and_not_on_order() -> None:
     assert files.fingerprint({"a": [1, 2], "b": None}) == files.fingerprint(
         {"b": None, "a": [1, 2]}
     )
@@ -25,11 +26,11 @@ def test_a_fingerprint_depends_on_content_and_not_on_order():
         files.fingerprint({"a": float("nan")})
 
 
-def test_a_failing_write_leaves_the_old_file_and_no_temporary(tmp_path):
+def test_a_failing_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     path = tmp_path / "f.txt"
     path.write_text("old")
 
-    def interrupted():
+    def interrupted() -> None:
         with files.atomic_writer(path) as stream:
             stream.write(b"half")
             raise KeyboardInterrupt
@@ -40,7 +41,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_temporary(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
 
 
-def test_jsonl_escapes_names_that_are_not_text(tmp_path):
+def test_jsonl_escapes_names_that_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "f.jsonl"
     rows = [{"path": "a\udcff\n\u202e.jpg"}, {"path": "é"}]
     files.write_jsonl(path, rows)
@@ -48,13 +49,13 @@ def test_jsonl_escapes_names_that_are_not_text(tmp_path):
     assert [json.loads(line) for line in lines] == rows
 
 
-def test_json_refuses_nan(tmp_path):
+def test_json_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "f.json", {"f1": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = [tmp_path / name for name in ("a.tmp", ".a.tmp", ".b.1.tmp", "deep/x.png")]
     left = [tmp_path / f".{'0123456789abcdef'}.{n}.tmp" for n in (1, 22)]
     left.append(tmp_path / "deep" / f".{'f' * 16}.7.tmp")
@@ -68,7 +69,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(kept)
 
 
-def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path):
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path: Path) -> None:
     full, broken = (OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EIO))
     for error, filename in ((full, str(tmp_path / "a")), (broken, None)):  # EIO may be of a reader
         with (

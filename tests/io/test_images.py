@@ -9,9 +9,12 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
@@ -35,19 +38,19 @@ NOISE = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
 DISC = (np.hypot(*(np.indices((64, 64)) - 30)) < 20).astype(np.uint8) * 255
 
 
-def encoded(picture, kind, **options):
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def picture_bytes(kind, size=(24, 16), **options):
+def picture_bytes(kind: str, size: tuple[int, int] = (24, 16), **options: Any) -> bytes:
     ramp = np.indices((size[1], size[0])).sum(0)
     pixels = np.stack([ramp * 5, 255 - ramp * 3, ramp * 2], axis=-1).astype(np.uint8)
     return encoded(Image.fromarray(pixels), kind, **options)
 
 
-def chunk(name, content):
+def chunk(name: bytes, content: bytes) -> bytes:
     return (
         struct.pack(">I", len(content))
         + name
@@ -56,25 +59,25 @@ def chunk(name, content):
     )
 
 
-def png_header(width, height, *, depth=8, colour=2):
+def png_header(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
 
 
-def tiff(pixels, **options):
+def tiff(pixels: npt.NDArray[Any], **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, **options)
     return buffer.getvalue()
 
 
-def reason(call, *arguments, **options):
+def reason(call: Callable[..., object], *arguments: Any, **options: Any) -> str:
     with pytest.raises(RejectedInput) as caught:
         call(*arguments, **options)
     assert caught.value.message
     return caught.value.reason
 
 
-def saved(folder, data, name="file"):
+def saved(folder: Path, data: bytes, name: str = "file") -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
@@ -84,7 +87,7 @@ def saved(folder, data, name="file"):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_lossless_files_come_back_exactly(tmp_path, kind):
+def test_lossless_files_come_back_exactly(tmp_path: Path, kind: str) -> None:
     data = encoded(Image.fromarray(NOISE), kind)
     pixels, info = read_image(saved(tmp_path, data))
     assert np.array_equal(pixels, NOISE)
@@ -95,19 +98,19 @@ def test_lossless_files_come_back_exactly(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_probe_tells_what_read_tells(tmp_path, kind):
+def test_probe_tells_what_read_tells(tmp_path: Path, kind: str) -> None:
     path = saved(tmp_path, picture_bytes(kind))
     assert probe(path) == read_image(path)[1]
     assert probe(str(path)).size == (16, 24)
 
 
-def test_probe_decodes_no_pixels(tmp_path, monkeypatch):
+def test_probe_decodes_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [saved(tmp_path, picture_bytes(kind), kind) for kind in FORMATS]
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     assert [probe(path).format for path in paths] == list(FORMATS)
 
 
-def test_lossy_files_are_close():
+def test_lossy_files_are_close() -> None:
     for kind in ("JPEG", "WEBP"):
         exact, _ = decode_image(picture_bytes("PNG"), "x")
         lossy, _ = decode_image(picture_bytes(kind, quality=95), "x")
@@ -126,7 +129,7 @@ CMYK = Image.fromarray(np.array([[[0, 0, 0, 0], [255, 0, 51, 0]]], np.uint8), "C
 TWO_COLOURS = [[[10, 20, 30], [200, 100, 50]]]
 
 
-def tripled(values):
+def tripled(values: Any) -> Any:
     return [[[value] * 3 for value in values]]
 
 
@@ -185,7 +188,9 @@ def tripled(values):
         ),
     ],
 )
-def test_golden_pixels_of_every_mode(data, mode, rgb, note):
+def test_golden_pixels_of_every_mode(
+    data: bytes, mode: str, rgb: list[Any] | npt.NDArray[np.uint8], note: str | None
+) -> None:
     pixels, info = decode_image(data, "x")
     assert pixels.tolist() == np.asarray(rgb).tolist()
     assert info.mode == mode
@@ -207,7 +212,9 @@ TIFF_LAYOUTS = [
 @pytest.mark.parametrize("layout", TIFF_LAYOUTS)
 @pytest.mark.parametrize("compression", [None, "deflate"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tiffs_of_tifffile(layout, compression, dtype):
+def test_tiffs_of_tifffile(
+    layout: dict[str, Any], compression: str | None, dtype: type[Any]
+) -> None:
     separate, strips = "planarconfig" in layout, {} if "tile" in layout else {"rowsperstrip": 4}
     if separate and dtype == np.uint16:
         return  # rejected, see below
@@ -236,7 +243,7 @@ def test_tiffs_of_tifffile(layout, compression, dtype):
         {"rowsperstrip": 4, "compression": "deflate"},
     ],
 )
-def test_tiff_with_missing_strips(layout):
+def test_tiff_with_missing_strips(layout: dict[str, Any]) -> None:
     array = np.full((40, 48, 3), 9, np.uint8)
     separate = "planarconfig" in layout
     data = tiff(array.transpose(2, 0, 1) if separate else array, photometric="rgb", **layout)
@@ -251,14 +258,16 @@ def test_tiff_with_missing_strips(layout):
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
-def test_compressed_tiffs_of_pillow(compression):
+def test_compressed_tiffs_of_pillow(compression: str) -> None:
     data = encoded(Image.fromarray(NOISE), "TIFF", compression=compression)
     assert np.array_equal(decode_image(data, "x")[0], NOISE)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_recorded_and_not_applied(tmp_path, kind, orientation):
+def test_orientation_is_recorded_and_not_applied(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     plain, oriented = picture_bytes(kind), picture_bytes(kind, exif=exif)
@@ -274,7 +283,7 @@ def test_orientation_is_recorded_and_not_applied(tmp_path, kind, orientation):
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_compressed_oriented_tiff_keeps_stored_order(orientation):
+def test_compressed_oriented_tiff_keeps_stored_order(orientation: int) -> None:
     data = encoded(
         Image.fromarray(NOISE), "TIFF", compression="tiff_lzw", tiffinfo={274: orientation}
     )
@@ -283,13 +292,13 @@ def test_compressed_oriented_tiff_keeps_stored_order(orientation):
     assert info.orientation == orientation
 
 
-def test_a_pillow_that_stops_turning_tiffs_is_noticed(monkeypatch):
+def test_a_pillow_that_stops_turning_tiffs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.fromarray(NOISE), "TIFF", tiffinfo={274: 6})
     monkeypatch.setattr(ImageOps, "exif_transpose", lambda *_, **__: None)
     assert reason(decode_image, data, "x") == "truncated_or_corrupt"
 
 
-def test_orientation_behind_the_pixels_of_a_png(tmp_path):
+def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     data = picture_bytes("PNG")
@@ -310,13 +319,13 @@ NINE = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0\0\0\0\0
         ("PNG", NINE, "invalid EXIF orientation read as 1"),
     ],
 )
-def test_bad_exif_is_noted_and_harmless(kind, exif, note):
+def test_bad_exif_is_noted_and_harmless(kind: str, exif: bytes, note: str) -> None:
     pixels, info = decode_image(picture_bytes(kind, exif=exif), "x")
     assert np.array_equal(pixels, decode_image(picture_bytes(kind), "x")[0])
     assert (info.orientation, info.notes) == (1, (note,))
 
 
-def test_extension_that_lies_is_noted():
+def test_extension_that_lies_is_noted() -> None:
     data = picture_bytes("JPEG")
     assert decode_image(data, "a/b.PNG")[1].notes == ("extension .png but JPEG",)
     assert decode_image(data, "a/b.gif")[1].notes == ("extension .gif but JPEG",)
@@ -324,7 +333,7 @@ def test_extension_that_lies_is_noted():
         assert decode_image(data, name)[1].notes == ()
 
 
-def test_first_picture_of_a_camera_mpo():
+def test_first_picture_of_a_camera_mpo() -> None:
     first, second = (Image.fromarray(np.full((16, 16, 3), value, np.uint8)) for value in (200, 20))
     data = encoded(first, "MPO", save_all=True, append_images=[second])
     pixels, info = decode_image(data, "photo.jpg")
@@ -344,7 +353,7 @@ ODD_NAMES = [
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names_work(tmp_path, name):
+def test_odd_names_work(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     images.write_png(tmp_path / "plain.png", NOISE)
     os.rename(tmp_path / "plain.png", path)  # noqa: PTH104
@@ -355,26 +364,28 @@ def test_odd_names_work(tmp_path, name):
     assert reason(read_image, path) == "unknown_format"
 
 
-def test_threads_share_the_decoder():
+def test_threads_share_the_decoder() -> None:
     data = {kind: picture_bytes(kind) for kind in FORMATS}
     expected = {kind: decode_image(data[kind], "x")[0] for kind in FORMATS}
     wrong = []
 
-    def work():
+    def work() -> None:
         for kind in FORMATS * 10:
             same = np.array_equal(decode_image(data[kind], "x")[0], expected[kind])
             wrong.extend([] if same else [kind])
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert wrong == []
 
 
 # --- what is rejected
 
 
-def test_things_that_are_no_files(tmp_path):
+def test_things_that_are_no_files(tmp_path: Path) -> None:
     good = saved(tmp_path, picture_bytes("PNG"))
     (tmp_path / "link").symlink_to(good)
     os.mkfifo(tmp_path / "fifo")
@@ -388,7 +399,7 @@ def test_things_that_are_no_files(tmp_path):
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-def test_files_that_the_system_refuses(tmp_path, monkeypatch):
+def test_files_that_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = saved(tmp_path, picture_bytes("PNG"))
     assert reason(read_image, tmp_path / "none.png") == "missing"
     assert reason(read_image, good / "below.png") == "missing"
@@ -396,7 +407,7 @@ def test_files_that_the_system_refuses(tmp_path, monkeypatch):
     reason(read_image, "nul\0.png")
     for number, expected in ((errno.EACCES, "permission"), (errno.EIO, "unreadable")):
 
-        def refuse(*_, number=number):
+        def refuse(*_: object, number: int = number) -> None:
             raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patch:
@@ -404,7 +415,7 @@ def test_files_that_the_system_refuses(tmp_path, monkeypatch):
             assert reason(read_image, good) == expected
 
 
-def test_size_limits(tmp_path):
+def test_size_limits(tmp_path: Path) -> None:
     data = picture_bytes("PNG")
     path = saved(tmp_path, data)
     exact = Limits(max_bytes=len(data), max_pixels=24 * 16, max_side=24)
@@ -432,7 +443,7 @@ def test_size_limits(tmp_path):
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_bombs_are_rejected_by_their_header(width, height, expected):
+def test_bombs_are_rejected_by_their_header(width: int, height: int, expected: str | None) -> None:
     data = png_header(width, height) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     start = time.monotonic()
     assert reason(decode_image, data, "x") in (expected, "truncated_or_corrupt", "unknown_format")
@@ -442,7 +453,7 @@ def test_bombs_are_rejected_by_their_header(width, height, expected):
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
-def test_a_jpeg_of_hundreds_of_scans_is_rejected_by_its_header():
+def test_a_jpeg_of_hundreds_of_scans_is_rejected_by_its_header() -> None:
     """In a few bytes each scan costs a pass over all pixels."""
     sound = encoded(Image.fromarray(NOISE), "JPEG", progressive=True)
     assert np.array_equal(decode_image(sound, "x")[0], np.asarray(Image.open(io.BytesIO(sound))))
@@ -458,12 +469,12 @@ def test_a_jpeg_of_hundreds_of_scans_is_rejected_by_its_header():
     assert decode_image(baseline, "x")[1].format == "JPEG"
 
 
-def test_bomb_warning_made_an_error_is_a_rejection():
+def test_bomb_warning_made_an_error_is_a_rejection() -> None:
     data = png_header(13_000, 13_000) + chunk(b"IDAT", b"")
     assert reason(decode_image, data, "x") == "too_many_pixels"
 
 
-def test_pillows_own_limit_holds_above_ours(monkeypatch):
+def test_pillows_own_limit_holds_above_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     data = picture_bytes("PNG")
     with pytest.warns(Image.DecompressionBombWarning):
@@ -483,21 +494,21 @@ def test_pillows_own_limit_holds_above_ours(monkeypatch):
         b"\x89PNG\r\n\x1a\n",
     ],
 )
-def test_unknown_formats(data):
+def test_unknown_formats(data: bytes) -> None:
     assert reason(decode_image, data, "x.png") == "unknown_format"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("missing", [1, 10, 0.4])
-def test_truncation_is_rejected(kind, missing):
+def test_truncation_is_rejected(kind: str, missing: float) -> None:
     data = picture_bytes(kind, size=(64, 64))
     if kind == "PNG":
         data = data[:-30]  # checksums and the end chunk, whose loss hurts no pixel
-    keep = len(data) - missing if missing >= 1 else int(len(data) * missing)
+    keep = len(data) - int(missing) if missing >= 1 else int(len(data) * missing)
     assert reason(decode_image, data[:keep], "x") in ("truncated_or_corrupt", "unknown_format")
 
 
-def test_damaged_png_is_rejected(tmp_path):
+def test_damaged_png_is_rejected(tmp_path: Path) -> None:
     data = bytearray(picture_bytes("PNG", size=(64, 64)))
     data[data.find(b"IDAT") + 20] ^= 1
     assert reason(decode_image, bytes(data), "x") == "truncated_or_corrupt"
@@ -507,7 +518,7 @@ def test_damaged_png_is_rejected(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP", "PNG"])
-def test_several_frames_are_rejected(tmp_path, kind):
+def test_several_frames_are_rejected(tmp_path: Path, kind: str) -> None:
     frames = [Image.fromarray(NOISE), Image.fromarray(255 - NOISE)]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
     assert reason(decode_image, data, "x") == "multi_frame"
@@ -528,11 +539,11 @@ def test_several_frames_are_rejected(tmp_path, kind):
         encoded(Image.fromarray(NOISE).convert("YCbCr"), "TIFF"),
     ],
 )
-def test_modes_without_a_way_to_rgb(data):
+def test_modes_without_a_way_to_rgb(data: bytes) -> None:
     assert reason(decode_image, data, "x") == "unsupported_mode"
 
 
-def test_twelve_bits_are_not_sixteen():
+def test_twelve_bits_are_not_sixteen() -> None:
     data = bytearray(tiff(np.ones((2, 2), np.uint16)))
     bits = data.find(struct.pack("<HHI", 258, 3, 1))
     struct.pack_into("<H", data, bits + 8, 12)
@@ -540,15 +551,15 @@ def test_twelve_bits_are_not_sixteen():
     assert reason(decode_image, bytes(data), "x") == "unsupported_mode"
 
 
-def test_memory_errors_are_rejections(monkeypatch):
-    def fail(_):
+def test_memory_errors_are_rejections(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> NoReturn:
         raise MemoryError
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     assert reason(decode_image, picture_bytes("PNG"), "x") == "out_of_memory"
 
 
-def test_a_process_that_tolerates_truncation_is_refused(monkeypatch):
+def test_a_process_that_tolerates_truncation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(RejectedInput, match="LOAD_TRUNCATED_IMAGES"):
         decode_image(picture_bytes("JPEG"), "x")
@@ -568,7 +579,9 @@ SMALL["TIFF"] += [picture_bytes("TIFF", compression="tiff_lzw", tiffinfo={274: 6
 @pytest.mark.parametrize("kind", FORMATS)
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_mutants_give_pixels_or_rejections(tmp_path_factory, kind, data):
+def test_mutants_give_pixels_or_rejections(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
     content = bytearray(data.draw(st.sampled_from(SMALL[kind])))
     for _ in range(data.draw(st.integers(0, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -594,7 +607,7 @@ def test_mutants_give_pixels_or_rejections(tmp_path_factory, kind, data):
 
 @pytest.mark.parametrize("high", [1, 255])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
-def test_two_clean_levels_need_no_threshold(tmp_path, mode, high):
+def test_two_clean_levels_need_no_threshold(tmp_path: Path, mode: str, high: int) -> None:
     truth = RNG.random((6, 9)) < 0.4
     grey = Image.fromarray(np.where(truth, high, 0).astype(np.uint8))
     path = saved(tmp_path, encoded(grey.convert(mode), "PNG"))
@@ -603,7 +616,7 @@ def test_two_clean_levels_need_no_threshold(tmp_path, mode, high):
     assert np.array_equal(mask, truth)
 
 
-def test_one_bit_and_uniform_masks(tmp_path):
+def test_one_bit_and_uniform_masks(tmp_path: Path) -> None:
     truth = RNG.random((6, 9)) < 0.4
     bits = encoded(Image.fromarray(truth), "TIFF", compression="group4")
     assert np.array_equal(read_mask(saved(tmp_path, bits)), truth)
@@ -615,7 +628,7 @@ def test_one_bit_and_uniform_masks(tmp_path):
 @pytest.mark.parametrize(
     "values", [[0, 127, 255], [0, 254], [1, 255], [0, 1, 255], [7], [0, 128], list(range(256))]
 )
-def test_other_levels_need_a_threshold(tmp_path, values):
+def test_other_levels_need_a_threshold(tmp_path: Path, values: list[int]) -> None:
     grey = np.array([values], np.uint8)
     path = saved(tmp_path, images.encode_png(grey))
     with pytest.raises(RejectedInput, match=f"{len(values)} grey levels.*threshold") as caught:
@@ -626,7 +639,7 @@ def test_other_levels_need_a_threshold(tmp_path, values):
         assert np.array_equal(read_mask(path, 0), grey > 0)
 
 
-def test_jpeg_masks(tmp_path):
+def test_jpeg_masks(tmp_path: Path) -> None:
     path = saved(tmp_path, images.encode_jpeg(DISC, 90))
     assert len(np.unique(np.asarray(Image.open(path)))) > 8
     assert reason(read_mask, path) == "mask_not_binary"
@@ -644,7 +657,14 @@ def test_jpeg_masks(tmp_path):
 @pytest.mark.parametrize(
     ("threshold", "unclear", "clear"), [(127, (64, 190), (63, 191)), (0, (1, 127), (0, 128))]
 )
-def test_ambiguous_share(tmp_path, share, passes, threshold, unclear, clear):
+def test_ambiguous_share(
+    tmp_path: Path,
+    share: float,
+    passes: bool,
+    threshold: int,
+    unclear: tuple[int, int],
+    clear: tuple[int, int],
+) -> None:
     grey = np.full(10_000, 255, np.uint8)
     grey[:6000] = 0
     grey[-20:] = np.arange(236, 256)  # many levels, all clear
@@ -657,18 +677,18 @@ def test_ambiguous_share(tmp_path, share, passes, threshold, unclear, clear):
         assert reason(read_mask, path, threshold) == "mask_ambiguous"
 
 
-def test_blurred_mask_is_ambiguous(tmp_path):
+def test_blurred_mask_is_ambiguous(tmp_path: Path) -> None:
     small = Image.fromarray(DISC[::8, ::8]).resize((64, 64), Image.Resampling.BILINEAR)
     assert reason(read_mask, saved(tmp_path, encoded(small, "PNG")), 127) == "mask_ambiguous"
 
 
 @pytest.mark.parametrize("threshold", [-1, 255, 300])
-def test_bad_threshold(tmp_path, threshold):
+def test_bad_threshold(tmp_path: Path, threshold: int) -> None:
     path = saved(tmp_path, images.encode_png(DISC))
     assert reason(read_mask, path, threshold) == "bad_threshold"
 
 
-def test_masks_that_are_not_plain(tmp_path):
+def test_masks_that_are_not_plain(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 3
     see_through = np.dstack([DISC, DISC, DISC, 255 - DISC])
@@ -688,7 +708,7 @@ def test_masks_that_are_not_plain(tmp_path):
         assert reason(read_trimap, path) == expected
 
 
-def test_levels(tmp_path):
+def test_levels(tmp_path: Path) -> None:
     levels = RNG.choice(np.array([0, 127, 255], np.uint8), (6, 9))
     images.write_png(tmp_path / "a.png", levels)
     assert np.array_equal(read_trimap(tmp_path / "a.png"), levels)
@@ -705,7 +725,7 @@ def test_levels(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.booleans(), st.integers(0, 2**32 - 1))
-def test_png_round_trip(height, width, colour, seed):
+def test_png_round_trip(height: int, width: int, colour: bool, seed: int) -> None:
     shape = (height, width, 3) if colour else (height, width)
     array = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     pixels, info = decode_image(images.encode_png(array[::-1]), "x")
@@ -713,7 +733,7 @@ def test_png_round_trip(height, width, colour, seed):
     assert info.mode == ("RGB" if colour else "L")
 
 
-def test_jpeg_is_pillows(tmp_path):
+def test_jpeg_is_pillows(tmp_path: Path) -> None:
     images.write_jpeg(tmp_path / "a.jpg", NOISE, 71)
     expected = encoded(Image.fromarray(NOISE), "JPEG", quality=71)
     assert (tmp_path / "a.jpg").read_bytes() == expected
@@ -726,7 +746,7 @@ def test_jpeg_is_pillows(tmp_path):
     "array",
     [np.ones((4, 4), bool), np.ones((4, 4)), np.ones((4, 4, 4), np.uint8), np.ones(4, np.uint8)],
 )
-def test_nothing_is_left_where_encoding_fails(tmp_path, array):
+def test_nothing_is_left_where_encoding_fails(tmp_path: Path, array: Any) -> None:
     with pytest.raises(ValueError, match="need uint8"):
         images.write_png(tmp_path / "a.png", array)
     with pytest.raises(ValueError, match="need uint8"):
@@ -734,11 +754,11 @@ def test_nothing_is_left_where_encoding_fails(tmp_path, array):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     images.write_png(path, NOISE)
 
-    def fail(_):
+    def fail(_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
@@ -748,7 +768,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_every_reason_is_documented():
+def test_every_reason_is_documented() -> None:
     source = Path(images.__file__).read_text()
     quoted = ("missing", "permission", "unreadable", "not_a_file", "truncated_or_corrupt")
     codes = {*quoted, *re.findall(r'RejectedInput\(\w+, "(\w+)"', source)}

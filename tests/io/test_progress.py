@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io import progress
 from boxpromptiml.io.progress import parallel, track
 
 
@@ -61,7 +62,7 @@ class Counted(list[int]):
 
     read = 0
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def] # both forms of a list's
+    def __getitem__(self, index: Any) -> Any:
         self.read = max(self.read, index.stop)
         return super().__getitem__(index)
 
@@ -72,6 +73,7 @@ def test_workers_run_a_bounded_number_of_items_ahead() -> None:
     assert next(results) == 0
     time.sleep(0.2)
     assert items.read <= 2 * 4
+    assert isinstance(results, Generator)
     results.close()
 
 
@@ -152,7 +154,7 @@ def test_without_a_terminal_a_line_appears_every_few_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     assert list(track(range(7), "resizing", 7)) == [*range(7)]
     assert capsys.readouterr().err.splitlines() == [
         "resizing 3/7, 0.2/s",

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def photo(tmp_path):
+def photo(tmp_path: Path) -> Path:
     images.write_png(tmp_path / "a.png", RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8))
     return tmp_path / "a.png"
 
 
 @pytest.fixture
-def evil(monkeypatch):
+def evil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replace the child's decoder, but only for files named evil.*, by a statement."""
 
     def arm(statement: str) -> None:
@@ -45,14 +46,14 @@ sandbox.serve()
     return arm
 
 
-def reason(decode, path) -> str:
+def reason(decode: IsolatedDecoder, path: Path) -> str:
     with pytest.raises(RejectedInput) as caught:
         decode(path)
     assert caught.value.path == str(path)
     return caught.value.reason
 
 
-def test_pixels_and_facts_are_those_of_the_decoder(tmp_path, photo):
+def test_pixels_and_facts_are_those_of_the_decoder(tmp_path: Path, photo: Path) -> None:
     images.write_jpeg(tmp_path / "b.jpg", RNG.integers(0, 256, (300, 400), dtype=np.uint8), 90)
     odd = os.fsencode(tmp_path) + b"/\xff two\nlines.png"
     Image.new("RGBA", (5, 7)).save(odd.decode(errors="surrogateescape"), "PNG")
@@ -65,7 +66,7 @@ def test_pixels_and_facts_are_those_of_the_decoder(tmp_path, photo):
             image[:] = 0  # it is ours to change
 
 
-def test_rejections_are_those_of_the_decoder(tmp_path, photo):
+def test_rejections_are_those_of_the_decoder(tmp_path: Path, photo: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "link.png").symlink_to(photo)
@@ -93,7 +94,9 @@ def test_rejections_are_those_of_the_decoder(tmp_path, photo):
         ('os.write(1, b\'{"size": [9, 9], "info": {}}\\n\')', "crashed"),
     ],
 )
-def test_a_fault_in_the_child_costs_one_image(evil, photo, statement, expected):
+def test_a_fault_in_the_child_costs_one_image(
+    evil: Callable[..., None], photo: Path, statement: str, expected: str
+) -> None:
     evil(statement)
     bad = photo.with_name("evil.png")
     bad.write_bytes(photo.read_bytes())
@@ -106,7 +109,9 @@ def test_a_fault_in_the_child_costs_one_image(evil, photo, statement, expected):
 
 
 @pytest.mark.parametrize("size", [(-1, 9), (0, 9), (10**6, 10**6), (9, 9)])
-def test_wrong_pixels_of_a_child_that_was_taken_over(evil, photo, size):
+def test_wrong_pixels_of_a_child_that_was_taken_over(
+    evil: Callable[..., None], photo: Path, size: tuple[int, int]
+) -> None:
     fields = '"format": "PNG", "mode": "RGB", "orientation": 1, "sha256": "", "notes": []'
     answer = f'{{"size": {list(size)}, "info": {{{fields}}}}}'
     evil(f"os.write(1, {answer.encode()!r} + bytes([10]))")
@@ -117,7 +122,9 @@ def test_wrong_pixels_of_a_child_that_was_taken_over(evil, photo, size):
         decode(photo)
 
 
-def test_a_large_picture_beyond_the_memory_is_rejected_and_the_next_is_not(tmp_path, photo):
+def test_a_large_picture_beyond_the_memory_is_rejected_and_the_next_is_not(
+    tmp_path: Path, photo: Path
+) -> None:
     Image.new("1", (9000, 9000)).save(tmp_path / "large.png")
     with IsolatedDecoder(Bounds(memory=300 * 2**20)) as decode:
         assert reason(decode, tmp_path / "large.png") == "out_of_memory"
@@ -128,9 +135,10 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_nobody_is_left_behind(photo):
+def test_nobody_is_left_behind(photo: Path) -> None:
     decode = IsolatedDecoder()
     decode(photo)
+    assert decode._child is not None
     process = decode._child._process
     os.kill(process.pid, signal.SIGSTOP)
     decode.close()
@@ -142,7 +150,7 @@ def test_nobody_is_left_behind(photo):
     assert open_files() <= before
 
 
-def test_a_child_that_cannot_start_is_said(photo, monkeypatch):
+def test_a_child_that_cannot_start_is_said(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_PROGRAM", "raise SystemExit(1)")
     with IsolatedDecoder() as decode, pytest.raises(UserError, match="no decoder starts"):
         decode(photo)
@@ -150,7 +158,9 @@ def test_a_child_that_cannot_start_is_said(photo, monkeypatch):
         Bounds(seconds=0)
 
 
-def test_programs_beside_the_photographs_are_not_run(tmp_path, photo, monkeypatch):
+def test_programs_beside_the_photographs_are_not_run(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("json", "numpy", "PIL", "boxpromptiml"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_no_code_runs(
         assert "posix.mkdir" in text
         assert "could run code" in text
         # The control: PyTorch's unsafe way, and its default under the variable, do run it.
-        control = {} if forced else {"weights_only": False}
+        control: dict[str, Any] = {} if forced else {"weights_only": False}
         with suppress(RuntimeError):  # a bare pickle runs first and is found to be none of its own
             torch.load(path, **control)  # noqa: TID251 -- shows that the canary is alive
         assert mark.exists()
