@@ -6,16 +6,17 @@ from pathlib import Path
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
+from boxpromptiml.io.files import generator
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Sample
-from boxpromptiml.synth.boxes import PRESETS, Annotator, Preset, draw, sample_rng
+from boxpromptiml.synth.boxes import ANNOTATORS, Annotator, AnnotatorName, draw
 from data_prep.derive import derive
 
 
 def boxes(
     manifest: Path,
     out: Path,
-    preset: Preset = "7-second",
+    preset: AnnotatorName = "7-second",
     looseness: float | None = None,
     tightness: float | None = None,
     merge: float | None = None,
@@ -28,7 +29,8 @@ def boxes(
 
     Authentic images get no boxes. Images of unknown label, and manipulated ones without a mask,
     stay as they are. A box depends on the mask, the settings, the seed and the sample's id only.
-    What cannot be used is listed in <out stem>.errors.jsonl and left out, and the exit status is 3.
+    Images whose mask cannot be used are left out and listed in <out stem>.errors.jsonl; the exit
+    status is then 3.
 
     Args:
         manifest: Images and masks.
@@ -36,13 +38,16 @@ def boxes(
         preset: tight (0 to 2 % loose), 7-second (2 % tight to 15 % loose, specks missed), sloppy
             (10 % tight to 40 % loose, neighbours merged, half of the regions below 1 % missed).
             Each of the following options replaces one of its settings.
-        looseness: Sides lie outside the region by up to this fraction of its extent,
-        tightness: or cut it by up to this fraction.
+        looseness: How far a side may lie outside its region, as a fraction of the region's extent.
+        tightness: How far a side may cut into its region, as a fraction of the region's extent.
         merge: Regions share a box up to this gap, as a fraction of the image's longer side.
-        overlook_area: Regions below this share of the image may be missed,
-        overlook_chance: with this probability; never the largest.
-        per_image: One box around all regions.
+        overlook_area: Regions below this fraction of the image may be missed, never the largest.
+        overlook_chance: Probability of missing such a region.
+        per_image: Draw one box around all regions.
         seed: Another seed gives another annotator with the same habits.
+
+    Raises:
+        UserError: If an option is out of range or the manifest cannot be read.
     """
     if seed < 0:
         raise UserError(f"--seed must be 0 or more, got {seed}")
@@ -54,7 +59,7 @@ def boxes(
         "overlook_chance": overlook_chance,
     }
     given = {name: value for name, value in wanted.items() if value is not None}
-    annotator = replace(PRESETS[preset], per_image=per_image, **given)
+    annotator = replace(ANNOTATORS[preset], per_image=per_image, **given)
     source = read_manifest(manifest)
     samples: list[Sample] = []
     rejected: list[RejectedInput] = []
@@ -77,6 +82,11 @@ def boxes(
 
 
 def _annotated(manifest: Manifest, sample: Sample, annotator: Annotator, seed: int) -> Sample:
+    """A sample with new boxes; it keeps its pseudo-mask only if they are the old ones.
+
+    Raises:
+        RejectedInput: If the mask cannot be read, is empty, or is not of the image's size.
+    """
     if sample.label == 0:
         return replace(sample, boxes=(), box_origin=None)
     path = manifest.mask_path(sample)
@@ -89,6 +99,6 @@ def _annotated(manifest: Manifest, sample: Sample, annotator: Annotator, seed: i
         raise RejectedInput(path, "size_mismatch", message)
     if not mask.any():
         raise RejectedInput(path, "empty_mask", "is empty, but the image is labelled manipulated")
-    drawn = draw(mask, annotator, sample_rng(sample.id, seed))
+    drawn = draw(mask, annotator, generator(seed, sample.id))
     pseudo_mask = sample.pseudo_mask if drawn == sample.boxes else None
     return replace(sample, boxes=drawn, box_origin="mask", pseudo_mask=pseudo_mask)

@@ -136,6 +136,21 @@ class PositionalFile:
         return PositionalFile, (self.path,)
 
 
+def generator(seed: int, key: str | bytes) -> np.random.Generator:
+    """A random generator of the seed and a key alone, whatever was drawn for other keys before.
+
+    Args:
+        seed: 0 or more.
+        key: What is drawn for: a sample's id, or bytes such as those of an array.
+
+    Example:
+        >>> generator(0, "a").random() == generator(0, b"a").random()
+        True
+    """
+    data = key.encode(errors="surrogatepass") if isinstance(key, str) else key
+    return np.random.default_rng([seed, int(sha256_bytes(data)[:16], 16)])
+
+
 @contextmanager
 def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success fsync it and move it into place.

@@ -1,4 +1,4 @@
-"""The coarse boxes that a person would draw around known regions: simulated, from masks."""
+"""The one simulated annotator: the coarse boxes that a person would draw around known regions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,25 +12,30 @@ from skimage.measure import regionprops
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import sha256_bytes
 from boxpromptiml.records import Box, MaskArray
 
-Preset = Literal["tight", "7-second", "sloppy"]
+AnnotatorName = Literal["tight", "7-second", "sloppy"]
 
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
     """How somebody draws boxes.
 
+    Every side of a box is drawn uniformly between `tightness` inside its region and `looseness`
+    outside, both as fractions of the region's width or height.
+
     Attributes:
-        looseness: A side lies outside its region by up to this fraction of the region's width or
-            height, or
-        tightness: cuts it by up to this fraction; uniform in between. Below 0.5. Where the box
-            would lose more than a tenth of the region, no side cuts.
+        looseness: How far a side may lie outside its region, 0 to 10.
+        tightness: How far a side may cut into its region, 0 to 0.49. Where the box would hold less
+            than nine tenths of the region, its sides do not cut.
         merge: Regions with a gap of up to this fraction of the image's longer side share a box.
-        overlook_area: A region below this share of the image's area may be missed,
-        overlook_chance: with this probability. The largest region is never missed.
-        per_image: One box around everything, instead of one a region.
+        overlook_area: Regions smaller than this fraction of the image may be missed, never the
+            largest one.
+        overlook_chance: Probability of missing such a region.
+        per_image: Draw one box around everything, instead of one per region.
+
+    Raises:
+        UserError: If a number is out of range; the message names it.
     """
 
     looseness: float
@@ -42,18 +47,18 @@ class Annotator:
 
     def __post_init__(self) -> None:
         limits = {"looseness": 10.0, "tightness": 0.49, "merge": 1.0, "overlook_area": 1.0}
-        for name, most in {**limits, "overlook_chance": 1.0}.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise UserError(f"{name} must be in [0, {most}], got {getattr(self, name)}")
+        for name, limit in {**limits, "overlook_chance": 1.0}.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise UserError(f"{name} must be in [0, {limit}], got {getattr(self, name)}")
 
 
-# 7-second is fitted to the hand-like boxes of 1,000 made forgeries: 4,321 sides were uniform in
+# 7-second is fitted to hand-like boxes of 1,000 synthetic forgeries: 4,321 sides were uniform in
 # [-2 %, +15 %] of their region; fragments of a region (up to 0.06 % of the image, within 0.8 % of
-# the longer side) shared its box; the smallest region with a box of its own had 0.77 %. Filled
-# boxes then meet the masks with IoU 0.464, those of the data with 0.467 (tight 0.55, sloppy 0.38).
+# the longer side) shared its box; the smallest region with a box of its own had 0.77 %. The filled
+# boxes have a mean IoU of 0.464 with the masks, those of the data 0.467 (tight 0.55, sloppy 0.38).
 # tight: careful work, every region. sloppy: some 2.7 times as loose, neighbours in one box, half of
 # the small regions missed.
-PRESETS: Mapping[Preset, Annotator] = MappingProxyType(
+ANNOTATORS: Mapping[AnnotatorName, Annotator] = MappingProxyType(
     {
         "tight": Annotator(0.02, 0.0, 0.01, 0.0, 0.0),
         "7-second": Annotator(0.15, 0.02, 0.01, 0.0006, 1.0),
@@ -62,17 +67,19 @@ PRESETS: Mapping[Preset, Annotator] = MappingProxyType(
 )
 
 
-def sample_rng(sample_id: str, seed: int) -> np.random.Generator:
-    """A generator that depends on nothing but a sample's id and the seed."""
-    digest = sha256_bytes(sample_id.encode(errors="surrogatepass"))
-    return np.random.default_rng([seed, int(digest[:16], 16)])
-
-
 def draw(mask: MaskArray, annotator: Annotator, rng: np.random.Generator) -> tuple[Box, ...]:
-    """The boxes that an annotator draws around the regions of a mask (H, W), not empty.
+    """Draw boxes around the regions of a mask.
+
+    Args:
+        mask: (H, W), not empty.
+        annotator: How the boxes are drawn.
+        rng: Decides everything random.
 
     Returns:
-        One box or more, inside the image, to a hundredth of a pixel; top regions first.
+        One box or more, x0 y0 x1 y1 in pixels, inside the image, rounded to a hundredth of a pixel.
+
+    Raises:
+        ValueError: If the mask is empty.
     """
     groups = _groups(mask, annotator)
     regions = regionprops(groups)  # type: ignore[no-untyped-call]
@@ -92,7 +99,7 @@ def draw(mask: MaskArray, annotator: Annotator, rng: np.random.Generator) -> tup
 
 
 def _groups(mask: MaskArray, annotator: Annotator) -> npt.NDArray[np.int32]:
-    """(H, W) number of the box that a pixel of the mask belongs to, else 0."""
+    """(H, W): which box a pixel of the mask belongs to, numbered from 1; 0 outside the mask."""
     if annotator.per_image:
         return mask.astype(np.int32)
     reach = round(annotator.merge * max(mask.shape)) + 1  # squares of this side touch or overlap

@@ -29,23 +29,28 @@ import cv2
 import numpy as np
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import sha256_bytes
+from boxpromptiml.io.files import generator
 from boxpromptiml.io.images import decode_image, encode_jpeg
 from boxpromptiml.records import ImageArray
 
 
 def jpeg(image: ImageArray, quality: int) -> ImageArray:
-    """The image after one JPEG compression of `quality` in [1, 100]."""
+    """Compress an image (H, W, 3) as JPEG and decode it.
+
+    Args:
+        image: RGB, uint8.
+        quality: 1 to 100, on Pillow's scale.
+    """
     return decode_image(encode_jpeg(image, quality), "recompressed.jpg")[0]
 
 
 def blur(image: ImageArray, kernel: int) -> ImageArray:
-    """Gaussian blur with a window of `kernel` pixels, odd; OpenCV derives sigma from it."""
+    """Gaussian blur with a window of `kernel` pixels, odd; OpenCV derives the deviation from it."""
     return np.asarray(cv2.GaussianBlur(image, (kernel, kernel), 0), dtype=np.uint8)
 
 
 def noise(image: ImageArray, sigma: float, rng: np.random.Generator) -> ImageArray:
-    """Add Gaussian noise of standard deviation `sigma` grey levels to every value."""
+    """Add Gaussian noise of standard deviation `sigma` (grey levels) to every value, then clip."""
     noisy = image + rng.normal(0, sigma, image.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
@@ -63,12 +68,12 @@ PLATFORMS: tuple[PlatformName, ...] = get_args(PlatformName)
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """A network's limits.
+    """The limits of a social network.
 
     Attributes:
-        side: Which side is limited.
-        limit: To how many pixels.
-        quality: Of the JPEG compression, on Pillow's scale.
+        side: Which side of an image is limited.
+        limit: The limit in pixels.
+        quality: JPEG quality, on Pillow's scale.
     """
 
     side: Literal["longer", "shorter", "width"]
@@ -85,7 +90,7 @@ _KNOWN: dict[PlatformName, Platform] = {
 
 
 def share(image: ImageArray, platform: PlatformName) -> ImageArray:
-    """The image (H, W, 3) as others see it; smaller where the network has a limit."""
+    """An image (H, W, 3) as a social network shows it: shrunk to its limit, then recompressed."""
     known = _KNOWN[platform]
     height, width = image.shape[:2]
     side = {"longer": max(height, width), "shorter": min(height, width), "width": width}[known.side]
@@ -100,8 +105,8 @@ DegradationName = Literal[
 NAMES: tuple[DegradationName, ...] = get_args(DegradationName)
 
 
-def _is_whole(level: float, low: int, high: int) -> bool:
-    return low <= level <= high and level == int(level)
+def _is_whole(strength: float, low: int, high: int) -> bool:
+    return low <= strength <= high and strength == int(strength)
 
 
 _LEVELS: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -119,13 +124,16 @@ _LEVELS: dict[str, tuple[str, Callable[[float], bool]]] = {
 class Degradation:
     """What happened to an image after it was forged.
 
-    IMDLBenCo differs in two points: it draws a JPEG quality from [q - 1, q] where
-    ours is exact, and its noise level is a variance, so its 9 is our 3.
+    IMDLBenCo differs in two points: it draws a JPEG quality from [q - 1, q] where ours is exact,
+    and its noise level is a variance, so its 9 is our 3.
 
     Attributes:
-        name: One change of every pixel, or a social network (sources in the module's docstring).
-        level: jpeg: quality, 1 to 100. blur: window in pixels, odd. noise: standard deviation in
-            grey levels. rescale: factor of both sides. The others have none.
+        name: One change of every pixel, or a social network.
+        level: Strength. jpeg: quality, 1 to 100. blur: window in pixels, odd. noise: standard
+            deviation in grey levels. rescale: factor of both sides. None for all others.
+
+    Raises:
+        UserError: If the name is unknown, or the degradation cannot have this level.
     """
 
     name: DegradationName = "none"
@@ -145,7 +153,11 @@ class Degradation:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`jpeg:70`, `noise:3.5`, `facebook`: the inverse of `str`; UserError if it is not."""
+        """Read `jpeg:70`, `noise:3.5` or `facebook`, as `str` writes them.
+
+        Raises:
+            UserError: If the text names no degradation, or one that cannot have this level.
+        """
         name, colon, level = text.partition(":")
         try:
             number = float(level) if colon else None
@@ -154,7 +166,7 @@ class Degradation:
         return cls(cast("DegradationName", name), number)
 
     def __str__(self) -> str:
-        """As on a command line.
+        """Name and level as on a command line.
 
         Example:
             >>> str(Degradation("jpeg", 70.0)), str(Degradation("weibo"))
@@ -163,10 +175,18 @@ class Degradation:
         return self.name if self.level is None else f"{self.name}:{self.level:g}"
 
     def __call__(self, image: ImageArray, seed: int, sample_id: str) -> ImageArray:
-        """The degraded image (H, W, 3), of another size after `rescale` and some networks.
+        """Degrade an image.
 
-        Noise is drawn from the seed and the sample's id alone: the same in any order and process,
-        and of the same pattern at every level, so that levels compare.
+        Noise is drawn from the seed and the sample's id alone: it is the same in any order and
+        process, and has the same pattern at every level, so that levels can be compared.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            seed: Of the noise, 0 or more.
+            sample_id: Of the image.
+
+        Returns:
+            (h, w, 3), of another size after `rescale` and some social networks.
         """
         level = self.level or 0.0
         if self.name == "jpeg":
@@ -174,18 +194,13 @@ class Degradation:
         if self.name == "blur":
             return blur(image, int(level))
         if self.name == "noise":
-            return noise(image, level, _generator(seed, sample_id))
+            return noise(image, level, generator(seed, sample_id))
         if self.name == "rescale":
             return rescale(image, level)
         for platform in PLATFORMS:
             if self.name == platform:
                 return share(image, platform)
         return image
-
-
-def _generator(seed: int, sample_id: str) -> np.random.Generator:
-    digest = int(sha256_bytes(sample_id.encode("utf-8", "surrogatepass"))[:16], 16)
-    return np.random.default_rng([seed, digest])
 
 
 def _grid(**levels: tuple[float, ...]) -> tuple[Degradation, ...]:
@@ -210,13 +225,13 @@ _SETS = {
 
 
 def expand(words: list[str]) -> list[Degradation]:
-    """Words of a command line to degradations: `none` first, then in the order of `full`.
+    """Turn words of a command line into degradations: `none` first, then in the order of `full`.
 
     Args:
-        words: `full`: the grid of IMDLBenCo (JPEG, blur, and its noise levels, but as standard
-            deviations), factors that include the 0.78 and 0.25 of SPAN's tables, and the networks.
-            `quick`: a dozen of these. `jpeg`, `blur`, `noise`, `rescale`, `platforms`: that part of
-            `full`. Or one by name and level, such as `jpeg:70` or `weibo`.
+        words: `full`: the grid of IMDLBenCo (JPEG, blur, and its noise levels as standard
+            deviations), rescaling factors that include the 0.78 and 0.25 of SPAN's tables, and the
+            social networks. `quick`: a dozen of these. `jpeg`, `blur`, `noise`, `rescale` or
+            `platforms`: that part of `full`. Or one by name and level: `jpeg:70`, `weibo`.
 
     Raises:
         UserError: For any other word, and for a level that its degradation cannot have.

@@ -1,4 +1,4 @@
-"""Made-up forgeries of photographs, with exact masks, and the coarse boxes a person would draw.
+"""Synthetic forgeries of photographs, with exact masks.
 
 Pure functions: the same arrays and the same state of the generator give the same bytes, and no
 input is changed. The three kinds and their parameters follow common practice (splice, copy-move,
@@ -14,14 +14,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray
+from boxpromptiml.records import ImageArray, MaskArray
 from boxpromptiml.synth.degradation import rescale
-from boxpromptiml.synth.regions import connected_parts, largest_part, object_region
+from boxpromptiml.synth.regions import largest_part, resized_region
 
-Kind = Literal["splice", "copymove", "removal"]
-KINDS: tuple[Kind, ...] = ("splice", "copymove", "removal")
+ForgeryKind = Literal["splice", "copymove", "removal"]
+KINDS: tuple[ForgeryKind, ...] = ("splice", "copymove", "removal")
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,19 @@ class ForgeryStyle:
     """Ranges of what a forger does to a region; every draw is uniform.
 
     Attributes:
-        shares: How often a forgery is a splice, a copy-move, a removal; they sum to 1.
-        splice_scale: Factor of a splice, relative to the sizes of host and donor.
-        copy_scale: Factor of a copy-move.
-        rotation: A pasted region is turned by up to so many degrees either way, at most 180.
+        kind_fractions: Fractions of splices, copy-moves and removals among the forgeries, sum 1.
+        splice_scale: Range of the factor a spliced region is scaled by, relative to the sizes of
+            host and donor.
+        copy_scale: Range of the factor a copied region is scaled by.
+        rotation: A pasted region is rotated by at most this many degrees, either way; 0 to 180.
         exposure: Half of the splices are made darker or brighter by up to this fraction.
-        feather: Softness of a pasted edge in pixels, 0 is a sharp one; at most 16.
+        feather: Range of the softness of a pasted edge in pixels, 0 (sharp) to 16.
+
+    Raises:
+        UserError: If a field is out of range; the message names it.
     """
 
-    shares: tuple[float, float, float] = (0.60, 0.25, 0.15)
+    kind_fractions: tuple[float, float, float] = (0.60, 0.25, 0.15)
     splice_scale: tuple[float, float] = (0.6, 1.4)
     copy_scale: tuple[float, float] = (0.8, 1.2)
     rotation: float = 15.0
@@ -45,50 +48,50 @@ class ForgeryStyle:
     feather: tuple[int, int] = (0, 2)
 
     def __post_init__(self) -> None:
-        """Refuse what no forgery can be made with.
-
-        Raises:
-            UserError: Naming the field.
-        """
+        kinds = self.kind_fractions
         for field, right, need in (
-            ("shares", min(self.shares) >= 0 and abs(sum(self.shares) - 1) < 1e-6, "sum to 1"),
-            ("splice_scale", _range(self.splice_scale, 0.05, 20), "rise, within 0.05 to 20"),
-            ("copy_scale", _range(self.copy_scale, 0.05, 20), "rise, within 0.05 to 20"),
+            ("kind_fractions", min(kinds) >= 0 and abs(sum(kinds) - 1) < 1e-6, "sum to 1"),
+            ("splice_scale", _rises(self.splice_scale, 0.05, 20), "rise, within 0.05 to 20"),
+            ("copy_scale", _rises(self.copy_scale, 0.05, 20), "rise, within 0.05 to 20"),
             ("rotation", 0 <= self.rotation <= 180, "be 0 to 180"),
             ("exposure", 0 <= self.exposure < 1, "be 0 to 1"),
-            ("feather", _range(self.feather, 0, 16), "rise, within 0 to 16"),
+            ("feather", _rises(self.feather, 0, 16), "rise, within 0 to 16"),
         ):
             if not right:
                 raise UserError(f"style.{field} must {need}, got {getattr(self, field)}")
 
 
-def _range(pair: tuple[float, float], least: float, most: float) -> bool:
-    return least <= pair[0] <= pair[1] <= most
+def _rises(pair: tuple[float, float], low: float, high: float) -> bool:
+    return low <= pair[0] <= pair[1] <= high
 
 
 DEFAULT_STYLE = ForgeryStyle()
 
-
-# Least and greatest share of an image that the region of a forgery covers.
-REGION_AREAS: Mapping[Kind, tuple[float, float]] = MappingProxyType(
+# Smallest and largest fraction of an image that the region of a forgery covers.
+REGION_AREAS: Mapping[ForgeryKind, tuple[float, float]] = MappingProxyType(
     {"splice": (0.02, 0.2), "copymove": (0.02, 0.12), "removal": (0.02, 0.1)}
 )
-Drawn = dict[str, float | int | str]  # what a generator decided
-_MAX_OVERLAP = 0.25  # of the source of a copy-move
+Parameters = dict[str, float | int | str]  # of one forgery, by name
+_MAX_OVERLAP = 0.25  # fraction of the source that a copy may cover
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """A forged image (H, W, 3), its exact mask (H, W) and how it was made.
+    """A forged image and how it was made.
 
-    `drawn` names what was decided at random: scale, degrees, flipped, feather, exposure, and the
-    row and column of the pasted window; radius and method of a removal.
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W), True where the image was manipulated.
+        kind: Splice, copy-move or removal.
+        parameters: What was drawn at random. Pasted regions: `scale`, `degrees`, `flipped`,
+            `feather`, `exposure` (some splices), and `row` and `column` of the pasted window.
+            Removals: `radius` and `method` of the inpainting.
     """
 
     image: ImageArray
     mask: MaskArray
-    kind: Kind
-    drawn: Drawn
+    kind: ForgeryKind
+    parameters: Parameters
 
 
 class _Patch(NamedTuple):
@@ -96,7 +99,7 @@ class _Patch(NamedTuple):
 
     colour: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32]
-    drawn: Drawn
+    parameters: Parameters
 
 
 def splice(
@@ -108,8 +111,8 @@ def splice(
 ) -> Forgery:
     """Paste a region of a donor into a host, at a random place.
 
-    The object is scaled relative to the sizes of the two images (less where it would not fit),
-    turned, flipped half the time, and in half of the cases made darker or brighter. Its edge is
+    The region is scaled relative to the sizes of the two images (less where it would not fit),
+    rotated, flipped half the time, and in half of the cases made darker or brighter. Its edge is
     sharp or soft.
 
     Args:
@@ -123,14 +126,16 @@ def splice(
     relative = float(np.sqrt(host[..., 0].size / donor[..., 0].size))
     if relative < 1:  # areas are averaged, so that a large donor brings no aliasing
         donor = rescale(donor, relative)
-        region = cv2.resize(region.astype(np.float32), _size(donor)[::-1]) > 0.5
+        region = resized_region(region, _size(donor))
     else:
         scale *= relative
     patch = _cut(donor, region, scale, _size(host), rng, style)
     if rng.random() < 0.5:
         exposure = rng.uniform(1 - style.exposure, 1 + style.exposure)
-        drawn = patch.drawn | {"exposure": exposure}
-        patch = patch._replace(colour=np.clip(patch.colour * exposure, 0, 255), drawn=drawn)
+        patch = patch._replace(
+            colour=np.clip(patch.colour * exposure, 0, 255),
+            parameters=patch.parameters | {"exposure": exposure},
+        )
     rows, columns = (s - p for s, p in zip(host.shape[:2], patch.alpha.shape, strict=True))
     corner = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
     return _paste(host, patch, corner, "splice")
@@ -145,7 +150,7 @@ def copy_move(
 ) -> Forgery:
     """Paste a region of an image elsewhere into it; the mask is the copy, not its source.
 
-    The copy is scaled, turned and flipped as in `splice`, and covers less than a quarter of its
+    The copy is scaled, rotated and flipped as in `splice`. It covers less than a quarter of its
     source: a copy that finds no such place is made smaller.
 
     Args:
@@ -156,7 +161,7 @@ def copy_move(
         source: (H, W, 3) to cut the copy from, if it has another history than the image.
 
     Raises:
-        ValueError: The image has only a few pixels.
+        ValueError: If the image is too small to hold a copy beside its source.
     """
     scale = rng.uniform(*style.copy_scale)
     source = image if source is None else source
@@ -173,31 +178,19 @@ def copy_move(
 
 
 def removal(image: ImageArray, region: MaskArray, rng: np.random.Generator) -> Forgery:
-    """Inpaint a region (H, W) of an image from its surroundings, by Telea or Navier-Stokes."""
+    """Inpaint a region of an image from its surroundings, by Telea's or the Navier-Stokes method.
+
+    Args:
+        image: (H, W, 3) RGB.
+        region: (H, W), what is removed; it becomes the mask.
+        rng: Decides method and radius (3 to 5 pixels).
+    """
     telea = bool(rng.random() < 0.5)
     radius = int(rng.integers(3, 6))
     method = cv2.INPAINT_TELEA if telea else cv2.INPAINT_NS
     filled = cv2.inpaint(image, region.astype(np.uint8), radius, method)
-    drawn: Drawn = {"radius": radius, "method": "telea" if telea else "navier-stokes"}
-    return Forgery(np.asarray(filled, dtype=np.uint8), region.copy(), "removal", drawn)
-
-
-def forge(
-    host: ImageArray,
-    donor: ImageArray,
-    rng: np.random.Generator,
-    kind: Kind | None = None,
-    style: ForgeryStyle = DEFAULT_STYLE,
-) -> Forgery:
-    """Forge a host, with a donor for splices; None draws the kind by the shares of the style."""
-    if kind is None:
-        kind = KINDS[int(rng.choice(len(KINDS), p=style.shares))]
-    area = REGION_AREAS[kind]
-    if kind == "splice":
-        return splice(host, donor, object_region(donor, rng, area), rng, style)
-    if kind == "copymove":
-        return copy_move(host, object_region(host, rng, area), rng, style)
-    return removal(host, object_region(host, rng, area), rng)
+    parameters: Parameters = {"radius": radius, "method": "telea" if telea else "navier-stokes"}
+    return Forgery(np.asarray(filled, dtype=np.uint8), region.copy(), "removal", parameters)
 
 
 def _size(image: ImageArray) -> tuple[int, int]:
@@ -212,27 +205,35 @@ def _cut(
     rng: np.random.Generator,
     style: ForgeryStyle,
 ) -> _Patch:
-    """Cut a region out, turn it, maybe flip it, scale it (to at most `limit` (H, W)), soften it."""
+    """Cut a region out, rotate it, maybe flip it, scale it to at most `limit` (H, W), soften it.
+
+    Without rotation and scaling the pixels are copied as they are.
+    """
     y, x = np.nonzero(region)
     degrees, flip = rng.uniform(-style.rotation, style.rotation), rng.choice([-1.0, 1.0])
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag([flip, 1.0])
-    corners = turn @ np.stack([x, y])
-    low, extent = corners.min(axis=1), np.ptp(corners, axis=1) + 1
+    centres = turn @ np.stack([x, y])
+    low, extent = centres.min(axis=1) - 0.5, np.ptp(centres, axis=1) + 1
     reach = style.feather[1]
     margin = 2 * reach
     scale = min(scale, *((np.array(limit[::-1]) - margin) / extent))
     width, height = (int(side) for side in np.ceil(extent * scale - 1e-6) + margin)
-    shift = reach + (0.5 - low) * scale
+    shift = reach - 0.5 - low * scale  # the region's low edge goes to the inner edge of the margin
     matrix = np.column_stack([turn * scale, shift])
     frame = (width, height)
     colour = cv2.warpAffine(image, matrix, frame, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(region.astype(np.float32), matrix, frame)
     cut = alpha > min(0.5, alpha.max() / 2)  # the smaller: a pixel or two may not reach 0.5
     feather = int(rng.integers(style.feather[0], style.feather[1] + 1))
-    drawn: Drawn = {"scale": scale, "degrees": degrees, "flipped": int(flip < 0)}
-    return _Patch(colour.astype(np.float32), _soft_edge(cut, feather), drawn | {"feather": feather})
+    parameters: Parameters = {
+        "scale": scale,
+        "degrees": degrees,
+        "flipped": int(flip < 0),
+        "feather": feather,
+    }
+    return _Patch(colour.astype(np.float32), _soft_edge(cut, feather), parameters)
 
 
 def _soft_edge(region: MaskArray, feather: int) -> npt.NDArray[np.float32]:
@@ -247,7 +248,8 @@ def _soft_edge(region: MaskArray, feather: int) -> npt.NDArray[np.float32]:
     return np.asarray(soft * near, dtype=np.float32)
 
 
-def _paste(host: ImageArray, patch: _Patch, corner: tuple[int, int], kind: Kind) -> Forgery:
+def _paste(host: ImageArray, patch: _Patch, corner: tuple[int, int], kind: ForgeryKind) -> Forgery:
+    """Blend a patch into a host with its top left corner at `corner` (row, column)."""
     row, column = corner
     height, width = patch.alpha.shape
     window = np.s_[row : row + height, column : column + width]
@@ -255,36 +257,4 @@ def _paste(host: ImageArray, patch: _Patch, corner: tuple[int, int], kind: Kind)
     alpha = patch.alpha[..., None]
     image[window] = np.rint(alpha * patch.colour + (1 - alpha) * host[window]).astype(np.uint8)
     mask[window] = patch.alpha > 0.5
-    return Forgery(image, mask, kind, patch.drawn | {"row": row, "column": column})
-
-
-def coarse_box(
-    mask: MaskArray, rng: np.random.Generator, looseness: float = 0.15, tight: float = 0.02
-) -> list[Box]:
-    """One box around every connected region of a mask, as a person draws it in a few seconds.
-
-    Every side lies outside the region by up to `looseness` of the region's extent, or cuts it by
-    up to `tight`. Sides do not cut where the box would hold less than 90 % of the region.
-
-    Args:
-        mask: (H, W); an empty one gives no box. The boxes lie inside.
-        rng: Draws the sides, uniformly in [-tight, looseness].
-        looseness: Fraction of the region's width or height.
-        tight: Fraction as well, below 0.5.
-    """
-    boxes = []
-    for part in connected_parts(mask):
-        tight_box = np.array(geometry.from_mask(part), dtype=np.float32)
-        out = rng.uniform(-tight, looseness, 4)
-        box = _loosened(tight_box, out, part.shape)
-        if part[geometry.pixel_slices(box, part.shape)].sum() < 0.9 * part.sum():
-            box = _loosened(tight_box, np.maximum(out, 0), part.shape)
-        boxes.append(Box(*(float(side) for side in box)))
-    return boxes
-
-
-def _loosened(box: BoxArray, out: npt.NDArray[np.float64], size: tuple[int, int]) -> BoxArray:
-    """Move the sides of a box (4,) outwards by fractions `out` (4,) of its extent."""
-    extent = np.tile(box[2:] - box[:2], 2)
-    moved = box + out * extent * [-1, -1, 1, 1]
-    return geometry.clip(moved.astype(np.float32), size)
+    return Forgery(image, mask, kind, patch.parameters | {"row": row, "column": column})

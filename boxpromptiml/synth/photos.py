@@ -1,8 +1,8 @@
-"""The photographs that ship inside scikit-image's wheel, and forgeries of them.
+"""The photographs that ship inside scikit-image's wheel, divided into training, val and test.
 
 Nothing is downloaded: scikit-image fetches most of its pictures on demand, but these files are
-part of every installation. Of most, the left half serves training and the right half the
-test; a few whole ones serve validation. No pixel is in two splits, as host or as donor.
+part of every installation. Of most of them the left half serves training and the right half the
+test; three whole ones serve validation. No pixel is in two splits.
 """
 
 import importlib.util
@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io.images import read_image
+from boxpromptiml.io.images import read_image, write_png
 from boxpromptiml.records import ImageArray, Split
-from boxpromptiml.synth.forge import Forgery, forge
 
 _HALVED = (
     "astronaut.png",
@@ -35,7 +34,7 @@ _WHOLE = ("chelsea.png", "clock_motion.png", "retina.jpg")
 
 
 class Area(NamedTuple):
-    """Columns of a photograph, as shares of its width."""
+    """Columns of a photograph: from `start` to `stop`, as fractions of its width."""
 
     photo: str
     start: float
@@ -48,15 +47,10 @@ class Area(NamedTuple):
 
     @property
     def pixels(self) -> ImageArray:
-        """(H, W, 3), a view."""
+        """(H, W, 3) uint8 RGB, a read-only view."""
         photo = bundled_photo(self.photo)
         width = photo.shape[1]
         return photo[:, round(self.start * width) : round(self.stop * width)]
-
-    @property
-    def grey(self) -> bool:
-        """Whether the photograph has no colour."""
-        return _is_grey(self.photo)
 
 
 SPLIT_AREAS: dict[Split, tuple[Area, ...]] = {
@@ -64,26 +58,22 @@ SPLIT_AREAS: dict[Split, tuple[Area, ...]] = {
     "val": tuple(Area(name, 0.0, 1.0) for name in _WHOLE),
     "test": tuple(Area(name, 0.5, 1.0) for name in _HALVED),
 }
-_TRIES = 50
 _MIN_DETAIL = 8.0  # grey levels, standard deviation; a crop below it is sky or frame
-_MIN_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it changes nothing
-
-
-class ForgedPhoto(NamedTuple):
-    """A forgery, the crop it was made of, and the areas it was taken from."""
-
-    forgery: Forgery
-    untouched: ImageArray  # (side, side, 3)
-    host: Area
-    donor: Area
+_MAX_TRIES = 50
 
 
 @cache
 def bundled_photo(name: str) -> ImageArray:
-    """Pixels (H, W, 3) of a photograph of scikit-image's wheel.
+    """Pixels of a photograph of scikit-image's wheel.
+
+    Args:
+        name: Of the file, such as `coffee.png`.
+
+    Returns:
+        (H, W, 3) uint8 RGB, read-only.
 
     Raises:
-        UserError: scikit-image is not installed, or its file is missing or damaged.
+        UserError: If scikit-image is not installed, or its file is missing or damaged.
     """
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
@@ -100,52 +90,40 @@ def bundled_photo(name: str) -> ImageArray:
     return image
 
 
-def forge_photo(split: Split, side: int, rng: np.random.Generator) -> ForgedPhoto:
-    """Forge a square crop of a random photograph of a split, at its native resolution.
+def write_crops(
+    folder: Path, split: Split, count: int, side: int, rng: np.random.Generator
+) -> None:
+    """Write random square crops of the photographs of a split, at the stored resolution.
 
-    A grey host takes donors without colour, so that colour never gives a splice away. Crops
-    without detail and forgeries that change next to nothing are drawn again.
+    Every area is a subfolder, so that crops of one scene can be told from those of another.
+    Crops without detail (sky, the black frame of a picture) are drawn again.
 
     Args:
-        split: Which photographs may be host and donor.
-        side: Of the crop in pixels, at most 192.
-        rng: Decides everything.
+        folder: To write FOLDER/AREA/NUMBER.png into; the areas come in turn.
+        split: Which areas are cropped.
+        count: Number of crops.
+        side: Of a crop in pixels, at most 192.
+        rng: Decides the places.
+
+    Raises:
+        ValueError: If an area is smaller than `side`.
+        RuntimeError: If an area has no detail to crop.
+        UserError: If a photograph is missing.
     """
-    for _ in range(_TRIES):
-        host, donor = _host_and_donor(SPLIT_AREAS[split], rng)
-        untouched, other = _crop(host.pixels, side, rng), _crop(donor.pixels, side, rng)
-        if host.grey:
-            other = without_colour(other)
-        if min(untouched.std(), other.std()) < _MIN_DETAIL:
-            continue
-        forgery = forge(untouched, other, rng)
-        change = np.abs(forgery.image.astype(np.int16) - untouched)[forgery.mask]
-        if change.size and change.mean() >= _MIN_CHANGE:
-            return ForgedPhoto(forgery, untouched, host, donor)
-    raise RuntimeError(f"no forgery of {side} pixels in {_TRIES} tries")
+    areas = SPLIT_AREAS[split]
+    for number in range(count):
+        area = areas[number % len(areas)]
+        write_png(folder / area.name / f"{number:04d}.png", _crop(area, side, rng))
 
 
-def _host_and_donor(areas: tuple[Area, ...], rng: np.random.Generator) -> tuple[Area, Area]:
-    host = areas[int(rng.integers(len(areas)))]
-    donors = [area for area in areas if area != host and (host.grey or not area.grey)]
-    return host, donors[int(rng.integers(len(donors)))]
-
-
-def _crop(photo: ImageArray, side: int, rng: np.random.Generator) -> ImageArray:
+def _crop(area: Area, side: int, rng: np.random.Generator) -> ImageArray:
+    photo = area.pixels
     height, width = photo.shape[:2]
     if side > min(height, width):
-        raise ValueError(f"no crop of {side} pixels in a photograph of {width} x {height}")
-    row, column = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    return photo[row : row + side, column : column + side]
-
-
-@cache
-def _is_grey(name: str) -> bool:
-    photo = bundled_photo(name)
-    return bool((photo == photo[..., :1]).all())
-
-
-def without_colour(image: ImageArray) -> ImageArray:
-    """Every pixel the mean of its three values."""
-    mean = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
-    return np.repeat(mean, 3, axis=2)
+        raise ValueError(f"no crop of {side} pixels in an area of {width} x {height}")
+    for _ in range(_MAX_TRIES):
+        row, column = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        crop = photo[row : row + side, column : column + side]
+        if crop.std() >= _MIN_DETAIL:
+            return np.ascontiguousarray(crop)
+    raise RuntimeError(f"{area.name} has no crop of {side} pixels that shows anything")

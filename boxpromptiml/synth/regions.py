@@ -5,8 +5,8 @@ import numpy as np
 import numpy.typing as npt
 from skimage.segmentation import slic
 
+from boxpromptiml.geometry import shrink
 from boxpromptiml.records import ImageArray, MaskArray
-from boxpromptiml.synth.degradation import rescale
 
 _SEGMENTS = 150  # superpixels an image: about 0.7 % of its area each
 _SEGMENT_SIDE = 320  # superpixels are found in a copy of at most this side, for speed
@@ -16,7 +16,7 @@ _COMPACTNESS = 10.0  # distance from a region's seed, weighed in units of Lab co
 def random_region(
     size: tuple[int, int], rng: np.random.Generator, area: tuple[float, float] = (0.02, 0.2)
 ) -> MaskArray:
-    """A smooth irregular blob in an image of `size` (H, W).
+    """Draw a smooth irregular blob in an image of `size` (H, W).
 
     The blob holds the pixels nearest to a random centre, in a distance that varies smoothly with
     the direction. It is star-shaped, so connected.
@@ -24,7 +24,10 @@ def random_region(
     Args:
         size: (H, W), at least 8 x 8.
         rng: Decides shape, place and area.
-        area: Least and greatest share of the image, kept to the pixel.
+        area: Smallest and largest fraction of the image it covers, exact to the pixel.
+
+    Returns:
+        (H, W), not empty.
     """
     height, width = size
     cy, cx = rng.uniform(0.25, 0.75, 2) * (height, width)
@@ -43,19 +46,23 @@ def random_region(
 def object_region(
     image: ImageArray, rng: np.random.Generator, area: tuple[float, float] = (0.02, 0.2)
 ) -> MaskArray:
-    """A compact region that follows the edges of an image, as forged objects do.
+    """Find a compact region that follows the edges of an image, as forged objects do.
 
-    A superpixel that differs from the image's border in colour grows by neighbours of similar
-    colour near to it. Superpixels at the border stay out, since an object that the frame cuts
-    makes a poor forgery. Where that gives no region of the wanted area, `random_region` answers.
+    Starting from a superpixel whose colour differs from the image's border, neighbours of similar
+    colour are added, nearest first. Superpixels at the border are left out, since an object that
+    the frame cuts makes a poor forgery. If no region of the wanted area is found, the result is a
+    `random_region`.
 
     Args:
         image: (H, W, 3) RGB.
         rng: Decides place and area.
-        area: Least and greatest share of the image.
+        area: Smallest and largest fraction of the image that the region covers.
+
+    Returns:
+        (H, W), one connected part, not empty.
     """
     size = image.shape[0], image.shape[1]
-    small = rescale(image, min(1.0, _SEGMENT_SIDE / max(size)))
+    small = shrink(image, _SEGMENT_SIDE)
     labels = slic(small, n_segments=_SEGMENTS, compactness=10, sigma=1, start_label=0)
     chosen = _grow(labels, _features(small, labels), rng.uniform(*area) * labels.size, rng)
     region = _filled(np.isin(labels, chosen)).astype(np.float32)
@@ -79,7 +86,14 @@ def _grow(
     target: float,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Superpixels of a region of about `target` pixels; none where all touch the border."""
+    """Choose superpixels of about `target` pixels in all; none if all of them touch the border.
+
+    Args:
+        labels: (H, W) superpixel numbers, from 0.
+        features: (S, 5) as from `_features`.
+        target: Wanted area in pixels.
+        rng: Decides the first superpixel.
+    """
     counts, neighbours = np.bincount(labels.ravel()), _neighbours(labels)
     colours, centres = features[:, :3], features[:, 3:]
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
@@ -101,7 +115,7 @@ def _grow(
 
 
 def _neighbours(labels: npt.NDArray[np.int64]) -> MaskArray:
-    """(S, S), True where two superpixels share an edge."""
+    """(S, S) adjacency of superpixels (H, W): True where two share an edge."""
     touch = np.zeros((labels.max() + 1,) * 2, dtype=bool)
     touch[labels[:, 1:], labels[:, :-1]] = True
     touch[labels[1:], labels[:-1]] = True
@@ -109,7 +123,7 @@ def _neighbours(labels: npt.NDArray[np.int64]) -> MaskArray:
 
 
 def _filled(region: MaskArray) -> MaskArray:
-    """The region without holes."""
+    """A region (H, W) with everything it encloses."""
     outlines, _ = cv2.findContours(
         region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
@@ -118,7 +132,7 @@ def _filled(region: MaskArray) -> MaskArray:
 
 
 def largest_part(region: MaskArray) -> MaskArray:
-    """The greatest of `connected_parts`; an empty region stays as it is."""
+    """The largest of the `connected_parts` of a region (H, W); an empty region as it is."""
     parts = connected_parts(region)
     return max(parts, key=np.count_nonzero) if parts else region
 
@@ -127,3 +141,16 @@ def connected_parts(region: MaskArray) -> list[MaskArray]:
     """Masks (H, W) of the connected parts (8 neighbours) of a region, in a fixed order."""
     count, labels = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
     return [labels == number for number in range(1, count)]
+
+
+def resized_region(region: MaskArray, size: tuple[int, int]) -> MaskArray:
+    """A region at another size (H, W): the pixels that it covers by more than half.
+
+    A region so thin that it covers no pixel by half keeps those that it covers most, so that what
+    is not empty never becomes empty.
+    """
+    if region.shape == size:
+        return region
+    method = cv2.INTER_AREA if size[0] * size[1] < region.size else cv2.INTER_LINEAR
+    covered = cv2.resize(region.astype(np.float32), size[::-1], interpolation=method)
+    return np.asarray(covered > min(0.5, covered.max() / 2))

@@ -1,11 +1,9 @@
-"""One forgery: how it is to be made, the making, and the record of how it was made."""
+"""One forgery: the specification that decides its bytes, the making, and its provenance."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import cv2
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -14,17 +12,17 @@ from boxpromptiml.geometry import from_mask
 from boxpromptiml.io import images
 from boxpromptiml.io.files import fingerprint, sha256_bytes, sha256_file, write_bytes, write_json
 from boxpromptiml.records import Box, ImageArray, MaskArray
-from boxpromptiml.synth import forge as synth
+from boxpromptiml.synth import forge
+from boxpromptiml.synth.boxes import ANNOTATORS, draw
 from boxpromptiml.synth.degradation import jpeg
-from boxpromptiml.synth.forge import ForgeryStyle, Kind
-from boxpromptiml.synth.photos import without_colour
-from boxpromptiml.synth.regions import object_region
+from boxpromptiml.synth.forge import Forgery, ForgeryKind, ForgeryStyle
+from boxpromptiml.synth.regions import object_region, resized_region
 from data_prep.forgery.outlines import decode_outline
 from data_prep.forgery.photographs import Photo, load
 
-_VERSION = 1  # of the method: another one makes all forgeries anew
-_TRIES = 20
-_OUTLINE_AREA = (0.005, 0.3)  # share of the image; smaller is invisible, larger is the scene
+_VERSION = 2  # of the method; another one makes all forgeries anew
+_MAX_TRIES = 20
+_OUTLINE_AREA = (0.005, 0.3)  # fraction of the image; smaller is invisible, larger is the scene
 _MIN_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it changes nothing
 
 
@@ -44,20 +42,24 @@ class JpegHistory:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """All that decides the bytes of one forgery.
+class ForgerySpec:
+    """Everything that decides the bytes of one forgery.
 
     Attributes:
         id: Names the files.
-        seed: Of the generator.
-        donor: For a splice.
-        max_side: Larger photographs are made smaller first.
-        authentic: The untouched host is saved too.
+        seed: Of the random generator.
+        kind: Splice, copy-move or removal.
+        host: Photograph that is forged.
+        donor: Photograph that a splice comes from; None for the other kinds.
+        jpeg: Qualities of its compressions.
+        style: Ranges of scale, rotation and so on.
+        max_side: Photographs whose longer side has more pixels are shrunk to it first.
+        authentic: Whether the untouched host is saved too.
     """
 
     id: str
     seed: tuple[int, ...]
-    kind: Kind
+    kind: ForgeryKind
     host: Photo
     donor: Photo | None
     jpeg: JpegHistory
@@ -66,8 +68,8 @@ class Task:
     authentic: bool
 
     @property
-    def signature(self) -> str:
-        """Hash of everything above, of the photographs by content."""
+    def fingerprint(self) -> str:
+        """Hash of everything above, with the photographs by content."""
         photos = [
             [p.sha256, [c.decode() for c in p.outlines]] for p in (self.host, self.donor) if p
         ]
@@ -80,29 +82,30 @@ class Provenance:
     """How one forgery came to be, in provenance/<id>.json.
 
     Attributes:
-        signature: Of the task; another one makes the forgery anew.
+        fingerprint: Of the specification; with another one the forgery is made anew.
         image_sha256: Of images/<id>.jpg.
         mask_sha256: Of masks/<id>.png.
         authentic_sha256: Of images/<id>_authentic.jpg, the host saved alike; None without.
         size: (H, W).
-        kind: Of forgery.
-        boxes: Coarse, around the mask.
-        host: Photograph, with its hash and file format.
-        donor: Photograph that the region comes from; the host itself for a copy-move.
-        region: Where it was found (outline or superpixels), and its tight box in the donor as it
-            was used, x0 y0 x1 y1.
+        kind: Splice, copy-move or removal.
+        boxes: Coarse ones around the mask, x0 y0 x1 y1.
+        host: Path below its folder, hash and file format of the photograph.
+        donor: The same of the photograph that the region comes from: the host for a copy-move,
+            None for a removal.
+        region: Where the region was found (outline or superpixels), and its tight box in the donor
+            as it was used, x0 y0 x1 y1.
         parameters: Scale, degrees, place and so on.
         jpeg: Qualities that host, region and forgery were compressed with.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    signature: str
+    fingerprint: str
     image_sha256: str
     mask_sha256: str
     authentic_sha256: str | None
     size: tuple[int, int]
-    kind: Kind
+    kind: ForgeryKind
     boxes: tuple[Box, ...]
     host: dict[str, str]
     donor: dict[str, str] | None
@@ -114,7 +117,7 @@ class Provenance:
 _PROVENANCE = TypeAdapter(Provenance)
 
 
-class Files(NamedTuple):
+class ForgeryFiles(NamedTuple):
     """Where the files of a forgery lie, relative to the output folder."""
 
     image: str
@@ -123,8 +126,8 @@ class Files(NamedTuple):
     provenance: str
 
     @classmethod
-    def of(cls, name: str) -> "Files":
-        """By the id of the forgery."""
+    def of(cls, name: str) -> "ForgeryFiles":
+        """The paths for the id of a forgery."""
         return cls(
             f"images/{name}.jpg",
             f"masks/{name}.png",
@@ -133,38 +136,43 @@ class Files(NamedTuple):
         )
 
 
-def bring_up_to_date(task: Task, out: Path) -> tuple[Provenance, bool]:
-    """Make a forgery unless its files are what this would write; whether it was made.
+def bring_up_to_date(spec: ForgerySpec, out: Path) -> tuple[Provenance, bool]:
+    """Make a forgery, unless its files are what this would write.
+
+    The provenance is written last, so that a stopped run leaves no forgery that looks complete.
+
+    Returns:
+        The provenance, and whether the forgery was made now.
 
     Raises:
         RejectedInput: If a photograph cannot be read, or no region of it makes a forgery.
     """
-    files = Files.of(task.id)
-    known = _fresh(task, out)
+    known = _fresh(spec, out)
     if known:
         return known, False
-    host = load(task.host, task.max_side)
-    compressed = _compressed(host, task.jpeg.host)
-    rng = np.random.default_rng(task.seed)
-    forgery, region = _forge(task, host, compressed, rng)
-    image = images.encode_jpeg(forgery.image, task.jpeg.final)
+    host = load(spec.host, spec.max_side)
+    compressed = _compressed(host, spec.jpeg.host)
+    rng = np.random.default_rng(spec.seed)
+    forgery, region = _forge(spec, host, compressed, rng)
+    image = images.encode_jpeg(forgery.image, spec.jpeg.final)
     mask = images.encode_png(forgery.mask.astype(np.uint8) * 255)
-    authentic = images.encode_jpeg(compressed, task.jpeg.final) if task.authentic else None
-    cut_from = {"splice": task.donor, "copymove": task.host, "removal": None}[task.kind]
+    authentic = images.encode_jpeg(compressed, spec.jpeg.final) if spec.authentic else None
+    cut_from = {"splice": spec.donor, "copymove": spec.host, "removal": None}[spec.kind]
     made = Provenance(
-        signature=task.signature,
+        fingerprint=spec.fingerprint,
         image_sha256=sha256_bytes(image),
         mask_sha256=sha256_bytes(mask),
         authentic_sha256=sha256_bytes(authentic) if authentic else None,
         size=(host.shape[0], host.shape[1]),
-        kind=task.kind,
-        boxes=tuple(synth.coarse_box(forgery.mask, rng)),
-        host=_named(task.host),
+        kind=spec.kind,
+        boxes=draw(forgery.mask, ANNOTATORS["7-second"], rng),
+        host=_named(spec.host),
         donor=_named(cut_from) if cut_from else None,
         region=region,
-        parameters=forgery.drawn,
-        jpeg=asdict(task.jpeg),
+        parameters=forgery.parameters,
+        jpeg=asdict(spec.jpeg),
     )
+    files = ForgeryFiles.of(spec.id)
     if authentic:
         write_bytes(out / files.authentic, authentic)
     write_bytes(out / files.image, image)
@@ -173,16 +181,16 @@ def bring_up_to_date(task: Task, out: Path) -> tuple[Provenance, bool]:
     return made, True
 
 
-def _fresh(task: Task, out: Path) -> Provenance | None:
-    """The record of a forgery, if all its files are what a run would write now."""
-    files = Files.of(task.id)
+def _fresh(spec: ForgerySpec, out: Path) -> Provenance | None:
+    """The provenance of a forgery, if all its files are what a run would write now."""
+    files = ForgeryFiles.of(spec.id)
     try:
         known = _PROVENANCE.validate_json((out / files.provenance).read_bytes())
         whole = (
-            known.signature == task.signature
+            known.fingerprint == spec.fingerprint
             and sha256_file(out / files.image) == known.image_sha256
             and sha256_file(out / files.mask) == known.mask_sha256
-            and (not task.authentic or sha256_file(out / files.authentic) == known.authentic_sha256)
+            and (not spec.authentic or sha256_file(out / files.authentic) == known.authentic_sha256)
         )
     except (OSError, ValidationError):
         return None
@@ -198,45 +206,50 @@ def _compressed(image: ImageArray, quality: int | None) -> ImageArray:
 
 
 def _forge(
-    task: Task, host: ImageArray, compressed: ImageArray, rng: np.random.Generator
-) -> tuple[synth.Forgery, dict[str, Any]]:
+    spec: ForgerySpec, host: ImageArray, compressed: ImageArray, rng: np.random.Generator
+) -> tuple[Forgery, dict[str, Any]]:
     """A forgery that can be seen, and where its region comes from.
 
-    The region is cut from the donor's (of a copy-move: the host's) stored pixels, or from those
+    The region is cut from the donor's (for a copy-move: the host's) stored pixels, or from those
     compressed at `jpeg.region`; the fill of a removal is computed from the compressed host.
+
+    Raises:
+        RejectedInput: If the donor cannot be read, or no region makes a visible forgery.
     """
-    photo, source = task.host, host
-    if task.donor:
-        photo, source = task.donor, load(task.donor, task.max_side)
-        if task.host.grey:  # colour would give the splice away
-            source = without_colour(source)
-    cut_from = _compressed(source, task.jpeg.region)
-    make: dict[Kind, Callable[[MaskArray], synth.Forgery]] = {
-        "splice": lambda region: synth.splice(compressed, cut_from, region, rng, task.style),
-        "copymove": lambda region: synth.copy_move(
-            compressed, region, rng, task.style, source=cut_from
-        ),
-        "removal": lambda region: synth.removal(compressed, region, rng),
-    }
-    for _ in range(_TRIES):
-        region, origin = _region(task.kind, photo, source, rng)
-        forgery = make[task.kind](region)
+    photo, source = spec.host, host
+    if spec.donor:
+        photo, source = spec.donor, load(spec.donor, spec.max_side)
+        if spec.host.grey:  # colour would give the splice away
+            source = _without_colour(source)
+    cut_from = _compressed(source, spec.jpeg.region)
+    for _ in range(_MAX_TRIES):
+        region, origin = _region(spec.kind, photo, source, rng)
+        if spec.kind == "splice":
+            forgery = forge.splice(compressed, cut_from, region, rng, spec.style)
+        elif spec.kind == "copymove":
+            forgery = forge.copy_move(compressed, region, rng, spec.style, source=cut_from)
+        else:
+            forgery = forge.removal(compressed, region, rng)
         change = np.abs(forgery.image.astype(np.int16) - compressed)[forgery.mask]
         if change.size and change.mean() >= _MIN_CHANGE:
             return forgery, {"from": origin, "box": from_mask(region)}
-    message = f"no {task.kind} of it that can be seen, in {_TRIES} tries"
-    raise RejectedInput(task.host.path, "no_forgery", message)
+    message = f"no {spec.kind} of it that can be seen, in {_MAX_TRIES} tries"
+    raise RejectedInput(spec.host.path, "no_forgery", message)
+
+
+def _without_colour(image: ImageArray) -> ImageArray:
+    """An image (H, W, 3) with every pixel the mean of its three values."""
+    mean = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return np.repeat(mean, 3, axis=2)
 
 
 def _region(
-    kind: Kind, photo: Photo, image: ImageArray, rng: np.random.Generator
+    kind: ForgeryKind, photo: Photo, image: ImageArray, rng: np.random.Generator
 ) -> tuple[MaskArray, str]:
-    """A region (H, W) worth forging, by preference an outline of about the wanted area."""
+    """A region (H, W) worth forging, preferably an outline of about the wanted area."""
     size = image.shape[0], image.shape[1]
     for number in rng.permutation(len(photo.outlines)):
-        outline = decode_outline(photo.outlines[number], photo.size)
-        if size != photo.size:
-            outline = cv2.resize(outline.astype(np.float32), size[::-1]) > 0.5
+        outline = resized_region(decode_outline(photo.outlines[number], photo.size), size)
         if _OUTLINE_AREA[0] <= outline.mean() <= _OUTLINE_AREA[1]:
             return outline, "outline"
-    return object_region(image, rng, synth.REGION_AREAS[kind]), "superpixels"
+    return object_region(image, rng, forge.REGION_AREAS[kind]), "superpixels"

@@ -1,4 +1,4 @@
-"""Segment outlines of photographs, from COCO annotations or a folder of masks.
+"""Outlines of the objects in photographs, from COCO annotations or a folder of masks.
 
 They are kept as COCO's compressed run lengths: a few hundred bytes each, whatever the image.
 """
@@ -25,10 +25,10 @@ _OVERSHOOT = 2.0  # pixels a polygon may leave the image by before it is an erro
 
 @dataclass(frozen=True, slots=True)
 class CocoOutlines:
-    """The unread outlines of one image of a COCO file.
+    """The outlines of one image of a COCO file, not parsed yet.
 
     Attributes:
-        size: (H, W) that the file says.
+        size: (H, W) according to the file.
         segmentations: Polygons or run lengths as in the file, each with its place in it.
         rejected: What is wrong with the image's own row; it then has no segmentations.
     """
@@ -42,13 +42,15 @@ Outlines = CocoOutlines | Path  # a path leads to a mask
 
 
 def find_outlines(regions: Path, photographs: Sequence[tuple[str, Path]]) -> dict[str, Outlines]:
-    """Outlines by key of a photograph, from a COCO file or a folder of masks.
-
-    COCO's `file_name` is the key; annotations of crowds are left out. A mask's path below its
-    folder is the key but for the ending.
+    """Find the outlines of photographs in a COCO file or a folder of masks.
 
     Args:
+        regions: A COCO file, whose `file_name` is the key of a photograph (annotations of crowds
+            are left out); or a folder of masks, whose paths below it are the keys, endings aside.
         photographs: Keys and paths.
+
+    Returns:
+        Outlines by key, of the photographs that have some.
 
     Raises:
         UserError: If the file is not COCO, a name means two files, or no photograph has an outline.
@@ -95,7 +97,7 @@ def _read_coco(path: Path, wanted: Container[str]) -> dict[str, CocoOutlines]:
             _, sizes[name] = name_and_size(image, twice)
             names[image["id"]] = name
     found: dict[str, list[tuple[str, Any]]] = {name: [] for name in rejected}
-    unnamed: list[RejectedInput] = []  # what names no image may be of one that nobody wants
+    unnamed: list[RejectedInput] = []  # dropped: an annotation without an image concerns nobody
     for index, annotation in enumerate(content["annotations"]):
         place = f"{path}#annotations[{index}]"
         with screening(place, unnamed):
@@ -111,7 +113,15 @@ def _read_coco(path: Path, wanted: Container[str]) -> dict[str, CocoOutlines]:
 def read_outlines(
     outlines: Outlines, size: tuple[int, int]
 ) -> tuple[tuple[bytes, ...], list[RejectedInput]]:
-    """Run lengths of the outlines of an image of `size` (H, W), and what was wrong with others."""
+    """Parse the outlines of an image.
+
+    Args:
+        outlines: As found.
+        size: (H, W) of the image.
+
+    Returns:
+        Compressed run lengths (COCO) of the good outlines, and what was wrong with the others.
+    """
     try:
         if isinstance(outlines, Path):
             return _from_mask(outlines, size), []
@@ -129,7 +139,7 @@ def _from_mask(path: Path, size: tuple[int, int]) -> tuple[bytes, ...]:
 
 def _encoded(mask: MaskArray) -> bytes:
     flat = mask.ravel(order="F")
-    edges = np.flatnonzero(np.diff(flat, prepend=False))  # starts with background, be it none
+    edges = np.flatnonzero(np.diff(flat, prepend=False))  # the first run is background, maybe empty
     return packed(np.diff([0, *edges.tolist(), flat.size]).tolist()).encode()
 
 
@@ -152,7 +162,11 @@ def _from_coco(
 
 
 def _mask_of(segmentation: Any, size: tuple[int, int]) -> MaskArray:
-    """One outline, as `(H, W)`; what is wrong with it raises what `screening` catches."""
+    """Mask (H, W) of one outline.
+
+    Raises:
+        ValueError: If it is malformed; `screening` catches this and its kin.
+    """
     if not isinstance(segmentation, list):
         return _unrolled(checked_runs(segmentation, size), size)
     if sum(len(polygon) for polygon in segmentation) > 2 * _MAX_POINTS:
@@ -164,7 +178,11 @@ def _mask_of(segmentation: Any, size: tuple[int, int]) -> MaskArray:
 
 
 def _points(polygon: Any, size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """The (N, 2) points x y of a polygon, none of which lies far outside the image."""
+    """The points x y of a polygon, (N, 2).
+
+    Raises:
+        ValueError: If there are fewer than three, or one lies far outside the image.
+    """
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         raise ValueError("a polygon needs three points or more, x and y each")
     points = np.array([number(value) for value in polygon]).reshape(-1, 2)
@@ -174,9 +192,9 @@ def _points(polygon: Any, size: tuple[int, int]) -> npt.NDArray[np.float64]:
 
 
 def _fill(mask: MaskArray, points: npt.NDArray[np.float64]) -> None:
-    """Set the pixels of a mask (H, W) whose centres a polygon (N, 2) holds, by the even-odd rule.
+    """Set the pixels of a mask (H, W) whose centres lie in a polygon (N, 2), by the even-odd rule.
 
-    cv2.fillPoly would draw the border too: a square of 8 x 8 became one of 9 x 9.
+    cv2.fillPoly would draw the border too and make 9 x 9 pixels of a square of 8 x 8.
     """
     limit = mask.shape[::-1]
     left, top = (int(v) for v in np.clip(np.floor(points.min(axis=0)), 0, limit))
@@ -194,7 +212,11 @@ def _fill(mask: MaskArray, points: npt.NDArray[np.float64]) -> None:
 
 
 def decode_outline(counts: bytes, size: tuple[int, int]) -> MaskArray:
-    """Mask (H, W) of compressed run lengths."""
+    """Mask (H, W) of the compressed run lengths of an outline, as `read_outlines` gives them.
+
+    Raises:
+        ValueError: If they do not fit the size.
+    """
     return _unrolled(checked_runs({"size": size, "counts": counts.decode()}, size), size)
 
 

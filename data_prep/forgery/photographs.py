@@ -1,4 +1,4 @@
-"""Which photographs of a folder can be forged: every file is looked at before any is used."""
+"""Which photographs of a folder can be forged: each is inspected before it is used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.geometry import shrink
 from boxpromptiml.io import images
 from boxpromptiml.records import ImageArray
-from boxpromptiml.synth.degradation import rescale
 from data_prep.forgery.outlines import Outlines, read_outlines
 
 _MIN_DETAIL = 8.0  # grey levels, standard deviation; below it is sky or a blank page
@@ -19,11 +19,12 @@ class Photo:
     """A photograph that can be host and donor.
 
     Attributes:
+        path: Of the file.
         key: Its path below the folder that was named, forward slashes.
         sha256: Of the file.
-        format: Of the file, such as JPEG: whether its pixels were compressed before.
+        format: Of the file, such as JPEG; tells whether its pixels were compressed before.
         size: (H, W) of the stored pixels.
-        grey: It has no colour.
+        grey: Whether it has no colour.
         outlines: Compressed run lengths (COCO) of its objects, at the stored size.
     """
 
@@ -36,34 +37,80 @@ class Photo:
     outlines: tuple[bytes, ...]
 
 
-class Screened(NamedTuple):
-    """What a look at one file gave; `rejected` is the file itself or some of its outlines."""
+class InspectedPhoto(NamedTuple):
+    """Result of inspecting a file.
+
+    Attributes:
+        photo: None if the file was rejected.
+        rejected: The file itself, or some of its outlines.
+    """
 
     photo: Photo | None
     rejected: list[RejectedInput]
 
 
+@dataclass(frozen=True, slots=True)
+class PhotoInspector:
+    """Decides which files can be forged.
+
+    Attributes:
+        outlines: Of the objects in a photograph, by its key.
+        max_side: Larger photographs are shrunk to this many pixels before they are forged.
+        min_side: Photographs with a side of fewer pixels, after that, are rejected.
+    """
+
+    outlines: Mapping[str, Outlines]
+    max_side: int | None
+    min_side: int
+
+    def __call__(self, file: tuple[str, Path]) -> InspectedPhoto:
+        """Inspect one file, given by key and path."""
+        try:
+            return self._inspect(*file)
+        except RejectedInput as error:
+            return InspectedPhoto(None, [error])
+
+    def _inspect(self, key: str, path: Path) -> InspectedPhoto:
+        if not key.isprintable() or any(0xD800 <= ord(c) < 0xE000 for c in key):
+            raise RejectedInput(path, "bad_name", "has a name that is not printable text")
+        stored, info = images.read_image(path)
+        image = _limited(stored, self.max_side)
+        if min(image.shape[:2]) < self.min_side:
+            message = f"is {image.shape[1]} x {image.shape[0]}, its sides must be {self.min_side}"
+            raise RejectedInput(path, "too_small", message)
+        step = max(1, min(image.shape[:2]) // 256)  # a sample of a large photograph is enough
+        if float(image[::step, ::step].std()) < _MIN_DETAIL:
+            raise RejectedInput(path, "featureless", "shows next to nothing to cut out or to hide")
+        grey = not (image != image[..., :1]).any()
+        found = self.outlines.get(key)
+        kept, rejected = read_outlines(found, info.size) if found else ((), [])
+        photo = Photo(path, key, info.sha256, info.format, info.size, grey, kept)
+        return InspectedPhoto(photo, rejected)
+
+
 def list_photographs(folders: list[Path], out: Path) -> list[tuple[str, Path]]:
-    """Files below folders with their keys; hidden ones and those below `out` are left out.
+    """List the files below folders, in order, as pairs of key and path.
+
+    A key is the path below its folder. Hidden files and those below `out` are left out.
 
     Raises:
-        UserError: If a folder is none.
+        UserError: If a folder does not exist.
     """
     found: list[tuple[str, Path]] = []
-    ours = out.resolve()
+    written = out.resolve()
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"--photos {folder}: no such folder")
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
             hidden = any(part.startswith(".") for part in relative.parts)
-            if not (hidden or path.is_dir() or ours in _followed(path).parents):
+            if not (hidden or path.is_dir() or written in _followed(path).parents):
                 found.append((relative.as_posix(), path))
     return found
 
 
 def _followed(path: Path) -> Path:
-    """Where links lead; the path itself where they lead in a circle, for reading to reject it."""
+    """Where links lead; the path itself where they form a circle, so that reading rejects it."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):
@@ -71,10 +118,17 @@ def _followed(path: Path) -> Path:
 
 
 def load(photo: Photo, max_side: int | None) -> ImageArray:
-    """Pixels of a photograph as they are forged.
+    """Read a photograph as it is forged.
+
+    Args:
+        photo: As inspected.
+        max_side: Its longer side is shrunk to this many pixels; None keeps the stored size.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
-        RejectedInput: If it cannot be read, or is not the file that was screened.
+        RejectedInput: If it cannot be read, or is not the file that was inspected.
     """
     image, info = images.read_image(photo.path)
     if info.sha256 != photo.sha256:
@@ -83,39 +137,4 @@ def load(photo: Photo, max_side: int | None) -> ImageArray:
 
 
 def _limited(image: ImageArray, max_side: int | None) -> ImageArray:
-    longest = max(image.shape[:2])
-    return image if max_side is None or longest <= max_side else rescale(image, max_side / longest)
-
-
-@dataclass(frozen=True)
-class Screening:
-    """The work on one file, given as key and path: a look whether it can be forged."""
-
-    files: tuple[tuple[str, Path], ...]
-    outlines: Mapping[str, Outlines]
-    max_side: int | None
-    min_side: int
-
-    def __call__(self, file: tuple[str, Path]) -> Screened:
-        """Look at one file; what is wrong with it becomes a rejection."""
-        key, path = file
-        try:
-            return self._screen(key, path)
-        except RejectedInput as error:
-            return Screened(None, [error])
-
-    def _screen(self, key: str, path: Path) -> Screened:
-        if not key.isprintable() or any(0xD800 <= ord(c) < 0xE000 for c in key):
-            raise RejectedInput(path, "bad_name", "has a name that is not printable text")
-        stored, info = images.read_image(path)
-        image = _limited(stored, self.max_side)
-        if min(image.shape[:2]) < self.min_side:
-            message = f"is {image.shape[1]} x {image.shape[0]}, its sides must be {self.min_side}"
-            raise RejectedInput(path, "too_small", message)
-        step = max(1, min(image.shape[:2]) // 256)  # a large photograph is looked at in points
-        if float(image[::step, ::step].std()) < _MIN_DETAIL:
-            raise RejectedInput(path, "featureless", "shows next to nothing to cut out or to hide")
-        grey = not (image != image[..., :1]).any()
-        found = self.outlines.get(key)
-        kept, rejected = read_outlines(found, info.size) if found else ((), [])
-        return Screened(Photo(path, key, info.sha256, info.format, info.size, grey, kept), rejected)
+    return image if max_side is None else shrink(image, max_side)

@@ -9,7 +9,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.manifests.manifest import safe_name
 from boxpromptiml.records import Split
 from boxpromptiml.synth.forge import KINDS, ForgeryStyle
-from data_prep.forgery.make import JpegHistory, Task
+from data_prep.forgery.make import ForgerySpec, JpegHistory
 from data_prep.forgery.photographs import Photo
 
 Quality = int | tuple[int, int]
@@ -17,11 +17,11 @@ MIN_DONORS = 64  # photographs that the first forgeries choose their donors from
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ForgerySettings:
     """What is asked for, whatever the photographs; see `forgeries` for the meaning.
 
     Raises:
-        UserError: Naming the option that has an impossible value.
+        UserError: If an option has an impossible value; the message names it.
     """
 
     count: int
@@ -48,21 +48,22 @@ class Settings:
                 raise UserError(f"--{field} must be 1 to 100, or a rising range, got {value}")
 
 
-def plan(settings: Settings, pool: Sequence[Photo], authentic: int) -> list[Task]:
-    """What to forge, in order. A larger count leaves the first forgeries as they are.
+def plan(settings: ForgerySettings, pool: Sequence[Photo], authentic: int) -> list[ForgerySpec]:
+    """Decide what to forge, in order. A larger count leaves the first forgeries as they are.
 
     Every photograph is host in turn. Donors of a coloured host have colour, where there are any.
 
     Args:
+        settings: What is asked for.
         pool: Photographs that can be used, at least two if there are splices.
-        authentic: So many of the first hosts are saved untouched too.
+        authentic: Number of hosts, from the first, that are saved untouched too.
     """
     grey = np.array([photo.grey for photo in pool])
-    tasks = []
+    specs = []
     for number in range(settings.count):
         rng = np.random.default_rng([settings.seed, number])
         at = number % len(pool)
-        kind = KINDS[int(rng.choice(len(KINDS), p=settings.style.shares))]
+        kind = KINDS[int(rng.choice(len(KINDS), p=settings.style.kind_fractions))]
         others = np.delete(np.arange(min(len(pool), max(number + 1, MIN_DONORS))), at)
         alike = others[~grey[others] | grey[at]]  # no grey object in a coloured photograph
         donor = int(rng.choice(alike if len(alike) else others)) if len(others) else at
@@ -71,8 +72,8 @@ def plan(settings: Settings, pool: Sequence[Photo], authentic: int) -> list[Task
             region=_drawn(settings.region_quality, rng) if settings.region_quality else None,
             final=_drawn(settings.quality, rng),
         )
-        tasks.append(
-            Task(
+        specs.append(
+            ForgerySpec(
                 id=f"{settings.name}_{settings.split}_{number:06d}",
                 seed=(settings.seed, number, 1),
                 kind=kind,
@@ -84,7 +85,7 @@ def plan(settings: Settings, pool: Sequence[Photo], authentic: int) -> list[Task
                 authentic=number < authentic,
             )
         )
-    return tasks
+    return specs
 
 
 def _drawn(quality: Quality, rng: np.random.Generator) -> int:

@@ -93,7 +93,7 @@ def test_words_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("platform", "size", "shared"),
     [
-        # As their sources saw them (width, height): see synth/platforms.py.
+        # As their sources saw them (width, height): see the docstring of the module.
         ("wechat", (3024, 4032), (1440, 1920)),
         ("wechat", (4000, 6000), (1440, 2160)),
         ("weibo", (2560, 300), (2048, 240)),
