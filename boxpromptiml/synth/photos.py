@@ -96,7 +96,7 @@ def write_crops(
     """Write random square crops of the photographs of a split, at the stored resolution.
 
     Every area is a subfolder, so that crops of one scene can be told from those of another.
-    Crops without detail (sky, the black frame of a picture) are drawn again.
+    No two crops are equal, and none is without detail (sky, the black frame of a picture).
 
     Args:
         folder: To write FOLDER/AREA/NUMBER.png into; the areas come in turn.
@@ -107,23 +107,30 @@ def write_crops(
 
     Raises:
         ValueError: If an area is smaller than `side`.
-        RuntimeError: If an area has no detail to crop.
+        RuntimeError: If an area has too few such crops.
         UserError: If a photograph is missing.
     """
     areas = SPLIT_AREAS[split]
+    used: set[tuple[str, int, int]] = set()
     for number in range(count):
         area = areas[number % len(areas)]
-        write_png(folder / area.name / f"{number:04d}.png", _crop(area, side, rng))
+        row, column = _place(area, side, rng, used)
+        crop = area.pixels[row : row + side, column : column + side]
+        write_png(folder / area.name / f"{number:04d}.png", np.ascontiguousarray(crop))
 
 
-def _crop(area: Area, side: int, rng: np.random.Generator) -> ImageArray:
-    photo = area.pixels
-    height, width = photo.shape[:2]
+def _place(
+    area: Area, side: int, rng: np.random.Generator, used: set[tuple[str, int, int]]
+) -> tuple[int, int]:
+    """Row and column of a crop that shows something and is not in `used`, to which it is added."""
+    height, width = area.pixels.shape[:2]
     if side > min(height, width):
         raise ValueError(f"no crop of {side} pixels in an area of {width} x {height}")
     for _ in range(_MAX_TRIES):
         row, column = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-        crop = photo[row : row + side, column : column + side]
-        if crop.std() >= _MIN_DETAIL:
-            return np.ascontiguousarray(crop)
-    raise RuntimeError(f"{area.name} has no crop of {side} pixels that shows anything")
+        crop = area.pixels[row : row + side, column : column + side]
+        place = (area.name, row, column)
+        if place not in used and crop.std() >= _MIN_DETAIL:
+            used.add(place)
+            return row, column
+    raise RuntimeError(f"{area.name} has no other crop of {side} pixels that shows anything")

@@ -1,9 +1,12 @@
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from filelock import FileLock
 from matplotlib.path import Path as Path2D
@@ -13,29 +16,32 @@ from pycocotools import mask as coco_mask
 from boxpromptiml import geometry
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
+from boxpromptiml.records import ImageArray, MaskArray, Sample
 from boxpromptiml.synth.degradation import jpeg
 from data_prep.__main__ import main
 
+AnyArray = npt.NDArray[Any]
 SIZE = (96, 144)
 STILL = ["--style.copy_scale=[1,1]", "--style.splice_scale=[1,1]", "--style.rotation=0",
          "--style.feather=[0,0]", "--style.exposure=0"]  # fmt: skip
 
 
-def photograph(seed, size=SIZE, grey=False):
+def photograph(seed: int, size: tuple[int, int] = SIZE, grey: bool = False) -> ImageArray:
     """Discs, texture and noise: something to cut out, and nothing that is flat."""
     rng = np.random.default_rng(seed)
     image = rng.uniform(60, 180, (1, 1, 3)) + 30 * np.sin(np.arange(size[1]) / 9)[None, :, None]
     image = np.broadcast_to(image, (*size, 3)).copy()
     for _ in range(5):
         centre = tuple(int(v) for v in rng.integers(12, np.array(size[::-1]) - 12))
-        image = cv2.circle(image, centre, int(rng.integers(8, 22)), rng.uniform(0, 255, 3), -1)
+        colour = rng.uniform(0, 255, 3).tolist()
+        cv2.circle(image, centre, int(rng.integers(8, 22)), colour, -1)
     image += rng.normal(0, 9, image.shape)
     image = np.clip(image, 0, 255).astype(np.uint8)
     return np.repeat(image[..., :1], 3, axis=2) if grey else image
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read-only: seven PNGs, so that their pixels were never compressed; one of them grey."""
     root = tmp_path_factory.mktemp("photos")
     for number in range(7):
@@ -43,7 +49,7 @@ def photos(tmp_path_factory) -> Path:
     return root
 
 
-def forge(photos, out, count=8, *more) -> int:
+def forge(photos: Path, out: Path, count: int = 8, *more: str) -> int:
     return main(["forgeries", f"--photos={photos}", f"--out={out}", f"--count={count}", *more])
 
 
@@ -55,38 +61,40 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def made(out):
+def made(out: Path) -> Iterator[tuple[Sample, ImageArray, MaskArray, dict[str, Any]]]:
     """(sample, image, mask, provenance) of every forgery."""
     manifest = read_manifest(out / "manifest.jsonl")
     for sample in manifest.samples:
         if sample.label:
             record = json.loads((out / f"provenance/{sample.id}.json").read_text())
             image = images.read_image(manifest.image_path(sample))[0]
-            yield sample, image, images.read_mask(manifest.mask_path(sample)), record
+            path = manifest.mask_path(sample)
+            assert path is not None
+            yield sample, image, images.read_mask(path), record
 
 
-def errors(out):
+def errors(out: Path) -> dict[str, str]:
     rows = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
     return {Path(row["path"]).name: row["reason"] for row in rows}
 
 
 @pytest.fixture(scope="module")
-def made_once(photos, tmp_path_factory) -> Path:
+def made_once(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made")
     assert forge(photos, out, 10, "--name=toy", "--split=val", "--host_quality=[40,70]") == 0
     return out
 
 
-def test_what_comes_out(photos, made_once):
+def test_what_comes_out(photos: Path, made_once: Path) -> None:
     manifest = read_manifest(made_once / "manifest.jsonl")
     assert [s.label for s in manifest.samples].count(0) == 7  # one for every host
     assert {s.split for s in manifest.samples} == {"val"}
     assert {s.dataset for s in manifest.samples} == {"toy"}
     assert errors(made_once) == {}
-    hosts = {}
+    hosts: dict[str, set[str]] = {}
     for sample, image, mask, record in made(made_once):
         assert image.shape[:2] == mask.shape == sample.size == SIZE
-        boxes = geometry.as_array(sample.boxes)
+        boxes = geometry.as_array(sample.boxes or ())
         assert len(boxes) == 1
         assert mask[geometry.union_mask(boxes, SIZE)].sum() >= 0.9 * mask.sum() > 0
         assert record["kind"] == sample.kind
@@ -108,7 +116,13 @@ def test_what_comes_out(photos, made_once):
             )
 
 
-def test_workers_do_not_change_a_byte(photos, made_once, tmp_path):
+def test_photographs_of_a_folder_can_be_one_group(photos: Path, tmp_path: Path) -> None:
+    assert forge(photos, tmp_path, 4, "--group_by=folder") == 0
+    samples = read_manifest(tmp_path / "manifest.jsonl").samples
+    assert {sample.group for sample in samples} == {"trip"}
+
+
+def test_workers_do_not_change_a_byte(photos: Path, made_once: Path, tmp_path: Path) -> None:
     forge(photos, tmp_path, 10, "--name=toy", "--split=val", "--host_quality=[40,70]",
           "--num_workers=2")  # fmt: skip
     assert content(tmp_path) == content(made_once)
@@ -118,7 +132,9 @@ def test_workers_do_not_change_a_byte(photos, made_once, tmp_path):
     assert all(one[name] != other[name] for name in one if name.endswith(".jpg"))
 
 
-def test_a_second_run_makes_only_what_is_missing_or_damaged(photos, tmp_path, capsys):
+def test_a_second_run_makes_only_what_is_missing_or_damaged(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     forge(photos, tmp_path)
     before = content(tmp_path)
     forge(photos, tmp_path)
@@ -134,7 +150,9 @@ def test_a_second_run_makes_only_what_is_missing_or_damaged(photos, tmp_path, ca
     assert content(tmp_path) == before
 
 
-def test_another_setting_makes_all_anew_and_a_larger_count_only_adds(photos, tmp_path, capsys):
+def test_another_setting_makes_all_anew_and_a_larger_count_only_adds(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     forge(photos, tmp_path, 4, "--authentic=2")
     forge(photos, tmp_path, 6, "--authentic=2")
     assert "2 forgeries made now" in capsys.readouterr().out.splitlines()[-1]
@@ -145,7 +163,7 @@ def test_another_setting_makes_all_anew_and_a_larger_count_only_adds(photos, tmp
     assert "6 forgeries made now" in capsys.readouterr().out
 
 
-def test_outside_its_mask_a_forgery_is_its_authentic_counterpart(made_once):
+def test_outside_its_mask_a_forgery_is_its_authentic_counterpart(made_once: Path) -> None:
     """Same JPEG path: all blocks that the forgery does not reach are equal."""
     for sample, image, mask, record in made(made_once):
         path = made_once / f"images/{sample.id}_authentic.jpg"
@@ -155,13 +173,13 @@ def test_outside_its_mask_a_forgery_is_its_authentic_counterpart(made_once):
         reach = cv2.dilate(mask.astype(np.uint8), np.ones((2 * 20 + 1,) * 2, np.uint8)) > 0
         assert same[~reach].all()  # 16 for chroma blocks, 2 for the feather, 2 for upsampling
         assert same[mask].mean() < 0.2
-        tables = [Image.open(p).quantization for p in (path, made_once / sample.image)]
-        assert tables[0] == tables[1]
+        with Image.open(path) as one, Image.open(made_once / sample.image) as other:
+            assert one.quantization == other.quantization  # type: ignore[attr-defined]
         assert 75 <= record["jpeg"]["final"] <= 98
         assert 40 <= record["jpeg"]["host"] <= 70
 
 
-def errors_at(quality, image, mask):
+def errors_at(quality: int, image: ImageArray, mask: MaskArray) -> tuple[float, float]:
     """Mean change by another compression, well inside the mask and well outside."""
     change = np.abs(jpeg(image, quality).astype(int) - image).mean(axis=2)
     core = cv2.erode(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
@@ -169,17 +187,27 @@ def errors_at(quality, image, mask):
     return change[core].mean(), change[~near].mean()
 
 
-def test_the_host_was_compressed_before_and_the_region_was_not(photos, tmp_path):
-    shares = {"splice": "[1,0,0]", "copymove": "[0,1,0]"}
-    for kind, share in shares.items():
+def test_the_host_was_compressed_before_and_the_region_was_not(
+    photos: Path, tmp_path: Path
+) -> None:
+    fractions = {"splice": "[1,0,0]", "copymove": "[0,1,0]"}
+    for kind, fraction in fractions.items():
         out = tmp_path / kind
-        history = ["--host_quality=60", "--quality=95", f"--style.shares={share}"]
+        history = ["--host_quality=60", "--quality=95", f"--style.kind_fractions={fraction}"]
         forge(photos, out, 4, *history)
         for _, image, mask, _ in made(out):
             region, host = errors_at(60, image, mask)
             assert host < 0.5 * region
     out = tmp_path / "region"
-    forge(photos, out, 4, "--region_quality=20", "--quality=99", "--style.shares=[0,1,0]", *STILL)
+    forge(
+        photos,
+        out,
+        4,
+        "--region_quality=20",
+        "--quality=99",
+        "--style.kind_fractions=[0,1,0]",
+        *STILL,
+    )
     for sample, image, mask, record in made(out):
         assert record["jpeg"] == {"host": None, "region": 20, "final": 99}
         assert sample.kind == "copymove"
@@ -191,28 +219,26 @@ def test_the_host_was_compressed_before_and_the_region_was_not(photos, tmp_path)
         assert wrong[0] < 0.5 * wrong[1]
 
 
-def placed(source, record, size=SIZE):
-    """The region of a forgery that was neither scaled nor turned, where it was pasted.
-
-    Regions are resampled half a pixel down and right (the mean of four neighbours), as by any
-    scale or turn.
-    """
+def placed(source: AnyArray, record: dict[str, Any], size: tuple[int, int] = SIZE) -> AnyArray:
+    """The region of a forgery that was neither scaled nor rotated, where it was pasted."""
     x0, y0, x1, y1 = (int(v) for v in record["region"]["box"])
     if record["parameters"]["flipped"]:
         source, x0 = source[:, ::-1], source.shape[1] - x1
-    padded = np.pad(source.astype(float), ((1, 0), (1, 0)) + ((0, 0),) * (source.ndim - 2), "edge")
-    moved = (padded[1:, 1:] + padded[1:, :-1] + padded[:-1, 1:] + padded[:-1, :-1]) / 4
-    patch = moved[y0:y1, x0:][:, : int(x1 - record["region"]["box"][0])]
+    patch = source[y0:y1, x0 : x0 + x1 - int(record["region"]["box"][0])]
     row, column = record["parameters"]["row"], record["parameters"]["column"]
     canvas = np.zeros((*size, *source.shape[2:]))
     canvas[row : row + patch.shape[0], column : column + patch.shape[1]] = patch
     return canvas
 
 
-def coco(photos, size=SIZE):
+def coco(
+    photos: Path, size: tuple[int, int] = SIZE
+) -> tuple[dict[str, MaskArray], dict[str, list[dict[str, Any]]]]:
     """A COCO file with an ellipse in every photograph, once as a polygon, once as run lengths."""
     rows, columns = np.mgrid[: size[0], : size[1]]
-    truth, listed, annotations = {}, [], []
+    truth: dict[str, MaskArray] = {}
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, path in enumerate(sorted(photos.rglob("*.png"))):
         y, x = 40 + number, 60 + 3 * number
         mask = ((rows - y) / 12) ** 2 + ((columns - x) / 17) ** 2 < 1
@@ -239,7 +265,9 @@ def coco(photos, size=SIZE):
 
 
 @pytest.mark.parametrize("form", ["coco", "masks"])
-def test_given_outlines_are_forged_and_masks_are_exact(photos, tmp_path, form):
+def test_given_outlines_are_forged_and_masks_are_exact(
+    photos: Path, tmp_path: Path, form: str
+) -> None:
     truth, file = coco(photos)
     regions = tmp_path / "regions"
     if form == "coco":
@@ -249,22 +277,24 @@ def test_given_outlines_are_forged_and_masks_are_exact(photos, tmp_path, form):
     else:
         for key, mask in truth.items():
             images.write_png(regions / key, mask.astype(np.uint8) * 255)
-    shares = "--style.shares=[0.4,0.3,0.3]"
-    assert forge(photos, tmp_path / "out", 14, f"--regions={regions}", shares, *STILL) == 0
+    kinds_drawn = "--style.kind_fractions=[0.4,0.3,0.3]"
+    assert forge(photos, tmp_path / "out", 14, f"--regions={regions}", kinds_drawn, *STILL) == 0
     kinds = set()
     for sample, _, mask, record in made(tmp_path / "out"):
         assert record["region"]["from"] == "outline"
         outline = truth[(record["donor"] or record["host"])["photo"]]
-        assert record["region"]["box"] == list(geometry.from_mask(outline))
-        expected = outline if sample.kind == "removal" else placed(outline, record) > 0.5
+        tight = geometry.from_mask(outline)
+        assert tight is not None
+        assert record["region"]["box"] == list(tight)
+        expected = outline if sample.kind == "removal" else placed(outline, record) > 0
         np.testing.assert_array_equal(mask, expected)
         kinds.add(sample.kind)
     assert kinds == {"splice", "copymove", "removal"}
 
 
-def test_a_bad_outline_is_listed_and_does_not_lose_the_rest(photos, tmp_path):
+def test_a_bad_outline_is_listed_and_does_not_lose_the_rest(photos: Path, tmp_path: Path) -> None:
     _, file = coco(photos)
-    bad = [
+    bad: list[Any] = [
         None,
         [],
         [[1, 2, 3, 4]],
@@ -282,7 +312,7 @@ def test_a_bad_outline_is_listed_and_does_not_lose_the_rest(photos, tmp_path):
     out = tmp_path / "out"
     assert forge(photos, out, 7, f"--regions={tmp_path}/regions.json") == 3
     assert sorted(errors(out).values()) == ["bad_annotation"] * len(bad) + ["size_mismatch"]
-    origins = {}
+    origins: dict[str, set[str]] = {}
     for _, _, _, record in made(out):
         photo = (record["donor"] or record["host"])["photo"]
         origins.setdefault(photo, set()).add(record["region"]["from"])
@@ -290,7 +320,9 @@ def test_a_bad_outline_is_listed_and_does_not_lose_the_rest(photos, tmp_path):
     assert set.union(*origins.values()) == {"outline"}
 
 
-def test_every_bad_photograph_is_listed_once_and_the_rest_goes_on(photos, tmp_path):
+def test_every_bad_photograph_is_listed_once_and_the_rest_goes_on(
+    photos: Path, tmp_path: Path
+) -> None:
     root = Path(shutil.copytree(photos, tmp_path / "photos"))
     whole = (root / "trip/p0.png").read_bytes()
     (root / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -318,19 +350,19 @@ def test_every_bad_photograph_is_listed_once_and_the_rest_goes_on(photos, tmp_pa
     assert content(out) == before
 
 
-def test_a_photograph_that_gives_no_forgery_is_listed(tmp_path):
+def test_a_photograph_that_gives_no_forgery_is_listed(tmp_path: Path) -> None:
     """A ramp looks the same after any removal."""
     for number in range(2):
         ramp = np.linspace(100, 140 - number, SIZE[1])[None, :, None]
         image = np.broadcast_to(ramp, (*SIZE, 3)).astype(np.uint8)
         images.write_png(tmp_path / f"photos/r{number}.png", image)
-    assert forge(tmp_path / "photos", tmp_path / "out", 2, "--style.shares=[0,0,1]") == 3
+    assert forge(tmp_path / "photos", tmp_path / "out", 2, "--style.kind_fractions=[0,0,1]") == 3
     assert errors(tmp_path / "out") == {"r0.png": "no_forgery", "r1.png": "no_forgery"}
     assert not list(made(tmp_path / "out"))
 
 
-def test_colour_never_gives_a_splice_away(photos, tmp_path):
-    forge(photos, tmp_path, 14, "--style.shares=[1,0,0]", "--quality=100", "--authentic=0")
+def test_colour_never_gives_a_splice_away(photos: Path, tmp_path: Path) -> None:
+    forge(photos, tmp_path, 14, "--style.kind_fractions=[1,0,0]", "--quality=100", "--authentic=0")
     hosts = set()
     for _, image, _, record in made(tmp_path):
         hosts.add(record["host"]["photo"])
@@ -340,19 +372,21 @@ def test_colour_never_gives_a_splice_away(photos, tmp_path):
     assert "trip/p6.png" in hosts
 
 
-def test_large_photographs_can_be_made_smaller_first(photos, tmp_path):
+def test_large_photographs_can_be_made_smaller_first(photos: Path, tmp_path: Path) -> None:
     truth, _ = coco(photos)
     for key, mask in truth.items():
         images.write_png(tmp_path / "masks" / key, mask.astype(np.uint8) * 255)
     forge(photos, tmp_path / "out", 5, "--max_side=108", f"--regions={tmp_path}/masks", *STILL,
-          "--style.shares=[0,0,1]")  # fmt: skip
+          "--style.kind_fractions=[0,0,1]")  # fmt: skip
     for sample, image, mask, record in made(tmp_path / "out"):
         assert image.shape[:2] == sample.size == (72, 108)
         outline = truth[record["host"]["photo"]].astype(np.float32)
-        np.testing.assert_array_equal(mask, cv2.resize(outline, (108, 72)) > 0.5)
+        np.testing.assert_array_equal(
+            mask, cv2.resize(outline, (108, 72), interpolation=cv2.INTER_AREA) > 0.5
+        )
 
 
-def test_several_folders(photos, tmp_path):
+def test_several_folders(photos: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         images.write_png(tmp_path / name / "same.png", photograph(ord(name)))
     words = ["forgeries", "--photos", f"{tmp_path}/a", f"{tmp_path}/b", f"--out={tmp_path}/out"]
@@ -375,16 +409,20 @@ def test_several_folders(photos, tmp_path):
         ("--min_side=999", "too few"),
         ("--photos=nowhere", "no such folder"),
         ("--regions=nowhere", "nowhere"),
-        ("--style.shares=[1,1,0]", "style.shares"),
+        ("--style.kind_fractions=[1,1,0]", "style.kind_fractions"),
         ("--style.feather=[2,1]", "style.feather"),
     ],
 )
-def test_a_wrong_option_is_named(photos, tmp_path, capsys, option, said):
+def test_a_wrong_option_is_named(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, said: str
+) -> None:
     assert forge(photos, tmp_path / "out", 8, option) in (1, 2)
     assert said in capsys.readouterr().err
 
 
-def test_regions_of_other_photographs_are_refused(photos, tmp_path, capsys):
+def test_regions_of_other_photographs_are_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "r.json").write_text(json.dumps({"images": [], "annotations": []}))
     assert forge(photos, tmp_path / "out", 8, f"--regions={tmp_path}/r.json") == 1
     assert "none of the photographs" in capsys.readouterr().err
@@ -393,7 +431,9 @@ def test_regions_of_other_photographs_are_refused(photos, tmp_path, capsys):
     assert "not a JSON object" in capsys.readouterr().err
 
 
-def test_two_jobs_do_not_write_into_one_folder(photos, tmp_path, capsys):
+def test_two_jobs_do_not_write_into_one_folder(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with FileLock(tmp_path / ".lock"):
         assert forge(photos, tmp_path, 2) == 1
     assert "another job" in capsys.readouterr().err

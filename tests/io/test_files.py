@@ -78,3 +78,11 @@ def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path: Path)
         ):
             raise error
         assert caught.value.filename == filename
+
+
+def test_every_key_and_seed_has_a_generator_of_its_own() -> None:
+    keys = ("a", "b", "\ud800", b"\xff")
+    firsts = {files.generator(seed, key).random() for key in keys for seed in (0, 1)}
+    assert len(firsts) == 8
+    assert files.generator(0, "a").random() == files.generator(0, b"a").random()
+    assert files.generator(0, "a").random() in firsts

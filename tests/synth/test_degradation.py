@@ -1,14 +1,14 @@
 import io
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from skimage import data
+from PIL import Image, ImageFilter
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.records import ImageArray
 from boxpromptiml.synth import degradation as degrade
 from boxpromptiml.synth.degradation import (
     NAMES,
@@ -19,8 +19,9 @@ from boxpromptiml.synth.degradation import (
     expand,
     share,
 )
+from boxpromptiml.synth.photos import bundled_photo
 
-PHOTO = data.astronaut()[:96, :128]
+PHOTO = bundled_photo("astronaut.png")[:96, :128].copy()
 EXACT = st.one_of(
     st.builds(Degradation, st.just("jpeg"), st.integers(1, 100).map(float)),
     st.builds(Degradation, st.just("blur"), st.integers(0, 499).map(lambda n: 2.0 * n + 1)),
@@ -31,7 +32,7 @@ EXACT = st.one_of(
 
 
 @given(EXACT)
-def test_words_and_degradations_are_inverse(degradation: Any) -> None:
+def test_words_and_degradations_are_inverse(degradation: Degradation) -> None:
     assert Degradation.parse(str(degradation)) == degradation
 
 
@@ -63,7 +64,7 @@ def test_every_name_does_what_its_function_does(name: DegradationName) -> None:
 
 
 def test_noise_depends_on_seed_and_id_and_scales_with_the_level() -> None:
-    def added(level: float, seed: int, sample_id: str) -> np.ndarray:
+    def added(level: float, seed: int, sample_id: str) -> npt.NDArray[np.int_]:
         grey = np.full((64, 64, 3), 128, np.uint8)
         return Degradation("noise", level)(grey, seed, sample_id).astype(int) - 128
 
@@ -111,10 +112,42 @@ def test_networks_shrink_to_their_limit(
 
 
 def test_a_small_image_is_only_compressed_as_pillow_does() -> None:
-    qualities = {"facebook": 85, "weibo": 80, "wechat": 70, "whatsapp": 75}
-    for platform in PLATFORMS:
-        quality = qualities[platform]
+    qualities: dict[PlatformName, int] = {"facebook": 85, "weibo": 80, "wechat": 70, "whatsapp": 75}
+    for platform, quality in qualities.items():
         stream = io.BytesIO()
         Image.fromarray(PHOTO).save(stream, "JPEG", quality=quality)
         expected = np.asarray(Image.open(stream).convert("RGB"))
         np.testing.assert_array_equal(share(PHOTO, platform), expected)
+
+
+def error(first: ImageArray, second: ImageArray) -> float:
+    return float(np.abs(first.astype(int) - second).mean())
+
+
+def test_lower_quality_loses_more() -> None:
+    losses = [error(degrade.jpeg(PHOTO, quality), PHOTO) for quality in (95, 70, 30)]
+    assert 0 < losses[0] < losses[1] < losses[2]
+
+
+def test_blur_agrees_with_pillow() -> None:
+    # OpenCV's rule gives a window of 11 pixels a sigma of 2.
+    reference = np.asarray(Image.fromarray(PHOTO).filter(ImageFilter.GaussianBlur(2.0)))
+    assert error(degrade.blur(PHOTO, 11), reference) < 1.5
+    assert error(degrade.blur(PHOTO, 1), PHOTO) == 0
+
+
+def test_noise_has_the_wanted_deviation_and_is_seeded() -> None:
+    image = np.full((100, 100, 3), 128, np.uint8)
+    noisy = degrade.noise(image, 5, np.random.default_rng(0))
+    assert noisy.std() == pytest.approx(5, rel=0.05)
+    assert noisy.mean() == pytest.approx(128, abs=0.2)
+    np.testing.assert_array_equal(noisy, degrade.noise(image, 5, np.random.default_rng(0)))
+    assert degrade.noise(image * 0 + 255, 30, np.random.default_rng(0)).min() > 100  # no wrap
+
+
+@pytest.mark.parametrize(("factor", "size"), [(0.5, (20, 30)), (1.5, (60, 90)), (0.001, (1, 1))])
+def test_rescale_keeps_the_mean(factor: float, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    scaled = degrade.rescale(image, factor)
+    assert scaled.shape == (*size, 3)
+    assert scaled.mean() == pytest.approx(image.mean(), abs=2)

@@ -1,50 +1,39 @@
-from typing import Any
-
 import cv2
 import numpy as np
-import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from skimage import measure
 
-from boxpromptiml.records import ImageArray, MaskArray
+from boxpromptiml.records import MaskArray
 from boxpromptiml.synth import regions
+from tests.helpers.pictures import picture
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.tuples(st.integers(24, 90), st.integers(24, 90))
 
 
-def picture(size: tuple[int, int], seed: int) -> ImageArray:
-    """Discs and bars over a gradient: edges that superpixels can follow."""
-    rng = np.random.default_rng(seed)
-    image = np.linspace(40, 200, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8)
-    for _ in range(6):
-        centre = tuple(int(v) for v in rng.integers(0, size[::-1]))
-        colour = tuple(int(v) for v in rng.integers(0, 256, 3))
-        cv2.circle(image, centre, int(rng.integers(3, max(size) // 3)), colour, -1)
-    return image
-
-
-def parts(mask: MaskArray) -> npt.NDArray[Any]:
-    return measure.label(mask, connectivity=2)
+def count_parts(mask: MaskArray) -> int:
+    return int(measure.label(mask, connectivity=2).max())  # type: ignore[no-untyped-call]
 
 
 @settings(max_examples=150, deadline=None)
 @given(SIZES, SEEDS)
-def test_a_random_region_is_one_part_of_the_wanted_area(size: Any, seed: Any) -> None:
+def test_a_random_region_is_one_part_of_the_wanted_area(size: tuple[int, int], seed: int) -> None:
     region = regions.random_region(size, np.random.default_rng(seed), (0.05, 0.1))
     assert region.shape == size
     assert region.dtype == bool
-    assert parts(region).max() == 1
+    assert count_parts(region) == 1
     assert 0.05 - 1 / region.size <= region.mean() <= 0.1 + 1 / region.size
 
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES, SEEDS)
-def test_an_object_region_is_one_part_of_the_wanted_area(size: Any, seed: Any) -> None:
+def test_an_object_region_is_one_part_of_the_wanted_area(size: tuple[int, int], seed: int) -> None:
     region = regions.object_region(picture(size, seed), np.random.default_rng(seed), (0.03, 0.15))
     assert region.shape == size
-    assert parts(region).max() == 1
+    assert count_parts(region) == 1
     assert 0.03 - 1 / region.size <= region.mean() <= 0.15 + 1 / region.size
 
 
@@ -62,3 +51,39 @@ def test_an_object_region_follows_edges() -> None:
 def test_an_image_of_one_colour_still_has_a_region() -> None:
     flat = np.full((40, 50, 3), 9, np.uint8)
     assert regions.object_region(flat, np.random.default_rng(0)).any()
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+def test_connected_parts_are_those_of_scikit_image(mask: MaskArray) -> None:
+    parts = regions.connected_parts(mask)
+    assert len(parts) == count_parts(mask)
+    np.testing.assert_array_equal(np.any([np.zeros_like(mask), *parts], axis=0), mask)
+    assert np.count_nonzero(regions.largest_part(mask)) == max(
+        map(np.count_nonzero, parts), default=0
+    )
+
+
+@given(st.integers(1, 7), st.integers(1, 7), SEEDS)
+def test_a_shrunk_region_holds_the_pixels_it_covers_by_more_than_half(
+    rows: int, columns: int, seed: int
+) -> None:
+    region = np.random.default_rng(seed).random((6 * rows, 6 * columns)) < 0.5
+    region[:rows, :columns] = True
+    covered = region.reshape(6, rows, 6, columns).mean(axis=(1, 3))
+    small = regions.resized_region(region, (6, 6))
+    clear = np.abs(covered - 0.5) > 1e-6
+    np.testing.assert_array_equal(small[clear], covered[clear] > 0.5)
+
+
+def test_a_resized_region_is_not_shifted_and_never_lost() -> None:
+    region = np.zeros((100, 100), bool)
+    region[20:60, 40:80] = True
+    for size in ((50, 50), (73, 73), (250, 250)):
+        y, x = np.nonzero(regions.resized_region(region, size))
+        assert (y.mean() + 0.5) / size[0] == pytest.approx(0.4, abs=0.5 / size[0])
+        assert (x.mean() + 0.5) / size[1] == pytest.approx(0.6, abs=0.5 / size[1])
+    line = np.zeros((100, 100), bool)
+    line[:, 51] = True
+    assert regions.resized_region(line, (10, 10)).any()
+    assert not regions.resized_region(np.zeros((100, 100), bool), (10, 10)).any()
+    assert regions.resized_region(line, (100, 100)) is line

@@ -1,6 +1,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as reference
 
+from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
+from boxpromptiml.records import MaskArray
 from data_prep.forgery.outlines import CocoOutlines, decode_outline, find_outlines, read_outlines
 
 SIZE = (40, 60)
 
 
-def _read(segmentation):
+def _read(segmentation: Any) -> tuple[list[MaskArray], list[RejectedInput]]:
     kept, rejected = read_outlines(CocoOutlines(SIZE, (("a", segmentation),)), SIZE)
     return [decode_outline(counts, SIZE) for counts in kept], rejected
 
 
-def test_a_square_is_half_open_and_holes_and_parts_count():
+def test_a_square_is_half_open_and_holes_and_parts_count() -> None:
     (mask,), _ = _read([[2, 3, 10, 3, 10, 8, 2, 8], [50, 30, 62, 30, 62, 42, 50, 42]])
     expected = np.zeros(SIZE, bool)
     expected[3:8, 2:10] = expected[30:, 50:] = True
@@ -29,7 +32,7 @@ def test_a_square_is_half_open_and_holes_and_parts_count():
 
 
 @given(st.lists(st.floats(5, 18), min_size=5, max_size=12))
-def test_polygons_are_those_of_pycocotools_but_for_the_border(radii):
+def test_polygons_are_those_of_pycocotools_but_for_the_border(radii: list[float]) -> None:
     angle = np.arange(len(radii)) * 2 * np.pi / len(radii)
     x, y = 30 + np.array(radii) * np.cos(angle), 20 + np.array(radii) * np.sin(angle)
     polygon = np.stack([x, y], axis=1).ravel().tolist()
@@ -38,7 +41,7 @@ def test_polygons_are_those_of_pycocotools_but_for_the_border(radii):
     assert (mask ^ other).sum() <= 0.25 * np.abs(np.diff([*x, x[0]])).sum() + 0.25 * 4 * max(radii)
 
 
-def test_text_of_pycocotools_comes_back_the_same():
+def test_text_of_pycocotools_comes_back_the_same() -> None:
     mask = np.random.default_rng(0).random(SIZE) < 0.5
     counts = reference.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
     kept, _ = read_outlines(
@@ -48,7 +51,7 @@ def test_text_of_pycocotools_comes_back_the_same():
     np.testing.assert_array_equal(decode_outline(counts, SIZE), mask)
 
 
-def test_a_mask_file_starting_in_the_corner_comes_back(tmp_path):
+def test_a_mask_file_starting_in_the_corner_comes_back(tmp_path: Path) -> None:
     mask = np.zeros(SIZE, bool)
     mask[:5, :7] = True
     images.write_png(tmp_path / "m.png", mask.astype(np.uint8) * 255)
@@ -72,22 +75,22 @@ def test_a_mask_file_starting_in_the_corner_comes_back(tmp_path):
         [[-2, -2, -1, -2, -1, -1]],
     ],
 )
-def test_damage_is_rejected(segmentation):
+def test_damage_is_rejected(segmentation: Any) -> None:
     kept, rejected = _read(segmentation)
     assert not kept
     assert [error.reason for error in rejected] == ["bad_annotation"]
 
 
-def test_many_points_cost_little():
+def test_many_points_cost_little() -> None:
     start = time.perf_counter()
     ((mask,), _) = _read([[0, 0, 60, 40] * 9_999 + [0, 40, 0, 40]])
     assert mask.sum() == pytest.approx(SIZE[0] * SIZE[1] / 2, rel=0.02)  # the triangle that is left
     assert time.perf_counter() - start < 20
 
 
-def test_a_bad_image_does_not_lose_the_others(tmp_path):
+def test_a_bad_image_does_not_lose_the_others(tmp_path: Path) -> None:
     names = ["good", "id", "size", "twice", "alias", "same id", "same id too"]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": number, "file_name": name, "height": 40, "width": 60}
         for number, name in enumerate(names)
     ]
