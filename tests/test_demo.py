@@ -1,4 +1,4 @@
-"""A tiny run of the demo: the real commands, as processes; every test reads the same run."""
+"""A tiny run of the demo: the real commands, all in this process; every test reads the same run."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from boxpromptiml import demo, geometry
-from boxpromptiml.cli import main
+from boxpromptiml import cli, demo, geometry
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io import images
@@ -16,6 +15,7 @@ from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.manifests.sources import Source, ground_truth
 from boxpromptiml.records import Split
 from boxpromptiml.synth.photos import SPLIT_AREAS
+from data_prep import __main__ as data_prep
 
 KEYS = {
     "pixel_f1",
@@ -43,11 +43,19 @@ TINY = demo.DemoSettings(
 )
 
 
+def run_here(program: str, verb: str, *options: str) -> None:
+    """Run a command in this process, which has torch imported: seconds instead of a minute."""
+    main = {"boxpromptiml": cli.main, "data_prep": data_prep.main}[program]
+    assert main([verb, *options]) in (0, 3)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of one tiny run of everything; read-only."""
     out = tmp_path_factory.mktemp("demo") / "run"
-    demo.run_demo(out, TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_run", run_here)
+        demo.run_demo(out, TINY)
     return out
 
 
@@ -67,7 +75,6 @@ def manifests(run: Path) -> dict[Split, Manifest]:
 def test_the_folder_holds_report_and_numbers(run: Path, metrics: dict[str, float]) -> None:
     assert metrics.keys() == KEYS
     assert all(np.isfinite(value) for value in metrics.values())
-    assert 0.1 < metrics["peak_memory_gib"] < 8
     page = (run / "report.html").read_text()
     assert all(f"bundled_test_{number:06d}" in page for number in range(4))
     assert not list(run.rglob("*.tmp"))
@@ -77,8 +84,8 @@ def test_splits_hold_crops_of_their_own_areas(manifests: dict[Split, Manifest]) 
     """Held-out forgeries are made of photographs, or halves, that training never saw."""
     for split, manifest in manifests.items():
         labels = [sample.label for sample in manifest.samples]
-        assert labels.count(1) == COUNTS[split]
-        assert labels.count(0) == COUNTS[split] // 2
+        assert 1 <= labels.count(1) <= COUNTS[split]  # a dull crop makes no forgery
+        assert 1 <= labels.count(0) <= COUNTS[split] // 2
         assert {sample.split for sample in manifest.samples} == {split}
         areas = {area.name for area in SPLIT_AREAS[split]}
         assert {sample.group for sample in manifest.samples} <= areas
@@ -144,22 +151,50 @@ def test_boxes_are_those_of_the_simulated_annotator(manifests: dict[Split, Manif
             assert held.sum() >= 0.9 * truth.sum()
 
 
-def test_a_stage_that_fails_ends_the_demo_and_leaves_the_old_results(
-    run: Path, metrics: dict[str, float], capfd: pytest.CaptureFixture[str]
+def test_a_command_is_a_process_whose_output_goes_to_stderr(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The forgeries are kept: the same seed and sizes give the same bytes."""
-    wrong = demo.DemoSettings(
-        forgeries=TINY.forgeries, side=TINY.side, training=("--data.batch_size=x",), workers=0
-    )
-    before = (run / "report.html").read_bytes()
-    with pytest.raises(UserError, match="`boxpromptiml fit` failed with status 2, see above"):
-        demo.run_demo(run, wrong)
-    assert (run / "report.html").read_bytes() == before
-    assert json.loads((run / "metrics.json").read_text()) == metrics
+    """It finds the package where this process did, and nothing in the working directory."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    demo._run("data_prep", "forgeries", "--help")
     written = capfd.readouterr()
     assert written.out == ""
-    assert "0 forgeries made now" in written.err
-    assert "batch_size" in written.err
+    assert written.err.startswith("$ python -m data_prep forgeries --help\n")
+    assert "--group_by" in written.err
+    with pytest.raises(UserError, match="`data_prep forgeries` failed with status 2, see above"):
+        demo._run("data_prep", "forgeries", "--photo=x")
+
+
+def test_a_stage_that_fails_ends_the_demo_and_leaves_the_old_results(
+    run: Path, metrics: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (run / "report.html").read_bytes()
+    done = []
+
+    def until_fit(program: str, verb: str, *options: str) -> None:
+        done.append(verb)
+        if verb == "fit":
+            raise UserError("no memory")
+
+    monkeypatch.setattr(demo, "_run", until_fit)
+    with pytest.raises(UserError, match="no memory"):
+        demo.run_demo(run, TINY)
+    assert done == ["forgeries"] * 3 + ["pseudo-masks"] * 2 + ["fit"]
+    assert (run / "report.html").read_bytes() == page
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+
+
+@pytest.mark.slow
+def test_a_run_of_processes_gives_the_same_scores(
+    metrics: dict[str, float], tmp_path: Path
+) -> None:
+    found = demo.run_demo(tmp_path, TINY)
+    measured = {"minutes", "peak_memory_gib"}
+    assert {key: found[key] for key in KEYS - measured} == pytest.approx(
+        {key: metrics[key] for key in KEYS - measured}, abs=1e-3
+    )
+    assert 0.1 < found["peak_memory_gib"] < 8
 
 
 def test_the_last_line_names_report_and_scores(
@@ -167,7 +202,7 @@ def test_the_last_line_names_report_and_scores(
 ) -> None:
     scores = dict.fromkeys(KEYS, 0.5)
     monkeypatch.setattr(demo, "run_demo", lambda out, settings: scores)
-    assert main(["demo", f"--out={tmp_path}"]) == 0
+    assert cli.main(["demo", f"--out={tmp_path}"]) == 0
     assert capsys.readouterr().out == (
         f"{tmp_path}/report.html: pixel F1 0.500 on held-out forgeries (flag everything: 0.500), "
         "pseudo-mask IoU 0.500 (box: 0.500), 0.5 minutes\n"
@@ -188,7 +223,7 @@ def test_a_seed_outside_the_range_is_refused(tmp_path: Path) -> None:
 
 
 def test_help_shows_out_and_seed_only(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--help"]) == 0
+    assert cli.main(["demo", "--help"]) == 0
     words = capsys.readouterr().out.replace("[", " ").split()
     options = {word.rstrip(",]") for word in words if word.startswith("--")}
     own = {"--help", "--config", "--print_config[=flags]", "--print_config"}
