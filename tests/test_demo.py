@@ -118,7 +118,7 @@ def test_scores_of_boxes_and_pseudo_masks_by_hand(
         box.append((filled & truth).sum() / (filled | truth).sum())
         path = answered.pseudo_mask_path(sample)
         assert path is not None
-        flagged = images.read_grey(path) == 255
+        flagged = images.read_trimap(path) == 255
         pseudo.append((flagged & truth).sum() / (flagged | truth).sum())
     assert metrics["full_f1"] == pytest.approx(np.mean(full), abs=1e-5)
     assert metrics["box_iou"] == pytest.approx(np.mean(box))
