@@ -1,7 +1,7 @@
-"""The scores of a localizer on degraded images, one degradation at a time.
+"""Scores of a localizer on degraded images, one degradation at a time.
 
-Images are degraded at their stored size, then fed to the network as always; maps are scored at the
-stored size, by the policy of `metrics`.
+Images are degraded at their stored size, then fed to the network as in `test`; maps are scored at
+the stored size, as in `metrics.pixel`.
 """
 
 import math
@@ -19,7 +19,7 @@ from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.maps import probability_maps
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.metrics.bootstrap import Interval, mean_interval
-from boxpromptiml.metrics.pixel import false_alarm, score_image
+from boxpromptiml.metrics.pixel import pixel_fpr, score_image
 from boxpromptiml.models.bayes import region_posterior
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.synth.degradation import Degradation
@@ -28,18 +28,18 @@ SCORES = ("pixel_f1", "iou", "auc", "false_alarm_pixels")
 
 
 class _Image(NamedTuple):
-    """Scores of one image, nan where it has none."""
+    """Scores of one image; nan where a score is undefined."""
 
     scores: tuple[float, float, float, float]  # in the order of `SCORES`
 
 
 class Scored(NamedTuple):
-    """What one degradation gives.
+    """Scores under one degradation.
 
     Attributes:
-        means: By name, as in `SCORES`.
-        f1: Pixel F1 of every source, in their order; nan where it has none.
-        resized: How many images the degradation gave another size.
+        means: Mean scores with intervals, by the names in `SCORES`.
+        f1: Pixel F1 of every source, in order; nan where it is undefined.
+        resized: Number of images whose size the degradation changed.
     """
 
     means: dict[str, Interval]
@@ -49,7 +49,7 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class _Watched(Degradation):
-    """A degradation that notes of every image whether its size changed."""
+    """A degradation that also counts the images whose size it changes."""
 
     resized: list[bool] = field(default_factory=list, compare=False)
 
@@ -61,14 +61,14 @@ class _Watched(Degradation):
 
 @dataclass(frozen=True)
 class DegradedTest:
-    """What stays the same for every degradation.
+    """Localizer, images and settings that all degradations share.
 
     Attributes:
-        localizer: Of a checkpoint.
-        sources: Images with ground truth.
+        localizer: The localizer to score.
+        sources: The images, with ground truth.
         threshold: A pixel is flagged strictly above it.
-        seed: Of the noise.
-        batch_size: Images through the network at a time.
+        seed: Seed of the noise.
+        batch_size: Images per forward pass.
     """
 
     localizer: Localizer
@@ -81,7 +81,7 @@ class DegradedTest:
         """Mean scores and the F1 of every image; progress goes to stderr.
 
         Raises:
-            RejectedInput: If an image or its truth cannot be read: none is left out.
+            RejectedInput: If an image or its truth cannot be read; none is left out silently.
         """
         watched = _Watched(condition.name, condition.level)
         images = list(self._images(watched, f"{condition} {progress}"))
@@ -92,7 +92,7 @@ class DegradedTest:
 
     @property
     def groups(self) -> list[str]:
-        """Of every source, in their order."""
+        """The group of every source, in order."""
         return [source.sample.group for source in self.sources]
 
     def _images(self, condition: Degradation, title: str) -> Iterator[_Image]:
@@ -122,5 +122,5 @@ class DegradedTest:
         if truth.any():
             scores = score_image(prob, truth, self.threshold)
             return _Image((scores.f1, scores.iou, scores.auc, math.nan))
-        alarm = false_alarm(prob, self.threshold)
+        alarm = pixel_fpr(prob, self.threshold)
         return _Image((math.nan, math.nan, math.nan, alarm))

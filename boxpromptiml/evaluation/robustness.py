@@ -1,6 +1,6 @@
-"""How well a checkpoint stands what happens to images after a forgery: `boxpromptiml robustness`.
+"""`boxpromptiml robustness`: scores of a checkpoint on images degraded after the forgery.
 
-What `test --data.degrade.…` does, for many degradations in a row and with intervals.
+Like `test --data.degrade.…`, but for many degradations in one run and with intervals.
 """
 
 import csv
@@ -45,23 +45,23 @@ def robustness(
     """Score a checkpoint on degraded images: JPEG, blur, noise, rescaling, social networks.
 
     Writes robustness.json, robustness.csv, robustness.png and robustness.svg: mean pixel F1, IoU,
-    AUC and falsely flagged area, each with a 95 % interval, under every condition and for the
-    images as stored; and the change of F1 from those, image by image. The JSON file is rewritten
-    after every condition, and conditions that it has are not computed again: an interrupted run
-    goes on, and more conditions can be added later.
+    AUC and pixel FPR, each with a 95 % interval, under every condition and for the stored images,
+    and the paired change of F1 from the latter. The JSON file is rewritten after every condition,
+    and conditions already in it are not computed again, so an interrupted run resumes and
+    conditions can be added later.
 
     Args:
-        checkpoint: Of `boxpromptiml fit`, or `.safetensors` or `.onnx` of `export`.
+        checkpoint: Checkpoint of `boxpromptiml fit`, or `.safetensors` or `.onnx` file of `export`.
         manifest: Manifests with ground truth.
         out: Folder to write, such as RUN/robustness.
-        split: Rows to score.
+        split: Split of the manifests to score.
         conditions: `full` (29), `quick` (14), `jpeg`, `blur`, `noise`, `rescale`, `platforms`, or
             single ones such as `jpeg:70 noise:5 weibo`.
         threshold: A pixel is flagged strictly above it; the checkpoint's by default.
-        batch_size: Images through the network at a time.
+        batch_size: Images per forward pass.
         device: cpu or cuda.
-        seed: Of the noise.
-        segmenter: Refine the maps by these regions instead of the checkpoint's own choice.
+        seed: Seed of the noise.
+        segmenter: Refine the maps with these regions instead of the checkpoint's own.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
@@ -91,7 +91,7 @@ def robustness(
 
 def _require_manipulated(sources: Sequence[Source]) -> None:
     if all(source.sample.label == 0 for source in sources):
-        raise UserError("--manifest has no manipulated image: there is no F1, IoU or AUC to lose")
+        raise UserError("--manifest has no manipulated image, so F1, IoU and AUC are undefined")
 
 
 def _make_folder(out: Path) -> None:
@@ -102,7 +102,7 @@ def _make_folder(out: Path) -> None:
 
 
 def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], split: str) -> Found:
-    """The settings of a run, and no condition yet."""
+    """The content of robustness.json before any condition is scored."""
     segmenter = test.localizer.segmenter
     return {
         "schema_version": SCHEMA_VERSION,
@@ -118,7 +118,7 @@ def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], spli
 
 
 def _add(found: Found, condition: Degradation, test: DegradedTest, progress: str) -> None:
-    """Score a condition, and put its row where it belongs; `none` leaves the F1 of every image."""
+    """Score a condition and insert its row in order; `none` also keeps the F1 of every image."""
     scored = test.score(condition, progress)
     row: Found = {"name": condition.name, "level": condition.level}
     row |= {name: mean.to_json() for name, mean in scored.means.items()}
@@ -138,7 +138,7 @@ def _file(path: Path) -> dict[str, str]:
 
 
 def _resume(path: Path, fresh: Found) -> Found:
-    """What an earlier run left, or `fresh`; UserError where the two do not belong together."""
+    """The results of an earlier run, or `fresh`; UserError if their settings differ."""
     if not path.exists():
         return fresh
     earlier = read_robustness(path)
@@ -146,14 +146,14 @@ def _resume(path: Path, fresh: Found) -> Found:
         if _identity(earlier[name]) != _identity(fresh[name]):
             raise UserError(
                 f"{path} was made with another {name.removesuffix('s')}: give another --out, or "
-                "delete it to begin anew"
+                "delete it to start over"
             )
     clean = earlier.get("clean_f1")  # not in the files of old versions
     return fresh | {"clean_f1": clean, "conditions": earlier["conditions"]}
 
 
 def _identity(setting: Any) -> Any:
-    """A setting without paths: a file that moved is the same file."""
+    """A setting without paths: a file that was moved is still the same file."""
     if isinstance(setting, list):
         return [_identity(one) for one in setting]
     return setting["sha256"] if isinstance(setting, dict) and "path" in setting else setting
@@ -163,7 +163,7 @@ def read_robustness(path: Path) -> Found:
     """The content of a robustness.json.
 
     Raises:
-        UserError: If it is not one, or of another version.
+        UserError: If it is not one, or has another version.
     """
     try:
         found: Found = json.loads(path.read_text(encoding="utf-8"))
@@ -180,7 +180,7 @@ def read_robustness(path: Path) -> Found:
 def plotted(
     found: Mapping[str, Any], score: str = "pixel_f1"
 ) -> tuple[list[Condition], float | None]:
-    """What `robustness_figure` takes: the conditions, and the score of the images as stored."""
+    """The arguments of `robustness_figure`: the conditions, and the score of the stored images."""
     rows = [(row, Interval.from_json(row[score])) for row in found["conditions"]]
     conditions = [Condition(row["name"], row["level"], *interval[:3]) for row, interval in rows]
     clean = [c.value for c in conditions if c.name == "none" and not math.isnan(c.value)]
@@ -192,7 +192,7 @@ def _degradation(row: Mapping[str, Any]) -> Degradation:
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """One line a condition; an empty cell is undefined."""
+    """The results as CSV, one line per condition; an empty cell is an undefined score."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = ("value", "low", "high", "count")
@@ -222,8 +222,8 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> str:
             f"{_degradation(row)!s:<14}{f1.value:>7.3f}  {bounds:<16}{change}"
             f"{iou.value:>7.3f}{auc.value:>7.3f}{alarm.value:>9.4f}"
         )
-    lines.append("change: of F1, image by image, from the images as stored")
-    lines.append("flagged: share of the pixels of authentic images")
+    lines.append("change: paired change of F1 from the stored images")
+    lines.append("flagged: pixel FPR on authentic images")
     if same:
         lines.append(
             f"{', '.join(same)}: no image was large enough to be resized: these are JPEG qualities "

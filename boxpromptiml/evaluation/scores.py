@@ -1,4 +1,4 @@
-"""From one row an image to the numbers of metrics.json: means, their intervals, groups, curves."""
+"""From one row per image to the scores of metrics.json: means, intervals, groups, curves."""
 
 import math
 from collections import defaultdict
@@ -26,7 +26,7 @@ _ROC_POINTS = np.r_[0, 1, 2:257:2]  # both ends, and few enough: contracts say a
 
 
 def region_size(region: float) -> str:
-    """The class of a region by its share of the image; empty for none.
+    """The size class of a region by the fraction of the image it covers; empty for no region.
 
     Example:
         >>> region_size(0.05), region_size(0)
@@ -38,7 +38,7 @@ def region_size(region: float) -> str:
 
 
 def _kind_group(row: ImageRow) -> str:
-    """The forgery kind, or a reserved name for a row without one, which no kind may take."""
+    """The forgery kind, or a reserved name for a row without one."""
     reserved = "unknown" if row.region else "authentic"
     if row.kind == "unknown" or (row.kind == "authentic" and row.region):
         return f"{row.kind} (kind)"
@@ -47,13 +47,13 @@ def _kind_group(row: ImageRow) -> str:
 
 @dataclass
 class Curves:
-    """What the curves need of every image, added one by one.
+    """Accumulates the curves of all images, one image at a time.
 
     Attributes:
-        f1: (256,) of every image that enters the means: their best mean F1 has an interval.
-        rows: The number of the image that each of them is of.
-        sums: Sum and count at every point, by curve.
-        best: F1 of every image at its own best threshold, by the number of the image.
+        f1: F1 curve (256,) of every image that enters the means, for the interval of the best F1.
+        rows: Number of the image that each F1 curve belongs to.
+        sums: Sum and count at every point, by the curve's name.
+        best: F1 of every image at its own best threshold, by the image's number.
     """
 
     f1: list[npt.NDArray[np.float32]] = field(default_factory=list)
@@ -72,13 +72,13 @@ class Curves:
                 self.sums[name] += (np.nan_to_num(values), ~np.isnan(values))
 
     def f1_of(self, numbers: npt.NDArray[np.intp]) -> tuple[Floats, npt.NDArray[np.intp]]:
-        """The F1 curves (n, 256) of some of the images, and which of them they are of."""
+        """The F1 curves (n, 256) of the given images, and the images they are of."""
         chosen = np.isin(self.rows, numbers)
         curves = np.array([self.f1[i] for i in np.flatnonzero(chosen)], np.float64)
         return curves.reshape(-1, len(THRESHOLDS)), np.array(self.rows, np.intp)[chosen]
 
     def as_points(self) -> dict[str, list[list[float]]]:
-        """The mean curves as metrics.json has them."""
+        """The mean curves, in the form of metrics.json."""
         mean = {name: ratio(*sums) for name, sums in self.sums.items()}
         every = np.array(self.f1, np.float64).reshape(-1, len(THRESHOLDS))
         f1 = ratio(every.sum(axis=0), len(every))
@@ -98,16 +98,16 @@ def _points(x: Floats, y: Floats) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that the scores of one evaluation are made of.
+    """Rows, curves and settings from which the scores of an evaluation are computed.
 
     Attributes:
-        rows: One an image.
-        curves: Of the same images.
-        preset: Decides which scores there are.
-        threshold: Of image scores.
-        resamples: Of every interval.
-        seed: Likewise.
-        level: Likewise.
+        rows: One row per image.
+        curves: Curves of the same images.
+        preset: The scoring protocol.
+        threshold: An image is flagged where its score is strictly above it.
+        resamples: Bootstrap draws per interval.
+        seed: Seed of the bootstrap.
+        level: Confidence level of the intervals, such as 0.95.
     """
 
     rows: Sequence[ImageRow]
@@ -119,11 +119,11 @@ class Summary:
     level: float
 
     def scores(self) -> dict[str, dict[str, Any]]:
-        """Every score of the whole set, with None where it is undefined."""
+        """All scores of the whole set; None where a score is undefined."""
         return self._scores(range(len(self.rows)))
 
     def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The scores of every data set, forgery kind and region size; undefined ones left out."""
+        """The scores of every dataset, forgery kind and region size, without undefined ones."""
         found: dict[str, dict[str, list[int]]] = {"dataset": {}, "kind": {}, "region_size": {}}
         for number, row in enumerate(self.rows):
             kind, size = _kind_group(row), row.region_size
@@ -154,11 +154,11 @@ class Summary:
         }
         intervals["best_f1"], best_threshold = self._best_f1(chosen)
         clean = [row.region == 0 for row in rows]
-        alarms = [row.image_score > self.threshold for row in rows]
+        flagged = [row.image_score > self.threshold for row in rows]
         areas = [row.flagged if c else _NAN for row, c in zip(rows, clean, strict=True)]
         intervals["false_alarm_pixels"] = self._mean(rows, areas)
-        alarmed = [float(a) if c else _NAN for a, c in zip(alarms, clean, strict=True)]
-        intervals["false_alarm_images"] = self._mean(rows, alarmed)
+        image_fpr = [float(f) if c else _NAN for f, c in zip(flagged, clean, strict=True)]
+        intervals["false_alarm_images"] = self._mean(rows, image_fpr)
         intervals |= self._image_level(rows)
         found: dict[str, dict[str, Any]] = {n: one.to_json() for n, one in intervals.items()}
         found["best_f1"]["best_f1_threshold"] = best_threshold
@@ -169,7 +169,7 @@ class Summary:
         return mean_interval(values, groups, self.resamples, self.seed, self.level)
 
     def _best_f1(self, chosen: npt.NDArray[np.intp]) -> tuple[Interval, float | None]:
-        """Mean F1 at the best threshold: the preset's, one an image, or one for all of them.
+        """Mean F1 at the best threshold: one per image or one for all, as the preset says.
 
         The interval of the latter chooses the threshold anew in every draw.
         """
@@ -192,7 +192,7 @@ class Summary:
         )
 
     def _image_level(self, rows: Sequence[ImageRow]) -> dict[str, Interval]:
-        """Scores of the images of known label; nan unless both classes are present."""
+        """Image-level scores over images with a known label; nan without both classes."""
         known = [row for row in rows if row.label is not None]
         groups = [row.group for row in known]
         truth = np.array([row.label == 1 for row in known], bool)

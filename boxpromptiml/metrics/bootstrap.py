@@ -1,9 +1,9 @@
-"""How sure a score is: percentile bootstrap intervals over groups of sibling images.
+"""Percentile bootstrap intervals of scores, over groups of sibling images.
 
-Images of one group (versions of one photograph) are not independent, so whole groups are drawn,
-with replacement, as many as there are. The interval lies between the percentiles of the score over
-the draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). It covers the
-sampling of images of the same kind, not the variance between training runs or datasets.
+Images of one group (versions of one photograph) are not independent, so whole groups are drawn with
+replacement, as many as there are. The interval spans percentiles of the score over the draws (Efron
+and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). It covers the sampling of
+images of the same kind, not the variance between training runs or datasets.
 """
 
 import math
@@ -65,17 +65,19 @@ def mean_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """The mean of one score an image, and its interval.
+    """The mean of one score per image, with its interval.
 
     Args:
-        values: (N,); nan = undefined, left out together with its group if that has nothing else.
-        groups: (N,) names; every image is a group of its own by default.
+        values: (N,) one score per image; nan (undefined) is left out, and so is a group of only
+            nan.
+        groups: (N,) group of each image; by default every image is its own group.
         resamples: Number of bootstrap draws.
         seed: The same seed gives the same interval.
         level: Fraction of the draws that lie inside the interval.
 
     Returns:
-        Low and high are nan with fewer than two groups; the mean of nothing is nan.
+        Mean and interval; low and high are nan with fewer than two groups, all are nan without a
+        score.
 
     Example:
         >>> mean_interval([0.5, 0.5, 0.5, float("nan")])
@@ -103,14 +105,14 @@ def difference_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """The mean of `ours - theirs` over the same images, paired: much narrower than two intervals.
+    """The paired mean of `ours - theirs` over the same images: narrower than two intervals.
 
-    Images that are undefined (nan) on either side are left out. An interval without 0 says that the
-    difference is more than the choice of images.
+    Images that are undefined (nan) on either side are left out. If the interval excludes 0, the
+    difference is not explained by the choice of images.
 
     Args:
-        ours: (N,) one score an image.
-        theirs: (N,) of the same images in the same order.
+        ours: (N,) one score per image.
+        theirs: (N,) scores of the same images in the same order.
         groups: As in `mean_interval`.
         resamples: As in `mean_interval`.
         seed: As in `mean_interval`.
@@ -133,12 +135,12 @@ def statistic_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """Any score of a whole set of images, and its interval.
+    """Any score of a whole set of images, with its interval.
 
     Args:
-        statistic: Takes how often every image is drawn, (R, N) floats, and returns the score of
-            every draw, (R,); nan where a draw has none, which is then left out.
-        count: N.
+        statistic: Takes how often each image is drawn, (R, N) floats, and returns the score of each
+            draw, (R,); nan for a draw without a score, which is left out.
+        count: Number of images N.
         groups: As in `mean_interval`.
         resamples: As in `mean_interval`.
         seed: As in `mean_interval`.
@@ -160,7 +162,7 @@ def statistic_interval(
 
 
 def _numbered(groups: Sequence[str] | None, known: npt.NDArray[np.bool_]) -> Integers:
-    """Numbers from 0 of the groups of the known images, in order of first appearance."""
+    """Numbers, from 0, of the groups of images with a score, in order of first appearance."""
     if groups is None:
         return np.arange(int(known.sum()))
     if len(groups) != len(known):
@@ -178,7 +180,7 @@ def _percentiles(
     seed: int,
     level: float,
 ) -> tuple[float, float]:
-    """Both ends, drawing as many times at once as `width` numbers a draw allow."""
+    """Both ends of the interval; draws are made in blocks of at most `_CELLS` numbers."""
     if groups < 2:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)

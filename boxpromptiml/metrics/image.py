@@ -1,8 +1,8 @@
-"""Is the image manipulated at all? Scores of that decision, for many weightings of images at once.
+"""Image-level scores (is the image manipulated?), for many weightings of images at once.
 
-Every function takes `weights` (R, N): how often each of N images counts, one row for each draw of
-`bootstrap.statistic_interval`, and returns (R,); nan where a row has only one class. A row of ones
-is the plain score.
+Every function takes `weights` (R, N), how often each of N images counts in each draw of
+`bootstrap.statistic_interval`, and returns (R,) scores; nan for a row with only one class. A row of
+ones gives the plain score.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from boxpromptiml.records import MaskArray
 
 
 def image_auc(weights: Floats, scores: Floats, manipulated: MaskArray) -> Floats:
-    """Share of pairs in which the manipulated image has the higher score; ties count one half.
+    """Fraction of pairs in which the manipulated image has the higher score; ties count half.
 
     Args:
-        weights: (R, N).
-        scores: (N,).
-        manipulated: (N,).
+        weights: (R, N) weight of each image in each draw.
+        scores: (N,) image scores.
+        manipulated: (N,) True for manipulated images.
     """
     order = np.argsort(scores, kind="stable")
     ranked, truth = scores[order], manipulated[order]
@@ -27,7 +27,7 @@ def image_auc(weights: Floats, scores: Floats, manipulated: MaskArray) -> Floats
 
 
 def image_accuracy(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
-    """Share of right decisions; `flagged` (N,) says which images are taken for manipulated."""
+    """Fraction of correct decisions; `flagged` (N,) are the images classified as manipulated."""
     right = ratio(weights @ (flagged == manipulated), weights.sum(axis=1))
     return _both_classes(right, weights, manipulated)
 
@@ -40,7 +40,7 @@ def image_f1(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Flo
 
 
 def image_f1_of_rates(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
-    """Harmonic mean of sensitivity and specificity, what MVSS-Net and WSCL call image F1."""
+    """Harmonic mean of sensitivity and specificity, which MVSS-Net and WSCL call image F1."""
     sensitivity = ratio(weights @ (flagged & manipulated), weights @ manipulated)
     specificity = ratio(weights @ ~(flagged | manipulated), weights @ ~manipulated)
     return harmonic_mean(sensitivity, specificity)

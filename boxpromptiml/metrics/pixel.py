@@ -1,10 +1,11 @@
 """Scores of probability maps against ground truth, at the stored size of every image.
 
-The policy: a pixel is flagged when its probability is strictly above the threshold; F1, IoU and
-AUC are computed per manipulated image and then averaged; authentic images have no F1 and are
-reported as false alarms. Nothing is rescaled or normalised, and no sigmoid is guessed.
+The policy: a pixel is flagged when its probability is strictly above the threshold; F1, IoU and AUC
+are computed per manipulated image and then averaged; authentic images have no F1, their scores are
+the pixel FPR (mean fraction of pixels flagged) and the image FPR. Nothing is rescaled or
+normalised, and no sigmoid is guessed.
 
-Pure functions of one image come first, `LocalizationMetrics` only adds up what they return.
+Pure functions score one image; `LocalizationMetrics` only accumulates their results.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ CURVE_THRESHOLDS = tuple(step / 20 for step in range(1, 20))  # 0.05, 0.10 ... 0
 
 
 class Counts(NamedTuple):
-    """Pixels of one image: flagged rightly, flagged wrongly, missed, rightly left alone."""
+    """Numbers of pixels of one image: true and false positives, false and true negatives."""
 
     tp: int
     fp: int
@@ -47,10 +48,10 @@ def pixel_counts(prob: ProbArray, truth: MaskArray, threshold: float = 0.5) -> C
     Args:
         prob: (H, W) in [0, 1].
         truth: (H, W), True = manipulated.
-        threshold: Compared in the precision of `prob`, as numpy does.
+        threshold: Compared in the precision of `prob`, as NumPy does.
 
     Raises:
-        ValueError: The sizes differ.
+        ValueError: If the sizes differ.
 
     Example:
         >>> pixel_counts(np.array([[0.5, 0.9]], np.float32), np.array([[True, False]]))
@@ -81,13 +82,13 @@ def iou(counts: Counts) -> float:
     return counts.tp / union if union else float("nan")
 
 
-def false_alarm(prob: ProbArray, threshold: float = 0.5) -> float:
-    """Share of an authentic image's pixels that are flagged; above 0, the image has an alarm."""
+def pixel_fpr(prob: ProbArray, threshold: float = 0.5) -> float:
+    """Pixel FPR: the fraction of an authentic image's pixels that are flagged."""
     return float(np.count_nonzero(prob > threshold)) / prob.size
 
 
 def score_image(prob: ProbArray, truth: MaskArray, threshold: float = 0.5) -> ImageScores:
-    """All pixel scores of one manipulated image, exact, sorting its pixels once.
+    """All pixel scores of one manipulated image, exactly, by sorting its pixels once.
 
     Args:
         prob: (H, W) in [0, 1].
@@ -95,7 +96,7 @@ def score_image(prob: ProbArray, truth: MaskArray, threshold: float = 0.5) -> Im
         threshold: A pixel is flagged strictly above it.
 
     Raises:
-        ValueError: The sizes differ.
+        ValueError: If the sizes differ.
     """
     counts = pixel_counts(prob, truth, threshold)
     manipulated, authentic = np.sort(prob[truth]), np.sort(prob[~truth])
@@ -105,7 +106,7 @@ def score_image(prob: ProbArray, truth: MaskArray, threshold: float = 0.5) -> Im
 
 
 def _auc(manipulated: ProbArray, authentic: ProbArray) -> float:
-    """`histograms.auc` of sorted float probabilities, which are too many levels to count."""
+    """As `histograms.auc`, from sorted float probabilities, which have too many values to count."""
     if not len(manipulated) or not len(authentic):
         return float("nan")
     swap = len(manipulated) > len(authentic)  # searching few values among many is faster
@@ -132,12 +133,12 @@ def _require_same_size(prob: ProbArray, truth: MaskArray) -> None:
 
 
 class LocalizationMetrics(Metric):
-    """Adds up the scores of a test set, on one device or many.
+    """Accumulates the scores of a dataset, on one device or many.
 
-    States are float64 sums, so the order and the division over processes do not matter.
+    States are float64 sums, so neither order nor distribution over processes matters.
 
     Args:
-        threshold: Of pixels and of image scores, strict.
+        threshold: Pixels and images are flagged where their score is strictly above it.
     """
 
     full_state_update = False
@@ -149,8 +150,8 @@ class LocalizationMetrics(Metric):
     curve_sum: Tensor
     auc_sum: Tensor
     auc_images: Tensor
-    alarm_sum: Tensor
-    alarmed: Tensor
+    pixel_fpr_sum: Tensor
+    images_flagged: Tensor
     authentic: Tensor
     image_scores: list[Tensor]
     labels: list[Tensor]
@@ -162,7 +163,7 @@ class LocalizationMetrics(Metric):
         self.set_dtype(torch.float64)
         for name in ("f1_sum", "iou_sum", "manipulated", "auc_sum", "auc_images"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("alarm_sum", "alarmed", "authentic"):
+        for name in ("pixel_fpr_sum", "images_flagged", "authentic"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         curve = torch.zeros(len(CURVE_THRESHOLDS), dtype=torch.float64)
         self.add_state("curve_sum", curve, dist_reduce_fx="sum")
@@ -179,16 +180,16 @@ class LocalizationMetrics(Metric):
         """Add the images of one batch.
 
         Args:
-            prob: One (H, W) map in [0, 1] an image, or all as (B, H, W).
-            truth: One (H, W) mask an image, non-zero = manipulated, at the map's size. None
-                where there is no mask: an authentic image (label 0) is then scored as one without
-                manipulated pixels, any other enters the image scores only.
+            prob: One (H, W) map in [0, 1] per image, or all as (B, H, W).
+            truth: One (H, W) mask per image at the map's size, non-zero = manipulated; None without
+                a mask: an authentic image (label 0) then has no manipulated pixels, any other
+                counts in the image scores only.
             label: (B,) 0 authentic, 1 manipulated, nan unknown: left out of the image scores.
             image_score: (B,) probability in [0, 1] that the image is manipulated.
 
         Raises:
-            ValueError: A value outside [0, 1] (nan included), differing sizes or counts.
-            UserError: A label that contradicts the mask.
+            ValueError: If a value is outside [0, 1] (or nan), or sizes or counts differ.
+            UserError: If a label contradicts the mask.
         """
         labels = label.detach().double().reshape(-1)
         scores = image_score.detach().double().reshape(-1)
@@ -230,25 +231,25 @@ class LocalizationMetrics(Metric):
 
     def _add_authentic(self, prob: ProbArray, score: float) -> None:
         self.authentic += 1
-        self.alarm_sum += false_alarm(prob, self.threshold)
-        self.alarmed += score > self.threshold
+        self.pixel_fpr_sum += pixel_fpr(prob, self.threshold)
+        self.images_flagged += score > self.threshold
 
     def compute(self) -> dict[str, Tensor]:
-        """Means over the images seen; nan where there is nothing to average.
+        """Mean scores of the images so far; nan where there is nothing to average.
 
         Returns:
-            `pixel_f1`, `iou`, `auc`: means over manipulated images (`auc` without images that are
-            manipulated all over). `false_alarm_pixels`: mean flagged share of authentic images.
-            `false_alarm_images`: share of authentic images whose score is above the threshold.
-            `image_auc`, `image_f1`, `image_accuracy`: over images of known label, nan unless both
-            classes are present; F1 is of precision and recall of the manipulated class.
+            `pixel_f1`, `iou`, `auc`: means over manipulated images (`auc` without fully manipulated
+            ones). `false_alarm_pixels`: pixel FPR, the mean fraction of pixels flagged in authentic
+            images. `false_alarm_images`: image FPR, the fraction of authentic images whose score is
+            above the threshold. `image_auc`, `image_f1`, `image_accuracy`: over images with a known
+            label, nan unless both classes are present; F1 is that of the manipulated class.
         """
         return {
             "pixel_f1": self.f1_sum / self.manipulated,
             "iou": self.iou_sum / self.manipulated,
             "auc": self.auc_sum / self.auc_images,
-            "false_alarm_pixels": self.alarm_sum / self.authentic,
-            "false_alarm_images": self.alarmed / self.authentic,
+            "false_alarm_pixels": self.pixel_fpr_sum / self.authentic,
+            "false_alarm_images": self.images_flagged / self.authentic,
         } | self._image_level()
 
     def _image_level(self) -> dict[str, Tensor]:
@@ -264,7 +265,7 @@ class LocalizationMetrics(Metric):
         }
 
     def f1_curve(self) -> tuple[Tensor, Tensor]:
-        """Thresholds (19,) and the mean F1 of manipulated images at each, nan without any.
+        """Thresholds (19,) and the mean F1 of manipulated images at each; nan without images.
 
         Under DDP every process must call it, as with `compute`.
         """

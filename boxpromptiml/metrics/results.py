@@ -1,4 +1,4 @@
-"""The folder that an evaluation is: metrics.json, and per_image.csv with a row for every image."""
+"""An evaluation on disk: metrics.json, and per_image.csv with a row for every image."""
 
 import csv
 import io
@@ -20,23 +20,23 @@ class ImageRow:
     """Scores of one image, in the order of the columns; nan and None are empty cells.
 
     Attributes:
-        id: Of the sample.
-        dataset: Its source.
+        id: Id of the sample.
+        dataset: Name of the sample's dataset.
         kind: Forgery kind, empty where there is none.
         group: Siblings of one source image.
         label: 0 authentic, 1 manipulated, None unknown.
-        height: Of the stored image, in pixels.
-        width: Likewise.
-        image_score: That the image is manipulated, in [0, 1].
-        f1: Pixel F1 as the preset has it; nan where the image does not enter the mean.
-        iou: Likewise.
-        auc: Likewise.
-        precision: Likewise; nan also where nothing is flagged.
-        recall: Likewise.
-        flagged: Share of the pixels above the threshold.
-        region: Share of the stored pixels that are manipulated.
-        region_size: Its class, empty for an image without manipulated pixels.
-        name: Of the prediction file, without .png.
+        height: Height of the stored image in pixels.
+        width: Width of the stored image in pixels.
+        image_score: Score in [0, 1] that the image is manipulated.
+        f1: Pixel F1 as the preset defines it; nan if the image is not part of the mean.
+        iou: Pixel IoU; nan as for `f1`.
+        auc: Pixel AUC; nan as for `f1`.
+        precision: Pixel precision; nan as for `f1`, and if nothing is flagged.
+        recall: Pixel recall; nan as for `f1`.
+        flagged: Fraction of the pixels above the threshold.
+        region: Fraction of the stored pixels that are manipulated.
+        region_size: Size class of the region, empty without manipulated pixels.
+        name: Name of the prediction file, without .png.
     """
 
     id: str
@@ -64,11 +64,11 @@ _TEXTS = ("id", "dataset", "kind", "group", "region_size", "name")
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` finds.
+    """The result of `evaluate`.
 
     Attributes:
-        metrics: The content of metrics.json; None stands for what is undefined.
-        rows: In the manifests' order.
+        metrics: The content of metrics.json; None stands for an undefined score.
+        rows: One row per image, in the manifests' order.
     """
 
     metrics: dict[str, Any]
@@ -76,7 +76,7 @@ class Evaluation:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write both files; metrics.json comes last, so that where it is, the rows belong to it."""
+    """Write both files, metrics.json last: where it exists, the rows belong to it."""
     metrics = folder / "metrics.json"
     metrics.unlink(missing_ok=True)
     lines = ([getattr(row, column) for column in COLUMNS] for row in evaluation.rows)
@@ -137,12 +137,12 @@ def _row(cells: dict[str, str]) -> ImageRow:
     )
 
 
-_COLUMNS = {"pixel_f1": "pixel F1", "iou": "IoU", "auc": "AUC", "false_alarm_pixels": "false alarm"}
+_COLUMNS = {"pixel_f1": "pixel F1", "iou": "IoU", "auc": "AUC", "false_alarm_pixels": "pixel FPR"}
 _OTHERS = {
     "precision": "pixel precision",
     "recall": "pixel recall",
     "best_f1": "best pixel F1",
-    "false_alarm_images": "authentic images flagged",
+    "false_alarm_images": "image FPR",
     "image_auc": "image AUC",
     "image_f1": "image F1",
     "image_accuracy": "image accuracy",
@@ -151,9 +151,9 @@ _OTHERS = {
 
 
 def score_table(metrics: dict[str, Any]) -> str:
-    """The content of metrics.json as a table: all images, then data sets, kinds, region sizes.
+    """The content of metrics.json as a table: all images, then datasets, kinds, region sizes.
 
-    False alarm is the mean share of an authentic image that is flagged.
+    The pixel FPR is the mean fraction of an authentic image that is flagged.
     """
     level = f"{100 * metrics['bootstrap']['level']:g} %"
     counts = metrics["images"]

@@ -1,4 +1,4 @@
-"""What a study's file says, and the trainings that follow from it."""
+"""A study's file, and the trainings that it defines."""
 
 import json
 import re
@@ -23,10 +23,10 @@ class Variant:
     """One row of the table.
 
     Attributes:
-        what: How the table names it.
+        what: Description shown in the table.
         settings: Dotted keys of the experiment, as on the command line.
-        config: Another experiment than the study's.
-        same_as: STUDY/VARIANT of another study beside this one: the runs lie there and are shared.
+        config: Experiment file to use instead of the study's.
+        same_as: STUDY/VARIANT of a study in the same parent folder, whose runs are shared.
     """
 
     what: str
@@ -37,16 +37,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's file says.
+    """The content of a study's file.
 
     Attributes:
-        title: Of the table.
-        config: The experiment, a path as on the command line.
-        variants: By name; the name is a folder.
+        title: Title of the table.
+        config: Path of the experiment's YAML file.
+        variants: The variants by name; the name is also a folder.
         reference: The variant that the others are compared with.
-        settings: Of every variant, below its own.
-        seeds: One training a variant and seed.
-        prepare: Commands that make the data, each run once: `data_prep …` or `boxpromptiml …`.
+        settings: Settings of all variants; a variant's own take precedence.
+        seeds: One training per variant and seed.
+        prepare: Commands that make the data, each executed once: `data_prep …` or `boxpromptiml …`.
     """
 
     title: str
@@ -120,7 +120,7 @@ def read_study(path: Path) -> Study:
 
 
 def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:
-    """All trainings, seed by seed, so that every variant has a result early."""
+    """All trainings, seed by seed, so that every variant has an early result."""
     return [
         Training(
             name,
@@ -135,7 +135,7 @@ def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Trai
 
 
 def variant_folder(folder: Path, name: str, variant: Variant) -> Path:
-    """Where the runs of a variant lie, for a study in `folder`."""
+    """Folder of a variant's runs, for a study in `folder`."""
     return folder.parent / variant.same_as if variant.same_as else folder / name
 
 

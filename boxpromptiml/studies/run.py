@@ -1,7 +1,7 @@
-"""`boxpromptiml study`: one training per variant and seed, scored alike, in one table.
+"""`boxpromptiml study`: one training per variant and seed, scored in the same way, in one table.
 
 A study is a YAML file: an experiment, settings that all variants share, and what each variant
-changes. Every training is a process of its own and leaves a run's folder, so an interrupted study
+changes. Every training is a separate process with its own run folder, so an interrupted study
 resumes where it was, and each run can be opened, reported and repeated alone.
 """
 
@@ -36,7 +36,7 @@ from boxpromptiml.studies.table import StudyTable, VariantScores
 
 
 class Children:
-    """The processes at work, so that none outlives the study."""
+    """The running child processes; none outlives the study."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -44,7 +44,7 @@ class Children:
         self._starting = Lock()
 
     def run(self, words: Sequence[str], log: Path) -> int:
-        """Run `python -m WORDS` with its output added to a file; the exit status.
+        """Run `python -m WORDS`, append its output to a file, return its exit status.
 
         Raises:
             UserError: After `stop`.
@@ -68,7 +68,7 @@ class Children:
         return process
 
     def stop(self) -> None:
-        """Ask all to end, and start no other; training saves where it stands."""
+        """Terminate all processes and start no others; trainings save a checkpoint first."""
         with self._starting:
             self._stopped = True
         for process in list(self._running):
@@ -79,7 +79,7 @@ class Children:
 
 @contextmanager
 def children_die_with_us() -> Iterator[Children]:
-    """Processes that are stopped when the block is left by an exception, Ctrl-C or SIGTERM."""
+    """Child processes that are stopped when an exception, Ctrl-C or SIGTERM ends the block."""
     children = Children()
 
     def end(number: int, frame: object) -> None:
@@ -141,7 +141,7 @@ def study(
 
 
 def _prepare(command: str, marker: Path, children: Children) -> None:
-    """Run a command that makes data, unless it was run before and what it made is there."""
+    """Run a command that makes data, unless it has been run before and its output exists."""
     program, *words = shlex.split(command)
     made = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--out"]
     ran = marker.exists() and json.loads(marker.read_text())["command"] == command
@@ -155,7 +155,7 @@ def _prepare(command: str, marker: Path, children: Children) -> None:
 
 
 def _score(training: Training, split: Split, folder: Path, plan: Study) -> None:
-    """Score one training, and bring the table up to date: a long study is read while it runs."""
+    """Score one training and update the table, which is read while a long study runs."""
     score_run(training.folder, split, "last")
     _table(plan, folder, split).write(folder)
 
@@ -163,7 +163,7 @@ def _score(training: Training, split: Split, folder: Path, plan: Study) -> None:
 def _run_all(
     trainings: list[Training], jobs: int, children: Children, score: Callable[[Training], None]
 ) -> list[str]:
-    """Train and score; a line for each training that failed, while the others go on."""
+    """Train and score all; returns a line for each training that failed."""
     scoring = Lock()
 
     def one(training: Training) -> str | None:
@@ -174,7 +174,7 @@ def _run_all(
                 with scoring:
                     score(training)
         except Timeout:
-            return f"{training.folder}: another study is at work there; run this one again later"
+            return f"{training.folder}: another study is running there; run this one again later"
         except UserError as error:
             return f"{training.variant}, seed {training.seed}: {error}"
         sys.stderr.write(f"finished: {training.variant}, seed {training.seed}\n")
@@ -189,7 +189,7 @@ def _run_all(
 
 
 def _train(training: Training, children: Children) -> None:
-    """Fit, from the last checkpoint if there is one, unless it is finished."""
+    """Run `fit`, from the last checkpoint if there is one, unless the training is finished."""
     state_file, last = training.folder / _STATE, training.folder / "checkpoints" / "last.ckpt"
     wanted = training_fingerprint(training)
     state = json.loads(state_file.read_text()) if state_file.exists() else None
@@ -213,7 +213,7 @@ def _train(training: Training, children: Children) -> None:
 
 
 def _table(plan: Study, folder: Path, split: Split) -> StudyTable:
-    """What is finished, in the order of the file."""
+    """The finished variants, in the order of the file."""
     variants = []
     for name, variant in plan.variants.items():
         runs = variant_folder(folder, name, variant).glob("seed_*")

@@ -1,4 +1,4 @@
-"""The table of a study: what each variant reaches, how certain, and how the variants differ."""
+"""The table of a study: scores and intervals of each variant, and paired differences."""
 
 import math
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ class VariantScores:
     """The scores of one variant, image by image, for each of its seeds.
 
     Attributes:
-        name: Of the variant.
-        what: How the table names it.
-        seeds: By rising number.
-        evaluations: One a seed, of the same images.
+        name: Name of the variant.
+        what: Description shown in the table.
+        seeds: In ascending order.
+        evaluations: One per seed, of the same images.
     """
 
     name: str
@@ -40,7 +40,7 @@ class VariantScores:
         """Read the evaluation folders of a variant's seeds.
 
         Raises:
-            UserError: If they are of different images.
+            UserError: If they cover different images.
         """
         seeds = tuple(sorted(folders))
         found = tuple(read_evaluation(folders[seed]) for seed in seeds)
@@ -69,19 +69,19 @@ class VariantScores:
         return [float(np.nanmean(self.values(score, 1, [seed]))) for seed in self.seeds]
 
     def best_f1(self) -> float:
-        """Highest point of the curve of F1 by threshold, averaged over seeds; nan for none."""
+        """Maximum of the curve of F1 by threshold, averaged over seeds; nan without a curve."""
         found = [e.metrics["scores"]["best_f1"]["value"] for e in self.evaluations]
         return float(np.mean([math.nan if value is None else value for value in found]))
 
 
 @dataclass(frozen=True)
 class StudyTable:
-    """All variants that have a result.
+    """The variants that have a result.
 
     Attributes:
-        title: Of the study.
+        title: Title of the study.
         reference: Name of the variant that the others are compared with.
-        split: The images scored.
+        split: Which images were scored.
         variants: In the order of the study's file.
     """
 
@@ -109,10 +109,10 @@ class StudyTable:
         return sorted(set(variant.seeds).intersection(*others))
 
     def markdown(self) -> str:
-        """The table, and under it what its intervals mean."""
+        """The table as Markdown, with a note on what its intervals mean."""
         head = (
             f"| {self.title} | F1 at 0.5 | against {self._reference_text()} | best F1 | AUC "
-            "| authentic pixels flagged | F1 by seed |\n|---|---|---|---|---|---|---|\n"
+            "| pixel FPR on authentic images | F1 by seed |\n|---|---|---|---|---|---|---|\n"
         )
         lines = [self._line(variant) for variant in self.variants]
         return head + "".join(lines) + "\n" + self._note()
@@ -156,13 +156,13 @@ class StudyTable:
         return (
             f"{len(first.rows(1))} manipulated and {len(first.rows(0))} authentic images "
             f"({self.split}); in brackets 95 % bootstrap intervals over images, seeds averaged, "
-            "differences paired by image. They hold the chance of the images, not that of the "
-            "training: compare the seeds (of the student only: labels were made once). The "
+            "differences paired by image. Intervals cover image sampling, not the variance between "
+            "seeds: compare the seeds (they vary the student only; labels were made once). The "
             "threshold of the best F1 was chosen on these images.\n"
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What study.json holds."""
+        """The content of study.json."""
         return {
             "title": self.title,
             "reference": self.reference,
@@ -208,7 +208,7 @@ class StudyTable:
         return figure
 
     def write(self, folder: Path) -> None:
-        """study.json, study.md, study.png and study.svg."""
+        """Write study.json, study.md, study.png and study.svg."""
         write_json(folder / "study.json", self.as_json())
         write_text(folder / "study.md", self.markdown())
         save_figure(self.figure(), folder / "study")
@@ -220,7 +220,3 @@ def _show(interval: Interval, sign: bool = False, percent: bool = False) -> str:
         return f"{value} % [{low}, {high}]"
     value, low, high = (f"{x:+.3f}" if sign else f"{x:.3f}" for x in interval[:3])
     return f"{value} [{low}, {high}]"
-
-
-def _json(interval: Interval | None) -> dict[str, float | int | None] | None:
-    return None if interval is None else interval.to_json()

@@ -111,8 +111,8 @@ def test_curve_is_f1_at_every_threshold(pair: Pair) -> None:
 def test_exactly_the_threshold_is_not_flagged() -> None:
     prob = np.array([[0.5, np.nextafter(np.float32(0.5), 1)]], np.float32)
     assert pixel.pixel_counts(prob, np.ones((1, 2), bool)) == (1, 0, 1, 0)
-    assert pixel.false_alarm(prob) == 0.5
-    assert pixel.false_alarm(prob, 0.9) == 0
+    assert pixel.pixel_fpr(prob) == 0.5
+    assert pixel.pixel_fpr(prob, 0.9) == 0
 
 
 def test_score_image_has_f1_and_iou_at_its_threshold() -> None:
