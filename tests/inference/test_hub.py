@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +22,7 @@ from boxpromptiml.io import images
 from boxpromptiml.metrics.results import Evaluation, write_evaluation
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.wcbnet import WCBConfig
-from tests.helpers.hub_server import running_hub
-from tests.inference.test_export import photo  # noqa: F401 - a fixture
-from tests.inference.test_localize import save_student
+from tests.helpers.hub_server import Hub, running_hub
 
 # Its own process: huggingface_hub reads the address of the Hub and of its cache when imported.
 CLIENT = """
@@ -49,12 +49,9 @@ print(json.dumps(answers))
 """
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return save_student(tmp_path_factory.mktemp("student") / "student.ckpt")
-
-
-def run_client(checkpoint, image, home, hub, offline="0"):
+def run_client(
+    checkpoint: Path, image: Path, home: Path, hub: Hub, offline: str = "0"
+) -> dict[str, Any]:
     own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": offline}
     quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(
@@ -63,10 +60,12 @@ def run_client(checkpoint, image, home, hub, offline="0"):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    answers: dict[str, Any] = json.loads(done.stdout)
+    return answers
 
 
-def test_pushed_and_fetched_from_a_hub(checkpoint, photo, tmp_path):  # noqa: F811
+@pytest.mark.slow
+def test_pushed_and_fetched_from_a_hub(checkpoint: Path, photo: Path, tmp_path: Path) -> None:
     with running_hub() as hub:
         answers = run_client(checkpoint, photo, tmp_path / "home", hub)
         assert answers["push"].startswith(f"{hub.address}/us/student/commit/")
@@ -90,7 +89,7 @@ def test_pushed_and_fetched_from_a_hub(checkpoint, photo, tmp_path):  # noqa: F8
         assert "HF_HUB_OFFLINE" in again["us/none"]
 
 
-def test_a_folder_gives_the_same_answers(checkpoint, photo, tmp_path):  # noqa: F811
+def test_a_folder_gives_the_same_answers(checkpoint: Path, photo: Path, tmp_path: Path) -> None:
     localizer = Localizer.load(checkpoint)
     localizer.save_pretrained(tmp_path / "mine")
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == [
@@ -98,14 +97,15 @@ def test_a_folder_gives_the_same_answers(checkpoint, photo, tmp_path):  # noqa: 
         "model.safetensors",
     ]
     again = Localizer.from_pretrained(tmp_path / "mine")
-    assert again.card == localizer.card
+    assert again.spec == localizer.spec
     np.testing.assert_array_equal(again(photo), localizer(photo))
     again.save_pretrained(str(tmp_path / "mine"), licence="mit")  # over itself
     header = (tmp_path / "mine" / "README.md").read_text().split("---")[1]
     assert yaml.safe_load(header)["license"] == "mit"
 
 
-def test_the_code_of_the_card_runs(checkpoint, tmp_path):
+@pytest.mark.slow
+def test_the_code_of_the_model_card_runs(checkpoint: Path, tmp_path: Path) -> None:
     Localizer.load(checkpoint).save_pretrained(tmp_path / "mine")
     images.write_jpeg(tmp_path / "photo.jpg", np.zeros((40, 60, 3), np.uint8), 90)
     text = (tmp_path / "mine" / "README.md").read_text()
@@ -118,15 +118,15 @@ def test_the_code_of_the_card_runs(checkpoint, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_card_says_what_is_known(tmp_path):
+def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
     trained_on = ("casia2", "odd `name`\n# x: {{ 1 + 1 }}")
-    card = ModelSpec(
+    spec = ModelSpec(
         WCBConfig("mobilenetv3_small_050", stages=(0, 1, 2)),
         NetworkInput("resize", (64, 96), (60, 90)),
         0.4,
         trained_on=trained_on,
     )
-    write_safetensors(tmp_path / "w.safetensors", build_network(card).eval(), card.to_dict())
+    write_safetensors(tmp_path / "w.safetensors", build_network(spec).eval(), spec.to_dict())
     score = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 7}
     metrics = {
         "schema_version": 1, "preset": "default", "threshold": 0.5,
@@ -156,7 +156,7 @@ def test_the_card_says_what_is_known(tmp_path):
         localizer.save_pretrained(tmp_path / "mine", evaluation=tmp_path / "scores")
 
 
-def test_wrong_use_is_said(checkpoint, tmp_path):
+def test_wrong_use_is_said(checkpoint: Path, tmp_path: Path) -> None:
     onnx = replace(Localizer.load(checkpoint), network=lambda image: None)  # no PyTorch in it
     with pytest.raises(UserError, match="only PyTorch's weights"):
         onnx.save_pretrained(tmp_path / "onnx")
@@ -171,7 +171,7 @@ def test_wrong_use_is_said(checkpoint, tmp_path):
         Localizer.from_pretrained("us/never-seen")
 
 
-def test_the_hub_is_imported_when_it_is_used():
+def test_the_hub_is_imported_when_it_is_used() -> None:
     code = "import sys, boxpromptiml.inference.localizer as _; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "boxpromptiml.inference.localizer" in done.stdout.split()

@@ -1,25 +1,23 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.inference import localizer as module
 from boxpromptiml.inference.localizer import Localizer
-from boxpromptiml.inference.maps import Answer
 from boxpromptiml.inference.spec import ModelSpec
+from boxpromptiml.io import images
 from boxpromptiml.models.configs import StudentConfig
-from boxpromptiml.models.inputs import FloatArray, NetworkInput
+from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import ImageArray
+from tests.helpers.models import brightness
 
 SPEC = ModelSpec(StudentConfig("mobilenetv3_small_050"), NetworkInput("native", (64, 64)), 0.5)
-
-
-def brightness(image: FloatArray) -> Answer:
-    """A network whose logit is the brightness of its own pixel."""
-    logits = image.mean(1, keepdims=True)
-    return Answer(logits, logits.max((1, 2, 3)))
 
 
 def grey(size: tuple[int, int], level: int) -> ImageArray:
@@ -34,11 +32,11 @@ def test_a_stream_gives_every_image_what_it_gets_alone(
     shapes: list[tuple[int, int]], batch_size: int, tile: bool
 ) -> None:
     localizer = Localizer(brightness, SPEC)
-    images = [grey(shape, 20 * number) for number, shape in enumerate(shapes)]
-    found = list(localizer.localize_each(enumerate(images), batch_size, tile))
-    assert [number for number, _, _ in found] == list(range(len(images)))
+    pixels = [grey(shape, 20 * number) for number, shape in enumerate(shapes)]
+    found = list(localizer.localize_each(enumerate(pixels), batch_size, tile))
+    assert [number for number, _, _ in found] == list(range(len(pixels)))
     for number, image, (prob, score) in found:
-        assert image is images[number]
+        assert image is pixels[number]
         (alone,) = localizer.localize([image], tile)
         np.testing.assert_allclose(prob, alone.prob, atol=1e-6)
         assert score == pytest.approx(alone.score)
@@ -51,13 +49,42 @@ def test_no_more_than_a_batch_is_decoded_ahead(
     monkeypatch.setattr(module, "_MAX_BATCH_PIXELS", limit)
     decoded, most, used = 0, 0, 0
 
-    def images() -> Iterator[tuple[int, ImageArray]]:
+    def decode() -> Iterator[tuple[int, ImageArray]]:
         nonlocal decoded, most
         for number in range(10):
             decoded += 1
             most = max(most, decoded - used)
             yield number, grey((5, 5), number)
 
-    for _ in Localizer(brightness, SPEC).localize_each(images(), batch_size=3):
+    for _ in Localizer(brightness, SPEC).localize_each(decode(), batch_size=3):
         used += 1
     assert (used, most) == (10, ahead)
+
+
+def test_one_or_many_paths_or_arrays(checkpoint: Path, photos: Path) -> None:
+    localizer = Localizer.load(str(checkpoint))
+    array, _ = images.read_image(photos / "a.jpg")
+    one = localizer(array)
+    many = localizer([photos / "a.jpg", array])
+    np.testing.assert_allclose(many[0], one, atol=1e-5)
+    np.testing.assert_allclose(many[1], one, atol=1e-5)
+    with pytest.raises(UserError, match="uint8"):
+        localizer(array.astype(np.float32))
+    with pytest.raises(RejectedInput):
+        localizer(photos / "none.jpg")
+
+
+def test_large_images_are_tiled_by_themselves(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    localizer = Localizer.load(checkpoint)
+    image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    tiled, whole = localizer(image, tile=True), localizer(image)
+    assert np.abs(tiled - whole).max() > 0
+    monkeypatch.setattr(module, "_MAX_WHOLE_PIXELS", 100 * 150 - 1)
+    np.testing.assert_array_equal(localizer(image), tiled)
+
+
+def test_a_missing_gpu_is_said(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"GPU|unknown"):
+        Localizer.load(checkpoint, device="cuda" if not torch.cuda.is_available() else "none")

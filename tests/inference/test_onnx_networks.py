@@ -1,37 +1,29 @@
 """Exported files of strangers: nothing but the one file is read, and what is wrong is said."""
 
-import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference import onnx_networks
-from boxpromptiml.inference.checkpoint import build_network
-from boxpromptiml.inference.formats import write_onnx
 from boxpromptiml.inference.onnx_networks import OnnxNetwork, OpenVinoNetwork
-from boxpromptiml.inference.spec import ModelSpec, to_json
-from boxpromptiml.models.configs import FusionConfig, StudentConfig
-from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.inference.spec import ModelSpec
+from tests.helpers.models import FileMaker
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
-CARD = ModelSpec(
-    StudentConfig("mobilenetv3_small_050", stages=(0,), fusion=FusionConfig(width=8, prototypes=4)),
-    NetworkInput("native", (64, 64)),
-    0.5,
-    trained_on=("allocation and location",),
-)
+Kind = type[OnnxNetwork] | type[OpenVinoNetwork]
 SECRET = np.arange(4, dtype=np.float32)
 
 
 @pytest.fixture(params=[OnnxNetwork, OpenVinoNetwork])
-def kind(request):
+def kind(request: pytest.FixtureRequest) -> Kind:
     pytest.importorskip({OnnxNetwork: "onnxruntime", OpenVinoNetwork: "openvino"}[request.param])
-    return request.param
+    found: Kind = request.param
+    return found
 
 
 def elsewhere(location: str) -> TensorProto:
@@ -67,7 +59,9 @@ def model(place: str, tensor: TensorProto, description: str | None = "{}") -> on
 
 @pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
 @pytest.mark.parametrize("where", ["beside", "above", "absolute"])
-def test_other_files_are_not_read(kind, tmp_path, monkeypatch, place, where):
+def test_other_files_are_not_read(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, where: str
+) -> None:
     """The runtimes themselves would: without our check, the last line finds the secret."""
     secret = tmp_path / "secret.bin"
     secret.write_bytes(SECRET.tobytes())
@@ -80,7 +74,7 @@ def test_other_files_are_not_read(kind, tmp_path, monkeypatch, place, where):
         kind(folder / "evil.onnx", "cpu", "fp32")
 
 
-def test_the_check_above_is_needed(tmp_path, monkeypatch):
+def test_the_check_above_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ONNX Runtime does with a constant, when nobody looks before."""
     pytest.importorskip("onnxruntime")
     (tmp_path / "secret.bin").write_bytes(SECRET.tobytes())
@@ -91,16 +85,14 @@ def test_the_check_above_is_needed(tmp_path, monkeypatch):
     np.testing.assert_array_equal(network._session.run(None, {})[0], SECRET)
 
 
-def test_a_data_set_may_be_called_location(kind, tmp_path):
-    torch.manual_seed(0)
-    path = tmp_path / "n.onnx"
-    write_onnx(path, build_network(CARD).eval(), 3, CARD.to_dict())
+def test_a_dataset_may_be_called_location(kind: Kind, exported: FileMaker) -> None:
+    spec, _, path = exported("student")
+    assert "allocation and location" in spec.trained_on
     assert b"location" not in path.read_bytes()
-    assert ModelSpec.from_dict(kind(path, "cpu", "fp32").description) == CARD
-    assert json.loads(to_json(CARD.to_dict())) == CARD.to_dict()
+    assert ModelSpec.from_dict(kind(path, "cpu", "fp32").description) == spec
 
 
-def test_files_of_others_and_damaged_ones_are_refused(kind, tmp_path):
+def test_files_of_others_and_damaged_ones_are_refused(kind: Kind, tmp_path: Path) -> None:
     inside = helper.make_tensor("w", TensorProto.FLOAT, [4], SECRET)
     path = tmp_path / "other.onnx"
     for description, message in (
@@ -125,7 +117,9 @@ def test_files_of_others_and_damaged_ones_are_refused(kind, tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "threads"), [("3", 3), ("2,4", 2), ("0", None), ("many", None), (None, None)]
 )
-def test_threads_are_those_of_the_environment_or_all(monkeypatch, wanted, threads):
+def test_threads_are_those_of_the_environment_or_all(
+    monkeypatch: pytest.MonkeyPatch, wanted: str | None, threads: int | None
+) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if wanted is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", wanted)

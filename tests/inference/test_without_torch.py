@@ -2,19 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from boxpromptiml import Localizer
-from boxpromptiml.inference.checkpoint import build_network
-from boxpromptiml.inference.formats import write_onnx, write_safetensors
-from boxpromptiml.inference.spec import ModelSpec, Refinement
 from boxpromptiml.io import images
-from boxpromptiml.models.configs import FusionConfig, StudentConfig, WCBConfig
-from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.segmenters.config import SegmenterConfig
+from tests.helpers.models import FileMaker
 
 REFUSE = """
 import sys
@@ -31,24 +26,6 @@ import numpy
 from boxpromptiml import Localizer
 numpy.save(sys.argv[3], Localizer.load(sys.argv[1])(sys.argv[2]))
 """
-CARDS = {
-    "student": ModelSpec(
-        StudentConfig("mobilenetv3_small_050", "srm", stages=(0, 1), fusion=FusionConfig(width=8)),
-        NetworkInput("native", (64, 64)),
-        0.5,
-    ),
-    "resized": ModelSpec(
-        StudentConfig("mobilenetv3_small_050", stages=(1, 2), fusion=FusionConfig(width=8)),
-        NetworkInput("resize", (64, 96)),
-        0.5,
-    ),
-    "wcbnet": ModelSpec(
-        WCBConfig("mobilenetv3_small_050", stages=(0, 1)),
-        NetworkInput("native", (64, 64), (75,)),
-        0.5,
-        refinement=Refinement(SegmenterConfig("slic", segments=30), "pixel"),
-    ),
-}
 
 
 def refused(program: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -56,25 +33,14 @@ def refused(program: str, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module", params=list(CARDS))
-def files(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=["student", "resized", "wcbnet"])
+def files(request: pytest.FixtureRequest, exported: FileMaker) -> tuple[Path, Path]:
     """A localizer's .safetensors and its .onnx."""
-    pytest.importorskip("onnxruntime")
-    torch.manual_seed(0)
-    spec = CARDS[request.param]
-    network = build_network(spec)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    network.eval()
-    folder = tmp_path_factory.mktemp(request.param)
-    write_safetensors(folder / "n.safetensors", network, spec.to_dict())
-    write_onnx(folder / "n.onnx", network, 3 + spec.input.extra_channels, spec.to_dict())
-    return folder / "n.safetensors", folder / "n.onnx"
+    return exported(request.param)[1:]
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for name, size in {"a.png": (70, 110), "b.jpg": (90, 61), "c.jpg": (70, 110)}.items():
         coarse = rng.integers(0, 256, (size[0] // 10 + 1, size[1] // 10 + 1, 3), np.uint8)
@@ -87,7 +53,9 @@ def photos(tmp_path):
 
 
 @pytest.mark.parametrize("tile", [False, True])
-def test_the_command_writes_the_same_maps(files, photos, tmp_path, tile):
+def test_the_command_writes_the_same_maps(
+    files: tuple[Path, Path], photos: Path, tmp_path: Path, tile: bool
+) -> None:
     network, exported = files
     words = ["--images", photos, "--out", tmp_path / "out", f"--tile={str(tile).lower()}"]
     done = refused(COMMAND, "localize", "--checkpoint", exported, *words)
@@ -103,7 +71,7 @@ def test_the_command_writes_the_same_maps(files, photos, tmp_path, tile):
         assert (difference > 0).mean() < 0.001
 
 
-def test_python_gives_the_same_maps(files, photos, tmp_path):
+def test_python_gives_the_same_maps(files: tuple[Path, Path], photos: Path, tmp_path: Path) -> None:
     network, exported = files
     done = refused(PYTHON, exported, photos / "a.png", tmp_path / "prob.npy")
     assert done.returncode == 0, done.stderr
@@ -111,7 +79,7 @@ def test_python_gives_the_same_maps(files, photos, tmp_path):
     np.testing.assert_allclose(prob, Localizer.load(network)(photos / "a.png"), atol=1e-5)
 
 
-def test_what_needs_torch_says_so(files, photos, tmp_path):
+def test_what_needs_torch_says_so(files: tuple[Path, Path], photos: Path, tmp_path: Path) -> None:
     words = ["localize", "--checkpoint", files[0], "--images", photos, "--out", tmp_path / "out"]
     done = refused(COMMAND, *words)
     assert done.returncode == 1
