@@ -1,29 +1,46 @@
 """`python -m data_prep import-boxes`: boxes drawn in an annotation tool to a manifest."""
 
+import logging
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.manifests.manifest import read_manifest
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Box, Sample
-from data_prep.annotations import AnnotatedImage, Annotations, coco, cvat, labelme, voc, yolo
-from data_prep.annotations.joining import join_images
-from data_prep.annotations.screen import boxes_of
+from data_prep.annotations import (
+    AnnotatedImage,
+    Annotations,
+    coco,
+    cvat,
+    labelme,
+    labelstudio,
+    voc,
+)
+from data_prep.annotations.fitting import FittedBoxes, View, fit_boxes
+from data_prep.annotations.joining import JoinBy, join_images
+from data_prep.annotations.yolo import Lines
+from data_prep.annotations.yolo import read as read_yolo
 from data_prep.derive import derive, write_rejections
 
-Format = Literal["coco", "voc", "yolo", "cvat", "labelme"]
+_logger = logging.getLogger(__name__)
+
+Format = Literal["coco", "voc", "yolo", "cvat", "labelme", "labelstudio"]
+_Read = Callable[[Path, str], Annotations]
 # Ending of the files, and how to read one that lies in a folder below --annotations.
-_READERS: dict[Format, tuple[str, Callable[[Path, str], Annotations]]] = {
+_READERS: dict[Format, tuple[str, _Read]] = {
     "coco": (".json", lambda path, _: coco.read(path)),
     "voc": (".xml", voc.read),
-    "yolo": (".txt", yolo.read),
+    "yolo": (".txt", read_yolo),
     "cvat": (".xml", lambda path, _: cvat.read(path)),
     "labelme": (".json", labelme.read),
+    "labelstudio": (".json", lambda path, _: labelstudio.read(path)),
 }
 _ANY_LABEL: list[str] = []
 _SAME = 1e-3  # pixels: what x + width and decimals may do to a box that nobody touched
@@ -36,6 +53,9 @@ def import_boxes(
     out: Path,
     labels: list[str] = _ANY_LABEL,
     empty: Literal["annotated", "unannotated"] = "annotated",
+    join: JoinBy = "path",
+    view: View | None = None,
+    yolo: Lines | None = None,
 ) -> int:
     """Give the images of a manifest the boxes of an annotation tool.
 
@@ -43,41 +63,61 @@ def import_boxes(
     round, so a bare file name will do where it is unique. Below a folder of VOC, YOLO or LabelMe
     files, subfolders are part of the name. Images that no annotation names stay as they are and are
     listed in <out stem>.unannotated.jsonl where they have no boxes. What cannot be used is listed
-    in <out stem>.errors.jsonl, and the exit status is 3. Labels of images never change.
-    An image whose boxes are those it has, to a thousandth of a pixel, keeps its boxes, their origin
-    and its pseudo-mask.
+    in <out stem>.errors.jsonl, and the exit status is 3; an image with a shape that cannot be used
+    stays as it is, since its other boxes may not be all. A box that leaves its image is cut to it.
+    Labels of images never change. An image whose boxes are those it has, to a thousandth of a
+    pixel, keeps its boxes, their origin and its pseudo-mask.
 
     Args:
         manifest: The images.
         annotations: A file, or a folder of files, subfolders included.
-        format: coco (JSON), voc (XML), yolo (TXT), cvat (CVAT for images 1.1, XML), labelme (JSON).
+        format: coco (JSON), voc (XML), yolo (TXT), cvat (CVAT for images 1.1, XML), labelme (JSON),
+            labelstudio (its own JSON).
         out: Manifest to write (.jsonl).
         labels: Keep only boxes of these labels (YOLO: class numbers); all by default.
         empty: What an image is that is listed without any shape. CVAT and YOLO exports list images
             that nobody has opened yet: unannotated keeps those apart.
+        join: name also joins what no path joins, by the bare file name where only one image has it;
+            without the escapes and hashes that Label Studio and Roboflow add, and without an ending
+            where the annotation has none.
+        view: What boxes were drawn on where an image has an EXIF orientation: upright (as viewers
+            and most tools show it) or stored. Needed for such images, no matter for all others.
+        yolo: What seven values a line are that end in an integer: polygons of three corners, or
+            tracks (class x y w h confidence id).
     """
     source = read_manifest(manifest)
-    found, rejected = _read_all(annotations, format)
+    suffix, read = _READERS[format]
+    if yolo is not None:
+        if format != "yolo":
+            raise UserError(f"--yolo belongs to --format yolo, not {format}")
+        read = partial(read_yolo, lines=yolo)
+    found, rejected = _read_all(annotations, format, suffix, read)
     _check_labels(labels, found)
-    joined, left_over = join_images(source.samples, found, with_ending=format != "yolo")
+    joined, left_over = join_images(source.samples, found, format != "yolo", join)
     rejected += left_over
-    samples: list[Sample] = []
+    result = _Applied()
     for sample in source.samples:
-        entry = joined.get(sample.id)
-        if entry and entry.annotated and (empty == "annotated" or entry.shapes or entry.rejected):
-            answer, bad = _annotate(sample, entry, labels)
-            rejected += bad
-            samples.append(answer)
+        annotated = joined.get(sample.id)
+        if annotated is None or not _counts(annotated, empty):
+            result.samples.append(sample)
         else:
-            samples.append(sample)
+            result.add(source, sample, annotated, labels, view)
+    result.warn()
+    samples, rejected = result.samples, rejected + result.rejected
     without = [
         RejectedInput(sample.image, "not_annotated", "no annotation gives this image boxes")
         for sample in samples
         if sample.boxes is None
     ]
     write_rejections(out.with_name(f"{out.stem}.unannotated.jsonl"), without)
-    notes = {"boxes": {"origin": "import-boxes", "format": format, "labels": labels}}
-    status = derive(source, out, samples, rejected, notes)
+    notes = {
+        "origin": "import-boxes",
+        "format": format,
+        "labels": labels,
+        "view": view,
+        "clipped": result.clipped,
+    }
+    status = derive(source, out, samples, rejected, {"boxes": notes})
     boxes = sum(len(sample.boxes or ()) for sample in samples)
     sys.stdout.write(
         f"{out}: {len(samples)} images, {len(joined)} named by {annotations}, {boxes} boxes, "
@@ -86,13 +126,14 @@ def import_boxes(
     return status
 
 
-def _read_all(source: Path, kind: Format) -> tuple[list[AnnotatedImage], list[RejectedInput]]:
+def _read_all(
+    source: Path, kind: Format, suffix: str, read: _Read
+) -> tuple[list[AnnotatedImage], list[RejectedInput]]:
     """Every image of every file; a bad file of a folder does not lose the others."""
-    suffix, read = _READERS[kind]
     if not source.is_dir():
         single = read(source, "")
-        return single.entries, single.rejected
-    entries: list[AnnotatedImage] = []
+        return single.images, single.rejected
+    found: list[AnnotatedImage] = []
     rejected: list[RejectedInput] = []
     count = 0
     for path in _files(source, suffix):
@@ -100,16 +141,16 @@ def _read_all(source: Path, kind: Format) -> tuple[list[AnnotatedImage], list[Re
         try:
             if path.is_symlink():
                 raise UserError(f"{path}: is a symbolic link, which is not followed")
-            found = read(path, path.parent.relative_to(source).as_posix())
+            annotations = read(path, path.parent.relative_to(source).as_posix())
         except UserError as error:
             message = str(error).removeprefix(f"{path}: ")
             rejected.append(RejectedInput(path, "bad_file", message))
         else:
-            entries += found.entries
-            rejected += found.rejected
+            found += annotations.images
+            rejected += annotations.rejected
     if not count:
         raise UserError(f"{source}: holds no {suffix} file of format {kind}")
-    return entries, rejected
+    return found, rejected
 
 
 def _files(folder: Path, suffix: str) -> Iterator[Path]:
@@ -121,38 +162,91 @@ def _files(folder: Path, suffix: str) -> Iterator[Path]:
                 yield Path(here, name)
 
 
-def _check_labels(labels: Sequence[str], entries: Iterable[AnnotatedImage]) -> None:
+def _check_labels(labels: Sequence[str], annotated: Iterable[AnnotatedImage]) -> None:
     """A misspelt label would make every image one without boxes."""
-    known = Counter(shape.label for entry in entries for shape in entry.shapes)
+    known = Counter(shape.label for image in annotated for shape in image.shapes)
     unknown = sorted(set(labels) - known.keys())
     if unknown:
         some = ", ".join(repr(label) for label, _ in known.most_common(10))
         raise UserError(f"--labels {unknown[0]!r}: no box has this label; there are {some}")
 
 
-def _annotate(
-    sample: Sample, entry: AnnotatedImage, labels: Sequence[str]
-) -> tuple[Sample, list[RejectedInput]]:
-    """The sample with the entry's boxes, or as it is if they cannot be trusted."""
-    height, width = sample.size
-    if entry.size not in (sample.size, None):
-        says = f"{entry.size[1]:g} x {entry.size[0]:g}" if entry.size else ""
-        message = (
-            f"says {says}, {sample.image} is {width} x {height}: were the boxes drawn on a rotated "
-            "(EXIF) or resized copy?"
-        )
-        return sample, [RejectedInput(entry.place, "size_mismatch", message)]
-    boxes, rejected = boxes_of(entry, sample.size, labels)
-    if rejected and not boxes:  # an image whose boxes are all bad is not one without boxes
-        return sample, rejected
-    if sample.label == 0 and boxes:
-        message = f"{sample.image} is authentic in the manifest but has boxes; correct one of them"
-        return sample, [*rejected, RejectedInput(entry.place, "authentic_has_boxes", message)]
+def _counts(annotated: AnnotatedImage, empty: str) -> bool:
+    """Whether an image was looked at by a person."""
+    has_shapes = bool(annotated.shapes or annotated.rejected)
+    return annotated.annotated and (empty == "annotated" or has_shapes)
+
+
+@dataclass
+class _Applied:
+    """What became of the images that an annotation names.
+
+    Attributes:
+        samples: All samples so far, with their new boxes.
+        rejected: What could not be used.
+        clipped: Number of boxes that were cut to their image.
+        unread: Number of images whose orientation is unknown, since they cannot be read.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    rejected: list[RejectedInput] = field(default_factory=list)
+    clipped: int = 0
+    unread: int = 0
+
+    def add(
+        self,
+        manifest: Manifest,
+        sample: Sample,
+        annotated: AnnotatedImage,
+        labels: Sequence[str],
+        view: View | None,
+    ) -> None:
+        """Give the next sample its boxes, or leave it as it is if they cannot be trusted."""
+        orientation: int | None = 1
+        if annotated.shapes and view != "stored":
+            orientation = _orientation(manifest, sample)
+            self.unread += orientation is None
+        try:
+            fitted = fit_boxes(annotated, sample.image, sample.size, orientation or 1, view, labels)
+            if sample.label == 0 and fitted.boxes:
+                message = f"{sample.image} is authentic in the manifest but has boxes"
+                message += "; correct one of them"
+                raise RejectedInput(annotated.place, "authentic_has_boxes", message)
+        except RejectedInput as error:
+            self.rejected.append(error)
+            self.samples.append(sample)
+            return
+        self.rejected += fitted.rejected
+        self.clipped += fitted.clipped
+        self.samples.append(_with_boxes(sample, annotated, fitted))
+
+    def warn(self) -> None:
+        """Say what is accepted and yet worth a look."""
+        if self.clipped:
+            _logger.warning("%d boxes left their image and were cut to it", self.clipped)
+        if self.unread:
+            message = "%d images cannot be read; their boxes are taken as drawn on stored pixels"
+            _logger.warning(message, self.unread)
+
+
+def _orientation(manifest: Manifest, sample: Sample) -> int | None:
+    """EXIF orientation of an image; None if its file cannot be read."""
+    try:
+        return images.probe(manifest.image_path(sample)).orientation
+    except UserError:  # whoever needs its pixels rejects it
+        return None
+
+
+def _with_boxes(sample: Sample, annotated: AnnotatedImage, fitted: FittedBoxes) -> Sample:
+    """The sample with new boxes, or as it is if these are not known to be all, or not new."""
+    if fitted.rejected:
+        return sample
     if sample.label == 0:
-        return replace(sample, boxes=()), rejected
-    if sample.boxes is not None and _same(boxes, sample.boxes):
-        return sample, rejected
-    return replace(sample, boxes=boxes, box_origin=entry.origin, pseudo_mask=None), rejected
+        return replace(sample, boxes=())
+    if sample.boxes is not None and _same(fitted.boxes, sample.boxes):
+        return sample
+    origin = "human" if annotated.origin == "unsaid" else annotated.origin
+    return replace(sample, boxes=fitted.boxes, box_origin=origin, pseudo_mask=None)
 
 
 def _same(boxes: Sequence[Box], others: Sequence[Box]) -> bool:

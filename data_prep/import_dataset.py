@@ -9,6 +9,7 @@ from typing import Literal
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifests.manifest import Header, relative_root
 from boxpromptiml.records import Split
+from data_prep.annotations.fitting import View
 from data_prep.derive import errors_path, write_with_rejections
 from data_prep.importers import Imported
 from data_prep.importers.archive import open_source
@@ -77,6 +78,7 @@ def import_dataset(
     name: str | None = None,
     mask_threshold: int | None = None,
     verify: bool = False,
+    view: View | None = None,
 ) -> int:
     """Write the manifest of a raw dataset; images stay where they are.
 
@@ -94,14 +96,18 @@ def import_dataset(
         name: Name of the dataset in the manifest; for folder and pairs the source's by default.
         mask_threshold: Mask values above this are manipulated; by default the dataset's own.
         verify: Decode every image and mask; by default only headers are read.
+        view: What the boxes of a folder were drawn on where an image has an EXIF orientation:
+            upright (as viewers and most tools show it) or stored.
     """
     if dataset == "folder":
         if not source.is_dir():
             raise UserError(f"{source}: no such folder")
         imported = import_folder(
-            source, name or source.resolve().name, split or "train", mask_threshold, verify
+            source, name or source.resolve().name, split or "train", mask_threshold, verify, view
         )
         return finish_import(imported, source, out, dataset)
+    if view is not None:
+        raise UserError(f"--view belongs to --dataset folder; {dataset} has no boxes")
     description = pairs(source) if dataset == "pairs" else PUBLIC[dataset]
     beside = out.parent.resolve()
     masks, files = beside / f"{out.stem}.masks", beside / f"{out.stem}.files"
@@ -121,13 +127,17 @@ def finish_import(imported: Imported, root: Path, out: Path, dataset: str) -> in
         notes={"dataset": dataset, **imported.notes, "rejected": len(imported.rejected)},
     )
     status = write_with_rejections(out, header, imported.samples, imported.rejected)
-    for warning in imported.notes.get("warnings", ()):
-        _logger.warning("%s: %s", dataset, warning)
     manipulated = sum(sample.label == 1 for sample in imported.samples)
+    masks = sum(sample.mask is not None for sample in imported.samples)
+    warnings = list(imported.notes.get("warnings", ()))
+    if manipulated and not masks:
+        warnings.append("no manipulated image has a mask: are they in a folder of another name?")
+    for warning in warnings:
+        _logger.warning("%s: %s", dataset, warning)
     boxes = sum(len(sample.boxes or ()) for sample in imported.samples)
     see = f" (see {errors_path(out)})" if imported.rejected else ""
     sys.stdout.write(
-        f"{out}: {len(imported.samples)} images, {manipulated} manipulated, {boxes} boxes, "
-        f"{len(imported.rejected)} rejected{see}\n"
+        f"{out}: {len(imported.samples)} images, {manipulated} manipulated, {masks} masks, "
+        f"{boxes} boxes, {len(imported.rejected)} rejected{see}\n"
     )
     return status

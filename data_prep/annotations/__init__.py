@@ -1,11 +1,11 @@
 """Readers of annotation files: what they say of images, in their own numbers, unchecked.
 
 One module a format, each with `read`. A reader finds the shapes and reports what it cannot
-understand; `screen` turns shapes into boxes once the image is known. No reader opens a path that a
+understand; `fitting` turns shapes into boxes once the image is known. No reader opens a path that a
 file names.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.records import BoxOrigin
@@ -14,27 +14,44 @@ Corners = tuple[float, float, float, float]  # x0 y0 x1 y1, half-open
 
 
 class Shape(NamedTuple):
-    """One shape of an image: the corners of its upright hull, not yet checked."""
+    """One shape of an image.
 
-    place: str  # file and position, for messages
+    Attributes:
+        place: File and position, for messages.
+        label: Its class, empty where there is none.
+        corners: Of the upright box around it, not yet checked.
+    """
+
+    place: str
     label: str
     corners: Corners
 
 
 class AnnotatedImage(NamedTuple):
-    """What a file says of one image."""
+    """What a file says of one image.
+
+    Attributes:
+        place: File and position, for messages.
+        name: Path of the image with forward slashes, as far as the file tells it.
+        size: (H, W) that the corners refer to; None if they are fractions of the image.
+        shapes: What was drawn.
+        rejected: Shapes that could not be read.
+        annotated: False if nobody has looked at the image, or if its shapes may be lost.
+        origin: Who drew the boxes; None if the file says that nobody knows, `unsaid` if it says
+            nothing.
+    """
 
     place: str
-    name: str  # path of the image with forward slashes, as far as the file tells it
-    size: tuple[float, float] | None  # (H, W) of the corners; None: they are fractions
+    name: str
+    size: tuple[float, float] | None
     shapes: list[Shape]
-    rejected: list[RejectedInput]  # shapes that could not be read
-    annotated: bool = True  # False: the file says that nobody has looked at the image
-    origin: BoxOrigin | None = "human"  # None: the file says that nobody knows
+    rejected: list[RejectedInput]
+    annotated: bool = True
+    origin: BoxOrigin | Literal["unsaid"] | None = "unsaid"
 
 
 class Annotations(NamedTuple):
     """The images of one file, and what belongs to no image."""
 
-    entries: list[AnnotatedImage]
+    images: list[AnnotatedImage]
     rejected: list[RejectedInput]

@@ -1,9 +1,13 @@
 """COCO JSON: `images`, `annotations` and, for labels, `categories`.
 
-`bbox` is [x, y, width, height] in pixels of the stored image; where it is missing, the box is that
-of `segmentation` (polygons or run lengths). A listed image without annotations was annotated as
-empty, unless its `annotated` says false, as `export-boxes` writes it. Images that share an id or a
-name are all rejected: nobody knows which one an annotation means.
+`bbox` is [x, y, width, height] in pixels of the picture it was drawn on; where it is missing, the
+box is that of `segmentation` (polygons or run lengths). CVAT keeps the turn of a box in
+`attributes.rotation`. Ids are compared as text: tools disagree on 1 and "1".
+
+A listed image without annotations was annotated as empty, unless its `annotated` says false, as
+`export-boxes` writes it, or annotations are left over that belong to no listed image: then its own
+may be among them. Images that share an id or a name are all rejected: nobody knows which one an
+annotation means.
 
 The file is read whole, for its ids may point anywhere: some seven times its size in memory, eleven
 with boxes alone. COCO's own instances_train2017.json, 450 MB, is below the limit.
@@ -11,63 +15,92 @@ with boxes alone. COCO's own instances_train2017.json, 450 MB, is below the limi
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.records import Box, BoxOrigin
+from boxpromptiml.records import BoxOrigin
 from data_prep.annotations import AnnotatedImage, Annotations, Corners, Shape
+from data_prep.annotations.fitting import OVERSHOOT, leaves
 from data_prep.annotations.rle import rle_corners
 from data_prep.annotations.screen import (
-    boxes_of,
     hull,
     image_name,
     number,
     read_json,
     screening,
     size_of,
+    turned,
 )
 
 _MAX_BYTES = 512 * 2**20
+_MAX_LEAVING = 0.2  # of a file's boxes; more were not written as width and height
+
+_Origins = set[str | None]
 
 
 def read(path: Path) -> Annotations:
     """All images of a COCO file; one bad annotation does not lose the rest.
 
     Raises:
-        UserError: If the file as a whole is not COCO.
+        UserError: If the file as a whole is not COCO, or its boxes are corners.
     """
     content = read_content(path)
     rejected: list[RejectedInput] = []
-    entries: dict[Any, AnnotatedImage] = {}  # by COCO's image id
+    images: dict[str, AnnotatedImage] = {}  # by COCO's image id
+    listed: set[str] = set()  # also those that are rejected
     twice = repeated(content["images"], path)
     for index, image in enumerate(content["images"]):
         place = f"{path}#images[{index}]"
         with screening(place, rejected):
+            listed.add(key := id_text(image["id"]))
             name, size = name_and_size(image, twice)
             annotated = image.get("annotated") is not False
             origin = _common_origin({_origin(image)})
-            entries[image["id"]] = AnnotatedImage(place, name, size, [], [], annotated, origin)
+            images[key] = AnnotatedImage(place, name, size, [], [], annotated, origin)
+    _refuse_corners(content["annotations"], images, path)
     labels = _labels(content, path)
-    origins: dict[Any, set[str | None]] = {}
+    origins: dict[str, _Origins] = {}
+    is_left_over = False
     for index, annotation in enumerate(content["annotations"]):
         place = f"{path}#annotations[{index}]"
-        with screening(place, rejected):
-            if annotation["image_id"] not in entries:
-                raise ValueError(f"there is no sound image {annotation['image_id']!r:.40}")
-            entry = entries[annotation["image_id"]]
-            origins.setdefault(annotation["image_id"], set()).add(
-                _origin(annotation.get("attributes"))
-            )
-            with screening(place, entry.rejected):
-                label = labels.get(annotation.get("category_id"), "")
-                entry.shapes.append(Shape(place, label, _corners(annotation, entry)))
+        image_id = _image_id(annotation)
+        if image_id is None or image_id not in images:
+            is_left_over |= image_id not in listed
+            with screening(place, rejected):
+                raise ValueError(f"there is no sound image {image_id!r:.40}")
+        else:
+            shown = images[image_id]
+            origins.setdefault(image_id, set()).add(_origin(annotation.get("attributes")))
+            with screening(place, shown.rejected):
+                label = labels.get(str(annotation.get("category_id")), "")
+                shown.shapes.append(Shape(place, label, _corners(annotation, shown)))
     return Annotations(
-        [
-            entry._replace(origin=_common_origin(origins[key])) if key in origins else entry
-            for key, entry in entries.items()
-        ],
-        rejected,
+        [_finished(i, origins.get(k), is_left_over) for k, i in images.items()], rejected
     )
+
+
+def _finished(
+    image: AnnotatedImage, origins: _Origins | None, is_left_over: bool
+) -> AnnotatedImage:
+    """An image after all annotations of its file were read."""
+    if origins:
+        return image._replace(origin=_common_origin(origins))
+    return image._replace(annotated=image.annotated and not is_left_over)
+
+
+def id_text(value: object) -> str:
+    """An id as text, so that 1 and "1" are one; `TypeError` for what is neither number nor text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(f"{str(value)[:40]!r} is not an id")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _image_id(annotation: object) -> str | None:
+    """The image that an annotation names; None if it names none."""
+    try:
+        return id_text(annotation["image_id"])  # type: ignore[index] # whatever is in the file
+    except (KeyError, TypeError, IndexError):
+        return None
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -78,21 +111,21 @@ def read_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def repeated(images: list[Any], path: Path) -> set[tuple[str, Any]]:
+def repeated(images: list[Any], path: Path) -> set[tuple[str, str]]:
     """Every `("id", …)` and `("file_name", …)` that more than one image has."""
     unread: list[RejectedInput] = []  # whoever reads the image itself reports it
-    seen: Counter[tuple[str, Any]] = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     place = f"{path}#images"
     for image in images:
         with screening(place, unread):
-            seen["id", image["id"]] += 1
+            seen["id", id_text(image["id"])] += 1
         with screening(place, unread):
             seen["file_name", image_name(image["file_name"])] += 1
     return {key for key, count in seen.items() if count > 1}
 
 
 def name_and_size(
-    image: dict[str, Any], twice: set[tuple[str, Any]]
+    image: dict[str, Any], twice: set[tuple[str, str]]
 ) -> tuple[str, tuple[float, float]]:
     """Name and (H, W) of an image with an id and a name of its own.
 
@@ -100,30 +133,54 @@ def name_and_size(
         KeyError, TypeError, ValueError: Where it has not; for `screening`.
     """
     name = image_name(image["file_name"])
-    if ("id", image["id"]) in twice or ("file_name", name) in twice:
+    if ("id", id_text(image["id"])) in twice or ("file_name", name) in twice:
         raise ValueError("another image has the same id or file_name")
     return name, size_of(image["width"], image["height"])
 
 
-def _labels(content: dict[str, Any], path: Path) -> dict[Any, str]:
+def _refuse_corners(annotations: list[Any], images: dict[str, AnnotatedImage], path: Path) -> None:
+    """UserError if the file's boxes are [x0, y0, x1, y1]: some fit by chance, and are wrong."""
+    unread: list[RejectedInput] = []
+    count = leaving = 0
+    for annotation in annotations:
+        image = images.get(_image_id(annotation) or "")
+        if image is None or image.size is None or not isinstance(annotation.get("bbox"), list):
+            continue
+        with screening(str(path), unread):
+            a, b, c, d = (number(value) for value in annotation["bbox"])
+            fits_as_corners = -OVERSHOOT <= a < c and -OVERSHOOT <= b < d
+            if not fits_as_corners or leaves((a, b, c, d), image.size):
+                return
+            count += 1
+            leaving += leaves((a, b, a + c, b + d), image.size)
+    if leaving and leaving >= _MAX_LEAVING * count:
+        raise UserError(
+            f"{path}: {leaving} of {count} boxes leave their images as [x, y, width, height], and "
+            "all fit as corners [x0, y0, x1, y1]; write `bbox` as COCO has it: x, y, width, height"
+        )
+
+
+def _labels(content: dict[str, Any], path: Path) -> dict[str, str]:
     unlabelled: list[RejectedInput] = []  # a label is only needed where labels are chosen
-    labels: dict[Any, str] = {}
+    labels: dict[str, str] = {}
     categories = content.get("categories")
     for category in categories if isinstance(categories, list) else ():
         with screening(f"{path}#categories", unlabelled):
-            labels[category["id"]] = str(category["name"])
+            labels[str(category["id"])] = str(category["name"])
     return labels
 
 
-def _corners(annotation: dict[str, Any], entry: AnnotatedImage) -> Corners:
+def _corners(annotation: dict[str, Any], image: AnnotatedImage) -> Corners:
     bbox, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     if bbox or not segmentation:
         if not isinstance(bbox, list):
             raise TypeError("bbox is not a list")
         x, y, width, height = (number(value) for value in bbox)
-        return x, y, x + width, y + height
+        attributes = annotation.get("attributes")
+        degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
+        return turned((x, y, x + width, y + height), number(degrees or 0))
     if isinstance(segmentation, dict):
-        return rle_corners(segmentation, entry.size or (0, 0))
+        return rle_corners(segmentation, image.size or (0, 0))
     points = [number(value) for polygon in segmentation for value in polygon]
     if any(len(polygon) % 2 for polygon in segmentation):
         raise ValueError("a polygon has an odd number of coordinates")
@@ -131,42 +188,12 @@ def _corners(annotation: dict[str, Any], entry: AnnotatedImage) -> Corners:
 
 
 def _origin(attributes: object) -> str | None:
+    """The `box_origin` of an object; empty where it has none."""
     origin = attributes.get("box_origin", "") if isinstance(attributes, dict) else ""
     return origin if origin is None else str(origin)
 
 
-def _common_origin(origins: set[str | None]) -> BoxOrigin | None:
-    """What all boxes of an image say; where they say nothing or differ, a person drew them."""
+def _common_origin(origins: _Origins) -> BoxOrigin | Literal["unsaid"] | None:
+    """What all boxes of an image say; `unsaid` where they say nothing or differ."""
     known: tuple[BoxOrigin | None, ...] = (*get_args(BoxOrigin), None)
-    return next((origin for origin in known if origins == {origin}), "human")
-
-
-class Annotated(NamedTuple):
-    """What an annotation file says of one image."""
-
-    size: tuple[float, float]  # (H, W) that the boxes refer to
-    boxes: tuple[Box, ...]
-
-
-def read_coco(path: Path) -> tuple[dict[str, Annotated], list[RejectedInput]]:
-    """Boxes by image file name from COCO JSON; one bad annotation does not lose the rest.
-
-    Boxes may overshoot the image by 2 pixels and are cut. An image of the list without annotations
-    has an empty tuple; one of which every box is bad is left out, as is one that was not annotated.
-
-    Returns:
-        The boxes, and what was rejected.
-
-    Raises:
-        UserError: If the file as a whole is not COCO.
-    """
-    found = read(path)
-    annotated: dict[str, Annotated] = {}
-    rejected: list[RejectedInput] = []
-    for entry in found.entries:
-        height, width = entry.size or (0, 0)
-        boxes, bad = boxes_of(entry, (int(height), int(width)))
-        rejected += bad
-        if entry.annotated and (boxes or not bad):
-            annotated[entry.name] = Annotated((height, width), boxes)
-    return annotated, rejected + found.rejected
+    return next((origin for origin in known if origins == {origin}), "unsaid")

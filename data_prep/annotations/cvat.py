@@ -1,12 +1,20 @@
 """CVAT for images 1.1: one XML file a task, with its boxes, polygons, masks and ellipses."""
 
-import math
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from boxpromptiml.errors import RejectedInput, UserError
 from data_prep.annotations import AnnotatedImage, Annotations, Corners, Shape
-from data_prep.annotations.screen import hull, image_name, number, read_xml, screening, size_of
+from data_prep.annotations.screen import (
+    around_ellipse,
+    hull,
+    image_name,
+    number,
+    read_xml,
+    screening,
+    size_of,
+    turned,
+)
 
 
 def read(path: Path) -> Annotations:
@@ -18,46 +26,39 @@ def read(path: Path) -> Annotations:
     root = read_xml(path, "annotations")
     if root.find("track") is not None:
         raise UserError(f"{path}: is CVAT for video; export the task as `CVAT for images 1.1`")
-    entries: list[AnnotatedImage] = []
+    images: list[AnnotatedImage] = []
     rejected: list[RejectedInput] = []
     for index, image in enumerate(root.findall("image")):
         place = f"{path}#image[{index}]"
         with screening(place, rejected):
             name = image_name(image.get("name"))
             size = size_of(image.get("width"), image.get("height"))
-            entries.append(_entry(place, name, size, image))
-    return Annotations(entries, rejected)
+            images.append(_annotated(place, name, size, image))
+    return Annotations(images, rejected)
 
 
-def _entry(place: str, name: str, size: tuple[float, float], image: Element) -> AnnotatedImage:
-    entry = AnnotatedImage(place, name, size, [], [])
+def _annotated(place: str, name: str, size: tuple[float, float], image: Element) -> AnnotatedImage:
+    annotated = AnnotatedImage(place, name, size, [], [])
     for index, node in enumerate(image):
         if node.tag == "tag":  # says something of the whole image
             continue
         where = f"{place}/{node.tag:.40}[{index}]"
-        with screening(where, entry.rejected):
-            entry.shapes.append(Shape(where, node.get("label") or "", _corners(node)))
-    return entry
+        with screening(where, annotated.rejected):
+            annotated.shapes.append(Shape(where, node.get("label") or "", _corners(node)))
+    return annotated
 
 
 def _corners(node: Element) -> Corners:
     def numbers(*keys: str) -> list[float]:
         return [number(node.get(key)) for key in keys]
 
-    angle = math.radians(number(node.get("rotation", "0")))
+    degrees = number(node.get("rotation", "0"))
     if node.tag == "box":
         x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
-        if angle == 0:
-            return x0, y0, x1, y1
-        right, down = (x1 - x0) / 2, (y1 - y0) / 2
-        cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
-        half = right * cosine + down * sine, right * sine + down * cosine
-        return _around((x0 + x1) / 2, (y0 + y1) / 2, *half)
+        return turned((x0, y0, x1, y1), degrees)
     if node.tag == "ellipse":
         x, y, right, down = numbers("cx", "cy", "rx", "ry")
-        cosine, sine = math.cos(angle), math.sin(angle)
-        half = math.hypot(right * cosine, down * sine), math.hypot(right * sine, down * cosine)
-        return _around(x, y, *half)
+        return around_ellipse((x, y), (right, down), degrees)
     if node.tag == "polygon":
         points = [point.split(",") for point in node.get("points", "").split(";")]
         return hull([number(x) for x, _ in points], [number(y) for _, y in points])
@@ -65,7 +66,3 @@ def _corners(node: Element) -> Corners:
         left, top, width, height = numbers("left", "top", "width", "height")
         return left, top, left + width, top + height
     raise ValueError(f"a <{node.tag:.40}> has no area")
-
-
-def _around(x: float, y: float, right: float, down: float) -> Corners:
-    return x - right, y - down, x + right, y + down

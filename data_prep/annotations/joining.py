@@ -1,69 +1,141 @@
 """Which image of a manifest an annotation means: by path, never by position."""
 
+import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
+from typing import Literal
+from urllib.parse import unquote
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.records import Sample
 from data_prep.annotations import AnnotatedImage
 
-_Parts = tuple[str, ...]  # of a path
+JoinBy = Literal["path", "name"]
+
+_SHOWN = 3  # images in a message
+_IMAGE_ENDING = re.compile(r"\.(?:jpe?g|png|tiff?|bmp|webp)$", re.IGNORECASE)
+_LABEL_STUDIO = re.compile(r"[0-9a-f]{8}-(?=.)")  # before the name of an uploaded file
+_ROBOFLOW = re.compile(r"(.+)_(jpe?g|png|tiff?|bmp|webp)\.rf\.[0-9a-zA-Z]+(?:\.\w+)?")
 
 
 def join_images(
-    samples: Iterable[Sample], entries: Iterable[AnnotatedImage], with_ending: bool = True
+    samples: Sequence[Sample],
+    annotated: Iterable[AnnotatedImage],
+    with_ending: bool = True,
+    by: JoinBy = "path",
 ) -> tuple[dict[str, AnnotatedImage], list[RejectedInput]]:
-    """Find the image of every entry: one path must end the other, in whole parts.
+    """Find the image of every annotation: one path must end the other, in whole parts.
 
     `x.jpg` and `mine/tampered/x.jpg` mean `tampered/x.jpg`; `authentic/x.jpg` does not. A path that
-    is the same goes before one that only ends alike.
+    is the same goes before one that only ends alike. By `name`, what finds no image so is joined by
+    its bare name, if only one image has it (`base_names`).
 
     Args:
         samples: The images of the manifest.
-        entries: The annotations.
-        with_ending: False if the entries do not tell the ending of their images (YOLO).
+        annotated: What annotation files say of images.
+        with_ending: False if the annotations do not tell the ending of their images (YOLO).
+        by: Whether bare names join what paths do not.
 
     Returns:
-        Entries by sample id, and what names no image, more than one image, or one that another
-        entry names too.
+        Annotations by sample id, and what names no image, more than one image, or one that another
+        annotation names too.
     """
-    images: dict[str, list[tuple[_Parts, Sample]]] = defaultdict(list)
-    for sample in samples:
-        path = PurePosixPath(sample.image)
-        parts = _parts(str(path if with_ending else path.with_suffix("")))
-        images[parts[-1]].append((parts, sample))
+    annotated = list(annotated)
+    paths = _Paths(samples, annotated, with_ending)
+    by_name = _by_name(samples) if by == "name" else {}
     rejected: list[RejectedInput] = []
     named: dict[str, list[AnnotatedImage]] = defaultdict(list)
-    for entry in entries:
-        parts = _parts(entry.name)
-        found = _matching(parts, images.get(parts[-1], []))
+    for one in annotated:
+        found = paths.find(one.name) or next(
+            (by_name[name] for name in base_names(one.name) if name in by_name), []
+        )
         if len(found) == 1:
-            named[found[0].id].append(entry)
+            named[found[0].id].append(one)
         elif found:
-            paths = ", ".join(repr(sample.image) for sample in found[:3])
-            message = f"{entry.name!r} is ambiguous: it names {paths}; give more of the path"
-            rejected.append(RejectedInput(entry.place, "ambiguous", message))
+            some = ", ".join(repr(sample.image) for sample in found[:_SHOWN])
+            message = f"{one.name!r} is ambiguous: it names {some}; give more of the path"
+            rejected.append(RejectedInput(one.place, "ambiguous", message))
         else:
-            message = f"no image of the manifest is named {entry.name!r}"
-            rejected.append(RejectedInput(entry.place, "no_image", message))
+            hint = "; --join name also joins bare file names" if by == "path" else ""
+            message = f"no image of the manifest is named {one.name!r}{hint}"
+            rejected.append(RejectedInput(one.place, "no_image", message))
     for same in named.values():
         if len(same) > 1:
             message = f"{len(same)} annotations name one image: {same[0].place}, {same[1].place}"
-            rejected += [RejectedInput(entry.place, "duplicate", message) for entry in same]
+            rejected += [RejectedInput(one.place, "duplicate", message) for one in same]
     return {key: same[0] for key, same in named.items() if len(same) == 1}, rejected
 
 
-def _parts(path: str) -> _Parts:
-    """A path in its parts, in one Unicode form: file systems differ in it."""
-    return PurePosixPath(unicodedata.normalize("NFC", path)).parts
+class _Paths:
+    """Images by path. Only ends of paths that an annotation names are kept.
+
+    So the work grows with the number of names, however many of them are alike.
+    """
+
+    def __init__(
+        self, samples: Iterable[Sample], annotated: Iterable[AnnotatedImage], with_ending: bool
+    ) -> None:
+        wanted = {_normal(one.name) for one in annotated}
+        self._same: defaultdict[str, list[Sample]] = defaultdict(list)
+        self._ending: defaultdict[str, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            image = PurePosixPath(sample.image)
+            path = _normal(str(image if with_ending else image.with_suffix("")))
+            self._same[path].append(sample)
+            for end in _ends(path):
+                if end in wanted and len(self._ending[end]) <= _SHOWN:
+                    self._ending[end].append(sample)
+
+    def find(self, name: str) -> list[Sample]:
+        """Images of this very path, else those that end it or that it ends; at most a few."""
+        path = _normal(name)
+        if path in self._same:
+            return self._same[path]
+        longer = self._ending.get(path, [])
+        return longer + [s for end in _ends(path) for s in self._same.get(end, ())]
 
 
-def _matching(wanted: _Parts, images: list[tuple[_Parts, Sample]]) -> list[Sample]:
-    near = [
-        (parts, sample)
-        for parts, sample in images
-        if parts[-len(wanted) :] == wanted[-len(parts) :]
-    ]
-    return [sample for parts, sample in near if parts == wanted] or [sample for _, sample in near]
+def _by_name(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Images by bare name, and by bare name without ending."""
+    found: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        name = _normal(sample.image).rpartition("/")[2]
+        found[name].append(sample)
+        if (stem := _IMAGE_ENDING.sub("", name)) != name:
+            found[stem].append(sample)
+    return found
+
+
+def base_names(path: str) -> list[str]:
+    """Bare names that an annotation may mean, the plainest first.
+
+    Undone are the escapes of addresses (`%20`), Label Studio's eight digits and a dash before the
+    name, and Roboflow's `x_jpg.rf.HASH`.
+
+    Example:
+        >>> base_names("data/0a1b2c3d-x%20y.jpg")
+        ['0a1b2c3d-x%20y.jpg', '0a1b2c3d-x y.jpg', 'x y.jpg']
+        >>> base_names("train/labels/x_jpg.rf.0123456789abcdef")[-1]
+        'x.jpg'
+    """
+    names = [_normal(path).rpartition("/")[2]]
+    names.append(unquote(names[0]).rpartition("/")[2])
+    names.append(_LABEL_STUDIO.sub("", names[-1], count=1))
+    if match := _ROBOFLOW.fullmatch(names[-1]):
+        names.append(f"{match[1]}.{match[2]}")
+    return list(dict.fromkeys(names))
+
+
+def _normal(path: str) -> str:
+    """A path in one Unicode form, in which file systems differ, without empty or `.` parts."""
+    return str(PurePosixPath(unicodedata.normalize("NFC", path)))
+
+
+def _ends(path: str) -> Iterator[str]:
+    """What follows each slash of a path, the longest first."""
+    place = path.find("/")
+    while place >= 0:
+        yield path[place + 1 :]
+        place = path.find("/", place + 1)

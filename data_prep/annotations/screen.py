@@ -1,7 +1,7 @@
-"""What every annotation passes: caps on files, strict JSON, XML without DTD, boxes inside."""
+"""What every reader of annotations needs: bounded files, strict JSON, XML without DTD, numbers."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ from defusedxml.ElementTree import fromstring
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.strict_json import parse_json
-from boxpromptiml.records import Box
-from data_prep.annotations import AnnotatedImage, Corners
+from data_prep.annotations import Corners
 
-_OVERSHOOT = 2.0  # pixels a box may leave the image by before it is an error
 _MAX_REJECTED = 100_000  # of one list; some 60 MB
+_MAX_NAME = 4096  # characters; the longest path of Linux in bytes
 _MAX_XML_BYTES = 32 * 2**20  # the tree in memory is some twenty times the file
 
 
@@ -40,10 +39,18 @@ def read_text(path: Path, max_bytes: int) -> str:
 
 
 def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
-    """A JSON object, by the strict rules of `strict_json.parse_json`."""
+    """A JSON object, by the strict rules of `strict_json.parse_json`; else `UserError`."""
     content = parse_json(read_text(path, max_bytes), str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object")
+    return content
+
+
+def read_json_list(path: Path, max_bytes: int) -> list[Any]:
+    """A JSON array, by the strict rules of `strict_json.parse_json`; else `UserError`."""
+    content = parse_json(read_text(path, max_bytes), str(path))
+    if not isinstance(content, list):
+        raise UserError(f"{path}: not a JSON array")
     return content
 
 
@@ -97,6 +104,36 @@ def size_of(width: object, height: object) -> tuple[float, float]:
     return size
 
 
+def turned(corners: Corners, degrees: float, about: tuple[float, float] | None = None) -> Corners:
+    """The upright box around a box that was turned, by default about its middle.
+
+    Args:
+        corners: x0 y0 x1 y1 before the turn.
+        degrees: Clockwise, since y runs down.
+        about: The point (x, y) that stays in place.
+    """
+    x0, y0, x1, y1 = corners
+    if degrees == 0:
+        return corners
+    x, y = about or ((x0 + x1) / 2, (y0 + y1) / 2)
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    points = [(a - x, b - y) for a in (x0, x1) for b in (y0, y1)]
+    return hull(
+        [x + a * cosine - b * sine for a, b in points],
+        [y + a * sine + b * cosine for a, b in points],
+    )
+
+
+def around_ellipse(
+    middle: tuple[float, float], radii: tuple[float, float], degrees: float
+) -> Corners:
+    """The upright box around an ellipse that was turned about its middle (x, y)."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    right = math.hypot(radii[0] * cosine, radii[1] * sine)
+    down = math.hypot(radii[0] * sine, radii[1] * cosine)
+    return middle[0] - right, middle[1] - down, middle[0] + right, middle[1] + down
+
+
 def hull(x: Sequence[float], y: Sequence[float]) -> Corners:
     """The upright box around points; `ValueError` for none."""
     return min(x), min(y), max(x), max(y)
@@ -114,43 +151,11 @@ def image_name(name: object, location: str = "") -> str:
     """
     if not isinstance(name, str):
         raise TypeError("the image's name is not text")
+    if len(name) > _MAX_NAME:
+        raise ValueError(f"the image's name has {len(name)} characters")
     turned = name.replace("\\", "/")
     path = turned if "/" in turned else f"{location}/{turned}"
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     if not parts:
         raise ValueError("the image's name is empty")
     return "/".join(parts)
-
-
-def boxes_of(
-    entry: AnnotatedImage, size: tuple[int, int], labels: Collection[str] = ()
-) -> tuple[tuple[Box, ...], list[RejectedInput]]:
-    """The sound boxes of one image of `size` (H, W), and what was rejected.
-
-    Args:
-        labels: Keep only boxes of these labels; every box for none.
-    """
-    boxes: list[Box] = []
-    rejected = list(entry.rejected)
-    height, width = (1, 1) if entry.size else size  # what a unit of the corners is in pixels
-    for shape in entry.shapes:
-        if labels and shape.label not in labels:
-            continue
-        with screening(shape.place, rejected):
-            x0, y0, x1, y1 = shape.corners
-            boxes.append(_box((x0 * width, y0 * height, x1 * width, y1 * height), size))
-    return tuple(boxes), rejected
-
-
-def _box(corners: Corners, size: tuple[int, int]) -> Box:
-    x0, y0, x1, y1 = corners
-    height, width = size
-    text = f"box {x0:g} {y0:g} {x1:g} {y1:g}"
-    if not (x0 < x1 and y0 < y1 and max(map(abs, corners)) < 1e6):
-        raise ValueError(f"{text} is empty, inverted or not finite")
-    if min(x0, y0) < -_OVERSHOOT or x1 > width + _OVERSHOOT or y1 > height + _OVERSHOOT:
-        raise ValueError(f"{text} leaves the image of {width} x {height}")
-    box = Box(max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if box.x0 >= box.x1 or box.y0 >= box.y1:
-        raise ValueError(f"{text} lies outside the image")
-    return box

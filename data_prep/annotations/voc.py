@@ -1,14 +1,23 @@
 """Pascal VOC: one XML file an image.
 
 Coordinates are taken as written, x0 y0 x1 y1 from 0: so write CVAT, Label Studio and globox. The
-original VOC counted from 1; such boxes come out one pixel to the right and below.
+original VOC counted from 1; such boxes come out one pixel to the right and below. CVAT keeps the
+turn of a box in an attribute `rotation` of its object.
 """
 
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from boxpromptiml.errors import RejectedInput, UserError
 from data_prep.annotations import AnnotatedImage, Annotations, Shape
-from data_prep.annotations.screen import image_name, number, read_xml, screening, size_of
+from data_prep.annotations.screen import (
+    image_name,
+    number,
+    read_xml,
+    screening,
+    size_of,
+    turned,
+)
 
 _MAX_BYTES = 16 * 2**20
 
@@ -33,5 +42,14 @@ def read(path: Path, location: str = "") -> Annotations:
             x0, y0, x1, y1 = (
                 number(node.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
-            shapes.append(Shape(place, node.findtext("name") or "", (x0, y0, x1, y1)))
+            corners = turned((x0, y0, x1, y1), _rotation(node))
+            shapes.append(Shape(place, node.findtext("name") or "", corners))
     return Annotations([AnnotatedImage(str(path), name, size, shapes, rejected)], [])
+
+
+def _rotation(node: Element) -> float:
+    """Degrees of the attribute `rotation` of an object, 0 without one."""
+    for attribute in node.findall("attributes/attribute"):
+        if attribute.findtext("name") == "rotation":
+            return number(attribute.findtext("value"))
+    return 0.0

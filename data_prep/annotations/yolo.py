@@ -3,36 +3,65 @@
 A line is `class x y w h` (x, y: the centre), with a confidence behind it or not, or a polygon
 `class x y x y x y ...` of three or more corners. An empty file is an image annotated as empty. The
 label of a shape is its class number. The image's ending and size are not told.
+
+Trackers write `class x y w h confidence id`, which has as many values as a triangle.
 """
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from boxpromptiml.errors import RejectedInput
+from boxpromptiml.errors import RejectedInput, UserError
 from data_prep.annotations import AnnotatedImage, Annotations, Corners, Shape
 from data_prep.annotations.screen import hull, image_name, number, read_text, screening
 
+Lines = Literal["polygons", "tracks"]
+
 _MAX_BYTES = 16 * 2**20
 _LISTS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt")  # of names, not shapes
+_TRACK_WORDS = 7  # class x y w h confidence id
 
 
-def read(path: Path, location: str = "") -> Annotations:
+def read(path: Path, location: str = "", lines: Lines | None = None) -> Annotations:
     """The image of a YOLO file; its name is without ending.
 
+    Args:
+        path: The file.
+        location: Its folder, relative to what the user gave.
+        lines: What a line of seven values is.
+
     Raises:
-        UserError: If the file cannot be read.
+        UserError: If the file cannot be read, or `lines` is None and all its lines of seven values
+            end in an integer, as tracks do.
     """
-    lines = [line.split() for line in read_text(path, _MAX_BYTES).splitlines()]
-    if path.name in _LISTS and any(line and not _is_number(line[-1]) for line in lines):
+    rows = [line.split() for line in read_text(path, _MAX_BYTES).splitlines()]
+    name = path.name.lower()
+    may_be_text = name in _LISTS or name.startswith("readme")
+    if may_be_text and any(words and not _is_number(words[-1]) for words in rows):
         return Annotations([], [])
+    if lines is None and _may_be_tracks(rows):
+        raise UserError(
+            f"{path}: seven values a line with an integer at the end: are they polygons of three "
+            "corners, or boxes with a confidence and a track's id? Say --yolo polygons or tracks"
+        )
     shapes: list[Shape] = []
     rejected: list[RejectedInput] = []
-    for index, words in enumerate(lines, start=1):
+    for index, words in enumerate(rows, start=1):
         place = f"{path}#{index}"
         if words:
             with screening(place, rejected):
-                shapes.append(Shape(place, words[0], _corners([number(w) for w in words[1:]])))
-    name = image_name(path.stem, location)
-    return Annotations([AnnotatedImage(str(path), name, None, shapes, rejected)], [])
+                values = [number(word) for word in words[1:]]
+                if lines == "tracks" and len(words) == _TRACK_WORDS:
+                    values = values[:4]
+                shapes.append(Shape(place, words[0], _corners(values)))
+    image = image_name(path.stem, location)
+    return Annotations([AnnotatedImage(str(path), image, None, shapes, rejected)], [])
+
+
+def _may_be_tracks(rows: Sequence[Sequence[str]]) -> bool:
+    ends = [words[-1] for words in rows if len(words) == _TRACK_WORDS]
+    return bool(ends) and all(re.fullmatch(r"[0-9]+", end) for end in ends)
 
 
 def _corners(values: list[float]) -> Corners:

@@ -59,9 +59,7 @@ def place(source: RawData, item: RawItem) -> Placed:
         RejectedInput: If a name or a member of an archive cannot be used.
     """
     for text in (item.image, item.key, item.mask or ""):
-        if any(not c.isprintable() or 0xD800 <= ord(c) < 0xE000 for c in text):
-            message = "has a name that is not printable text; rename it"
-            raise RejectedInput(source.shown(item.image), "bad_name", message)
+        check_name(text, source.shown(item.image))
     image = source.place(item.image, _wanted("images", item.image))
     mask = source.place(item.mask, _wanted("masks", item.mask)) if item.mask else None
     return Placed(item, image, mask)
@@ -110,6 +108,13 @@ def check(
         image_sha256=info.sha256,
     )
     return Checked(sample, covered)
+
+
+def check_name(name: str, shown: Path | str) -> None:
+    """Reject a name that is no printable text; `shown` is how messages call the file."""
+    if any(not c.isprintable() or 0xD800 <= ord(c) < 0xE000 for c in name):
+        message = "has a name that is not printable text; rename it"
+        raise RejectedInput(shown, "bad_name", message)
 
 
 def relative_name(path: Path, root: Path) -> str:

@@ -7,128 +7,197 @@ Masks and boxes join images by name, never by position. A tampered image without
 can train from boxes); one without an entry in boxes.json has unknown boxes, not none.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
-from boxpromptiml.records import Sample, Split
-from data_prep.annotations.coco import Annotated, read_coco
+from boxpromptiml.manifests.manifest import confined
+from boxpromptiml.records import Box, Sample, Split
+from data_prep.annotations import AnnotatedImage, coco
+from data_prep.annotations.fitting import View, fit_boxes
 from data_prep.importers import Imported
-from data_prep.importers.checking import refuse_empty, relative_name
+from data_prep.importers.checking import check_name, refuse_empty, relative_name
+from data_prep.importers.raw import is_hidden
 
 _KINDS = ("splice", "copymove", "removal")
-_NOTHING_THERE = Annotated((0, 0), ())  # an authentic image needs no annotation
+_FOLDERS = ("tampered", "authentic", "masks")
+_BOXES = "boxes.json"
 
 
 def import_folder(
-    source: Path, dataset: str, split: Split, mask_threshold: int | None, verify: bool = False
+    source: Path,
+    dataset: str,
+    split: Split,
+    mask_threshold: int | None,
+    verify: bool = False,
+    view: View | None = None,
 ) -> Imported:
-    """Read the layout; nothing but headers and hashes is read of the images.
+    """Read the layout; without `verify` only headers and hashes are read of the images.
 
     Args:
+        source: The folder.
+        dataset: Name of the dataset in the manifest.
+        split: The split that all its images get.
+        mask_threshold: Mask values above this are manipulated; None for 0 | 255.
         verify: Decode images and masks as well.
+        view: What boxes.json was drawn on, for images with an EXIF orientation.
 
     Raises:
-        UserError: If the folder holds neither tampered/ nor authentic/.
+        UserError: If the folder holds neither tampered/ nor authentic/, or boxes.json is not COCO.
     """
-    tampered, authentic = source / "tampered", source / "authentic"
-    if not tampered.is_dir() and not authentic.is_dir():
+    if not any((source / name).is_dir() for name in ("tampered", "authentic")):
         raise UserError(f"{source}: holds neither tampered/ nor authentic/")
     rejected: list[RejectedInput] = []
-    boxes = _boxes(source, rejected)
-    masks = _by_stem(source / "masks", rejected)
+    folder = _Folder(source, dataset, split, mask_threshold, verify, view, rejected)
+    annotated = _annotated(source, rejected)
+    masks = folder.by_stem("masks")
     samples: list[Sample] = []
-    for label, folder in ((1, tampered), (0, authentic)):
-        for stem, path in _by_stem(folder, rejected).items():
+    for label, name in ((1, "tampered"), (0, "authentic")):
+        for stem, path in folder.by_stem(name).items():
             mask = masks.pop(stem, None) if label else None
-            relative = path.relative_to(source).as_posix()
-            annotated = boxes.pop(relative, None if label else _NOTHING_THERE)
             try:
-                sample = _sample(
-                    source, path, dataset, split, label, mask, annotated, mask_threshold
-                )
-                if verify:
-                    _decode(path, mask, mask_threshold)
-                samples.append(sample)
+                samples.append(folder.sample(path, label, mask, annotated))
             except RejectedInput as error:
                 rejected.append(error)
     rejected += [
         RejectedInput(mask, "no_image", "no tampered image is named so") for mask in masks.values()
     ]
     rejected += [
-        RejectedInput(source / name, "no_image", "boxes.json names an image that is not there")
-        for name in boxes
-        if not (source / name).exists()
+        RejectedInput(
+            one.place, "no_image", f"{name!r:.200} is in neither tampered/ nor authentic/"
+        )
+        for name, one in annotated.items()
+        if name not in folder.seen
     ]
-    return Imported(samples, rejected)
+    notes = {"clipped_boxes": folder.clipped, "warnings": _unclaimed(source)}
+    return Imported(samples, rejected, notes)
 
 
-def _decode(path: Path, mask: Path | None, mask_threshold: int | None) -> None:
-    images.read_image(path)
-    if mask is not None:
-        refuse_empty(images.read_mask(mask, mask_threshold), mask)
-
-
-def _boxes(source: Path, rejected: list[RejectedInput]) -> dict[str, Annotated]:
-    path = source / "boxes.json"
+def _annotated(source: Path, rejected: list[RejectedInput]) -> dict[str, AnnotatedImage]:
+    """What boxes.json says, by the path of the image."""
+    path = source / _BOXES
     if not path.exists():
         return {}
-    boxes, bad = read_coco(path)
-    rejected += bad
-    return boxes
+    found = coco.read(path)
+    rejected += found.rejected
+    return {one.name: one for one in found.images}
 
 
-def _by_stem(folder: Path, rejected: list[RejectedInput]) -> dict[str, Path]:
-    """Files by name without ending; of two with one stem the later is rejected."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith("."):
-            continue
-        if path.stem in found:
-            first = found[path.stem].name
-            rejected.append(RejectedInput(path, "duplicate", f"same name as {first}"))
-        else:
-            found[path.stem] = path
-    return found
+def _unclaimed(source: Path) -> list[str]:
+    """A warning of what the layout does not name, since masks may be in there."""
+    others = [
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in sorted(source.iterdir())
+        if path.name not in (*_FOLDERS, _BOXES) and not is_hidden(path.name)
+    ]
+    if not others:
+        return []
+    some = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    return [f"not read: {some}; this layout is tampered/, authentic/, masks/ and {_BOXES}"]
 
 
-def _sample(
-    source: Path,
-    path: Path,
-    dataset: str,
-    split: Split,
-    label: int,
-    mask: Path | None,
-    annotated: Annotated | None,
-    mask_threshold: int | None,
-) -> Sample:
-    if not path.name.isprintable() or any(0xD800 <= ord(c) < 0xE000 for c in path.name):
-        raise RejectedInput(path, "bad_name", "has a name that is not printable text; rename it")
-    info = images.probe(path)
-    if annotated is not None and annotated.size not in (info.size, _NOTHING_THERE.size):
-        raise RejectedInput(
-            path,
-            "size_mismatch",
-            f"is {info.size[1]} x {info.size[0]}, boxes.json says {annotated.size[1]:.0f} x "
-            f"{annotated.size[0]:.0f}: were the boxes drawn on a rotated (EXIF) or resized copy?",
+@dataclass
+class _Folder:
+    """The source, what the user decided of it, and what was found so far.
+
+    Attributes:
+        rejected: What cannot be used.
+        seen: Paths of all files, below the source.
+        clipped: Number of boxes that were cut to their images.
+    """
+
+    source: Path
+    dataset: str
+    split: Split
+    mask_threshold: int | None
+    verify: bool
+    view: View | None
+    rejected: list[RejectedInput]
+
+    def __post_init__(self) -> None:
+        self.seen: set[str] = set()
+        self.clipped = 0
+
+    def by_stem(self, name: str) -> dict[str, Path]:
+        """Files of a sub-folder by name without ending; of two with one stem the later is rejected.
+
+        What leads out of the source through a link is rejected, as every later job rejects it.
+        """
+        folder = self.source / name
+        try:
+            confined(self.source, name)
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        except UserError:
+            message = "is a link that leads out of the source; give the folder itself"
+            self.rejected.append(RejectedInput(folder, "not_a_file", message))
+            return {}
+        found: dict[str, Path] = {}
+        for path in paths:
+            self.seen.add(path.relative_to(self.source).as_posix())
+            if is_hidden(path.name):
+                continue
+            if path.stem in found:
+                first = found[path.stem].name
+                self.rejected.append(RejectedInput(path, "duplicate", f"same name as {first}"))
+            else:
+                found[path.stem] = path
+        return found
+
+    def sample(
+        self, path: Path, label: int, mask: Path | None, annotated: Mapping[str, AnnotatedImage]
+    ) -> Sample:
+        """The sample of an image.
+
+        Raises:
+            RejectedInput: If image or mask cannot be used.
+        """
+        check_name(path.name, path)
+        info = images.probe(path)
+        if mask is not None and images.probe(mask).size != info.size:
+            raise RejectedInput(mask, "size_mismatch", f"the mask is not of {path.name}'s size")
+        name = relative_name(path, self.source)
+        one = annotated.get(name)
+        boxes: tuple[Box, ...] | None = () if one is None and not label else None
+        origin = None
+        if one is not None:
+            boxes = self._boxes(one, name, info)
+            if not label and boxes:
+                message = "is in authentic/, but boxes.json marks manipulated areas"
+                raise RejectedInput(path, "authentic_has_boxes", f"{message}: which is right?")
+            boxes = boxes if label else ()
+            origin = one.origin if label and boxes is not None and one.origin != "unsaid" else None
+        if self.verify:
+            images.read_image(path)
+            if mask is not None:
+                refuse_empty(images.read_mask(mask, self.mask_threshold), mask)
+        kind = path.stem.split("_")[0]
+        return Sample(
+            id=f"{self.dataset}/{path.parent.name}/{path.stem}",
+            dataset=self.dataset,
+            split=self.split,
+            group=f"{self.dataset}/{path.stem}",
+            image=name,
+            size=info.size,
+            label=label,
+            boxes=boxes,
+            kind=kind if kind in _KINDS else None,
+            mask=relative_name(mask, self.source) if mask else None,
+            mask_threshold=self.mask_threshold if mask else None,
+            image_sha256=info.sha256,
+            box_origin=origin,
         )
-    if mask is not None and images.probe(mask).size != info.size:
-        raise RejectedInput(mask, "size_mismatch", f"the mask is not of {path.name}'s size")
-    if not label and annotated is not None and annotated.boxes:
-        message = "is in authentic/, but boxes.json marks manipulated areas: which is right?"
-        raise RejectedInput(path, "authentic_has_boxes", message)
-    kind = path.stem.split("_")[0]
-    return Sample(
-        id=f"{dataset}/{path.parent.name}/{path.stem}",
-        dataset=dataset,
-        split=split,
-        group=f"{dataset}/{path.stem}",
-        image=relative_name(path, source),
-        size=info.size,
-        label=label,
-        boxes=annotated.boxes if annotated else None,
-        kind=kind if kind in _KINDS else None,
-        mask=relative_name(mask, source) if mask else None,
-        mask_threshold=mask_threshold if mask else None,
-        image_sha256=info.sha256,
-    )
+
+    def _boxes(
+        self, annotated: AnnotatedImage, name: str, info: images.ImageInfo
+    ) -> tuple[Box, ...] | None:
+        """The boxes of an image; None where they are not known to be all."""
+        try:
+            fitted = fit_boxes(annotated, name, info.size, info.orientation, self.view)
+        except RejectedInput as error:
+            self.rejected.append(error)
+            return None
+        self.rejected += fitted.rejected
+        self.clipped += fitted.clipped
+        return fitted.boxes if annotated.annotated and not fitted.rejected else None

@@ -91,8 +91,9 @@ class RawFolder:
 
 
 def is_hidden(part: str) -> bool:
-    """Whether a file or folder name is left out: dot files, and what a Mac adds to archives."""
-    return (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX"
+    """Whether a file or folder name is left out: dot files, and what Macs and Windows leave."""
+    left = part.casefold() in ("__macosx", "thumbs.db", "desktop.ini")
+    return left or (part.startswith(".") and part not in (".", ".."))
 
 
 def decode_text(data: bytes, shown: str) -> str:

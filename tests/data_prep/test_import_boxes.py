@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from globox import Annotation, AnnotationSet, BoundingBox
+from PIL import Image
 
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.records import Box, Sample
@@ -147,12 +148,12 @@ def test_boxes_of_another_size_are_rejected(tmp_path):
     assert "EXIF" in message
 
 
-def test_an_image_of_bad_boxes_only_is_not_an_empty_one(tmp_path):
+def test_an_image_with_a_bad_box_is_not_annotated(tmp_path):
     manifest = _manifest(tmp_path, _sample("x.jpg"), _sample("y.jpg"))
     boxes = _coco(tmp_path, {"x.jpg": [(5, 5, 1, 1)], "y.jpg": [(5, 5, 1, 1), BOX]})
     status, samples = _run(manifest, boxes)
     assert status == 3
-    assert [s.boxes for s in samples.values()] == [None, (BOX,)]
+    assert [s.boxes for s in samples.values()] == [None, None]  # not all of y's are known
     assert len(_errors(manifest)) == 2
 
 
@@ -231,3 +232,79 @@ def test_roots_notes_and_pseudo_masks(tmp_path):
     wanted = read_manifest(manifest).image_path(written.samples[0])
     assert written.image_path(written.samples[0]).resolve() == wanted.resolve()
     assert (out.parent / written.header.pseudo_root).resolve() == tmp_path / "pseudo"
+
+
+def test_nothing_is_erased_by_annotations_that_belong_to_no_image(tmp_path: Path) -> None:
+    old = _sample("x.jpg", boxes=(Box(*BOX),), box_origin="human", pseudo_mask="p.png")
+    manifest = _manifest(tmp_path, old, _sample("y.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [], "y.jpg": [BOX]})
+    content = json.loads(boxes.read_text())
+    content["annotations"][0]["image_id"] = 77
+    boxes.write_text(json.dumps(content))
+    status, samples = _run(manifest, boxes)
+    assert status == 3
+    assert samples["x.jpg"] == old
+    assert samples["y.jpg"].boxes is None
+    assert len(_errors(manifest)) == 1
+
+
+def test_a_box_over_the_edge_is_cut_with_a_note(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, _sample("x.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [BOX, (100, 60, 127, 84)]})
+    status, samples = _run(manifest, boxes)
+    assert status == 0
+    assert samples["x.jpg"].boxes == (BOX, (100, 60, 120, 80))
+    assert read_manifest(tmp_path / "out.jsonl").header.notes["boxes"]["clipped"] == 1
+
+
+def _turned_photograph(tmp_path: Path) -> Path:
+    """A manifest of one image that is stored turned: 120 x 80, shown 80 x 120."""
+    exif = Image.Exif()
+    exif[274] = 6
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (SIZE[1], SIZE[0]), "grey").save(tmp_path / "photos" / "x.jpg", exif=exif)
+    return _manifest(tmp_path, _sample("x.jpg"))
+
+
+def test_boxes_of_a_turned_photograph_need_the_view(tmp_path: Path) -> None:
+    manifest = _turned_photograph(tmp_path)
+    boxes = _coco(tmp_path, {"x.jpg": [BOX]})
+    status, samples = _run(manifest, boxes)
+    assert (status, samples["x.jpg"].boxes) == (3, None)
+    assert [reason for reason, _ in _errors(manifest)] == ["orientation"]
+    assert _run(manifest, boxes, "--view", "stored")[1]["x.jpg"].boxes == (BOX,)
+    content = json.loads(boxes.read_text())
+    content["images"][0] |= {"width": SIZE[0], "height": SIZE[1]}
+    content["annotations"][0]["bbox"] = [10, 20, 30, 50]
+    boxes.write_text(json.dumps(content))
+    status, samples = _run(manifest, boxes, "--view", "upright")
+    assert (status, samples["x.jpg"].boxes) == (0, ((20, 40, 70, 70),))
+
+
+def test_bare_names_join_when_asked(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, _sample("tampered/x.jpg"))
+    boxes = _coco(tmp_path, {"data/x.jpg": [BOX]})
+    status, samples = _run(manifest, boxes)
+    assert (status, samples["tampered/x.jpg"].boxes) == (3, None)
+    assert "--join name" in _errors(manifest)[0][1]
+    status, samples = _run(manifest, boxes, "--join", "name")
+    assert (status, samples["tampered/x.jpg"].boxes) == (0, (BOX,))
+
+
+def test_what_yolo_lines_are_belongs_to_yolo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = _manifest(tmp_path, _sample("x.jpg"))
+    (tmp_path / "x.txt").write_text("0 0.5 0.5 0.5 0.5 0.9 3\n")
+    status, samples = _run(manifest, tmp_path / "x.txt", "--yolo", "tracks", kind="yolo")
+    assert (status, samples["x.jpg"].boxes) == (0, (Box(30, 20, 90, 60),))
+    assert _run(manifest, _coco(tmp_path, {}), "--yolo", "tracks")[0] == 1
+    assert "--yolo belongs to --format yolo" in capsys.readouterr().err
+
+
+def test_a_name_of_a_million_letters_is_one_rejection(tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, _sample("x.jpg"))
+    boxes = _coco(tmp_path, {"x.jpg": [BOX], "y" * 10**6: [BOX]})
+    status, samples = _run(manifest, boxes)
+    assert (status, samples["x.jpg"].boxes) == (3, (BOX,))
+    assert max(len(message) for _, message in _errors(manifest)) < 1000

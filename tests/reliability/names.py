@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from boxpromptiml.io.files import csv_text
-from boxpromptiml.report.gallery import AnnotatedImage, make_gallery
+from boxpromptiml.report.gallery import Entry, make_gallery
 from boxpromptiml.report.page import GroupTable, Report, render
 from tests.reliability.figures import Figure, judged
 from tests.reliability.material import make_checkpoint, row, sound_images, write_rows
@@ -96,8 +96,7 @@ def _formulas(text: str) -> tuple[list[str], int]:
 
 def _report(names: tuple[str, ...] | list[str]) -> Report:
     entries = [
-        AnnotatedImage(name, name, number % 2 == 0, 0.5, 0.5, 0.1)
-        for number, name in enumerate(names)
+        Entry(name, name, number % 2 == 0, 0.5, 0.5, 0.1) for number, name in enumerate(names)
     ]
     pairs = {name: name for name in names}
     return Report(

@@ -18,7 +18,7 @@ from boxpromptiml.manifests.sidecars import read_sidecar
 from boxpromptiml.metrics.results import COLUMNS, read_evaluation
 from boxpromptiml.studies.plan import read_study
 from data_prep.annotations import Annotations, coco, cvat, labelme, voc, yolo
-from data_prep.annotations.screen import boxes_of
+from data_prep.annotations.fitting import fit_boxes
 from data_prep.importers.archive import RawArchive
 from tests.reliability.material import row
 from tests.reliability.pictures import FORMATS, SIZE, encoded, noise
@@ -68,8 +68,12 @@ def _read(data: bytes, folder: Path, name: str, read: Callable[[Path], Annotatio
     """Read annotations and make their boxes; a sound box lies inside the image."""
     path = folder / name
     path.write_bytes(data)
-    for entry in read(path).entries:
-        for box in boxes_of(entry, SIZE)[0]:
+    for annotated in read(path).images:
+        try:
+            boxes = fit_boxes(annotated, "x", SIZE).boxes
+        except RejectedInput:
+            continue
+        for box in boxes:
             if not (0 <= box.x0 < box.x1 <= SIZE[1] and 0 <= box.y0 < box.y1 <= SIZE[0]):
                 raise AssertionError(f"{box} is no sound box")
 

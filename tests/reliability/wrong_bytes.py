@@ -13,7 +13,7 @@ from tests.reliability import pictures as p
 from tests.reliability.pictures import SIZE, Dice
 
 Make = Callable[[Dice], bytes]
-AnnotatedImage = tuple[str, Make, tuple[str, ...]]
+Entry = tuple[str, Make, tuple[str, ...]]
 
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "TIFF": "tif", "BMP": "bmp", "WEBP": "webp"}
 _DAMAGE = ("truncated_or_corrupt", "unknown_format")
@@ -28,15 +28,15 @@ def _plain(kind: str, dice: Dice) -> bytes:
     return p.encoded(p.noise(dice), kind, **options)
 
 
-def _truncated(kind: str) -> AnnotatedImage:
+def _truncated(kind: str) -> Entry:
     return _ENDINGS[kind], lambda dice: p.cut(_plain(kind, dice), dice), _DAMAGE
 
 
-def _tail(kind: str) -> AnnotatedImage:
+def _tail(kind: str) -> Entry:
     return _ENDINGS[kind], lambda dice: _plain(kind, dice)[: -int(dice.integers(40, 80))], _DAMAGE
 
 
-def _head(kind: str) -> AnnotatedImage:
+def _head(kind: str) -> Entry:
     return _ENDINGS[kind], lambda dice: _plain(kind, dice)[: int(dice.integers(4, 24))], _DAMAGE
 
 
@@ -110,7 +110,7 @@ def _int32(dice: Dice) -> bytes:
     return p.encoded(Image.fromarray(dice.integers(0, 70000, SIZE, np.int32)), "TIFF")
 
 
-DAMAGED: dict[str, AnnotatedImage] = {
+DAMAGED: dict[str, Entry] = {
     **{f"truncated_{kind.lower()}": _truncated(kind) for kind in _ENDINGS},
     **{f"tail_cut_{kind.lower()}": _tail(kind) for kind in _ENDINGS},
     **{f"head_only_{kind.lower()}": _head(kind) for kind in _ENDINGS},
@@ -197,7 +197,7 @@ def _with_exif(exif: bytes) -> Make:
 
 
 # Sound files that tempt a decoder to do something else than decode.
-ODD: dict[str, AnnotatedImage] = {
+ODD: dict[str, Entry] = {
     "odd_progressive": ("jpg", lambda d: p.encoded(p.noise(d), "JPEG", progressive=True), ()),
     "odd_cmyk": ("jpg", _converted("CMYK", "JPEG"), ()),
     "odd_cmyk_tiff": ("tif", _converted("CMYK", "TIFF"), ()),

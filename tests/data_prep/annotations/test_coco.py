@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import Box
-from data_prep.annotations import coco
+from data_prep.annotations import Annotations, coco
 from tests.helpers.annotation_files import SIZE, boxes_in, check, fuzzed, scalars, trees
 
 
@@ -107,3 +107,91 @@ coco_files = st.fixed_dictionaries(
 @given(tree=coco_files | trees)
 def test_fuzzed_coco(scratch: Path, tree: Any) -> None:
     check(coco, scratch, json.dumps(tree, default=str).encode())
+
+
+def _content(ids: list[Any], annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    images = [
+        {"id": key, "file_name": f"{n}.jpg", "width": SIZE[1], "height": SIZE[0]}
+        for n, key in enumerate(ids)
+    ]
+    return {"images": images, "annotations": annotations}
+
+
+def _read(path: Path, content: dict[str, Any]) -> Annotations:
+    (path / "x.json").write_text(json.dumps(content))
+    return coco.read(path / "x.json")
+
+
+BOX = {"bbox": [10, 10, 20, 20]}
+
+
+def test_ids_are_compared_as_text(tmp_path: Path) -> None:
+    found = _read(tmp_path, _content([0, "1", 2.0], [{"image_id": n} | BOX for n in ("0", 1, "2")]))
+    assert [len(image.shapes) for image in found.images] == [1, 1, 1]
+    assert found.rejected == []
+    assert len(_read(tmp_path, _content([1, "1"], [])).rejected) == 2
+
+
+@pytest.mark.parametrize("lost", [{"image_id": 7}, {"item_id": 1}, {"image_id": None}, {}])
+def test_annotations_left_over_leave_images_without_any_unknown(
+    lost: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whose they are is not known: perhaps of one of these images."""
+    found = _read(tmp_path, _content([0, 1, 2], [{"image_id": 0} | BOX, lost | BOX]))
+    assert [image.annotated for image in found.images] == [True, False, False]
+    assert len(found.rejected) == 1
+
+
+def test_an_annotation_of_a_listed_but_broken_image_is_not_left_over(tmp_path: Path) -> None:
+    content = _content([0, 1], [{"image_id": 1} | BOX])
+    del content["images"][1]["width"]
+    found = _read(tmp_path, content)
+    assert [image.annotated for image in found.images] == [True]
+    assert len(found.rejected) == 2
+
+
+def _boxes(*boxes: tuple[float, float, float, float]) -> dict[str, Any]:
+    return _content([0], [{"image_id": 0, "bbox": list(box)} for box in boxes])
+
+
+def test_corners_in_place_of_width_and_height_are_refused(tmp_path: Path) -> None:
+    """Two of these leave the image of 120 x 80; the others would fit and be wrong."""
+    corners = [(5, 5, 30, 40), (10, 10, 60, 40), (70, 40, 110, 79), (1, 2, 9, 8), (60, 30, 119, 60)]
+    with pytest.raises(UserError, match=r"2 of 5 boxes leave .* x, y, width, height"):
+        _read(tmp_path, _boxes(*corners))
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(70, 40, 60, 30)],  # leaves the image and is no pair of corners
+        [(5, 5, 30, 40), (110, 70, 20, 20)],
+        [(70, 40, 100, 79), *[(1, 1, 20, 20)] * 5],  # less than a fifth leaves
+        [(5, 5, 30, 40)],
+    ],
+)
+def test_width_and_height_are_taken_for_what_they_are(
+    boxes: list[tuple[float, float, float, float]], tmp_path: Path
+) -> None:
+    assert len(_read(tmp_path, _boxes(*boxes)).images[0].shapes) == len(boxes)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "corners"),
+    [(0, (20, 30, 80, 50)), (90, (40, 10, 60, 70)), (None, (20, 30, 80, 50))],
+)
+def test_the_turn_that_cvat_keeps_in_an_attribute(
+    degrees: int | None, corners: tuple[float, ...], tmp_path: Path
+) -> None:
+    content = _boxes((20, 30, 60, 20))
+    content["annotations"][0]["attributes"] = {"rotation": degrees}
+    (shape,) = _read(tmp_path, content).images[0].shapes
+    assert shape.corners == pytest.approx(corners)
+
+
+@pytest.mark.parametrize("origin", ["cam", "mask", "human", None])
+def test_origins_are_kept_and_silence_is_told_from_null(origin: str | None, tmp_path: Path) -> None:
+    content = _boxes((20, 30, 60, 20))
+    assert _read(tmp_path, content).images[0].origin == "unsaid"
+    content["annotations"][0]["attributes"] = {"box_origin": origin}
+    assert _read(tmp_path, content).images[0].origin == origin

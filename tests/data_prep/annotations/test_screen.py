@@ -22,7 +22,7 @@ def test_hostile_xml_is_refused_at_once(module: ModuleType, name: str, tmp_path:
     )
     start = time.process_time()
     if module is cvat and name == "nesting":
-        assert module.read(path).entries == []
+        assert module.read(path).images == []
     else:
         with pytest.raises(UserError, match=r"x\.xml") as caught:
             module.read(path)
@@ -67,7 +67,7 @@ def test_sizes_that_are_none(side: Any, tmp_path: Path) -> None:
         labelme.read(tmp_path / "x.json")
     row = {"id": 1, "file_name": "x.jpg", "width": side, "height": 80}
     (tmp_path / "x.json").write_text(json.dumps({"images": [row], "annotations": []}))
-    assert not coco.read(tmp_path / "x.json").entries
+    assert not coco.read(tmp_path / "x.json").images
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxpromptiml.errors import UserError
 from data_prep.annotations import yolo
 from tests.helpers.annotation_files import (
     boxes_in,
@@ -41,3 +42,29 @@ yolo_files = st.lists(st.lists(words, max_size=9).map(" ".join), max_size=5).map
 @given(text=yolo_files)
 def test_fuzzed_yolo(scratch: Path, text: str) -> None:
     check(yolo, scratch, text.encode(errors="replace"))
+
+
+TRACK, TRIANGLE = "0 0.5 0.5 0.2 0.2 0.91 7\n", "0 0.1 0.1 0.5 0.2 0.3 0.9\n"
+
+
+def test_tracks_are_not_taken_for_triangles_without_being_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text(TRACK + "0 0.5 0.5 0.2 0.2\n" + TRACK)
+    with pytest.raises(UserError, match="--yolo polygons or tracks"):
+        yolo.read(path)
+    box, triangle = (0.4, 0.4, 0.6, 0.6), (0.2, 0.2, 0.91, 7)
+    shapes = yolo.read(path, lines="tracks").images[0].shapes
+    assert [shape.corners for shape in shapes] == [pytest.approx(box)] * 3
+    shapes = yolo.read(path, lines="polygons").images[0].shapes
+    assert shapes[0].corners == pytest.approx(triangle)
+
+
+def test_one_triangle_among_them_says_that_all_are(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("0 0.1 0.1 0.5 0.2 0 1\n" + TRIANGLE)
+    assert len(yolo.read(tmp_path / "x.txt").images[0].shapes) == 2
+
+
+@pytest.mark.parametrize("name", ["Train.txt", "README.roboflow.txt"])
+def test_lists_and_guides_of_an_export_are_passed_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("data/obj_Train_data/a.jpg\n")
+    assert yolo.read(tmp_path / name) == ([], [])

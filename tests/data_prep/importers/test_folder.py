@@ -1,24 +1,25 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pycocotools.coco import COCO
 
-from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
 from data_prep.__main__ import main
-from data_prep.annotations.coco import read_coco
 from tests.helpers.data import make_folder
 
 
-def _import(source, out, *more) -> int:
+def _import(source: Path, out: Path, *more: str) -> int:
     return main(
         ["import", "--dataset", "folder", "--source", str(source), "--out", str(out), *more]
     )
 
 
-def test_rows_in_are_rows_out(tmp_path):
+def test_rows_in_are_rows_out(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 5, 3)
     assert _import(source, tmp_path / "out" / "m.jsonl", "--split", "val", "--name", "made") == 0
     manifest = read_manifest(tmp_path / "out" / "m.jsonl")
@@ -30,7 +31,7 @@ def test_rows_in_are_rows_out(tmp_path):
     assert not list((tmp_path / "out").glob("*errors*"))
 
 
-def test_every_bad_file_is_listed_once_and_the_rest_goes_on(tmp_path):
+def test_every_bad_file_is_listed_once_and_the_rest_goes_on(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 5, 3)
     tampered = sorted((source / "tampered").iterdir())
     tampered[0].write_bytes(b"")
@@ -50,7 +51,7 @@ def test_every_bad_file_is_listed_once_and_the_rest_goes_on(tmp_path):
     assert len(read_manifest(tmp_path / "m.jsonl").samples) == 6
 
 
-def test_a_mask_of_another_size_is_rejected(tmp_path):
+def test_a_mask_of_another_size_is_rejected(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 2, 0)
     mask = sorted((source / "masks").iterdir())[0]
     images.write_png(mask, np.zeros((64, 95), np.uint8))
@@ -58,7 +59,7 @@ def test_a_mask_of_another_size_is_rejected(tmp_path):
     assert "size_mismatch" in (tmp_path / "m.errors.jsonl").read_text()
 
 
-def test_boxes_drawn_on_a_rotated_copy_are_rejected(tmp_path):
+def test_boxes_drawn_on_a_rotated_copy_are_rejected(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 2, 0)
     coco = json.loads((source / "boxes.json").read_text())
     coco["images"][0] |= {"width": 64, "height": 96}
@@ -66,15 +67,16 @@ def test_boxes_drawn_on_a_rotated_copy_are_rejected(tmp_path):
     (source / "boxes.json").write_text(json.dumps(coco))
     assert _import(source, tmp_path / "m.jsonl") == 3
     assert "EXIF" in (tmp_path / "m.errors.jsonl").read_text()
-    assert len(read_manifest(tmp_path / "m.jsonl").samples) == 1
+    boxes = [sample.boxes for sample in read_manifest(tmp_path / "m.jsonl").samples]
+    assert sorted(found is None for found in boxes) == [False, True]
 
 
-def reasons(out) -> list[str]:
+def reasons(out: Path) -> list[str]:
     lines = out.with_name(f"{out.stem}.errors.jsonl").read_text().splitlines()
     return [json.loads(line)["reason"] for line in lines]
 
 
-def test_an_authentic_image_with_boxes_is_a_contradiction(tmp_path):
+def test_an_authentic_image_with_boxes_is_a_contradiction(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 2, 2)
     coco = json.loads((source / "boxes.json").read_text())
     for number, path in enumerate(sorted((source / "authentic").iterdir()), start=90):
@@ -88,7 +90,7 @@ def test_an_authentic_image_with_boxes_is_a_contradiction(tmp_path):
     assert [sample.boxes for sample in samples if not sample.label] == [()]
 
 
-def test_verify_rejects_a_mask_that_marks_nothing(tmp_path):
+def test_verify_rejects_a_mask_that_marks_nothing(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 2, 1)
     images.write_png(min((source / "masks").iterdir()), np.zeros((64, 96), np.uint8))
     assert _import(source, tmp_path / "m.jsonl") == 0
@@ -96,7 +98,7 @@ def test_verify_rejects_a_mask_that_marks_nothing(tmp_path):
     assert reasons(tmp_path / "m.jsonl") == ["empty_mask"]
 
 
-def test_a_backslash_does_not_lose_the_rest(tmp_path):
+def test_a_backslash_does_not_lose_the_rest(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 1, 1)
     photo = next((source / "authentic").iterdir())
     photo.with_name("a\\b.jpg").write_bytes(photo.read_bytes())
@@ -105,7 +107,7 @@ def test_a_backslash_does_not_lose_the_rest(tmp_path):
     assert len(read_manifest(tmp_path / "m.jsonl").samples) == 2
 
 
-def test_a_name_that_is_no_text_is_rejected_and_the_manifest_stays_readable(tmp_path):
+def test_a_name_that_is_no_text_is_rejected_and_the_manifest_stays_readable(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 1, 1)
     photo = next((source / "authentic").iterdir())
     for name in (b"a\xff.jpg", "b\u2028.jpg".encode(), "\u00fc\u4e2d\u6587.jpg".encode()):
@@ -117,7 +119,7 @@ def test_a_name_that_is_no_text_is_rejected_and_the_manifest_stays_readable(tmp_
     assert len(read_manifest(tmp_path / "m.jsonl").samples) == 3
 
 
-def test_unannotated_is_not_the_same_as_authentic(tmp_path):
+def test_unannotated_is_not_the_same_as_authentic(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 2, 1)
     coco = json.loads((source / "boxes.json").read_text())
     coco["images"], coco["annotations"] = coco["images"][:1], coco["annotations"][:1]
@@ -127,7 +129,7 @@ def test_unannotated_is_not_the_same_as_authentic(tmp_path):
     assert by_label == {(1, False), (1, True), (0, False)}
 
 
-def test_wrong_use(tmp_path, capsys):
+def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert main(["nonsense"]) == 2
     assert _import(tmp_path / "nowhere", tmp_path / "m.jsonl") == 1
@@ -139,48 +141,142 @@ def test_wrong_use(tmp_path, capsys):
     assert "splt" in capsys.readouterr().err
 
 
-COCO = {"images": [{"id": 1, "file_name": "a.jpg", "width": 10, "height": 8}], "annotations": []}
+def _write_boxes(source: Path, *boxes: list[float]) -> None:
+    """boxes.json of the first tampered image alone."""
+    name = min((source / "tampered").iterdir()).relative_to(source).as_posix()
+    image = {"id": 1, "file_name": name, "width": 96, "height": 64}
+    annotations = [{"image_id": "1", "bbox": box} for box in boxes]
+    (source / "boxes.json").write_text(json.dumps({"images": [image], "annotations": annotations}))
 
 
 @pytest.mark.parametrize(
-    ("bbox", "kept"),
+    ("bbox", "boxes", "clipped"),
     [
-        ([1, 1, 3.5, 4.25], [(1, 1, 4.5, 5.25)]),
-        ([-1.5, 0, 5, 5], [(0, 0, 3.5, 5)]),
-        ([0, 0, 11.9, 8], [(0, 0, 10, 8)]),
-        ([-3, 0, 5, 5], []),
-        ([1, 1, 0, 4], []),
-        ([1, 1, -3, 4], []),
-        ([1, 1, 3], []),
-        (["x", 1, 3, 4], []),
-        (None, []),
-        ([1, 1, 1e300, 4], []),
+        ([1, 1, 3.5, 4.25], ((1, 1, 4.5, 5.25),), 0),
+        ([-1.5, 0, 5, 5], ((0, 0, 3.5, 5),), 0),
+        ([-3, 0, 5, 5], ((0, 0, 2, 5),), 1),
+        ([1, 1, 0, 4], None, 0),
+        ([-9, 1, 3, 4], None, 0),
+        ([1, 1, 3], None, 0),
     ],
 )
-def test_one_bad_box_does_not_lose_the_rest(tmp_path, bbox, kept):
-    good = {"image_id": 1, "bbox": [2, 2, 2, 2]}
-    coco = COCO | {"annotations": [good, {"image_id": 1, "bbox": bbox}, {"image_id": 9}, good]}
-    (tmp_path / "b.json").write_text(json.dumps(coco))
-    boxes, rejected = read_coco(tmp_path / "b.json")
-    assert boxes == {"a.jpg": ((8, 10), ((2, 2, 4, 4), *kept, (2, 2, 4, 4)))}
-    assert len(rejected) == 2 - len(kept)
-    assert "annotations[2]" in str(rejected[-1])
+def test_a_box_is_cut_or_the_boxes_of_its_image_are_unknown(
+    tmp_path: Path, bbox: list[float], boxes: tuple[tuple[float, ...], ...] | None, clipped: int
+) -> None:
+    source = make_folder(tmp_path / "src", 1, 0)
+    _write_boxes(source, bbox)
+    assert _import(source, tmp_path / "m.jsonl") == (3 if boxes is None else 0)
+    manifest = read_manifest(tmp_path / "m.jsonl")
+    assert manifest.samples[0].boxes == boxes
+    assert manifest.header.notes["clipped_boxes"] == clipped
+
+
+def test_corners_for_width_and_height_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_folder(tmp_path / "src", 1, 0)
+    _write_boxes(source, [60, 30, 90, 60], [1, 1, 20, 20])
+    assert _import(source, tmp_path / "m.jsonl") == 1
+    assert "x, y, width, height" in capsys.readouterr().err
+
+
+def test_the_origin_of_boxes_is_kept_or_null(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "src", 2, 0)
+    assert _import(source, tmp_path / "m.jsonl") == 0
+    assert {s.box_origin for s in read_manifest(tmp_path / "m.jsonl").samples} == {None}
+    coco = json.loads((source / "boxes.json").read_text())
+    coco["annotations"][0]["attributes"] = {"box_origin": "cam"}
+    (source / "boxes.json").write_text(json.dumps(coco))
+    assert _import(source, tmp_path / "m.jsonl") == 0
+    assert {s.box_origin for s in read_manifest(tmp_path / "m.jsonl").samples} == {None, "cam"}
+
+
+def test_a_turned_photograph_needs_the_view_of_its_boxes(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "src", 1, 0)
+    _write_boxes(source, [10, 20, 30, 8])
+    path = next((source / "tampered").iterdir())
+    exif = Image.Exif()
+    exif[274] = 3
+    with Image.open(path) as picture:
+        picture.save(path, exif=exif)
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert reasons(tmp_path / "m.jsonl") == ["orientation"]
+    assert read_manifest(tmp_path / "m.jsonl").samples[0].boxes is None
+    for view, box in (("stored", (10, 20, 40, 28)), ("upright", (56, 36, 86, 44))):
+        assert _import(source, tmp_path / "m.jsonl", "--view", view) == 0
+        assert read_manifest(tmp_path / "m.jsonl").samples[0].boxes == (box,)
+
+
+@pytest.mark.parametrize("other", ["mask", "Masks"])
+def test_masks_under_another_name_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    source = make_folder(tmp_path / "src", 2, 1)
+    (source / "masks").rename(source / other)
+    (source / "Thumbs.db").write_bytes(b"what Windows leaves")
+    assert _import(source, tmp_path / "m.jsonl") == 0
+    said = capsys.readouterr()
+    assert "2 manipulated, 0 masks" in said.out
+    assert "no manipulated image has a mask" in said.err
+    assert f"not read: {other}/;" in said.err
+
+
+def test_a_mask_that_is_no_image_is_listed(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "src", 1, 0)
+    mask = next((source / "masks").iterdir())
+    np.savez(mask.with_suffix(".npz"), images.read_mask(mask))
+    mask.unlink()
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert reasons(tmp_path / "m.jsonl") == ["unknown_format"]
+
+
+@pytest.mark.parametrize("folder", ["tampered", "masks"])
+def test_a_folder_that_leads_out_through_a_link_is_rejected_at_the_import(
+    tmp_path: Path, folder: str
+) -> None:
+    """A training would reject each of its images."""
+    source = make_folder(tmp_path / "src", 2, 1)
+    (source / folder).rename(tmp_path / "elsewhere")
+    (source / folder).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    errors = (tmp_path / "m.errors.jsonl").read_text()
+    assert "leads out of the source" in errors
+    left = read_manifest(tmp_path / "m.jsonl").samples
+    assert len(left) == (1 if folder == "tampered" else 3)
+    assert all(sample.mask is None for sample in left)
+
+
+def test_a_name_of_a_million_letters_is_one_rejection(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "src", 1, 0)
+    coco = json.loads((source / "boxes.json").read_text())
+    for number, name in enumerate(("x" * 10**6, "y" * 4000, "other/z.jpg")):
+        coco["images"].append({"id": f"n{number}", "file_name": name, "width": 9, "height": 9})
+    (source / "boxes.json").write_text(json.dumps(coco))
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert sorted(reasons(tmp_path / "m.jsonl")) == ["bad_annotation", "no_image", "no_image"]
+    assert len(read_manifest(tmp_path / "m.jsonl").samples[0].boxes or ()) == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 1, "annotations": []}', "NaN"])
-def test_what_is_not_coco_is_a_clear_error(tmp_path, text):
-    (tmp_path / "b.json").write_text(text)
-    with pytest.raises(UserError, match=r"b\.json"):
-        read_coco(tmp_path / "b.json")
+def test_what_is_not_coco_is_a_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    source = make_folder(tmp_path / "src", 1, 0)
+    (source / "boxes.json").write_text(text)
+    assert _import(source, tmp_path / "m.jsonl") == 1
+    message = capsys.readouterr().err
+    assert "boxes.json" in message
+    assert message.count("\n") == 1
 
 
-def test_boxes_agree_with_pycocotools(tmp_path):
-    from pycocotools import coco
-
+def test_boxes_agree_with_pycocotools(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 4, 0)
-    reference = coco.COCO(str(source / "boxes.json"))
-    boxes, _ = read_coco(source / "boxes.json")
+    reference = COCO(str(source / "boxes.json"))
+    assert _import(source, tmp_path / "m.jsonl") == 0
+    found = {
+        sample.image: sample.boxes or () for sample in read_manifest(tmp_path / "m.jsonl").samples
+    }
     for image in reference.loadImgs(reference.getImgIds()):
         expected = [a["bbox"] for a in reference.loadAnns(reference.getAnnIds(image["id"]))]
-        found = [[b.x0, b.y0, b.x1 - b.x0, b.y1 - b.y0] for b in boxes[image["file_name"]].boxes]
-        assert found == [pytest.approx(box) for box in expected]
+        boxes = [[b.x0, b.y0, b.x1 - b.x0, b.y1 - b.y0] for b in found[image["file_name"]]]
+        assert boxes == [pytest.approx(box) for box in expected]
