@@ -1,1 +1,1 @@
-"""Networks. They know tensors only."""
+"""Networks and their configurations. They work on tensors and open no manifest."""

@@ -1,4 +1,4 @@
-"""Any timm backbone as a list of NCHW feature maps, with timm's traps closed."""
+"""Any timm backbone as a list of NCHW feature maps, with workarounds for timm's pitfalls."""
 
 import difflib
 import itertools
@@ -18,7 +18,8 @@ class Backbone(nn.Module):
     """Feature maps of a timm model, finest first.
 
     Weights can change at any time (`load_state_dict`, EMA swaps, in-place copies): the attention
-    biases that TinyViT, LeViT and EfficientFormer cache in eval mode are dropped before a forward.
+    biases that TinyViT, LeViT and EfficientFormer cache in eval mode are dropped before each
+    forward pass.
 
     Args:
         name: A name of `timm.list_models()`, with or without a pretrained tag.
@@ -32,11 +33,11 @@ class Backbone(nn.Module):
     Attributes:
         channels: Channels of each map.
         strides: Input pixels per cell of each map.
-        fixed_size: The (h, w) that the model insists on, or None where multiples of the strides
-            are welcome.
+        fixed_size: The only (h, w) that the model accepts, or None if it accepts any multiple of
+            its strides.
 
     Raises:
-        UserError: Unknown name, no such map, or weights that are missing or of another model.
+        UserError: If the name or a map is unknown, or the weights are missing or of another model.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Backbone(nn.Module):
         Older checkpoints still contain these unused blocks.
 
         Args:
-            state: Names and tensors.
+            state: Tensors by name.
             prefix: What precedes this module's own names, such as `backbone.`.
         """
         cut = tuple(prefix + name for name in self._cut)
@@ -82,7 +83,7 @@ class Backbone(nn.Module):
             del state[key]
 
     def _freeze_what_no_map_uses(self, in_chans: int) -> None:
-        """DDP stops at weights without a gradient."""
+        """Freeze weights that influence no map: DDP fails on weights without a gradient."""
         height, width = self.fixed_size or (2 * max(self.strides),) * 2
         was_training = self.training
         used = list(self.parameters())
@@ -99,7 +100,7 @@ class Backbone(nn.Module):
         """Maps (B, channels[i], ceil(h / strides[i]), ceil(w / strides[i])) of (B, in_chans, h, w).
 
         Raises:
-            UserError: The model accepts one input size only, and this is another.
+            UserError: If the model accepts one input size only, and this is another.
         """
         if self.fixed_size not in (None, tuple(x.shape[-2:])):
             raise UserError(
@@ -153,7 +154,7 @@ def _fixed_size(name: str) -> tuple[int, int] | None:
 
 
 def _checked_weights(name: str, source: Pretrained) -> dict[str, Any]:
-    """Weights that fill the whole model; with `features_only` timm ignores what does not fit."""
+    """Check that weights fill the whole model; with `features_only` timm ignores mismatches."""
     state = imagenet_weights(name) if source == "imagenet" else load_weights(Path(source))
     for key in ("model", "state_dict"):
         if isinstance(state.get(key), dict):
@@ -185,12 +186,12 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _cut_behind_last_map(net: nn.Module) -> tuple[str, ...]:
-    """Drop the last blocks of timm's MobileNetV3 and EfficientNet that no map comes from.
+    """Drop the last blocks of timm's MobileNetV3 and EfficientNet, which give no map.
 
     timm drops them for all other families.
 
     Returns:
-        Beginnings of the names of the weights that are gone, within `Backbone`.
+        Prefixes, within `Backbone`, of the names of the dropped weights.
     """
     stages: dict[int, int] | None = getattr(net, "_stage_out_idx", None)  # number of blocks: map
     if stages is None or getattr(net, "feature_hooks", None) is not None:

@@ -1,9 +1,9 @@
 """Bayesian refinement of a coarse map by the regions of a segmentation (arXiv 2505.23586).
 
-A class activation map is coarse but knows where the manipulation is; a segmentation has sharp
-borders but does not know. The coarse map P(x), read as a probability, says how likely every region
-is among manipulated and among authentic pixels; Bayes' rule turns that into a map with the
-regions' borders.
+A class activation map is coarse but shows where the manipulation is; a segmentation has sharp
+borders but does not show it. The coarse map P(x), read as a probability, gives the likelihood of
+every region among manipulated and among authentic pixels; Bayes' rule turns these into a map with
+the regions' borders.
 """
 
 from typing import Literal, get_args
@@ -19,7 +19,7 @@ Prior = Literal["pixel", "image"]
 def region_posterior(prob: ProbArray, regions: RegionArray, prior: Prior = "image") -> ProbArray:
     """Posterior probability of manipulation given the region that a pixel lies in.
 
-    With sums over the whole image below the fraction (arXiv 2505.23586; DESIGN.md, Models):
+    Denominators are sums over the whole image (arXiv 2505.23586):
 
         P(R|M) = sum_{x in R} P(x) / sum_x P(x)
         P(R|not M) = sum_{x in R} (1 - P(x)) / sum_x (1 - P(x))
@@ -30,16 +30,16 @@ def region_posterior(prob: ProbArray, regions: RegionArray, prior: Prior = "imag
 
     - prior "pixel", pi = P(x): the odds of a pixel are multiplied by this likelihood ratio, so
       logit(posterior) = logit P(x) + logit m - logit g. Detail inside a region stays. P is used
-      twice, as prior and as likelihood, so the answer is sharper than P and not calibrated.
+      twice, as prior and as likelihood, so the result is sharper than P and not calibrated.
     - prior "image", pi = g: the prior odds cancel g / (1 - g), so posterior = m, the region's mean.
 
-    Where P is 0 everywhere or 1 everywhere there is no likelihood, and the prior stays.
+    If P is 0 everywhere or 1 everywhere there is no likelihood, and P is returned.
 
     Args:
         prob: Coarse map (H, W) in [0, 1].
         regions: Region numbers (H, W), not negative, 0 = no region. They may be sparse and a region
             need not be connected.
-        prior: Whose prior counts, the pixel's own or the image's mean.
+        prior: The prior pi: each pixel's own P(x), or the image's mean.
 
     Returns:
         (H, W) float32 in [0, 1]. Pixels of no region keep their P(x) with either prior.
@@ -75,7 +75,7 @@ def region_posterior(prob: ProbArray, regions: RegionArray, prior: Prior = "imag
 
 
 def _dense(regions: RegionArray) -> npt.NDArray[np.int64]:
-    """The same regions, 0 kept, with numbers not much larger than the count of pixels."""
+    """Renumber regions to numbers not much larger than the number of pixels; 0 stays 0."""
     if int(regions.max()) <= regions.size:
         return regions.astype(np.int64)
     # A 0 in front makes 0 the first of the sorted numbers, whether it occurs or not.

@@ -1,9 +1,9 @@
-"""Class activation maps: one view a block, fused by the block weights into a coarse map.
+"""Class activation maps: one view per block, fused by the block weights into a coarse map.
 
-`classifier` reads the maps off the classifier's own weights (Zhou et al., "Learning Deep Features
-for Discriminative Localization", CVPR 2016, equation 2). `gradcam` (Selvaraju et al., ICCV 2017)
-and `layercam` (Jiang et al., TIP 2021) weigh the features by gradients; they run in the grad-cam
-library (`pip install "boxpromptiml[cam]"`).
+`classifier` computes the maps from the classifier's own weights (Zhou et al., "Learning Deep
+Features for Discriminative Localization", CVPR 2016, equation 2). `gradcam` (Selvaraju et al., ICCV
+2017) and `layercam` (Jiang et al., TIP 2021) weight the features by gradients; they use the
+grad-cam library (`pip install "boxpromptiml[cam]"`).
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ _MIN = 1e-4  # probability; keeps the logit of a map that is 0 somewhere finite
 def views_from_classifier(
     maps: Sequence[torch.Tensor], vectors: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """The classifier's evidence in each place of each block, (B, h_b, w_b).
+    """The classifier's evidence at each position of each block, (B, h_b, w_b).
 
     With mean pooling its mean is the block's part of the image logit.
 
     Args:
         maps: Feature maps (B, C_b, h_b, w_b).
-        vectors: The linear classifier's weights (C_b,) for each.
+        vectors: The linear classifier's weights (C_b,) for each block.
     """
     return [torch.einsum("bchw,c->bhw", m, v) for m, v in zip(maps, vectors, strict=True)]
 
@@ -37,19 +37,19 @@ def views_from_classifier(
 def views_from_gradients(
     classifier: nn.Module, blocks: Sequence[nn.Module], image: torch.Tensor, method: Method
 ) -> list[torch.Tensor]:
-    """Views (B, h, w) in [0, 1] at the input's size, of Grad-CAM or Layer-CAM.
+    """Views (B, h, w) in [0, 1] at the input's size, by Grad-CAM or Layer-CAM.
 
-    The library keeps the positive evidence only and stretches every map to [0, 1]: its maps say
-    where, not whether.
+    The library keeps only positive evidence and stretches every map to [0, 1]: its maps show where,
+    not whether.
 
     Args:
         classifier: From images to logits (B, 1) of the manipulated class, in evaluation mode.
-        blocks: The modules whose outputs are looked at.
+        blocks: The modules whose outputs are visualised.
         image: (B, C, h, w).
         method: `gradcam` or `layercam`.
 
     Raises:
-        UserError: The grad-cam library is not installed.
+        UserError: If the grad-cam library is not installed.
     """
     try:
         from pytorch_grad_cam import GradCAM, LayerCAM  # noqa: PLC0415
@@ -84,10 +84,10 @@ def fuse_views(
 ) -> torch.Tensor:
     """The weighted mean (B, 1, h, w) in [0, 1] of views that are each stretched to [0, 1].
 
-    An activation map is evidence without a scale: the weights count, not the blocks' magnitudes.
+    An activation map has no scale of its own, so the weights decide, not the blocks' magnitudes.
 
     Args:
-        views: L maps (B, h_b, w_b), brought to `size` bilinearly.
+        views: L maps (B, h_b, w_b), resized bilinearly to `size`.
         weights: (B, L), rows summing to L.
         size: (h, w) of the network's input.
     """
@@ -99,7 +99,7 @@ def fuse_views(
 
 
 def stretched(maps: torch.Tensor) -> torch.Tensor:
-    """Every map of (B, h, w) from its own least to its greatest value on [0, 1], float32."""
+    """Each map of (B, h, w) scaled linearly from its own minimum and maximum to [0, 1], float32."""
     low, high = (f(maps.float(), dim=(1, 2), keepdim=True) for f in (torch.amin, torch.amax))
     return (maps.float() - low) / (high - low).clamp(min=1e-7)
 
@@ -107,8 +107,8 @@ def stretched(maps: torch.Tensor) -> torch.Tensor:
 def evidence_logits(fused: torch.Tensor, image_logit: torch.Tensor) -> torch.Tensor:
     """Logits (B, 1, h, w) of P(x) = stretched(fused)(x) * P(image is manipulated).
 
-    Stretched, a map flags something in every image; with the classifier's own doubt as a factor,
-    an authentic image stays authentic (docs/decisions/010).
+    A stretched map flags something in every image; multiplied by the classifier's probability, an
+    authentic image stays authentic (docs/decisions/010-activation-maps.md).
 
     Args:
         fused: (B, 1, h, w).

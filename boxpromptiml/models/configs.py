@@ -1,8 +1,8 @@
-"""What decides the shape of a network and how its map is read, as plain values; free of PyTorch.
+"""Configurations of networks and of activation maps, as plain values without PyTorch.
 
 The networks of these configurations are in the modules `student`, `fusion`, `wcbnet` and `cam`.
-Every value has limits, since a configuration may come from a stranger's checkpoint: they are far
-beyond what is useful and far below what exhausts a machine.
+Every value has limits, since a configuration may come from an untrusted checkpoint; they are far
+above useful values and far below what exhausts a machine.
 """
 
 from dataclasses import dataclass, field
@@ -28,20 +28,21 @@ Stages = Annotated[tuple[Stage, ...], MinLen(1), MaxLen(16)]
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """The parts of the fusion that can be switched.
+    """Switches of the fusion.
 
     Attributes:
         width: Channels of F'_i.
         gates: False sets G_i = 1.
-        memory: `none` sets A_final = A_base * G_avg; the rest says how prototypes learn.
+        memory: `none` sets A_final = A_base * G_avg; `learnable` and `ema` say how prototypes are
+            updated.
         prototypes: K, the size of the memory.
-        alpha: Weight of the base attention against the memory's, in (0, 1); where it starts if
-            `learn_alpha`, where it stays if not.
-        learn_alpha: Whether alpha follows the gradient (through a sigmoid, so it stays in (0, 1)).
-        ema_decay: How much of a prototype an update keeps, in [0, 1); `ema` only.
+        alpha: Weight of the base attention against the memory's, in (0, 1); the initial value if
+            `learn_alpha`, else constant.
+        learn_alpha: Whether alpha is trained (through a sigmoid, so it stays in (0, 1)).
+        ema_decay: Fraction of a prototype that an update keeps, in [0, 1); `ema` only.
 
     Raises:
-        UserError: A value is of another type or outside its limits.
+        UserError: If a value has a wrong type or is outside its limits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -60,17 +61,17 @@ class FusionConfig:
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """Everything that decides the shape of a student; travels in its checkpoint.
+    """Architecture of a student; stored in its checkpoint.
 
     Attributes:
         backbone: Name of a timm model.
-        residuals: Extra input channels beside RGB.
+        residuals: Additional input channels beside RGB.
         truncation: T of the residuals, in grey levels of an 8-bit image.
         stages: Which maps of the backbone are fused, ascending, 0 the finest.
         fusion: Switches of the fusion.
 
     Raises:
-        UserError: A value is of another type or outside its limits.
+        UserError: If a value has a wrong type or is outside its limits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -87,18 +88,18 @@ class StudentConfig:
 
 @dataclass(frozen=True)
 class WCBConfig:
-    """Everything that decides the shape of a WCBnet; travels in its checkpoint.
+    """Architecture of a WCBnet; stored in its checkpoint.
 
     Attributes:
         backbone: Name of a convolutional timm model.
-        inputs: What the backbone sees: the photograph, its signed error levels, or both.
+        inputs: Input of the backbone: the photograph, its signed error levels, or both.
         stages: Which blocks of the backbone, ascending, 0 the finest.
         weighting: Cross-block attention; False gives every block the same weight.
         pooling: `mean` over the map; `dense` adds the strongest cell of 2 x 2, 4 x 4 and 8 x 8
             grids, so that a small region is not averaged away.
 
     Raises:
-        UserError: A value is of another type or outside its limits.
+        UserError: If a value has a wrong type or is outside its limits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -115,14 +116,14 @@ class WCBConfig:
 
 @dataclass(frozen=True)
 class CamConfig:
-    """How a map is read off a trained classifier; it has no part in the training.
+    """How a map is computed from a trained classifier; it does not affect training.
 
     Attributes:
         method: See `models.cam`; the gradient methods cost a backward pass for every block.
         view: Index of the one block whose map is used; None fuses all by the block weights.
 
     Raises:
-        UserError: A value is of another type or outside its limits.
+        UserError: If a value has a wrong type or is outside its limits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT

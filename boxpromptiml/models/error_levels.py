@@ -1,9 +1,9 @@
-"""Signed error levels: what one more JPEG compression takes from an image, with its sign.
+"""Signed error levels: what one more JPEG compression changes in an image, with its sign.
 
 SEL_q = image - decode(encode(image, quality q)), the input of WCBnet (MMSP 2023) and of the
-image-label branch of arXiv 2505.23586. Pixels that were compressed at q before lose next to
-nothing; pixels with another history lose more. Classical error level analysis (N. Krawetz, "A
-Picture's Worth", 2007) drops the sign and with it the direction of the error.
+image-label branch of arXiv 2505.23586. Pixels that were compressed at q before change very little;
+pixels with another history change more. Classical error level analysis (N. Krawetz, "A Picture's
+Worth", 2007) drops the sign and with it the direction of the error.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ FULL_SCALE = 16.0  # grey levels; larger errors are rare at the qualities of use
 def signed_error_levels(image: ImageArray, quality: int) -> npt.NDArray[np.int16]:
     """SEL_q (H, W, 3) in grey levels, -255 to 255, of stored pixels (H, W, 3).
 
-    Call it before any resampling: a resized image has lost the grid that it was compressed on.
+    Call it before any resampling: a resized image no longer has the grid of its compression.
 
     Args:
         image: RGB.
@@ -31,7 +31,7 @@ def signed_error_levels(image: ImageArray, quality: int) -> npt.NDArray[np.int16
 
 
 def scaled_error_levels(image: ImageArray, qualities: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Network input (H, W, 3 Q) in [-1, 1]: SEL of every quality over 16 grey levels, cut off."""
+    """Network input (H, W, 3 Q) in [-1, 1]: SEL of every quality / 16, clipped."""
     if not qualities:
         return np.empty((*image.shape[:2], 0), np.float32)
     levels = [signed_error_levels(image, quality) for quality in qualities]

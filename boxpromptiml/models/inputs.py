@@ -1,7 +1,7 @@
-"""How a stored image becomes a network's input, and how the network's map comes back.
+"""From a stored image to the network's input, and from the network's map to the stored size.
 
-There is at most one resampling on the way in: forensic traces do not survive two. Arrays go in and
-come out, so that an exported network needs no PyTorch.
+The image is resampled at most once, since forensic traces do not survive more. Inputs and outputs
+are NumPy arrays, so that an exported network needs no PyTorch.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Quality = Annotated[int, Ge(1), Le(100)]  # of a JPEG encoder
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What the network is fed.
+    """How an image becomes the network's input.
 
     Attributes:
         mode: `resize` stretches the image to `size` (the paper); `native` keeps the stored pixels:
@@ -50,7 +50,7 @@ class NetworkInput:
 
     @property
     def extra_channels(self) -> int:
-        """Channels after RGB."""
+        """Number of channels after RGB."""
         return 3 * len(self.error_levels)
 
 
@@ -85,6 +85,6 @@ def to_stored_size(logits: FloatArray, size: tuple[int, int]) -> ProbArray:
 
 
 def sigmoid(logits: FloatArray) -> ProbArray:
-    """Probabilities of logits, of any shape; tiny ones stay apart from 0."""
+    """Probabilities of logits of any shape; very small ones do not become 0."""
     with np.errstate(over="ignore"):  # exp(-x) may be infinite: the probability is 0
         return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Fixed high-pass residuals: the noise that a camera leaves and a forger disturbs.
+"""Fixed high-pass residuals: camera noise, which a forgery disturbs.
 
 The three kernels are those of Zhou, Han, Morariu and Davis, "Learning Rich Features for Image
 Manipulation Detection", CVPR 2018 (arXiv 1805.04953), figure 3; they come from the spatial rich
 model of Fridrich and Kodovsky, "Rich Models for Steganalysis of Digital Images", IEEE TIFS 2012,
-section II. They truncate residuals to [-T, T] as well: what is larger is an edge of the scene.
+section II. Like them we truncate residuals to [-T, T]: larger values are edges of the scene.
 """
 
 import torch
@@ -50,8 +50,8 @@ class SrmResiduals(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Residuals (B, 3, h, w) in [-1, 1], float32, of images (B, 3, h, w) in [0, 1].
 
-        Borders are reflected, so h and w must be at least 3. Autocast is off inside: bfloat16
-        keeps 8 bits of a grey level, and the residuals live below them.
+        Borders are reflected, so h and w must be at least 3. Autocast is disabled inside: bfloat16
+        keeps 8 bits of a grey value, and the residuals are smaller than that.
         """
         with torch.autocast(image.device.type, enabled=False):
             grey = image.float().mul(255).mean(dim=1, keepdim=True)

@@ -1,7 +1,7 @@
-"""Segment Anything from a local weights file, with the proof of what the file is.
+"""Loads Segment Anything from a local weights file and checks the file's identity.
 
-The network itself (Kirillov et al., ICCV 2023, https://arxiv.org/abs/2304.02643) comes from its own
-package.
+The network itself (Kirillov et al., ICCV 2023, https://arxiv.org/abs/2304.02643) comes from the
+package segment-anything.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def load_sam(checkpoint: Path, model_type: ModelType) -> tuple[Sam, str]:
         The network on the CPU, and the SHA-256 of the file.
 
     Raises:
-        UserError: The file carries an official name but not the official content, holds another
+        UserError: If the file has an official name but not the official content, holds another
             architecture than `model_type`, or cannot be loaded.
     """
     require_local_file(checkpoint)

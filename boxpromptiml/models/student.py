@@ -1,4 +1,4 @@
-"""The student: a timm backbone, the gated fusion, a small head. Image in, map out, no prompt."""
+"""The student: a timm backbone, the gated fusion and a small head, from image to logits."""
 
 from typing import cast
 
@@ -21,12 +21,12 @@ class Student(nn.Module):
     """Localizer of manipulated pixels (BoxPromptIML, arXiv 2511.20359, figure 2).
 
     Args:
-        config: Shape of the network.
+        config: Architecture of the network.
         error_levels: Number of JPEG qualities whose signed error levels follow RGB in the input.
         pretrained: Weights of the backbone, see `Backbone`; None for random ones.
 
     Raises:
-        UserError: See `Backbone`.
+        UserError: As `Backbone`.
     """
 
     mean: torch.Tensor
@@ -49,10 +49,10 @@ class Student(nn.Module):
     def forward(self, image: torch.Tensor) -> LocalizerOutput:
         """Map and score of inputs (B, 3 + 3 Q, h, w), any h and w.
 
-        The right and lower borders are repeated up to the backbone's stride and cut off again.
-        `logits` has the input's size. `image_logit` is the mean of the map's top 1 % of cells: a
-        maximum would follow one noisy cell, a mean would drown a small forgery, and the size of
-        the image does not shift it, as it does log-sum-exp.
+        The image is padded on the right and below, by repeating the border, to a multiple of the
+        backbone's stride; the padding is cut off again. `logits` has the input's size.
+        `image_logit` is the mean of the map's top 1 % of cells: a maximum would follow one noisy
+        cell, a mean would hide a small forgery, and log-sum-exp would depend on the image's size.
         """
         height, width = image.shape[-2:]
         stride = max(self.backbone.strides)
@@ -73,7 +73,7 @@ class Student(nn.Module):
 
 
 def _cells(length: int, size: int) -> int:
-    """Cells that cover a length; without negative numbers, which ONNX divides differently."""
+    """Number of cells that cover a length; no negative numbers, which ONNX rounds otherwise."""
     return (length + size - 1) // size
 
 

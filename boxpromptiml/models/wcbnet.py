@@ -1,4 +1,4 @@
-"""WCBnet: an image classifier that weighs its blocks, and shows where each of them looked.
+"""WCBnet: an image classifier that weights its blocks and shows the evidence of each.
 
 Weighted cross-block network (MMSP 2023; arXiv 2505.23586): the feature maps F_b of all blocks of a
 convolutional backbone are pooled, self-attention over the pooled features gives every block a
@@ -6,7 +6,8 @@ weight a_b, and the weighted features are concatenated and classified by one lin
 
     image_logit = mean_b a_b v_b . pool(F_b) + bias        with mean_b a_b = 1
 
-Since the classifier is linear, the same weights say what each place adds (`models/cam.py`).
+Since the classifier is linear, the same weights give the contribution of each position
+(`models/cam.py`).
 """
 
 import torch
@@ -42,7 +43,7 @@ class CrossBlockAttention(nn.Module):
         nn.init.zeros_(self.score.weight)  # equal weights at the start
 
     def forward(self, pooled: list[torch.Tensor]) -> torch.Tensor:
-        """From (B, C_b) of every block."""
+        """Weights from the pooled features (B, C_b) of every block."""
         tokens = [layer(p) for layer, p in zip(self.token, pooled, strict=True)]
         stacked = self.norm(torch.stack(tokens, dim=1))
         mixed, _ = self.attention(stacked, stacked, stacked, need_weights=False)
@@ -54,13 +55,13 @@ class WCBNet(nn.Module):
     """Classifier of manipulated images, with a map of where the evidence lies.
 
     Args:
-        config: Shape of the network.
+        config: Architecture of the network.
         error_levels: Number of JPEG qualities in the input; at least one unless `inputs` is rgb.
         pretrained: Weights of the backbone, see `Backbone`; None for random ones.
-        cam: How the map is read off.
+        cam: How the coarse map is computed.
 
     Raises:
-        UserError: See `Backbone`; no error levels where the network needs them; no such view.
+        UserError: As `Backbone`, and if error levels are missing or `cam.view` does not exist.
     """
 
     mean: torch.Tensor
@@ -133,17 +134,17 @@ class WCBNet(nn.Module):
         return rgb if self.config.inputs == "rgb" else torch.cat([rgb, levels], dim=1)
 
     def _pool(self, features: torch.Tensor) -> torch.Tensor:
-        """(B, C) means of (B, C, h, w), or (B, 4 C): the strongest cell of each grid as well."""
+        """Pool features (B, C, h, w): means (B, C), or (B, 4 C) with each grid's strongest cell."""
         if self.config.pooling == "mean":
             return features.mean(dim=(2, 3))
         grids = [_grid_means(features, scale) for scale in DENSE_SCALES]
         return torch.cat([grid.amax(dim=(2, 3)) for grid in grids], dim=1)
 
     def _vectors(self) -> list[torch.Tensor]:
-        """Per block the classifier's weights (C_b,), those of all scales added up.
+        """The classifier's weights (C_b,) of each block, summed over scales.
 
-        A map that looks the same everywhere pools to itself at every scale; so this is what a
-        place would add to the logit if the whole image looked like it.
+        A constant map pools to itself at every scale, so this is what a position would add to the
+        logit if the whole image looked like it.
         """
         return [layer.weight.view(-1, c).sum(dim=0) for layer, c in self._linear()]
 

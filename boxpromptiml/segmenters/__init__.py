@@ -1,1 +1,1 @@
-"""Regions of an image, from the pixels alone, from segmentation networks or from SAM."""
+"""Divide an image into regions: superpixels, segmentation networks, SAM."""

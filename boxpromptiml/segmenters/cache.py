@@ -1,4 +1,4 @@
-"""Regions kept on disk, for segmenters that are slower than reading a file."""
+"""An on-disk cache of regions, for segmenters that are slower than reading a file."""
 
 import hashlib
 import logging
@@ -13,15 +13,16 @@ log = logging.getLogger(__name__)
 
 
 class CachedSegmenter:
-    """Answers from a folder where it can, and asks the segmenter otherwise.
+    """Reads regions from a folder if they are there, else asks the segmenter and stores them.
 
-    One subfolder a signature, so that changed weights or settings never meet old regions; one file
-    an image, named by the hash of its pixels. A damaged file is made again. Several processes may
-    share a folder: files appear whole, and the same name always means the same regions.
+    There is one subfolder per fingerprint of the segmenter, so that changed weights or settings
+    never use old regions, and one file per image, named by the hash of its pixels. A damaged file
+    is made again. Several processes may share a folder: files are written atomically, and the same
+    name always means the same regions.
 
     Args:
-        segmenter: Who is asked for images that the folder does not hold.
-        folder: Where the subfolders go; made if missing.
+        segmenter: The segmenter for images that are not in the folder.
+        folder: Parent of the subfolders; created if missing.
     """
 
     def __init__(self, segmenter: Segmenter, folder: Path) -> None:
@@ -30,7 +31,7 @@ class CachedSegmenter:
 
     @property
     def settings(self) -> Description:
-        """That of the segmenter: a cache changes no answer."""
+        """Settings of the segmenter: a cache changes no region."""
         return self._segmenter.settings
 
     def regions(self, image: ImageArray) -> RegionArray:

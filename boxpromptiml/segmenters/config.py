@@ -1,4 +1,4 @@
-"""Which segmenter, with which settings: one flat record for YAML files and checkpoints."""
+"""The segmenter to use and its settings: one flat record for YAML files and checkpoints."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -33,26 +33,26 @@ PointsPerSide = Annotated[int, Ge(1), Le(64)]  # beyond about 90 SAM's generator
 
 @dataclass(frozen=True)
 class SegmenterConfig:
-    """A segmenter by name. Settings that do not belong to it are ignored.
+    """A segmenter by name; settings of other segmenters are ignored.
 
     Attributes:
         name: slic and felzenszwalb need no weights, the networks and sam do; none: no regions.
         weights: A local weights file, or a `save_pretrained` folder for pspnet and deeplabv3plus.
         encoder: pspnet, deeplabv3plus: the encoder's name, where `weights` is a file.
-        model_type: sam: which one the weights are.
-        segments: slic: regions asked for.
-        compactness: slic: weight of nearness against colour.
+        model_type: sam: architecture of the weights.
+        segments: slic: requested number of regions.
+        compactness: slic: weight of distance against colour.
         scale: felzenszwalb: higher gives fewer, larger regions.
-        sigma: felzenszwalb: Gaussian smoothing before, in pixels.
+        sigma: felzenszwalb: width of the Gaussian smoothing beforehand, in pixels.
         min_size: felzenszwalb: smaller regions are merged, in pixels.
-        min_fraction: Networks: parts below this share of the image are no region.
+        min_fraction: Networks: parts below this fraction of the image are no region.
         points_per_side: sam: prompts in a row and in a column of the grid.
         max_side: All but sam, which sees 1024: larger images are reduced to this many pixels on
             the longer side.
-        cache: Folder that keeps the regions of every image seen.
+        cache: Folder that keeps regions on disk; None for no cache.
 
     Raises:
-        UserError: A setting is of another type or outside its limits.
+        UserError: If a setting has a wrong type or is outside its limits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -78,14 +78,14 @@ class SegmenterConfig:
 
 
 def build_segmenter(config: SegmenterConfig, device: str = "cpu") -> Segmenter | None:
-    """The segmenter that a configuration names, None for `none`.
+    """Build the segmenter that a configuration names; None for `none`.
 
     Args:
         device: Where networks run, such as `cpu` or `cuda:0`.
 
     Raises:
-        UserError: Weights are missing or do not fit, there is no such device, or scikit-image is
-            not installed (as beside an exported network alone).
+        UserError: If weights are missing or do not fit, there is no such device, or scikit-image is
+            not installed (as in an installation for exported networks only).
     """
     if config.name in ("slic", "felzenszwalb") and find_spec("skimage") is None:
         raise UserError(

@@ -9,11 +9,11 @@ from boxpromptiml.records import MaskArray, RegionArray
 
 
 def components(classes: npt.NDArray[np.integer], min_fraction: float) -> RegionArray:
-    """Connected parts (8 neighbours) of equal class, background 0 left out.
+    """Label the connected parts (8 neighbours) of equal class; background 0 is no region.
 
     Args:
         classes: (H, W) class numbers.
-        min_fraction: Parts below this share of the image are no region.
+        min_fraction: Parts below this fraction of the image are no region.
     """
     from skimage.measure import label  # noqa: PLC0415 - slow, and superpixels need none
 
@@ -24,9 +24,9 @@ def components(classes: npt.NDArray[np.integer], min_fraction: float) -> RegionA
 
 
 def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> RegionArray:
-    """One label map of masks (H, W) that may overlap: later ones cover earlier ones.
+    """One label map from masks (H, W) that may overlap; later masks cover earlier ones.
 
-    Masks of which nothing stays visible get no number.
+    Masks that are covered completely get no number.
     """
     labels = np.zeros(size, dtype=np.int32)
     for number, mask in enumerate(masks, start=1):

@@ -1,8 +1,8 @@
 """Semantic segmentation networks as segmenters, from local weights; nothing is ever downloaded.
 
 DeepLabV3 (Chen et al., arXiv 1706.05587) comes from torchvision, PSPNet (Zhao et al., CVPR 2017)
-and DeepLabV3+ (Chen et al., ECCV 2018) from segmentation-models-pytorch. What the objects are does
-not matter here, only where one ends and the next begins.
+and DeepLabV3+ (Chen et al., ECCV 2018) from segmentation-models-pytorch. Only the borders between
+objects are used, not their classes.
 """
 
 from pathlib import Path
@@ -34,23 +34,23 @@ _BACKBONES = {
 
 
 class NetworkSegmenter:
-    """Regions are the connected parts of each class that a network sees, background left out.
+    """Regions are the connected parts of each predicted class, without the background.
 
-    The class of a pixel is decided at the network's size and carried to the stored size by its
-    nearest pixel: interpolating the logits of every class there would smooth the borders of
-    reduced images, at gigabytes for a photograph of 12 megapixels.
+    Classes are predicted at the network's size and resized to the stored size by nearest pixel:
+    interpolating the logits of every class would smooth the borders of reduced images and take
+    gigabytes for a photograph of 12 megapixels.
 
     Args:
         network: Images (1, 3, h, w), normalised as for ImageNet, to logits (1, C, ., .); class 0 is
-            the background. One logit is one foreground class.
+            the background. A single logit is one foreground class.
         description: Name, weights and versions, for the settings.
         multiple: The network takes sides that are multiples of this; images are padded to it.
         device: Where the network runs, such as `cpu` or `cuda:0`.
-        min_fraction: Parts below this share of the image are no region.
+        min_fraction: Parts below this fraction of the image are no region.
         max_side: Larger images are reduced to this many pixels on the longer side.
 
     Raises:
-        UserError: There is no such device.
+        UserError: If there is no such device.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class NetworkSegmenter:
 
     @property
     def settings(self) -> Description:
-        """Architecture, weights, versions and every setting that changes an answer."""
+        """Architecture, weights, versions and every setting that changes a region."""
         settings = {"min_fraction": self._min_fraction, "max_side": self._max_side}
         return self._description | {"settings": settings}
 
@@ -97,7 +97,7 @@ class NetworkSegmenter:
 
 
 def _only_map(output: Any) -> torch.Tensor:
-    """The map among what the libraries return: torchvision a dictionary, smp a map or a pair."""
+    """The logits in a library's output: torchvision's is a dictionary, smp's a map or a pair."""
     if isinstance(output, dict):
         output = output["out"]
     logits: torch.Tensor = output[0] if isinstance(output, tuple) else output
@@ -119,7 +119,7 @@ def load_network(
         The first three arguments of `NetworkSegmenter`.
 
     Raises:
-        UserError: The weights are missing, damaged or of another network.
+        UserError: If the weights are missing, damaged or of another network.
     """
     if name == "deeplabv3":
         return *_load_deeplabv3(weights), 1

@@ -1,4 +1,4 @@
-"""Everything that Segment Anything finds in an image, as one map of regions."""
+"""Segment Anything's automatic masks as one map of regions."""
 
 from importlib.metadata import version
 
@@ -14,10 +14,10 @@ from boxpromptiml.segmenters.labels import painted
 
 
 class SamSegmenter:
-    """SAM's automatic masks, small ones over large ones, so that parts stay visible in wholes.
+    """SAM's automatic masks; small masks cover large ones, so that parts stay visible.
 
-    SAM shrinks every image to its own size (1024) and knows no finer edge: so the masks are made at
-    that size and the map is brought back.
+    SAM shrinks every image to its own size (1024) and finds no finer edges, so the masks are made
+    at that size and the map is resized to the stored size.
 
     Args:
         sam: The network; it is frozen, put in evaluation mode and moved to `device`.
@@ -30,7 +30,7 @@ class SamSegmenter:
         min_stability: Masks must be at least as stable when SAM's threshold moves.
 
     Raises:
-        UserError: There is no such device.
+        UserError: If there is no such device.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SamSegmenter:
 
     @property
     def settings(self) -> Description:
-        """Weights, versions and every setting that changes an answer; the device is left out."""
+        """Weights, versions and every setting that changes a region, without the device."""
         return {
             "name": "sam-regions",
             "model_type": self._model_type,

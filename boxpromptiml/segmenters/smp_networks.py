@@ -1,8 +1,8 @@
-"""PSPNet and DeepLabV3+ of segmentation-models-pytorch, built by us from screened settings.
+"""PSPNet and DeepLabV3+ of segmentation-models-pytorch, built from checked settings.
 
-The library's own `from_pretrained` takes the class from the file, asks the Hub for a path that it
-does not find, and lets the encoder's name ask for more downloads. Here a folder may only say what
-the constructor of the network that was asked for takes.
+The library's own `from_pretrained` takes the class from the file, queries the Hub for a path that
+does not exist, and allows encoder names that trigger downloads. Here a folder may only contain
+arguments of the requested network's constructor.
 """
 
 import inspect
@@ -41,11 +41,11 @@ def load_smp(
         encoder: The encoder's name for a file; a folder names its own.
 
     Returns:
-        The network on the CPU, the name, weights and versions for its signature, and the number of
-        which the sides of its input must be multiples.
+        The network on the CPU; name, weights and versions for its settings; the number of which the
+        sides of its input must be multiples.
 
     Raises:
-        UserError: Something is missing, damaged, of another network, or asks for a download.
+        UserError: If something is missing, damaged, of another network, or needs a download.
     """
     if weights.is_dir():
         source = weights / "model.safetensors"
@@ -117,7 +117,7 @@ def _build(name: SmpName, settings: dict[str, Any], source: Path) -> nn.Module:
 
 
 def _is_known_encoder(encoder: object) -> bool:
-    """Only names that build a network: timm opens addresses such as `hf-hub:…` too."""
+    """Whether an encoder name is local: timm would also open addresses such as `hf-hub:…`."""
     if not isinstance(encoder, str):
         return False
     timm_name = encoder.removeprefix("tu-")

@@ -1,8 +1,8 @@
-"""Superpixels of scikit-image: regions without weights, and every pixel is in one.
+"""Superpixels of scikit-image: regions without weights that cover every pixel.
 
 SLIC: Achanta et al., TPAMI 2012. Felzenszwalb and Huttenlocher, IJCV 2004. The defaults are a
 compromise, found on photographs of 256 x 384: many regions follow the border of a forgery better,
-few gather more of the evidence of a coarse map.
+few pool more of the evidence of a coarse map.
 """
 
 from dataclasses import asdict, dataclass
@@ -28,14 +28,14 @@ class SlicSegmenter:
     """Compact regions of similar size and colour.
 
     Attributes:
-        segments: Regions asked for; textured images get fewer.
-        compactness: Weight of nearness against colour: higher is squarer.
-        sigma: Gaussian smoothing before, in pixels. Without it, strong noise leaves SLIC with
-            pieces too small to keep, which it merges into a few regions or a single one.
+        segments: Requested number of regions; textured images get fewer.
+        compactness: Weight of distance against colour; higher gives squarer regions.
+        sigma: Width of the Gaussian smoothing beforehand, in pixels. Without it, strong noise gives
+            SLIC pieces too small to keep, which it merges into a few regions or a single one.
         max_side: Larger images are reduced to this many pixels on the longer side.
 
     Raises:
-        UserError: A setting is of another type or outside its limits.
+        UserError: If a setting has a wrong type or is outside its limits.
     """
 
     segments: Segments = 200
@@ -48,7 +48,7 @@ class SlicSegmenter:
 
     @property
     def settings(self) -> Description:
-        """Settings, and the scikit-image release: answers may change between releases."""
+        """Settings, and the scikit-image release: regions may change between releases."""
         return _describe("slic", asdict(self))
 
     def regions(self, image: ImageArray) -> RegionArray:
@@ -72,12 +72,12 @@ class FelzenszwalbSegmenter:
 
     Attributes:
         scale: Higher gives fewer, larger regions.
-        sigma: Gaussian smoothing before, in pixels.
+        sigma: Width of the Gaussian smoothing beforehand, in pixels.
         min_size: Smaller regions are merged, in pixels of the reduced image.
         max_side: Larger images are reduced to this many pixels on the longer side.
 
     Raises:
-        UserError: A setting is of another type or outside its limits.
+        UserError: If a setting has a wrong type or is outside its limits.
     """
 
     scale: Positive = 50.0
@@ -90,7 +90,7 @@ class FelzenszwalbSegmenter:
 
     @property
     def settings(self) -> Description:
-        """Settings, and the scikit-image release: answers may change between releases."""
+        """Settings, and the scikit-image release: regions may change between releases."""
         return _describe("felzenszwalb", asdict(self))
 
     def regions(self, image: ImageArray) -> RegionArray:

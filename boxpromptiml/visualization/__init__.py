@@ -1,1 +1,1 @@
-"""Overlays and plots."""
+"""Overlays on images, and plots of scores."""

@@ -1,7 +1,7 @@
-"""Pictures that show maps, masks and boxes, in colours that colour-blind readers can tell apart.
+"""Draws maps, masks and boxes, in colours that colour-blind readers can tell apart.
 
 Hues are from Okabe and Ito, "Color Universal Design" (2008), https://jfly.uni-koeln.de/color/.
-Drawing only: nothing is read or written here.
+No file is read or written here.
 """
 
 from collections.abc import Iterable
@@ -47,13 +47,13 @@ def overlay(
     the lines of boxes.
 
     Args:
-        image: (H, W, 3) RGB; left as it is.
+        image: (H, W, 3) RGB; not modified.
         prob_or_mask: (H, W) probability in [0, 1], or a mask, which needs no threshold.
         boxes: Float pixels of the image, half-open.
         threshold: A probability strictly above it is flagged.
 
     Raises:
-        ValueError: The map and the image differ in size.
+        ValueError: If the map and the image differ in size.
     """
     if prob_or_mask.shape != image.shape[:2]:
         raise ValueError(f"map {prob_or_mask.shape} and image {image.shape[:2]} differ in size")
@@ -84,10 +84,10 @@ def draw_boxes(image: ImageArray, boxes: Iterable[Box]) -> ImageArray:
 
 
 def heat(prob: ProbArray) -> ImageArray:
-    """Probabilities (H, W) in matplotlib's `magma`: black 0, pale yellow 1, even steps between.
+    """Probabilities (H, W) in Matplotlib's colour map `magma`: black 0 to pale yellow 1.
 
     Raises:
-        ValueError: A value is outside [0, 1] or nan.
+        ValueError: If a value is outside [0, 1] or nan.
     """
     if prob.size and not (prob.min() >= 0 and prob.max() <= 1):
         raise ValueError("prob must be in [0, 1]; apply the sigmoid before")
@@ -96,7 +96,7 @@ def heat(prob: ProbArray) -> ImageArray:
 
 @cache
 def _magma() -> ImageArray:
-    """(256, 3)."""
+    """The colour map `magma` (256, 3) uint8."""
     from matplotlib import colormaps  # noqa: PLC0415 - slow, and `localize` draws no heat
 
     return np.asarray(colormaps["magma"](np.arange(256), bytes=True)[:, :3])
@@ -106,7 +106,7 @@ def trimap_image(levels: TrimapArray) -> ImageArray:
     """A pseudo-mask (H, W) in black (authentic), blue (unsure) and white (manipulated).
 
     Raises:
-        ValueError: A value is none of the three levels.
+        ValueError: If a value is not 0, 127 or 255.
     """
     known = np.zeros(256, dtype=np.bool_)
     table = np.zeros((256, 3), dtype=np.uint8)
@@ -123,7 +123,7 @@ def thumbnail(image: ImageArray, side: int) -> ImageArray:
 
 
 def _line_width(height: int, width: int) -> int:
-    """Pixels: 3 in an image of 256 rows, 38 in one of 3000, so lines survive a thumbnail."""
+    """Line width in pixels: 3 for 256 rows, 38 for 3000, so that lines survive a thumbnail."""
     return max(round(min(height, width) / 80), 1)
 
 

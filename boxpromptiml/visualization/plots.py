@@ -1,4 +1,4 @@
-"""The plots of an evaluation as figures, PNG and SVG; equal input gives equal files.
+"""Plots of an evaluation as figures, PNG and SVG; equal input gives equal files.
 
 Matplotlib without pyplot: no global figures. Colours are those of Okabe and Ito
 (jfly.uni-koeln.de/color), chosen for every colour vision; dashes and markers differ too.
@@ -30,7 +30,7 @@ _MAX_NAME = 40  # characters of a legend's entry
 
 
 class Style(TypedDict):
-    """How the points of one curve look."""
+    """Appearance of the points of a curve."""
 
     color: str
     marker: str
@@ -66,7 +66,7 @@ def _style(axes: Axes) -> None:
 
 
 def draw(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    """Lines that differ in colour, dash and marker, and a legend where there are several."""
+    """Draw lines that differ in colour, dash and marker, with a legend for several."""
     for number, points in enumerate(curves.values()):
         finite = [(a, b) for a, b in points if math.isfinite(a)]
         axes.plot(
@@ -83,7 +83,7 @@ def draw(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Non
 
 
 def _legend(axes: Axes, names: Sequence[str]) -> None:
-    """Names are shown as they are: no mathematics, and a leading underscore hides nothing."""
+    """Draw a legend with literal names: no mathematics, no names hidden by an underscore."""
     short = [name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…" for name in names]
     handles = axes.get_lines()[-len(names) :]
     legend = axes.legend(handles, [f" {name}" for name in short], fontsize=9, handlelength=3.2)
@@ -94,7 +94,7 @@ def _legend(axes: Axes, names: Sequence[str]) -> None:
 
 
 def reference(axes: Axes, height: float, text: str) -> None:
-    """A dashed line with its name above it, or below where there is no room."""
+    """Draw a dashed line with its name above it, or below it where there is no room."""
     axes.axhline(height, color=BASELINE, linewidth=1.2, linestyle=(0, (4, 3)))
     above = height < 0.9
     axes.annotate(
@@ -136,10 +136,10 @@ class Condition(NamedTuple):
 
 
 def threshold_figure(curves: Mapping[str, Curve], baseline: float | None = None) -> Figure:
-    """F1 by threshold, one curve of (threshold, mean F1) for every method or run.
+    """F1 by threshold, one curve of (threshold, mean F1) per method or run.
 
     Args:
-        curves: By name, thresholds rising; nan leaves a gap.
+        curves: By name, in ascending order of thresholds; nan leaves a gap.
         baseline: F1 of a map that flags everything, drawn as a dashed line.
     """
     figure, (axes,) = panels(1)
@@ -151,7 +151,7 @@ def threshold_figure(curves: Mapping[str, Curve], baseline: float | None = None)
 
 
 def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
-    """Precision by recall, one curve of (recall, precision) for every method or run."""
+    """Precision by recall, one curve of (recall, precision) per method or run."""
     figure, (axes,) = panels(1, width=4.4, height=3.8)
     draw(axes, curves)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
@@ -159,7 +159,7 @@ def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
 
 
 def roc_figure(curves: Mapping[str, Curve]) -> Figure:
-    """ROC, one curve of (false, true positive rate) for every method; guessing is the diagonal."""
+    """ROC, one curve of (false, true positive rate) per method; the diagonal is chance."""
     figure, (axes,) = panels(1, width=4.4, height=3.8)
     axes.plot([0, 1], [0, 1], color=BASELINE, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.annotate("guessing", (0.62, 0.55), color=BASELINE, fontsize=9)
@@ -170,12 +170,12 @@ def roc_figure(curves: Mapping[str, Curve]) -> Figure:
 
 
 def training_figure(history: Mapping[str, Sequence[tuple[int, float]]], x: str = "epoch") -> Figure:
-    """How training went: losses in one panel, scores in another.
+    """Training history: losses in one panel, scores in another.
 
     Args:
         history: (epoch or step, value) by name as logged, such as `train/loss`, `val/pixel_f1`;
             a name that ends in `loss` is a loss.
-        x: What the first numbers count.
+        x: Label of the horizontal axis.
     """
     losses = {name: curve for name, curve in history.items() if name.endswith("loss")}
     scores = {name: curve for name, curve in history.items() if name not in losses}
@@ -195,8 +195,8 @@ def robustness_figure(conditions: Sequence[Condition], clean: float | None = Non
     """Mean F1 under degradations: a panel for each kind, worse images to the right.
 
     Args:
-        conditions: In any order; bands and bars are their intervals. `none` is not drawn.
-        clean: F1 of the images as stored, drawn as a dashed line.
+        conditions: In any order; bands and bars show intervals. `none` is not drawn.
+        clean: F1 of the stored images, drawn as a dashed line.
     """
     kinds = [(name, [c for c in conditions if c.name == name]) for name in _LEVELS]
     kinds.append(("", [c for c in conditions if c.name not in ("none", *_LEVELS)]))
@@ -252,7 +252,7 @@ def _draw_platforms(axes: Axes, rows: Sequence[Condition], number: int) -> None:
 
 
 def figure_svg(figure: Figure, salt: str = "plot") -> str:
-    """The `<svg>` element alone, to stand in a page; every id in it begins with `salt`."""
+    """The `<svg>` element alone, to embed in a page; every id in it begins with `salt`."""
     if not re.fullmatch(r"[A-Za-z][\w-]*", salt):
         raise ValueError(f"salt must be a plain name, got {salt!r}")
     text = _rendered(figure, "svg", transparent=True).decode()
@@ -261,7 +261,7 @@ def figure_svg(figure: Figure, salt: str = "plot") -> str:
 
 
 def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write `stem`.png (200 dots an inch) and `stem`.svg; the text of the SVG stays text."""
+    """Write `stem`.png (200 dots per inch) and `stem`.svg; the text of the SVG stays text."""
     png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
     files.write_bytes(png, _rendered(figure, "png"))
     files.write_bytes(svg, _rendered(figure, "svg"))
@@ -269,7 +269,7 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
 
 
 def _rendered(figure: Figure, kind: str, transparent: bool = False) -> bytes:
-    """No date, no version, no random identifiers."""
+    """The file's bytes, without date, version or random identifiers."""
     buffer = io.BytesIO()
     nothing = dict.fromkeys(_FACTS[kind])
     with matplotlib.rc_context({"svg.hashsalt": "boxpromptiml", "svg.fonttype": "none"}):
