@@ -16,7 +16,7 @@ from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.pseudo_masks import run_job
 from data_prep.__main__ import main
-from tests.data_prep.checks.test_near_duplicates import forged, recompressed, scene
+from tests.helpers.scenes import forged, recompressed, scene
 
 SIZE = (48, 64)
 BOX = Box(8, 8, 40, 32)

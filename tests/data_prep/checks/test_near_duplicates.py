@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxpromptiml.io import images
 from boxpromptiml.records import ImageArray
 from data_prep.checks import near_duplicates as module
 from data_prep.checks.near_duplicates import (
@@ -16,24 +15,7 @@ from data_prep.checks.near_duplicates import (
     near_duplicates,
     picture_hash,
 )
-
-
-def scene(seed: int, size: tuple[int, int] = (120, 160)) -> ImageArray:
-    """Smooth coloured blobs: as much structure as a photograph at the scale of a thumbnail."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (9, 12, 3), np.uint8)
-    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
-
-
-def recompressed(image: ImageArray, quality: int) -> ImageArray:
-    return images.decode_image(images.encode_jpeg(image, quality), "x.jpg")[0]
-
-
-def forged(image: ImageArray) -> ImageArray:
-    copy = image.copy()
-    copy[30:70, 20:60] = scene(99)[30:70, 20:60]
-    return copy
-
+from tests.helpers.scenes import forged, recompressed, scene
 
 CHANGES: dict[str, Callable[[ImageArray], ImageArray]] = {
     "quality": lambda image: recompressed(image, 40),
