@@ -1,26 +1,39 @@
 """`boxpromptiml localize`: a trained localizer on images nobody has annotated."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
-from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.inference.localizer import Localized, Localizer
 from boxpromptiml.inference.maps import Precision
-from boxpromptiml.inference.predictions import Prediction, write_prediction, write_tables
-from boxpromptiml.inference.runtimes import Runtime
-from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.inference.predictions import (
+    Prediction,
+    PredictionTable,
+    read_rows,
+    write_prediction,
+)
+from boxpromptiml.inference.runtimes import Runtime, default_threads
+from boxpromptiml.io.files import (
+    fingerprint,
+    json_line,
+    locked,
+    remove_temporaries,
+    sha256_file,
+    write_jsonl,
+)
+from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import ImageInfo, read_image
+from boxpromptiml.io.progress import track
 from boxpromptiml.io.sandbox import DEFAULT_BOUNDS, IsolatedDecoder
 from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 
+_VERSION = 1  # raise it when a prediction changes without a setting changing
 Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]
 
 
@@ -38,12 +51,15 @@ def localize(
     precision: Precision = "fp32",
     isolate: bool = True,
     decode_seconds: float = DEFAULT_BOUNDS.seconds,
+    threads: int | None = None,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
     Writes prob/NAME.png (8-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
-    predictions.jsonl and predictions.csv. An image that cannot be read is listed in errors.jsonl,
-    the rest goes on, and the exit status is 3.
+    predictions.jsonl and predictions.csv. An input that cannot be read, or leads to no image, is
+    listed in errors.jsonl, the rest is localized, and the exit status is 3. The same command again
+    continues where a killed one ended: images that are localized already, by the same weights and
+    settings, are kept. Rows of other images stay.
 
     Args:
         checkpoint: Of `boxpromptiml fit`, or .safetensors or .onnx of `boxpromptiml export`.
@@ -63,31 +79,99 @@ def localize(
         isolate: Decode the images in a process of their own, which a file that breaks the decoder
             takes with it instead of the job.
         decode_seconds: Beyond it an isolated image is rejected.
+        threads: For the network. Default: what OMP_NUM_THREADS says, else the processors that are
+            idle when the job starts; more would wait for each other.
     """
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     with _decoder(isolate, decode_seconds) as decode:  # starts while the network is loaded
-        localizer = Localizer.load(checkpoint, device, segmenter, runtime, precision)
-        sys.stderr.write(f"runtime: {localizer.runtime}\n")
-        inputs = name_inputs(find_inputs(images, out))
+        threads = default_threads() if threads is None else threads
+        localizer = Localizer.load(checkpoint, device, segmenter, runtime, precision, threads)
+        sys.stderr.write(f"runtime: {localizer.runtime}, {threads} threads\n")
+        inputs, rejected = find_inputs(images, out)
         if not inputs:
-            raise UserError(f"no files found in {', '.join(images)}")
+            raise UserError("; ".join(f"{one.path}: {one.message}" for one in rejected))
         limit = localizer.spec.threshold if threshold is None else threshold
-        predictions: list[Prediction] = []
-        errors: list[RejectedInput] = []
-        try:
-            decoded = _decoded(inputs, decode, errors)
-            for known, image, found in localizer.localize_each(decoded, batch_size, tile):
-                (name, info), (prob, score) = known, found
-                path = inputs[name]
-                predictions.append(
-                    write_prediction(out, name, path, image, info, prob, score, limit, overlays)
-                )
-        finally:  # an interrupted run keeps the rows of what is finished
-            write_tables(out, predictions)
-            write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
-    sys.stdout.write(f"{out}: {len(predictions)} localized, {len(errors)} rejected\n")
-    return EXIT_REJECTED if errors else EXIT_OK
+        made_by = _fingerprint(checkpoint, localizer, tile, limit)
+        with locked(out):
+            remove_temporaries(out)
+            job = _Job(out, made_by, limit, overlays, read_rows(out))
+            named = name_inputs(inputs, {n: Path(row.path) for n, row in job.earlier.items()})
+            for error in rejected:
+                job.reject(error)
+            todo = {name: path for name, path in named.items() if not job.is_done(name, path)}
+            with PredictionTable(out, job.earlier.values()) as table:
+                decoded = _decoded(todo, decode, job.reject)
+                for known, image, found in localizer.localize_each(decoded, batch_size, tile):
+                    table.append(job.write(*known, image, found))
+    there = f" ({len(named) - len(todo)} were there already)" if len(todo) < len(named) else ""
+    count = len(named) + len(rejected) - len(job.errors)
+    sys.stdout.write(f"{out}: {count} localized{there}, {len(job.errors)} rejected\n")
+    return EXIT_REJECTED if job.errors else EXIT_OK
+
+
+def _fingerprint(checkpoint: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
+    """Of everything but the image that a prediction depends on; threads and batches it does not."""
+    segmenter = localizer.segmenter
+    return fingerprint(
+        {
+            "weights": sha256_file(checkpoint),
+            "runtime": localizer.runtime,
+            "tile": tile,
+            "threshold": threshold,
+            "segmenter": None if segmenter is None else segmenter.settings,
+            "version": _VERSION,
+        }
+    )[:16]
+
+
+class _Job:
+    """What is written for every image, and what an earlier run has written already.
+
+    Attributes:
+        earlier: Its rows, by name.
+        errors: Inputs that were rejected in this run; each is in errors.jsonl at once.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        made_by: str,
+        threshold: float,
+        overlays: bool,
+        earlier: dict[str, Prediction],
+    ) -> None:
+        self.earlier = earlier
+        self.errors: list[RejectedInput] = []
+        self._out, self._made_by, self._overlays = out, made_by, overlays
+        self._threshold = threshold
+        self._console = Console(stderr=True)
+        write_jsonl(out / "errors.jsonl", ())
+
+    def is_done(self, name: str, path: Path) -> bool:
+        """Whether an earlier run has localized this very image with the same settings."""
+        row = self.earlier.get(name)
+        if row is None or row.made_by != self._made_by or not path.is_file():
+            return False
+        there = [self._out / "mask" / f"{name}.png"]
+        there += [self._out / "overlay" / f"{name}.jpg"] if self._overlays else []
+        return all(file.is_file() for file in there) and sha256_file(path) == row.sha256
+
+    def reject(self, error: RejectedInput) -> None:
+        """Tell the user, and note it in errors.jsonl."""
+        self._console.print(f"rejected {error}", markup=False, soft_wrap=True)
+        self.errors.append(error)
+        with (self._out / "errors.jsonl").open("ab") as stream:
+            stream.write(json_line(error.as_row()))
+
+    def write(
+        self, name: str, path: Path, info: ImageInfo, image: ImageArray, found: Localized
+    ) -> Prediction:
+        """Write the files of one image."""
+        return write_prediction(
+            self._out, name, path, image, info, *found, self._threshold, self._overlays,
+            self._made_by,
+        )  # fmt: skip
 
 
 def _decoder(isolate: bool, seconds: float) -> AbstractContextManager[Decoder]:
@@ -99,69 +183,13 @@ def _decoder(isolate: bool, seconds: float) -> AbstractContextManager[Decoder]:
 
 
 def _decoded(
-    inputs: dict[str, Path], decode: Decoder, errors: list[RejectedInput]
-) -> Iterator[tuple[tuple[str, ImageInfo], ImageArray]]:
-    """Name, source and pixels of every image that can be decoded; `errors` takes the others."""
-    console = Console(stderr=True)
-    for name, path in track(inputs.items(), "localizing", console=console):
+    named: dict[str, Path], decode: Decoder, reject: Callable[[RejectedInput], None]
+) -> Iterator[tuple[tuple[str, Path, ImageInfo], ImageArray]]:
+    """Name, path, origin and pixels of every image that can be decoded, with progress."""
+    for name, path in track(named.items(), "localizing", len(named)):
         try:
             image, info = decode(path)
         except RejectedInput as error:
-            console.print(f"rejected {error}", markup=False, soft_wrap=True)
-            errors.append(error)
+            reject(error)
         else:
-            yield (name, info), image
-
-
-def find_inputs(patterns: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
-    """Files behind paths, folders and globs, as (file, folder that its name is relative to).
-
-    A path that leads nowhere stays in the list, so that it is reported and not lost. What lies
-    below `out` is what we wrote ourselves, and left out.
-    """
-    found: list[tuple[Path, Path]] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if _is_folder(path):
-            found += [(file, path) for file in sorted(path.rglob("*")) if not _is_folder(file)]
-        elif any(c in pattern for c in "*?[") and not os.path.lexists(path):
-            anchor = Path(path.anchor or ".")
-            relative = str(path.relative_to(path.anchor)) if path.anchor else pattern
-            matches = (file for file in sorted(anchor.glob(relative)) if not _is_folder(file))
-            found += [(file, file.parent) for file in matches]
-        else:
-            found.append((path, path.parent))
-    ours = out.resolve()
-    return [pair for pair in dict.fromkeys(found) if ours not in pair[0].absolute().parents]
-
-
-def _is_folder(path: Path) -> bool:
-    """Like `is_dir`, which raises for a link whose target is too long a name."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def name_inputs(inputs: Sequence[tuple[Path, Path]]) -> dict[str, Path]:
-    """A distinct output name for every file: its path without ending, made longer on a clash."""
-    named: dict[str, Path] = {}
-    taken: set[str] = set()
-    seen: set[Path] = set()
-    for file, root in inputs:
-        if file in seen:
-            continue
-        seen.add(file)
-        relative = file.relative_to(root)
-        stem = relative.with_suffix("").as_posix()
-        candidates = (stem, relative.as_posix().replace(".", "_"), f"{stem}_{len(named)}")
-        names = [_safe(name, len(named)) for name in candidates]
-        name = next((n for n in names if n.casefold() not in taken), f"n{len(named)}")
-        taken.add(name.casefold())
-        named[name] = file
-    return named
-
-
-def _safe(name: str, number: int) -> str:
-    printable = name.isprintable() and not any(c in name for c in '\\:*?"<>|')
-    return name if printable and len(name.encode("utf-8", "surrogatepass")) < 200 else f"n{number}"
+            yield (name, path, info), image

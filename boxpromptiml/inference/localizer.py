@@ -57,6 +57,7 @@ class Localizer:
         segmenter: SegmenterConfig | None = None,
         runtime: Runtime = "auto",
         precision: Precision = "fp32",
+        threads: int | None = None,
     ) -> "Localizer":
         """Load a localizer's file; it is read as data, no code in it is run.
 
@@ -65,14 +66,15 @@ class Localizer:
             device: Where the network runs.
             segmenter: Refines the maps by its regions; None: as the checkpoint says. With the
                 name of the checkpoint's own and its weights, the checkpoint's settings stay.
-            runtime: What runs the network; see `models.runtimes`.
+            runtime: What runs the network; see `inference.runtimes`.
             precision: bf16 is faster where the processor knows it, and not exact.
+            threads: For the network; None: as the runtime does by itself.
 
         Raises:
             UserError: If it is missing, damaged or no such file, if the runtime cannot run it, or
                 if its segmenter needs weights that are not given.
         """
-        opened = open_network(Path(checkpoint), runtime, device, precision)
+        opened = open_network(Path(checkpoint), runtime, device, precision, threads)
         spec = opened.spec
         if spec.refinement is not None:
             own = spec.refinement.segmenter
@@ -180,7 +182,7 @@ class Localizer:
     def save_pretrained(
         self, folder: str | Path, evaluation: str | Path | None = None, licence: str | None = None
     ) -> None:
-        """Write weights and model card into a folder: `reporting.hub.save`."""
+        """Write weights and model card into a folder: `inference.hub.save`."""
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
         hub.save(self.network, self.spec, folder, evaluation, licence)
@@ -192,7 +194,7 @@ class Localizer:
         evaluation: str | Path | None = None,
         licence: str | None = None,
     ) -> str:
-        """Upload weights and model card, return the commit's address: `reporting.hub.push`."""
+        """Upload weights and model card, return the commit's address: `inference.hub.push`."""
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
         return hub.push(self.network, self.spec, repo_id, private, evaluation, licence)

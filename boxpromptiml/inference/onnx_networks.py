@@ -23,6 +23,7 @@ class OnnxNetwork:
         path: `.onnx` of `boxpromptiml export`.
         device: cuda needs onnxruntime-gpu.
         precision: fp32 only.
+        threads: None: see the module.
 
     Attributes:
         description: What the file says of itself.
@@ -32,7 +33,9 @@ class OnnxNetwork:
             file; the file says nothing of itself, or names other files.
     """
 
-    def __init__(self, path: Path, device: str, precision: Precision) -> None:
+    def __init__(
+        self, path: Path, device: str, precision: Precision, threads: int | None = None
+    ) -> None:
         try:
             import onnxruntime  # noqa: PLC0415
         except ImportError as error:
@@ -48,7 +51,8 @@ class OnnxNetwork:
                 )
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _threads()
+        options.intra_op_num_threads = threads or _threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # processor time
         options.log_severity_level = 3  # errors; warnings concern the graph's making
         options.add_session_config_entry("session.load_model_format", "ONNX")
         data = _read(path)
@@ -71,6 +75,7 @@ class OpenVinoNetwork:
         path: `.onnx` of `boxpromptiml export`.
         device: cpu only.
         precision: Said in any case: by default OpenVINO takes bf16 where the processor knows it.
+        threads: None: see the module.
 
     Attributes:
         description: What the file says of itself.
@@ -80,7 +85,9 @@ class OpenVinoNetwork:
             says nothing of itself, or names other files.
     """
 
-    def __init__(self, path: Path, device: str, precision: Precision) -> None:
+    def __init__(
+        self, path: Path, device: str, precision: Precision, threads: int | None = None
+    ) -> None:
         try:
             import openvino  # noqa: PLC0415
         except ImportError as error:
@@ -89,7 +96,7 @@ class OpenVinoNetwork:
             raise UserError(f"OpenVINO runs on the CPU here: --device {device} needs another")
         settings = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
-            "INFERENCE_NUM_THREADS": _threads(),
+            "INFERENCE_NUM_THREADS": threads or _threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = openvino.Core()

@@ -1,13 +1,15 @@
 """The files that a prediction consists of; `evaluate` and the report read them back."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Self
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.io import images
-from boxpromptiml.io.files import csv_text, write_bytes, write_jsonl, write_text
+from boxpromptiml.io.files import csv_text, json_line, write_bytes, write_jsonl, write_text
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.visualization.overlays import overlay
 
@@ -20,13 +22,16 @@ class Prediction:
         name: Of the output files, below prob/, mask/ and overlay/.
         path: The image, as it was given.
         height: Of the stored image, in pixels.
-        width: Likewise.
+        width: Of the stored image, in pixels.
         image_score: Probability in [0, 1] that anything in the image is manipulated.
         threshold: A pixel is flagged where its probability is strictly above.
-        area: Share of the pixels that are flagged.
+        area: Fraction of the pixels that are flagged.
         sha256: Of the image file.
         notes: What the decoder had to decide (alpha dropped, orientation not applied, ...).
+        made_by: Fingerprint of weights and settings; empty in rows of earlier versions.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     name: str
     path: str
@@ -37,6 +42,7 @@ class Prediction:
     area: float
     sha256: str
     notes: str
+    made_by: str = ""
 
 
 def prob_to_png(prob: ProbArray) -> bytes:
@@ -54,6 +60,7 @@ def write_prediction(
     score: float,
     threshold: float,
     overlays: bool,
+    made_by: str,
 ) -> Prediction:
     """Write the files of one image (H, W, 3) and return its row."""
     flagged = prob > threshold
@@ -71,12 +78,73 @@ def write_prediction(
         area=round(float(flagged.mean()), 6),
         sha256=info.sha256,
         notes="; ".join(info.notes),
+        made_by=made_by,
     )
 
 
-def write_tables(out: Path, predictions: Iterable[Prediction]) -> None:
-    """predictions.jsonl, and predictions.csv with cells that no spreadsheet takes for a formula."""
-    rows = [asdict(prediction) for prediction in predictions]
-    write_jsonl(out / "predictions.jsonl", rows)
-    lines = [list(row.values()) for row in rows]
-    write_text(out / "predictions.csv", csv_text(list(Prediction.__dataclass_fields__), lines))
+class PredictionTable:
+    """The rows of an output folder: those of earlier runs, and new ones as they are made.
+
+    A row is appended to predictions.jsonl when its files are written, so that a killed job loses
+    nothing. On leaving the block predictions.jsonl is written anew, one row a name, and so is
+    predictions.csv, with cells that no spreadsheet takes for a formula.
+
+    Args:
+        out: The output folder; one job at a time may use it.
+        kept: Rows of earlier runs that stay.
+    """
+
+    def __init__(self, out: Path, kept: Iterable[Prediction]) -> None:
+        self._path = out / "predictions.jsonl"
+        self._rows = {row.name: row for row in kept}
+
+    def __enter__(self) -> Self:
+        self._write()
+        self._stream = self._path.open("ab")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._write()
+
+    def append(self, row: Prediction) -> None:
+        """Add a row; it is in the file when this returns."""
+        self._rows[row.name] = row
+        self._stream.write(json_line(asdict(row)))
+        self._stream.flush()
+
+    def _write(self) -> None:
+        rows = [asdict(row) for row in self._rows.values()]
+        write_jsonl(self._path, rows)
+        lines = [list(row.values()) for row in rows]
+        text = csv_text([field.name for field in fields(Prediction)], lines)
+        write_text(self._path.with_suffix(".csv"), text)
+
+
+def read_rows(out: Path) -> dict[str, Prediction]:
+    """Rows of earlier runs by name, the last of each name, whose map is still there.
+
+    What is no row, such as the half of one that a killed job left, is passed over: its image is
+    localized again.
+    """
+    path = out / "predictions.jsonl"
+    if not path.is_file():
+        return {}
+    rows: dict[str, Prediction] = {}
+    with path.open("rb") as stream:
+        for line in stream:
+            try:
+                row = _ROW.validate_json(line)
+            except ValidationError:
+                continue
+            if _is_inside(row.name) and (out / "prob" / f"{row.name}.png").is_file():
+                rows[row.name] = row
+    return rows
+
+
+def _is_inside(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and "\0" not in name and not ({"..", "/"} & set(parts))
+
+
+_ROW = TypeAdapter(Prediction)

@@ -42,7 +42,7 @@ class TorchNetwork:
 
 
 def open_torch(
-    path: Path, compiled: bool, device: str, bf16: bool
+    path: Path, compiled: bool, device: str, bf16: bool, threads: int | None = None
 ) -> tuple[TorchNetwork, ModelSpec]:
     """Load a checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
 
@@ -50,6 +50,7 @@ def open_torch(
         compiled: By torch.compile, which spends a minute on every new size.
         device: Where it runs, such as cpu or cuda:0.
         bf16: See `TorchNetwork`.
+        threads: Of the whole process; None: as they are.
 
     Raises:
         UserError: The file is neither, or a damaged one; there is no such device; there is no
@@ -58,6 +59,8 @@ def open_torch(
     require_device(device)
     if compiled and torch.device(device).type == "cpu" and not _has_compiler():
         raise UserError("--runtime compile needs a C++ compiler (g++): use --runtime torch")
+    if threads is not None:
+        torch.set_num_threads(threads)
     network, spec = load_localizer(path)
     module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 
 from boxpromptiml.errors import UserError
 
@@ -216,6 +217,25 @@ def json_line(row: Any) -> bytes:
     """One JSON value as a line of UTF-8; undecodable file names in it are kept as escapes."""
     line = json.dumps(row, allow_nan=False, ensure_ascii=False)
     return line.encode("utf-8", errors="backslashreplace") + b"\n"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it: one job at a time may write into it.
+
+    The lock ends with the process, however it ends.
+
+    Raises:
+        UserError: If another job holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(
+            f"{folder}: another job is writing into this folder; wait for it, or name another"
+        ) from error
 
 
 def remove_temporaries(folder: Path) -> int:

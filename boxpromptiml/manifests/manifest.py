@@ -27,6 +27,8 @@ SCHEMA_VERSION = 1
 
 T = TypeVar("T")
 
+_WRITTEN = (".png", ".jpg", ".json")  # endings of the files of a sample
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -241,10 +243,15 @@ def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Man
 
 
 def safe_name(sample_id: str) -> str:
-    """A safe relative path, without suffix, for the files of a sample: its id, or a hash of it."""
+    """A relative path, without its ending, for the files of a sample: its id, or a hash of it.
+
+    Different ids have different files, also where one is a folder by its name: the files of `a`,
+    a.png among them, would keep those of `a.png/b` from being written.
+    """
     sound = (
         all(c.isalnum() or c in "-_./ " for c in sample_id)
         and len(sample_id.encode(errors="surrogatepass")) < 200
+        and not any(part.lower().endswith(_WRITTEN) for part in sample_id.split("/")[:-1])
     )
     if sound and all(part.strip(". ") for part in sample_id.split("/")):
         return sample_id

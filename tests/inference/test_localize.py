@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ import torch
 
 from boxpromptiml import Localizer
 from boxpromptiml.cli import main
-from boxpromptiml.inference.localize import find_inputs, name_inputs
 from boxpromptiml.io import images, sandbox
+from boxpromptiml.io.files import locked
 from tests.helpers.models import save_student
 
 
@@ -86,13 +87,6 @@ def test_csv_cells_are_no_formulas_and_names_never_clash(checkpoint: Path, tmp_p
     assert len(list((tmp_path / "out" / "prob").rglob("*.png"))) == 6
 
 
-def test_globs_folders_and_missing_paths(tmp_path: Path, photos: Path) -> None:
-    patterns = [str(photos / "*"), str(photos), str(photos / "no.jpg")]
-    named = name_inputs(find_inputs(patterns, tmp_path / "out"))
-    assert sorted(named) == ["a", "b", "no", "sub/c"]
-    assert sorted(name_inputs(find_inputs(patterns, photos / "sub"))) == ["a", "b", "no"]
-
-
 def test_tiled_command(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     assert run(checkpoint, tmp_path / "out", photos, tile="true", overlays="false") == 0
     assert len(list((tmp_path / "out" / "prob").rglob("*.png"))) == 3
@@ -102,6 +96,7 @@ def test_tiled_command(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
 EVIL_CHILD = """
 import os, signal, time
 from boxpromptiml.io import images, sandbox
+from boxpromptiml.io.files import locked
 from tests.helpers.models import save_student
 real = images.read_image
 def read_image(path, limits):
@@ -151,7 +146,7 @@ def test_isolated_or_not_gives_the_same_bytes(
     for name, isolate in (("here", "false"), ("there", "true")):
         assert run(checkpoint, tmp_path / name, photos, isolate=isolate) == 3
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
-    assert len(contents(tmp_path / "here")) == 3 * 3 + 3
+    assert len(contents(tmp_path / "here")) == 3 * 3 + 4  # the tables and the lock
 
 
 def test_nonsense_limits_are_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
@@ -186,3 +181,128 @@ sys.exit(main(sys.argv[1:]))
     assert len(children) == 1
     assert not Path(f"/proc/{children[0]}").exists()
     assert len((tmp_path / "out/predictions.jsonl").read_text().splitlines()) == 3
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def times(out: Path) -> dict[str, int]:
+    return {path.stem: path.stat().st_mtime_ns for path in (out / "prob").rglob("*.png")}
+
+
+def test_a_second_run_localizes_what_is_new_or_changed(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    before, rows = times(out), lines(out / "predictions.jsonl")
+    (photos / "b.jpg").write_bytes((photos / "sub" / "c.jpg").read_bytes())
+    (photos / "new.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    assert run(checkpoint, out, photos) == 0
+    assert "4 localized (2 were there already), 0 rejected" in capsys.readouterr().out
+    after, again = times(out), lines(out / "predictions.jsonl")
+    assert {name for name in before if after[name] == before[name]} == {"a", "c"}
+    assert [row["name"] for row in again] == ["a", "b", "sub/c", "new"]
+    assert (again[0], again[2]) == (rows[0], rows[2])
+    assert again[1]["sha256"] == rows[2]["sha256"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"threshold": 0.3}, {"tile": "true"}, {"segmenter.name": "slic", "segmenter.segments": 9}],
+)
+def test_other_settings_localize_again(
+    checkpoint: Path, photos: Path, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos / "a.jpg") == 0
+    before = times(out)
+    assert run(checkpoint, out, photos / "a.jpg", **other) == 0
+    assert times(out) != before
+    assert len(lines(out / "predictions.jsonl")) == 1
+
+
+def test_missing_outputs_are_made_again(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    expected = contents(out)
+    for kind in ("prob/a.png", "mask/b.png", "overlay/sub/c.jpg"):
+        (out / kind).unlink()
+    assert run(checkpoint, out, photos) == 0
+    assert {k: v for k, v in contents(out).items() if "/" in k} == {
+        k: v for k, v in expected.items() if "/" in k
+    }
+
+
+def test_another_source_gets_another_name_and_earlier_rows_stay(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    rows = lines(out / "predictions.jsonl")
+    images.write_png(tmp_path / "other" / "a.png", np.zeros((40, 40, 3), np.uint8))
+    assert run(checkpoint, out, tmp_path / "other") == 0
+    again = lines(out / "predictions.jsonl")
+    assert again[:3] == rows
+    assert (again[3]["name"], again[3]["path"]) == ("a_png", str(tmp_path / "other" / "a.png"))
+    with (out / "predictions.csv").open() as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == ["a", "b", "sub/c", "a_png"]
+
+
+def test_a_torn_row_and_rows_that_lead_out_are_passed_over(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    rows = (out / "predictions.jsonl").read_text().splitlines()
+    evil = rows[1].replace('"name": "b"', '"name": "../../evil"')
+    images.write_png(tmp_path / "evil.png", np.zeros((9, 9), np.uint8))
+    (out / "predictions.jsonl").write_text("\n".join([rows[0], evil, "[1]", rows[2][:50]]))
+    assert run(checkpoint, out, photos) == 0
+    names = [row["name"] for row in lines(out / "predictions.jsonl")]
+    assert sorted(names) == ["a", "b", "sub/c"]
+
+
+def test_arguments_that_yield_nothing_are_listed(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = [str(photos / "*.nef"), "https://host/x.jpg"]
+    assert run(checkpoint, tmp_path / "out", *nothing, photos) == 3
+    assert [row["path"] for row in lines(tmp_path / "out" / "errors.jsonl")] == nothing
+    assert "3 localized, 2 rejected" in capsys.readouterr().out
+    assert run(checkpoint, tmp_path / "none", *nothing) == 1
+    assert "no file matches" in capsys.readouterr().err
+
+
+def test_a_folder_is_localized_by_one_job_at_a_time(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path / "out"):
+        assert run(checkpoint, tmp_path / "out", photos) == 1
+    assert "another job is writing into this folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_job_continues_where_it_was(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        (photos / f"d{number}.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    out = tmp_path / "out"
+    words = [f"--checkpoint={checkpoint}", f"--out={out}", "--batch_size=1", f"--images={photos}"]
+    program = "import sys; from boxpromptiml.cli import main; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen([sys.executable, "-c", program, "localize", *words]) as job:
+        table = out / "predictions.jsonl"
+        while not table.exists() or table.read_text().count("\n") < 3:
+            assert job.poll() is None
+            time.sleep(0.01)
+        job.kill()
+    made = table.read_text().count("\n")
+    (out / "prob" / ".0123456789abcdef.1.tmp").touch()  # as the kill may leave
+    assert run(checkpoint, out, photos) == 0
+    assert f"9 localized ({made} were there already)" in capsys.readouterr().out
+    assert sorted(row["name"] for row in lines(table)) == sorted(
+        ["a", "b", "sub/c", *(f"d{number}" for number in range(6))]
+    )
+    assert not list(out.rglob("*.tmp"))

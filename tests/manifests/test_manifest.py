@@ -1,7 +1,7 @@
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from boxpromptiml.manifests.manifest import (
     read_manifest,
     read_rows,
     relative_root,
+    safe_name,
     write_manifest,
 )
 from boxpromptiml.records import Box, Sample
@@ -215,3 +216,12 @@ def test_join_loses_nothing(left: dict[str, int], right: dict[str, int]) -> None
     assert sorted([*pairs, *only_left]) == sorted(left)
     assert sorted([*pairs, *only_right]) == sorted(right)
     assert all(pairs[key] == (left[key], right[key]) for key in pairs)
+
+
+def test_the_files_of_an_id_are_in_nobodys_way() -> None:
+    ids = ["a", "a.png/b", "a.PNG/c", "a.png/b.json/d", "x/v1.0/y", "x/v1.0"]
+    files = {safe_name(one) + ending for one in ids for ending in (".png", ".json", ".jpg")}
+    folders = {str(folder) for file in files for folder in PurePosixPath(file.lower()).parents}
+    assert len(files) == 3 * len(ids)
+    assert folders.isdisjoint(files)
+    assert safe_name("x/v1.0/y") == "x/v1.0/y"
