@@ -1,21 +1,26 @@
-"""experiments/paper: every file runs on tiny data, every command of its README parses."""
+"""experiments/paper: every file runs on tiny data, every command of its README parses and runs."""
 
+import glob
 import json
 import os
 import re
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from boxpromptiml.cli import main
 from data_prep.__main__ import main as data_prep
 from data_prep.protocols.published import PROTOCOLS
+from tests.helpers import trees
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 PAPER = sorted((FOLDER / "paper").glob("*.yaml"))
@@ -113,3 +118,105 @@ def test_every_command_of_the_guide_parses(
         printed = capsys.readouterr()
         assert status == 0, (shlex.join(words), printed.err)
         assert yaml.safe_load(printed.out)
+
+
+def enlarge(raw: Path) -> None:
+    """More images of the datasets that are divided into training and test, each its own group."""
+    for number in range(10, 16):
+        splice, copy, task = f"canong3_canonxt_sub_{number}", str(number), f"NC2016_{number:04d}"
+        trees.photo(raw / f"columbia/4cam_splc/{splice}.tif", trees.region(splice))
+        colours = np.where(trees.region(splice)[..., None], (0, 200, 0), (200, 0, 0))
+        edges = Image.fromarray(colours.astype(np.uint8))
+        trees.save(raw / f"columbia/4cam_splc/edgemask/{splice}_edgemask.jpg", edges)
+        trees.photo(raw / f"coverage/image/{copy}t.tif", trees.region(copy))
+        trees.mask(raw / f"coverage/mask/{copy}forged.tif", trees.region(copy))
+        root = raw / "NC2016_Test0601"
+        trees.photo(root / f"probe/{task}.jpg", trees.region(task))
+        mask = f"reference/manipulation/mask/{task}.png"
+        trees.mask(root / mask, ~trees.region(task))
+        row = ["manipulation", f"probe/{task}.jpg", "Y", mask, f"world/{task}.jpg", *"YNN"]
+        with (root / "reference/manipulation/NC2016-manipulation-ref.csv").open("a") as table:
+            table.write("|".join(row) + "\n")
+
+
+def make_raw(raw: Path) -> None:
+    """The datasets of the guide in miniature, under the names that it gives them."""
+    for name in ("casia_v1", "casia_v2", "columbia", "coverage"):
+        trees.TREES[name](raw / name)
+    trees.nist16(raw)
+    trees.in_the_wild(raw)
+    trees.korus(raw / "realistic-tampering")
+    for name, archive in (("cocoglide", "CocoGlide"), ("imd2020", "IMD2020")):
+        trees.TREES[name](raw / name)
+        shutil.make_archive(str(raw / archive), "zip", raw / name)
+        shutil.rmtree(raw / name)
+    for network in ("facebook", "weibo", "wechat", "whatsapp"):
+        for stem in ("Sp_D_CNN_A_art0024_ani0032_0268", "Sp_S_NND_A_nat0054_nat0054_0189"):
+            trees.photo(raw / f"osn/casia_{network}/Tp/{stem}.jpg", trees.region(stem))
+            trees.mask(raw / f"osn/casia_{network}/Gt/{stem}.png", trees.region(stem))
+    enlarge(raw)
+
+
+def in_miniature(words: list[str]) -> list[str]:
+    """A command of the guide for a few images, without a GPU and without weights."""
+    replaced = {"cuda": "cpu", "sam": "grabcut"}
+    words = [replaced.get(word, word) for word in words]
+    for option in ("--checkpoint", "--model_type", "--device") if "grabcut" in words else ():
+        at = words.index(option)
+        del words[at : at + 2]
+    if "--val_fraction" in words:
+        words[words.index("--val_fraction") + 1] = "0.4"
+    if words[1] == "fit" or "experiments/paper/social_networks.yaml" in words:
+        network = "wcbnet" if "experiments/image_label.yaml" in words else "student"
+        words += [
+            "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1",
+            "--trainer.accelerator=cpu", "--trainer.precision=32-true", "--data.train_fraction=1",
+            "--data.batch_size=2", "--data.num_workers=0", "--data.input.size=[32,32]",
+            "--model.pretrained=null", f"--model.{network}.backbone=mobilenetv3_small_050",
+        ]  # fmt: skip
+    return words
+
+
+def expanded(word: str) -> list[str]:
+    """The files that a pattern names, as the shell has it."""
+    return sorted(glob.glob(word)) if word.endswith("*.jsonl") else [word]  # noqa: PTH207 - relative
+
+
+@pytest.mark.slow
+def test_the_guide_works_from_the_raw_data_to_the_tables(
+    commands: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command, in order, on miniature data; two forgeries of a divided dataset are tested."""
+    make_raw(tmp_path / "raw")
+    (tmp_path / "experiments").symlink_to(FOLDER)
+    monkeypatch.chdir(tmp_path)
+    plan = PROTOCOLS["boxpromptiml"]
+    trained = {portion.dataset for portion in plan.portions if portion.split == "train"}
+    fewer = [
+        portion._replace(manipulated=2)
+        if portion.split == "test" and portion.dataset in trained
+        else portion
+        for portion in plan.portions
+    ]
+    monkeypatch.setitem(PROTOCOLS, "boxpromptiml", plan._replace(portions=tuple(fewer)))
+    printed = ""
+    for command in commands:
+        words = in_miniature([path for word in command for path in expanded(word)])
+        if words[:2] == ["python", "-c"]:
+            program = [sys.executable, *words[1:]]
+            printed += subprocess.run(program, check=True, text=True, capture_output=True).stdout
+            continue
+        run = data_prep if words[0] == "python" else main
+        # 3: the trees in miniature have the known errors of the datasets
+        assert run(words[3:] if words[0] == "python" else words[1:]) in (0, 3), shlex.join(words)
+    tables = re.findall(r"^(\S+) .* IND ([\d.e-]+) OOD ([\d.e-]+)$", printed, re.MULTILINE)
+    folder = "runs/paper/boxpromptiml"
+    assert [name for name, *_ in tables] == [
+        f"{folder}/evaluation/test/best/metrics.json", f"{folder}/lab-minmax/metrics.json"
+    ]  # fmt: skip
+    assert all(0 <= float(score) <= 1 for _, *scores in tables for score in scores)
+    for run_name in ("boxpromptiml", "ten_epochs", "image_label"):
+        assert (tmp_path / f"runs/paper/{run_name}/report.html").is_file()
+    assert (tmp_path / folder / "robustness/robustness.csv").is_file()
+    for network in ("facebook", "weibo", "wechat", "whatsapp"):
+        assert (tmp_path / f"runs/paper/casia_{network}/metrics_test.json").is_file()

@@ -15,7 +15,7 @@ SIZES = st.tuples(st.integers(24, 90), st.integers(24, 90))
 
 
 def count_parts(mask: MaskArray) -> int:
-    return int(measure.label(mask, connectivity=2).max())  # type: ignore[no-untyped-call]
+    return int(measure.label(mask, connectivity=2).max())
 
 
 @settings(max_examples=150, deadline=None)
