@@ -19,6 +19,7 @@ from data_prep.checks.leaks import leaks
 from data_prep.checks.one_image import inspect_image
 from data_prep.checks.report import CheckReport, as_html, as_json, as_text
 from data_prep.checks.totals import balances, distributions
+from data_prep.derive import is_list_beside
 
 cv2.setNumThreads(0)  # the workers are the threads
 
@@ -32,12 +33,14 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
     duplicates and odd annotations are warnings.
 
     Args:
-        manifest: Manifests to check together, such as those of training and evaluation.
+        manifest: Manifests to check together, such as those of training and evaluation. The lists
+            of rejections beside them are passed over, so that FOLDER/*.jsonl may be given.
         out: Folder to write.
         verify: Decode every image and mask: finds damage behind the header, near-duplicates across
             splits, and what is wrong inside masks. By default only headers and hashes are read.
         num_workers: Worker processes.
     """
+    manifest = [path for path in manifest if not is_list_beside(path)]
     if not manifest:
         raise UserError("--manifest: name at least one manifest")
     if num_workers < 0:

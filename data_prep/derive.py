@@ -59,6 +59,11 @@ def derive(
     return write_with_rejections(out, moved, samples, rejected)
 
 
+def is_list_beside(path: Path) -> bool:
+    """Whether a file is a list that a job writes beside a manifest, such as train.errors.jsonl."""
+    return path.name.endswith((".errors.jsonl", ".unannotated.jsonl"))
+
+
 def errors_path(out: Path) -> Path:
     """The file of rejections beside a manifest: train.jsonl, train.errors.jsonl."""
     return out.with_name(f"{out.stem}.errors.jsonl")

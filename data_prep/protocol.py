@@ -16,13 +16,12 @@ from typing import Any
 from boxpromptiml.errors import EXIT_OK, UserError
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Split
-from data_prep.derive import derive
+from data_prep.derive import derive, is_list_beside
 from data_prep.protocols.dividing import Part, divide
 from data_prep.protocols.published import PROTOCOLS, Protocol, ProtocolName
 
 _logger = logging.getLogger(__name__)
 
-_BESIDE = (".errors.jsonl", ".unannotated.jsonl")  # what jobs write beside a manifest
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -99,7 +98,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             jsonl = sorted(path.glob("*.jsonl"))
-            yield from (file for file in jsonl if not file.name.endswith(_BESIDE))
+            yield from (file for file in jsonl if not is_list_beside(file))
         else:
             yield path
 

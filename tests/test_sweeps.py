@@ -139,7 +139,7 @@ def test_what_the_agent_writes_is_read_back(
     assert found_in(yaml.safe_load(capsys.readouterr().out), name) == value
 
 
-@pytest.mark.parametrize("sweep", ["student_bayes", "supervision_grid"])
+@pytest.mark.parametrize("sweep", ["student_bayes", "fusion_grid"])
 def test_a_run_of_a_sweep_runs(sweep: str, agent: Agent, data_root: Path, tmp_path: Path) -> None:
     settings = load(FOLDER / f"{sweep}.yaml")
     command = agent(settings, runs(settings)[0])

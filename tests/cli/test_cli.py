@@ -181,5 +181,6 @@ def test_wandb_offline_run(data_root: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert list(tmp_path.rglob("*.wandb"))
+    assert "val/pixel_f1" in (tmp_path / "metrics.csv").read_text()  # `report` draws its curves
     assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
     assert (tmp_path / "metrics_val.json").is_file()

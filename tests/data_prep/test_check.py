@@ -191,6 +191,15 @@ def test_mask_against_boxes_and_labels(data):
     assert found["findings"][0]["message"].startswith("64%")  # 18 of 28 columns
 
 
+def test_lists_beside_a_manifest_are_passed_over(data, tmp_path):
+    """As the shell gives them for *.jsonl."""
+    data.add()
+    (tmp_path / "m.errors.jsonl").write_text('{"path": "x", "reason": "y", "message": "z"}\n')
+    found = data.check("m.errors.jsonl", status=0)
+    assert found["images"] == 1
+    assert found["findings"] == []
+
+
 def test_a_bad_row_loses_no_other(data):
     data.add("a.jpg")
     data.add("b.jpg")
