@@ -96,12 +96,15 @@ class Proposal:
     note: str = ""
 
 
+Supervised = Literal["mask", "pseudo", "box", "label", "authentic"]
+
+
 class Batch(TypedDict):
     """What a dataloader yields.
 
-    `target`, `valid` and `weight` exist in training only; `regions` of a segmenter in evaluation
-    only; `truth`, the ground truth, is None where it is unknown or not requested;
-    `extent` is the (h, w) part of the canvas that the image fills, from the top left;
+    `target`, `valid`, `weight`, `supervision` and `lost` exist in training only; `regions` of a
+    segmenter in evaluation only; `truth`, the ground truth, is None where it is unknown or not
+    requested; `extent` is the (h, w) part of the canvas that the image fills, from the top left;
     `size` is the stored (H, W), to which a map is resized.
     """
 
@@ -109,6 +112,8 @@ class Batch(TypedDict):
     target: NotRequired["torch.Tensor"]  # (B, 1, h, w) float32 in [0, 1]
     valid: NotRequired["torch.Tensor"]  # (B, 1, h, w) bool: counts in the loss
     weight: NotRequired["torch.Tensor"]  # (B,) float32 >= 0: how much the image counts in the loss
+    supervision: NotRequired[list[Supervised]]  # what supervises each image
+    lost: NotRequired[list[bool]]  # whether the image or its supervision could not be read
     label: "torch.Tensor"  # (B,) float32: 0 authentic, 1 manipulated, nan unknown
     id: list[str]
     extent: list[tuple[int, int]]

@@ -2,32 +2,39 @@
 
 import json
 import signal
-import warnings
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.cli.import_policy import refusal, restrict_imports
+from boxpromptiml.cli.noise import quiet
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
+from boxpromptiml.tasks.history import HistoryLogger
 from boxpromptiml.tasks.image_label import (
     ImageLabelTask,  # noqa: F401 - so that `--model=ImageLabelTask` finds it
 )
 from boxpromptiml.tasks.prediction_writer import PredictionWriter
+from boxpromptiml.tasks.run_folder import summary
 from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_folder
 
 _RUN_FOLDER = "runs/student"
+_KILLED_WORKER = (
+    "a loader process was killed, most likely for want of memory; checkpoints are untouched. Go on "
+    "with --ckpt_path=last and fewer --data.num_workers"
+)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -37,10 +44,14 @@ class SaveConfig(SaveConfigCallback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the name of the file that Lightning writes."""
+        """Write config_STAGE.yaml; config.yaml waits until `fit` has passed all checks."""
         if stage != "fit":
             self.config_filename = f"config_{getattr(stage, 'value', stage)}.yaml"
-        super().setup(trainer, pl_module, stage)
+            super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write config.yaml."""
+        super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Send the configuration to Weights & Biases; called on the first process only."""
@@ -78,7 +89,16 @@ class TrainerCLI(LightningCLI):
         """Add our checkpoint I/O to whatever plugins the configuration names."""
         plugins = self.config_init[self.subcommand].trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        return super().instantiate_trainer(plugins=[*plugins, LocalCheckpointIO()], **kwargs)
+        try:
+            return super().instantiate_trainer(plugins=[*plugins, LocalCheckpointIO()], **kwargs)
+        except (ValueError, MisconfigurationException) as error:  # options that do not fit together
+            raise UserError(" ".join(str(error).split())) from error
+
+    def after_fit(self) -> None:
+        """Say what was learned from, where the checkpoints are, and what to do next."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            wanted = self.config[self.subcommand].get("ckpt_path")
+            sys.stdout.write(summary(self.trainer, self.model, wanted))
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's version imports what the checkpoint's `hyper_parameters` name."""
@@ -99,13 +119,15 @@ def _is_ours(logger: object) -> bool:
     """Whether a logger is the CSVLogger that writes metrics.csv to the run's folder."""
     if not isinstance(logger, Namespace):
         return False
-    return logger.class_path.endswith("CSVLogger") and not logger.init_args.get("name")
+    return logger.class_path.endswith(("CSVLogger", "HistoryLogger")) and not logger.init_args.get(
+        "name"
+    )
 
 
 def _settle_logger(logger: Namespace, folder: Path) -> None:
     if _is_ours(logger):
+        logger.class_path = f"{HistoryLogger.__module__}.{HistoryLogger.__name__}"
         logger.init_args.save_dir = str(folder)
-        _keep_history(folder)
         return
     if logger.class_path.endswith(".WandbLogger"):
         logger.class_path = f"{PatientWandbLogger.__module__}.{PatientWandbLogger.__name__}"
@@ -114,15 +136,6 @@ def _settle_logger(logger: Namespace, folder: Path) -> None:
     for key in ("name", "version"):  # jsonargparse carries ours over to another class of logger
         if logger.init_args.get(key) == "":
             logger.init_args[key] = None
-
-
-@rank_zero_only
-def _keep_history(folder: Path) -> None:
-    """Move the metrics.csv of an earlier run aside: CSVLogger would delete it."""
-    history = folder / "metrics.csv"
-    if history.exists():
-        number = len(list(folder.glob("metrics_before_*.csv")))
-        history.rename(folder / f"metrics_before_{number}.csv")
 
 
 class _Parser(LightningArgumentParser):
@@ -137,15 +150,16 @@ def run_trainer(args: list[str]) -> None:
     """Parse a LightningCLI command line and run it.
 
     Raises:
-        UserError: If a configuration names a class that it may not.
+        UserError: If a configuration names a class that it may not, options do not fit together, or
+            a loader process was killed.
+        KeyboardInterrupt: After Ctrl-C, when checkpoints and logs are written.
         SystemExit: With status 143 when SIGTERM ended it, after checkpoints and logs are written.
     """
     own = ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--trust", action="append", default=[])
     own_args, args = own.parse_known_args(args)
     restrict_imports(own_args.trust)
-    # Lightning warns when a program passes its own command line on; here that is the point.
-    warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")
+    quiet()
     try:
         TrainerCLI(
             LightningModule,
@@ -161,6 +175,16 @@ def run_trainer(args: list[str]) -> None:
         )
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into status 1
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise UserError(" ".join(str(error).split())) from error
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            raise UserError(_KILLED_WORKER) from error
+        raise
     except ValueError as error:  # from below a --config file, past the parser's own handling
         if text := refusal(str(error)):
             raise UserError(text) from error

@@ -13,6 +13,7 @@ from boxpromptiml.data.samplers import EpochSampler, ShardSampler
 from boxpromptiml.data.supervision import Selection, SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
+from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sources import Sources, read_sources, require_truth
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
@@ -90,6 +91,7 @@ class LocalizationData(LightningDataModule):
         self.degrade = degrade
         self.selection = Selection(supervision, weights, include_authentic, train_fraction, seed)
         self.trained_on: tuple[str, ...] = ()  # datasets, known after setup('fit')
+        self.manipulated = 0  # training images, known after setup('fit')
         self.soft_unsure = soft_unsure
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -121,8 +123,8 @@ class LocalizationData(LightningDataModule):
                 refuse_uncacheable(self.input, self.augmentation)
             train, val = self._training_sources(), self._with_truth("val", "val")
             evaluated = {"validation": val}
-            if self.paths["test"] and all(path.exists() for path in self.paths["test"]):
-                evaluated["test"] = self._sources("test", "test")
+            if test := self._test_sources():
+                evaluated["test"] = test
             refuse_shared_images(train, evaluated)
             self._datasets["train"] = self._training(train)
             self._datasets["val"] = self._evaluation(val)
@@ -132,6 +134,18 @@ class LocalizationData(LightningDataModule):
             self._datasets["test"] = self._evaluation(self._with_truth("test", "test"))
         elif stage == "predict":
             self._datasets["predict"] = self._evaluation(self._sources("predict"), False)
+
+    def _test_sources(self) -> Sources:
+        """The test images for the leak guard of `fit`, which needs none otherwise."""
+        paths = [path for path in self.paths["test"] or () if path.exists()]
+        sources = Sources(read_manifest(path) for path in paths)
+        return sources.where(source.sample.split == "test" for source in sources)
+
+    @property
+    def val_sources(self) -> Sources:
+        """The validation images, known after setup."""
+        sources: Sources = self._datasets["val"].sources
+        return sources
 
     def _training(self, sources: Sources) -> TrainDataset:
         target, size = self.selection.target, self.input.size
@@ -208,7 +222,7 @@ class LocalizationData(LightningDataModule):
 
     def _training_sources(self) -> Sources:
         chosen = self.selection.choose(self._sources("train", "train"))
-        self.trained_on = chosen.datasets
+        self.trained_on, self.manipulated = chosen.datasets, chosen.manipulated
         self.selection.warn_of_crops(chosen.sources, self.input)
         supervised_by_teacher = self.selection.with_pseudo_masks(chosen.sources)
         refuse_stale_pseudo_masks(supervised_by_teacher, self.teacher_signature)

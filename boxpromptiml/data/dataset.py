@@ -16,7 +16,15 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import nearest
 from boxpromptiml.manifests.sources import Source, ground_truth, stored_image
 from boxpromptiml.models.inputs import NetworkInput, whole_image
-from boxpromptiml.records import UNSURE, Batch, ImageArray, Sample, Segmenter, TrimapArray
+from boxpromptiml.records import (
+    UNSURE,
+    Batch,
+    ImageArray,
+    Sample,
+    Segmenter,
+    Supervised,
+    TrimapArray,
+)
 from boxpromptiml.synth.degradation import Degradation
 
 log = logging.getLogger(__name__)
@@ -43,6 +51,8 @@ class DatasetItem:
     target: torch.Tensor | None = None  # (1, h, w), in training
     valid: torch.Tensor | None = None  # (1, h, w), in training
     weight: float = 1.0
+    supervision: Supervised | None = None  # in training
+    lost: bool = False
     truth: torch.Tensor | None = None  # (H, W), in evaluation
     regions: torch.Tensor | None = None  # (H, W), in evaluation
 
@@ -81,20 +91,21 @@ class TrainDataset(Dataset[DatasetItem]):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, key: Key) -> DatasetItem:
-        epoch, position = key
+    def __getitem__(self, key: Key | int) -> DatasetItem:
+        # Lightning's overfit_batches replaces our sampler by one of plain positions
+        epoch, position = key if isinstance(key, tuple) else Key(0, key)
         source = self.sources[position]
         training_target = self._training_target(source.sample)
         if training_target is None:
             raise UserError(f"sample {source.sample.id!r} has nothing to train on")
-        label, soft = _label(source.sample), self._soft_unsure
+        label, soft, lost = _label(source.sample), self._soft_unsure, False
         try:
             image, trimap = self._pixels(position, source, training_target.annotation)
         except RejectedInput as error:
             log.warning("left out of training: %s", error)
             image = np.zeros((*source.sample.size, 3), np.uint8)
             trimap = np.full(source.sample.size, UNSURE, np.uint8)
-            label, soft = float("nan"), False
+            label, soft, lost = float("nan"), False, True
         seed = int(np.random.SeedSequence([self._seed, epoch, position]).generate_state(1)[0])
         tensor, trimap, inside = self._transform(image, trimap, seed)
         known = inside & ((trimap != UNSURE) | soft)
@@ -104,6 +115,8 @@ class TrainDataset(Dataset[DatasetItem]):
             target=torch.from_numpy(target)[None],
             valid=torch.from_numpy(known)[None],
             weight=training_target.weight,
+            supervision="authentic" if source.sample.label == 0 else training_target.annotation,
+            lost=lost,
             label=label,
             id=source.sample.id,
             size=source.sample.size,
@@ -200,6 +213,8 @@ def collate(items: list[DatasetItem]) -> Batch:
     valids = [item.valid for item in items if item.valid is not None]
     if len(targets) == len(valids) == len(items):
         batch["target"], batch["valid"] = stack(targets), stack(valids)
+        batch["supervision"] = [item.supervision for item in items if item.supervision]
+        batch["lost"] = [item.lost for item in items]
         batch["weight"] = torch.tensor([item.weight for item in items], dtype=torch.float32)
     regions = [item.regions for item in items if item.regions is not None]
     if len(regions) == len(items):

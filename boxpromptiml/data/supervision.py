@@ -136,10 +136,17 @@ _HINTS = {
 
 
 class Chosen(NamedTuple):
-    """The sources that `Selection.choose` keeps, and the sorted names of their datasets."""
+    """What `Selection.choose` keeps.
+
+    Attributes:
+        sources: The images to train on.
+        datasets: Sorted names of their datasets.
+        manipulated: Number of manipulated images among them.
+    """
 
     sources: Sources
     datasets: tuple[str, ...]
+    manipulated: int
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,7 @@ class Selection:
         flags = np.zeros(len(sources := self._subset(sources)), bool)
         left_out: Counter[str] = Counter()
         datasets: set[str] = set()
-        manipulated = False
+        manipulated = 0
         for place, (_, sample) in enumerate(sources):
             if sample.label == 0 and not self.include_authentic:
                 left_out["authentic (include_authentic is false)"] += 1
@@ -174,7 +181,7 @@ class Selection:
             else:
                 flags[place] = True
                 datasets.add(sample.dataset)
-                manipulated |= sample.label == 1
+                manipulated += sample.label == 1
         for reason, count in left_out.items():
             log.warning("%d training images left out: %s", count, reason)
         if not manipulated:
@@ -182,7 +189,7 @@ class Selection:
                 f"no manipulated training image has what `{self.supervision}` supervision needs"
                 + _HINTS.get(self.supervision, "")
             )
-        return Chosen(sources.where(flags), tuple(sorted(datasets)))
+        return Chosen(sources.where(flags), tuple(sorted(datasets)), manipulated)
 
     def _subset(self, sources: Sources) -> Sources:
         """The same fraction of the images of every label."""

@@ -1,7 +1,7 @@
 """Base class of the LightningModules: scoring, prediction, optimiser, checkpoints."""
 
 import math
-import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, TypedDict
 
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.maps import probability_maps
@@ -20,10 +21,22 @@ from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
 from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.models.imagenet import Pretrained
-from boxpromptiml.records import Batch
+from boxpromptiml.models.inputs import FloatArray
+from boxpromptiml.records import Batch, ProbArray
+from boxpromptiml.tasks.numeric import (
+    DivergedError,
+    all_scores,
+    finite_weights,
+    seed_generators,
+    warmup_cosine,
+)
+from boxpromptiml.tasks.supervised import SupervisionCount
 
 _MAX_BLANK_BATCHES = 10
 _SEED_KEY = "training_seed"
+
+
+_REMEDY = "Lower --model.lr or set --trainer.gradient_clip_val=1. Checkpoints are untouched"
 
 
 class Maps(TypedDict):
@@ -32,10 +45,6 @@ class Maps(TypedDict):
     id: list[str]
     prob: list[torch.Tensor]  # (H, W) at the stored size
     image_score: torch.Tensor  # (B,) in [0, 1]
-
-
-class DivergedError(UserError):
-    """The loss or the weights have become NaN or infinite."""
 
 
 class LocalizerTask(LightningModule):
@@ -71,6 +80,7 @@ class LocalizerTask(LightningModule):
         self._trained = False
         self._blank_batches = 0
         self._seed: int | None = None
+        self.supervised = SupervisionCount()  # of the current or last training epoch
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
@@ -85,9 +95,28 @@ class LocalizerTask(LightningModule):
         )
 
     @property
+    def _data(self) -> LocalizationData:
+        data: LocalizationData = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
+    @property
     def network(self) -> nn.Module:
         """The network being trained: the student or WCBnet."""
         return self.get_submodule(self.spec.kind)
+
+    def setup(self, stage: str) -> None:
+        """Check that the precision keeps what the network looks at.
+
+        Raises:
+            UserError: If pixels would be rounded to half precision before their residuals or error
+                levels are used.
+        """
+        fine = self.spec.input.error_levels or getattr(self.spec.network, "residuals", "none")
+        if self.trainer.precision in ("bf16-true", "16-true") and fine not in ((), "none"):
+            raise UserError(
+                f"--trainer.precision={self.trainer.precision} rounds pixels to half precision, "
+                "and residuals and error levels live below that: use bf16-mixed"
+            )
 
     def require_content(self, has_content: bool) -> None:
         """Count consecutive batches of which nothing could be read.
@@ -113,16 +142,15 @@ class LocalizerTask(LightningModule):
         """
         if not torch.isfinite(loss):
             raise DivergedError(
-                f"the loss is {loss.item()} (epoch {self.current_epoch}, step {self.global_step}); "
-                "lower --model.lr or set --trainer.gradient_clip_val=1. Checkpoints are untouched"
+                f"the loss is {loss.item()} (epoch {self.current_epoch}, step {self.global_step}): "
+                f"the training diverged. {_REMEDY}"
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
         return loss
 
     def on_train_start(self) -> None:
         """Record the training datasets in the spec, in addition to those of a resumed run."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined] # LocalizationData
-        names = sorted({*self.spec.trained_on, *data.trained_on})
+        names = sorted({*self.spec.trained_on, *self._data.trained_on})
         self.spec = replace(self.spec, trained_on=tuple(names))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -134,6 +162,23 @@ class LocalizerTask(LightningModule):
         if self._seed is None:
             self._seed = torch.initial_seed()
         seed_generators(self._seed, self.current_epoch, batch_idx, self.global_rank)
+        self.supervised.add(batch)
+        if self.trainer.world_size == 1:  # several processes compare at the end of the epoch
+            self.supervised.refuse_loss(self._data.manipulated, finished=False)
+
+    def on_train_epoch_start(self) -> None:
+        """Count the images of the new epoch."""
+        self.supervised = SupervisionCount()
+
+    def on_train_epoch_end(self) -> None:
+        """Add up the images of all processes, and stop if most manipulated ones could not be read.
+
+        Raises:
+            UserError: See `SupervisionCount.refuse_loss`.
+        """
+        counts = self.supervised.counts.to(self.device)
+        self.supervised.counts = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
+        self.supervised.refuse_loss(self._data.manipulated, finished=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the images of a batch to the validation scores."""
@@ -155,7 +200,19 @@ class LocalizerTask(LightningModule):
             for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
         ]
         maps, scores = probability_maps(TorchNetwork(self.network), images, batch["size"])
+        self._refuse_diverged(batch["id"], maps, scores)
         return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
+
+    def _refuse_diverged(
+        self, ids: list[str], maps: Sequence[ProbArray], scores: FloatArray
+    ) -> None:
+        for name, prob, score in zip(ids, maps, scores, strict=True):
+            if not (np.isfinite(prob).all() and np.isfinite(score)):
+                fitting = self.trainer.state.fn == TrainerFn.FITTING
+                raise DivergedError(
+                    f"the network's map of image {name!r} is not finite: "
+                    + ("the training diverged. " + _REMEDY if fitting else "its weights diverged")
+                )
 
     def score(self, batch: Batch, stage: str) -> None:
         """Add the images of a batch to the scores of a stage, `val` or `test`."""
@@ -184,19 +241,20 @@ class LocalizerTask(LightningModule):
     def log_scores(self, stage: str) -> None:
         """Log the scores of a stage and reset its metrics."""
         metrics = self._metrics[stage]
-        scores = metrics.compute()
         thresholds, curve = metrics.f1_curve()
         self.f1_curves[stage] = list(zip(thresholds.tolist(), curve.tolist(), strict=True))
-        if not curve.isnan().all():
-            best = int(curve.argmax())
-            scores |= {"best_f1": curve[best], "best_f1_threshold": thresholds[best]}
+        scores = all_scores(metrics)
         metrics.reset()
         for name, value in scores.items():
             show = stage == "val" and name in ("pixel_f1", "auc")
             self.log(f"{stage}/{name}", value.float(), prog_bar=show, rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with a linear warm-up followed by a cosine decay to zero, updated every step."""
+        """AdamW with a linear warm-up followed by a cosine decay to zero, updated every step.
+
+        Raises:
+            UserError: If neither epochs nor steps are limited.
+        """
         decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [
@@ -204,6 +262,11 @@ class LocalizerTask(LightningModule):
             {"params": plain, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise UserError(
+                "the learning rate falls to 0 at the end of the training, so it needs one: set "
+                "--trainer.max_epochs or --trainer.max_steps (--trainer.max_time may end it sooner)"
+            )
         steps = max(int(self.trainer.estimated_stepping_batches), 1)
         scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, steps, self.warmup))
         return {
@@ -248,6 +311,7 @@ class LocalizerTask(LightningModule):
             )
         self._trained = True
         if fitting:
+            _refuse_fewer_epochs(checkpoint, self.trainer.max_epochs)
             self._seed = checkpoint.get(_SEED_KEY)
             self.spec = replace(self.spec, trained_on=spec.trained_on)
 
@@ -268,38 +332,13 @@ class LocalizerTask(LightningModule):
             raise UserError(f"`{verb}` needs trained weights: add --ckpt_path FILE.ckpt")
 
 
-def finite_weights(module: torch.nn.Module) -> bool:
-    """Whether all weights and running statistics are finite."""
-    values = (v for v in module.state_dict().values() if v.is_floating_point())
-    return all(bool(torch.isfinite(v).all()) for v in values)
-
-
-def seed_generators(*words: int) -> None:
-    """Seed the global generators of Python, NumPy and PyTorch (GPUs included).
-
-    Args:
-        words: Non-negative integers of any size; together they determine the three seeds.
-    """
-    parts = np.random.SeedSequence(words).generate_state(3)
-    random.seed(int(parts[0]))
-    np.random.seed(parts[1])  # noqa: NPY002 - libraries draw from the global generator
-    torch.manual_seed(int(parts[2]))
-
-
-def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Learning-rate factor in [0, 1]: a linear rise from 0 to 1, then a cosine decay to 0.
-
-    Args:
-        step: Current optimiser step, from 0.
-        steps: Number of steps of the whole run.
-        warmup: Fraction of the steps over which the factor rises.
-
-    Example:
-        >>> [round(warmup_cosine(s, 100, 0.1), 3) for s in (0, 9, 55, 100)]
-        [0.1, 1.0, 0.5, 0.0]
-    """
-    rising = warmup * steps
-    if step < rising:
-        return (step + 1) / (rising + 1) if rising < 1 else min((step + 1) / rising, 1.0)
-    done = (step - rising) / max(steps - rising, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _refuse_fewer_epochs(checkpoint: dict[str, Any], max_epochs: int | None) -> None:
+    """UserError if a checkpoint has more epochs than the training is to have."""
+    try:
+        done = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    except (KeyError, TypeError, ValueError):
+        return
+    if max_epochs is not None and 0 <= max_epochs < done:
+        raise UserError(
+            f"the checkpoint has {done} epochs already, more than --trainer.max_epochs={max_epochs}"
+        )

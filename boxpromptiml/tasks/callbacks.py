@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import atomic_writer, refuse_address, remove_temporaries, write_json
 from boxpromptiml.io.weights import load_weights
-from boxpromptiml.tasks.base import DivergedError, finite_weights
+from boxpromptiml.tasks.monitor import refuse_uncomputable
+from boxpromptiml.tasks.numeric import finite_weights
+from boxpromptiml.tasks.run_folder import lock_folder, own_state
 
 _INTERRUPTED = "interrupted"
 
@@ -24,8 +28,11 @@ class GuardedCheckpoint(ModelCheckpoint):
 
     Both are written to checkpoints/ in the run's folder. last.ckpt is always the end of the last
     complete epoch: resumed from it, `fit` ends with exactly the weights of an uninterrupted run. A
-    run interrupted within an epoch (SIGTERM, Ctrl-C, an exception) also leaves interrupted.ckpt for
-    inspection; a diverged run saves nothing.
+    run interrupted within an epoch (SIGTERM, Ctrl-C, an exception) also leaves interrupted.ckpt,
+    which resumes within the epoch; a diverged run saves nothing.
+
+    Only one training at a time uses the folder. Paths that a checkpoint holds are not trusted: on
+    resuming, only files of this folder count as its earlier checkpoints.
 
     Args:
         monitor: Validation score that selects the best checkpoint.
@@ -50,12 +57,15 @@ class GuardedCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self._steps_in_last = 0
+        self._lock: FileLock | None = None
+        self.started_at: int | None = None  # step at which this training began
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the folder and remove incomplete files of a killed run.
+        """Choose and lock the folder, and remove incomplete files of a killed run.
 
         Raises:
-            UserError: If the run would end before its first validation.
+            UserError: If the run would end before its first validation, or another training uses
+                the folder.
         """
         every = trainer.check_val_every_n_epoch or 1
         short = trainer.max_epochs is not None and 0 < trainer.max_epochs < every
@@ -65,15 +75,50 @@ class GuardedCheckpoint(ModelCheckpoint):
                 f"--trainer.check_val_every_n_epoch={trainer.max_epochs} or less"
             )
         self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
-        if stage == "fit" and trainer.is_global_zero:
+        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._lock = lock_folder(Path(self.dirpath))
             remove_temporaries(Path(self.dirpath))
         super().setup(trainer, pl_module, stage)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let other trainings use the folder."""
+        super().teardown(trainer, pl_module, stage)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that the monitored score can be computed from the validation images.
+
+        Raises:
+            UserError: If it cannot.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, LocalizationData) and trainer.limit_val_batches and self.monitor:
+            refuse_uncomputable(self.monitor, data.val_sources)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to train."""
+        super().on_train_start(trainer, pl_module)
+        self.started_at = trainer.global_step
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Replace all paths in the states of checkpoint callbacks by paths in their own folders."""
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                states = checkpoint["callbacks"]
+                if callback.state_key in states:
+                    states[callback.state_key] = own_state(callback, states[callback.state_key])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save last.ckpt (Lightning's `save_last` only copies the best checkpoint)."""
         super().on_train_epoch_end(trainer, pl_module)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self._path(self.CHECKPOINT_NAME_LAST))
+            trainer.save_checkpoint(self._path(self.CHECKPOINT_NAME_LAST), weights_only=False)
             self._steps_in_last = trainer.global_step
             if trainer.is_global_zero:
                 self._path(_INTERRUPTED).unlink(missing_ok=True)  # last.ckpt is further now
@@ -95,10 +140,11 @@ class GuardedCheckpoint(ModelCheckpoint):
             and trainer.global_step > self._steps_in_last
             and not trainer.fast_dev_run  # type: ignore[attr-defined]
             and (everywhere or trainer.world_size == 1)
-            and not isinstance(exception, DivergedError)
+            and not isinstance(exception, UserError)  # diverged, or without its images
             and finite_weights(pl_module)
         ):
-            trainer.save_checkpoint(self._path(_INTERRUPTED))
+            trainer.save_checkpoint(self._path(_INTERRUPTED), weights_only=False)
+        self._unlock()
 
 
 class MetricsFile(Callback):

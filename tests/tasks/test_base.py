@@ -13,9 +13,9 @@ from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import export
 from boxpromptiml.manifests.manifest import write_manifest
 from boxpromptiml.models.configs import StudentConfig
-from boxpromptiml.tasks.base import DivergedError
 from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
+from boxpromptiml.tasks.numeric import DivergedError
 from tests.helpers.data import make_manifest
 from tests.helpers.training import SMALL, checkpoints_in, make_data, make_task, make_trainer
 

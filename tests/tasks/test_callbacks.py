@@ -25,8 +25,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.spec import DESCRIPTION_KEY
-from boxpromptiml.tasks.base import DivergedError
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
+from boxpromptiml.tasks.numeric import DivergedError
 from tests.helpers.training import checkpoints_in, make_data, make_task, make_trainer
 
 KILLS = 20 if os.environ.get("BOXPROMPTIML_CAMPAIGN") == "long" else 3
@@ -89,7 +89,7 @@ def test_what_a_kill_left_behind_goes_at_the_next_start(tmp_path: Path) -> None:
     (folder / "best.ckpt").write_bytes(b"kept")
     trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, max_epochs=1)
     GuardedCheckpoint().setup(trainer, LightningModule(), "fit")
-    assert [path.name for path in folder.iterdir()] == ["best.ckpt"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "best.ckpt"]
 
 
 def in_a_child(target: Callable[..., None], *args: Any) -> int | None:

@@ -1,0 +1,33 @@
+"""What libraries print that tells a user of `fit` nothing: adverts, and advice that we follow."""
+
+import logging
+import warnings
+
+_MESSAGES = (  # beginnings of what Lightning logs
+    "💡",
+    "Loading `train_dataloader` to estimate",
+    "TPU available",
+    "`weights_only` was not set",
+)
+_WARNINGS = (  # regular expressions of whole beginnings
+    ".*args parameter is intended to run from within Python",  # that is the point here
+    ".*isinstance\\(treespec, LeafSpec\\)",
+    ".*is smaller than the logging interval",
+    ".*It is recommended to use `self.log\\(.*sync_dist=True",  # our scores are reduced already
+    "Checkpoint directory .* exists and is not empty",  # nothing in it is lost
+    ".*does not have many workers which may be a bottleneck",
+    "No seed found, seed set to",  # Lightning logs the seed too
+    ".*ckpt_path=.last.\\) is set, but there is no last checkpoint",  # the end of `fit` says it
+)
+
+
+def quiet() -> None:
+    """Drop these messages and warnings for the whole process."""
+    for pattern in _WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_MESSAGES)

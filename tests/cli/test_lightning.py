@@ -1,0 +1,126 @@
+"""`fit`: how it ends, and Trainer options that once ended in a traceback."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.fit import fit
+
+
+@pytest.fixture(scope="module")
+def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two epochs."""
+    folder = tmp_path_factory.mktemp("run")
+    assert fit(data_root, folder, "--trainer.max_epochs=2") == 0
+    return folder
+
+
+def test_the_end_names_the_best_checkpoint_and_the_next_command(
+    data_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(data_root, tmp_path, "--trainer.max_epochs=1") == 0
+    out, err = capfd.readouterr()
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    lines = out.splitlines()
+    assert lines[-4] == "started from scratch; 1 epochs, 4 steps in all"
+    assert lines[-3].startswith("last epoch: ")
+    assert lines[-2].startswith(f"best: {best} (val/pixel_f1 0.")
+    assert lines[-1] == (
+        f"next: boxpromptiml test --config {tmp_path / 'config.yaml'} --ckpt_path {best}"
+    )
+    for noise in ("weights_only", "litlogger", "treespec", "will be deleted", "sync_dist"):
+        assert noise not in err
+
+
+def test_a_finished_run_trains_nothing_and_says_so(
+    run: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes(), (run / "metrics.csv").read_bytes()
+    assert fit(data_root, run, "--trainer.max_epochs=2", f"--ckpt_path={last}") == 0
+    said = capsys.readouterr().out
+    assert f"resumed from {last}; NOTHING WAS TRAINED: it has 2 epochs, 8 steps already" in said
+    assert (last.read_bytes(), (run / "metrics.csv").read_bytes()) == before
+
+
+def test_fewer_epochs_than_the_checkpoint_has_are_refused(
+    run: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    assert fit(data_root, run, "--trainer.max_epochs=1", f"--ckpt_path={last}") == 1
+    said = capsys.readouterr().err
+    assert "has 2 epochs already, more than --trainer.max_epochs=1" in said
+    assert "Traceback" not in said
+
+
+def test_last_without_a_checkpoint_says_that_it_starts_from_scratch(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--trainer.max_epochs=1", "--ckpt_path=last"]
+    assert fit(data_root, tmp_path, *words) == 0
+    folder = tmp_path / "checkpoints"
+    assert f"STARTED FROM SCRATCH, since {folder} had no last.ckpt" in capsys.readouterr().out
+    assert fit(data_root, tmp_path, *words) == 0
+    assert f"resumed from {folder / 'last.ckpt'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--trainer.overfit_batches=1", "--trainer.max_epochs=2"],
+        ["--trainer.precision=bf16-true", "--trainer.max_epochs=1"],
+        ["--trainer.precision=bf16-true", "--trainer.max_epochs=1", "--data.input.mode=native"],
+        ["--trainer.max_epochs=-1", "--trainer.max_steps=3"],
+        ["--trainer.max_epochs=1", "--trainer.limit_val_batches=0"],
+    ],
+    ids=" ".join,
+)
+def test_trainer_options_that_work(data_root: Path, tmp_path: Path, more: list[str]) -> None:
+    assert fit(data_root, tmp_path, *more) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:05"], "--trainer.max_steps"),
+        (["--trainer.devices=0"], "devices"),
+        (["--trainer.strategy=nonsense"], "nonsense"),
+        (["--trainer.max_epochs=-7"], "-7"),
+        (["--trainer.precision=bf16-true", "--model.student.residuals=srm"], "use bf16-mixed"),
+    ],
+)
+def test_trainer_options_that_cannot_work_are_one_line(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert fit(data_root, tmp_path, *more) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_gpu_that_is_not_there(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(data_root, tmp_path, "--trainer.accelerator=gpu") == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error:")
+
+
+def test_a_divergence_first_seen_in_validation_is_called_one(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model.lr=1e30", "--model.warmup=0", "--trainer.limit_train_batches=1"]
+    assert fit(data_root, tmp_path, *words) == 1
+    said = capsys.readouterr().err
+    assert "the training diverged. Lower --model.lr" in said
+    assert "sigmoid" not in said
+
+
+def test_a_test_manifest_without_test_images_does_not_matter_to_fit(
+    data_root: Path, tmp_path: Path
+) -> None:
+    words = ["--trainer.max_epochs=1", f"--data.test=[{data_root}/val.jsonl]"]
+    assert fit(data_root, tmp_path, *words) == 0
