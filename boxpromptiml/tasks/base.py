@@ -111,8 +111,9 @@ class LocalizerTask(LightningModule):
             UserError: If pixels would be rounded to half precision before their residuals or error
                 levels are used.
         """
-        fine = self.spec.input.error_levels or getattr(self.spec.network, "residuals", "none")
-        if self.trainer.precision in ("bf16-true", "16-true") and fine not in ((), "none"):
+        residuals = getattr(self.spec.network, "residuals", "none") != "none"
+        fine = residuals or self.spec.input.error_levels
+        if fine and self.trainer.precision in ("bf16-true", "16-true"):
             raise UserError(
                 f"--trainer.precision={self.trainer.precision} rounds pixels to half precision, "
                 "and residuals and error levels live below that: use bf16-mixed"
