@@ -5,40 +5,35 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
+
+from matplotlib.figure import Figure
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation.robustness import plotted, read_robustness
 from boxpromptiml.evaluation.runs import Run, Which, score_run
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.metrics.results import Evaluation, read_evaluation
 from boxpromptiml.records import Split
-from boxpromptiml.report import summary
-from boxpromptiml.report.comparison import RunScores, compare
-from boxpromptiml.report.gallery import Entry, Gallery, Row, make_gallery
-from boxpromptiml.report.page import ONE_RUN, Plot, Report, write_report
-from boxpromptiml.report.plots import (
-    points,
-    precision_recall_plot,
-    robustness_plot,
-    roc_plot,
-    threshold_plot,
-    training_plots,
+from boxpromptiml.report import comparison
+from boxpromptiml.report.gallery import (
+    Gallery,
+    GalleryImage,
+    StoredPixels,
+    make_gallery,
+    worst_pseudo_masks,
 )
-from boxpromptiml.report.run import ScoredRun, group_tables
-from boxpromptiml.report.stored_views import StoredViews, worst_pseudo_masks
-from boxpromptiml.report.text import UNKNOWN, finite, format_value
-from boxpromptiml.report.training import (
-    Audit,
-    History,
-    best_validation,
-    last_epoch,
-    read_audit,
-    read_history,
-    training_words,
-    what_was_taught,
-)
+from boxpromptiml.report.page import Plot, Report, write_report
+from boxpromptiml.report.run import ScoredRun
+from boxpromptiml.report.text import UNKNOWN, format_value, is_finite
+from boxpromptiml.report.training import History, Training, describe_training, read_history
+from boxpromptiml.visualization import plots
+
+T = TypeVar("T")
 
 _PACKAGES = ("torch", "lightning", "timm", "matplotlib", "jinja2")
+_TABLE_ROWS = 20
 
 
 def report(
@@ -77,45 +72,31 @@ def _scored(folder: Path, split: Split, which: Which, device: str) -> ScoredRun:
     return ScoredRun(run, found, run.checkpoint(which), read_evaluation(found))
 
 
-def build_report(scored: Sequence[ScoredRun], plots: Path | None) -> Report:
+def build_report(scored: Sequence[ScoredRun], folder: Path | None) -> Report:
     """The report of the first run, compared with the others.
 
     Args:
         scored: The run, and those to compare it with.
-        plots: Folder for the plots as files; None writes none.
+        folder: Where the plots are written as files; None writes none.
     """
     first = scored[0]
-    names = _names([one.run.folder for one in scored])
-    rows = [
-        RunScores(name, one.scores, one.evaluation, one.run.config)
-        for name, one in zip(names, scored, strict=True)
-    ]
-    compared = compare(rows) if len(rows) > 1 else None
+    runs = dict(zip(_names([one.run.folder for one in scored]), scored, strict=True))
     history = read_history(first.run.folder)
-    gallery, groups = _gallery(first), group_tables(first.evaluation.metrics)
-    trained, audits, worst = _training(first, history)
-    answers = [
-        ("Trained", trained),
-        ("Scored", summary.scored_words(first.evaluation, first.checkpoint.name)),
-        ("How good", summary.good_words(first.scores)),
-        ("How sure", summary.sure_words(first.evaluation)),
-        ("Where it fails", summary.fails_words(gallery.failures, groups)),
-    ]
-    if compared is not None:
-        answers.append(("Other runs", summary.compared_words(compared)))
+    training, worst = _training(first, history)
     return Report(
-        title=f"Run {names[0]}",
-        summary=tuple((question, answer) for question, answer in answers if answer),
+        title=f"Run {next(iter(runs))}",
+        checkpoint=first.checkpoint.name,
+        evaluation=first.evaluation,
         scores=first.scores,
-        groups=groups or "Not measured: metrics.json of the evaluation has no groups.",
-        plots=_plots(dict(zip(names, scored, strict=True)), history, plots),
-        gallery=gallery,
-        audits=audits,
-        worst_pseudo_masks=worst,
+        groups=first.group_tables,
+        plots=_plots(runs, history, folder),
+        gallery=_gallery(first),
+        training=training,
         settings=first.run.config,
         versions=_versions(first.evaluation),
         checksums=_checksums(first),
-        comparison=compared or ONE_RUN,
+        comparison=comparison.compare(runs) if len(runs) > 1 else None,
+        worst_pseudo_masks=worst,
     )
 
 
@@ -130,82 +111,151 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _gallery(scored: ScoredRun) -> Gallery:
-    named = scored.evaluation.metrics.get("manifests", [])
-    views = StoredViews(scored.folder, scored.evaluation, _found([Path(m["path"]) for m in named]))
-    entries = [
-        Entry(row.id, row.kind, row.region > 0, row.f1, row.iou, row.flagged)
-        for row in scored.evaluation.rows
+    evaluation = scored.evaluation
+    manifests = _existing([Path(named["path"]) for named in evaluation.metrics["manifests"]])
+    pixels = StoredPixels(scored.folder, evaluation, manifests)
+    images = [
+        GalleryImage(row.id, row.kind, row.region > 0, row.f1, row.iou, row.flagged)
+        for row in evaluation.rows
     ]
-    return make_gallery(entries, views.draw)
+    return make_gallery(images, pixels.draw)
 
 
-def _found(paths: Sequence[Path]) -> list[Manifest]:
-    """The manifests that are still there."""
+def _existing(paths: Sequence[Path]) -> list[Manifest]:
     return [read_manifest(path) for path in paths if path.exists()]
 
 
 def _training(
     scored: ScoredRun, history: History
-) -> tuple[str, tuple[Audit, ...] | str, tuple[Row, ...]]:
-    """What was trained on what, in words; the audits of the pseudo-masks; the worst of them."""
+) -> tuple[Training | str, tuple[GalleryImage, ...]]:
+    """The training, or why it is not known, and the worst of its pseudo-masks."""
     try:
         paths = scored.run.manifests("train")
-        missing = [str(path) for path in paths if not path.exists()]
-        if missing:
-            raise UserError(f"{missing[0]} is not there; run `report` where the training ran")
     except UserError as error:
-        return f"Not known: {error}.", f"Not known: {error}.", ()
-    manifests = _found(paths)
-    taught = what_was_taught(scored.run.config, manifests)
-    pairs = [(manifest, read_audit(manifest.path)) for manifest in manifests]
-    audits = tuple(audit for _, audit in pairs if audit is not None)
-    words = training_words(
-        scored.run.config,
-        taught,
-        [audit.teacher for audit in audits],
-        last_epoch(history),
-        best_validation(history),
-    )
-    if not taught.annotations["pseudo"]:
-        return words, "None: this run was not trained on pseudo-masks.", ()
-    worst = (worst_pseudo_masks(m, audit.worst) for m, audit in pairs if audit is not None)
-    rows = tuple(row for some in worst for row in some)
-    return words, audits or "Not measured: there is no summary.json beside the manifest.", rows
+        return str(error), ()
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        return f"{missing[0]} is not there; run `report` where the training ran", ()
+    manifests = _existing(paths)
+    training = describe_training(scored.run.config, manifests, history)
+    if not training.images.annotations["pseudo"]:
+        return training, ()
+    audits = {audit.path.parent: audit for audit in training.audits}
+    shown = [
+        image
+        for manifest in manifests
+        if (audit := audits.get(manifest.path.parent)) is not None
+        for image in worst_pseudo_masks(manifest, audit.worst)
+    ]
+    return training, tuple(shown)
 
 
 def _plots(
-    scored: Mapping[str, ScoredRun], history: History, folder: Path | None
+    runs: Mapping[str, ScoredRun], history: History, folder: Path | None
 ) -> tuple[Plot, ...]:
-    first = next(iter(scored.values()))
-    metrics = {name: one.evaluation.metrics for name, one in scored.items()}
-    f1, both, roc = (
-        {name: points(one, curve) for name, one in metrics.items()}
+    """All plots, drawn once: into the page and, where a folder is given, into files."""
+    first = next(iter(runs.values()))
+    f1, precision_recall, roc = (
+        {name: _points(run.evaluation, curve) for name, run in runs.items()}
         for curve in ("f1", "precision_recall", "roc")
     )
     baseline = first.scores.get("full_f1", UNKNOWN).value
+    drawn = plots.threshold_figure(f1, baseline if is_finite(baseline) else None)
+    rates = ("False positive rate", "True positive rate")
+    losses, scores = _losses_and_scores(history)
     return (
-        threshold_plot(f1, finite(baseline), folder, _best_words(first)),
-        precision_recall_plot(both, folder),
-        roc_plot(roc, folder),
-        robustness_plot(first.run.folder, folder),
-        *training_plots(history, folder),
+        _curve("threshold", drawn, f1, ("Threshold", "Mean F1"), folder),
+        _curve(
+            "precision-recall",
+            plots.precision_recall_figure(precision_recall),
+            precision_recall,
+            ("Recall", "Precision"),
+            folder,
+        ),
+        _curve("roc", plots.roc_figure(roc), roc, rates, folder),
+        _robustness(first.run.folder, folder),
+        _by_epoch("training-loss", losses, "loss", folder),
+        _by_epoch("validation", scores, "score", folder),
     )
 
 
-def _best_words(scored: ScoredRun) -> str:
-    best = scored.evaluation.metrics.get("scores", {}).get("best_f1", {})
-    if best.get("value") is None or best.get("best_f1_threshold") is None:
-        return ""
-    return (
-        f"The highest is {best['value']:.3f} at {best['best_f1_threshold']:.3g}; chosen on these "
-        "very images, so it flatters."
+def _points(evaluation: Evaluation, name: str) -> plots.Curve:
+    return [(x, y) for x, y in evaluation.metrics["curves"].get(name, [])]
+
+
+def _curve(
+    name: str,
+    figure: Figure,
+    curves: Mapping[str, plots.Curve],
+    columns: tuple[str, str],
+    folder: Path | None,
+) -> Plot:
+    """A plot of several runs; its table has the values of the first."""
+    first = next(iter(curves.values()))
+    if not first:
+        return Plot(name)
+    rows = tuple((f"{x:.3g}", format_value(y, "score")) for x, y in _sampled(first))
+    return Plot(name, _svg(name, figure, folder), columns, rows)
+
+
+def _losses_and_scores(history: History) -> tuple[History, History]:
+    losses = {name: curve for name, curve in history.items() if name.endswith("loss")}
+    return losses, {name: curve for name, curve in history.items() if name not in losses}
+
+
+def _by_epoch(name: str, curves: History, label: str, folder: Path | None) -> Plot:
+    if not curves:
+        return Plot(name)
+    epochs = sorted({epoch for curve in curves.values() for epoch, _ in curve})
+    by_epoch = [dict(curve) for curve in curves.values()]
+    rows = tuple(
+        (str(epoch), *(format_value(values.get(epoch), "score") for values in by_epoch))
+        for epoch in _sampled(epochs)
     )
+    figure = plots.training_figure(curves, label)
+    return Plot(name, _svg(name, figure, folder), ("Epoch", *curves), rows)
+
+
+def _robustness(run: Path, folder: Path | None) -> Plot:
+    """F1 under degradations, from the run's robustness/ folder."""
+    name, path = "robustness", run / "robustness" / "robustness.json"
+    if not path.exists():
+        return Plot(name)
+    found = read_robustness(path)
+    conditions, clean = plotted(found)
+    rows = tuple(
+        (
+            condition.name,
+            "" if condition.level is None else f"{condition.level:g}",
+            format_value(condition.value, "score"),
+            f"[{format_value(condition.low, 'score')}, {format_value(condition.high, 'score')}]",
+        )
+        for condition in conditions
+    )
+    svg = _svg(name, plots.robustness_figure(conditions, clean), folder)
+    columns = ("Degradation", "Level", "Mean F1", "95 % interval")
+    return Plot(name, svg, columns, rows, found["split"])
+
+
+def _svg(name: str, figure: Figure, folder: Path | None) -> str:
+    """The figure as SVG text; written as NAME.png and NAME.svg too, where a folder is given."""
+    if folder is not None:
+        plots.save_figure(figure, folder / name)
+    return plots.figure_svg(figure, name)
+
+
+def _sampled(values: Sequence[T]) -> list[T]:
+    """At most `_TABLE_ROWS` of the values, evenly, both ends among them."""
+    if len(values) <= _TABLE_ROWS:
+        return list(values)
+    last = len(values) - 1
+    return [values[round(step * last / (_TABLE_ROWS - 1))] for step in range(_TABLE_ROWS)]
 
 
 def _versions(evaluation: Evaluation) -> dict[str, str]:
-    found = {str(name): str(text) for name, text in evaluation.metrics.get("versions", {}).items()}
+    found: dict[str, str] = dict(evaluation.metrics["versions"])
     here = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
-    return found | {name: text for name, text in here.items() if name not in found}
+    return found | {name: number for name, number in here.items() if name not in found}
 
 
 def _checksums(scored: ScoredRun) -> dict[str, str]:
@@ -215,7 +265,8 @@ def _checksums(scored: ScoredRun) -> dict[str, str]:
     for split in ("train", "val"):
         paths += [Path(str(path)) for path in run.config["data"].get(split) or []]
     found = {str(path): sha256_file(path) for path in paths if path.is_file()}
-    found |= {m["path"]: m["sha256"] for m in scored.evaluation.metrics.get("manifests", [])}
+    named: list[dict[str, Any]] = scored.evaluation.metrics["manifests"]
+    found |= {one["path"]: one["sha256"] for one in named}
     for path in (scored.folder / "metrics.json", scored.folder / "per_image.csv"):
         found[str(path)] = sha256_file(path)
     return found

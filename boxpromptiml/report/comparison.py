@@ -1,193 +1,152 @@
 """Runs beside each other: their scores, paired differences, and where their settings differ."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from boxpromptiml.manifests.manifest import join_by_key
-from boxpromptiml.metrics.bootstrap import difference_interval
+from boxpromptiml.metrics.bootstrap import Interval, difference_interval
 from boxpromptiml.metrics.results import Evaluation, ImageRow
-from boxpromptiml.report.text import (
-    METRICS,
-    UNKNOWN,
-    Scores,
-    Shown,
-    amount,
-    format_bounds,
-    format_value,
-    judge,
-    show,
-)
+from boxpromptiml.report.run import ScoredRun
+from boxpromptiml.report.text import UNKNOWN, Scores, is_finite, metric
 
-SCORES = ("pixel_f1", "iou", "auc", "best_f1", "false_alarm_pixels", "image_auc")
-_PAIRED = {"pixel_f1": "f1", "iou": "iou", "auc": "auc", "false_alarm_pixels": "flagged"}
+_SCORES = ("pixel_f1", "iou", "auc", "best_f1", "false_alarm_pixels", "image_auc")
+PAIRED = {"pixel_f1": "f1", "iou": "iou", "auc": "auc", "false_alarm_pixels": "flagged"}
+_EVALUATION_SETTINGS = ("preset", "threshold", "image_score", "split")
 _MAX_SETTINGS = 60
-_SAME = "same run"
 
 
 @dataclass(frozen=True)
-class RunScores:
-    """A run as the comparison sees it.
+class ComparedRun:
+    """A run, and its difference to the first one over the images that both were scored on.
 
     Attributes:
         name: How the page calls it.
-        scores: Of all its images.
-        evaluation: Its images, one by one.
-        config: Of its config.yaml.
+        scores: Scores over all its images.
+        common: How many images both runs have.
+        only_here: How many images only this run has.
+        only_first: How many images only the first run has.
+        other_truth: How many common images have another ground truth here.
+        scored_differently: Settings of the evaluation that differ: here, and of the first run.
+        is_same: Whether both are the same run, or copies of it.
+        differences: This run minus the first one, paired image by image, by key.
     """
 
     name: str
     scores: Scores
-    evaluation: Evaluation
-    config: Mapping[str, Any]
-
-
-class Difference(NamedTuple):
-    """A run minus the first one, over the images that both were scored on."""
-
-    value: str
-    bounds: str
-    images: int
-    judgement: str
-
-
-class ComparedRun(NamedTuple):
-    """One line of each table."""
-
-    name: str
-    scores: tuple[Shown, ...]
     common: int
-    differences: tuple[Difference, ...]
-
-
-class Setting(NamedTuple):
-    """A dotted key and its value in each run."""
-
-    key: str
-    values: tuple[str, ...]
+    only_here: int = 0
+    only_first: int = 0
+    other_truth: int = 0
+    scored_differently: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    is_same: bool = False
+    differences: Scores = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the page shows of several runs; the first is the one that the report is of.
+    """What the page shows of several runs.
 
     Attributes:
-        columns: Names of the scores.
-        paired: Names of the scores that have differences.
-        runs: In the order of the command line.
-        notes: What makes the runs hard to compare, a sentence each.
-        settings: Where they differ; the run's own folder is written as RUN.
+        first: The run that the report is of.
+        others: The other runs, in the order of the command line.
+        columns: Keys of the scores that any of the runs has.
+        settings: Values of each setting in which the runs differ, by dotted key, in the order of
+            the runs; None where it is not set. A run's own folder is written as RUN.
     """
 
+    first: ComparedRun
+    others: tuple[ComparedRun, ...]
     columns: tuple[str, ...]
-    paired: tuple[str, ...]
-    runs: tuple[ComparedRun, ...]
-    notes: tuple[str, ...]
-    settings: tuple[Setting, ...]
+    settings: Mapping[str, tuple[str | None, ...]]
 
 
-def compare(runs: Sequence[RunScores]) -> Comparison:
-    """Compare runs with the first of them, image by image."""
-    first, *others = runs
-    columns = [key for key in SCORES if any(key in run.scores for run in runs)]
-    lines = [ComparedRun(first.name, _score_cells(first, columns), len(first.evaluation.rows), ())]
-    for run in others:
-        common, differences = _differences(run.evaluation, first.evaluation)
-        if _is_same(run, first):
-            differences = tuple(one._replace(judgement=_SAME) for one in differences)
-        lines.append(ComparedRun(run.name, _score_cells(run, columns), common, differences))
+def compare(runs: Mapping[str, ScoredRun]) -> Comparison:
+    """Compare runs with the first of them, image by image.
+
+    Args:
+        runs: Two or more, by the name that the page calls them.
+    """
+    (name, first), *others = runs.items()
     return Comparison(
-        columns=tuple(METRICS[key].name for key in columns),
-        paired=tuple(METRICS[key].name for key in _PAIRED),
-        runs=tuple(lines),
-        notes=tuple(note for run in others for note in _notes(run, first)),
-        settings=_settings(runs),
+        first=ComparedRun(name, first.scores, len(first.evaluation.rows)),
+        others=tuple(_compared(other_name, other, first) for other_name, other in others),
+        columns=tuple(key for key in _SCORES if any(key in run.scores for run in runs.values())),
+        settings=_settings([run.run.config for run in runs.values()]),
     )
 
 
-def _score_cells(run: RunScores, columns: Sequence[str]) -> tuple[Shown, ...]:
-    return tuple(show(key, run.scores.get(key, UNKNOWN)) for key in columns)
+def _compared(name: str, run: ScoredRun, first: ScoredRun) -> ComparedRun:
+    rows = ({row.id: row for row in one.evaluation.rows} for one in (run, first))
+    pairs, only_here, only_first = join_by_key(*rows)
+    ours, theirs = run.evaluation.metrics, first.evaluation.metrics
+    values = {key: (ours.get(key), theirs.get(key)) for key in _EVALUATION_SETTINGS}
+    return ComparedRun(
+        name=name,
+        scores=run.scores,
+        common=len(pairs),
+        only_here=len(only_here),
+        only_first=len(only_first),
+        other_truth=sum((a.label, a.region) != (b.label, b.region) for a, b in pairs.values()),
+        scored_differently={key: pair for key, pair in values.items() if pair[0] != pair[1]},
+        is_same=_is_same(run, first),
+        differences={
+            key: _difference(key, list(pairs.values()), first.evaluation) for key in PAIRED
+        },
+    )
 
 
-def _differences(ours: Evaluation, theirs: Evaluation) -> tuple[int, tuple[Difference, ...]]:
-    """How many images are common, and the paired differences over them."""
-    pairs, _, _ = join_by_key(*({row.id: row for row in e.rows} for e in (ours, theirs)))
-    settings = theirs.metrics.get("bootstrap", {})
-    found = []
-    for key, field in _PAIRED.items():
-        rows = [(a, b) for a, b in pairs.values() if _counts(key, a) and _counts(key, b)]
-        interval = UNKNOWN
-        if rows:
-            interval = difference_interval(
-                [getattr(a, field) for a, _ in rows],
-                [getattr(b, field) for _, b in rows],
-                groups=[b.group for _, b in rows],
-                resamples=int(settings.get("resamples", 2000)),
-                seed=int(settings.get("seed", 0)),
-                level=float(settings.get("level", 0.95)),
-            )
-        unit = METRICS[key].unit
-        value, bounds = (
-            format_value(interval.value, unit, True),
-            format_bounds(interval, unit, True),
-        )
-        found.append(Difference(value, bounds, interval.count, judge(key, interval)))
-    return len(pairs), tuple(found)
+def _difference(
+    key: str, pairs: list[tuple[ImageRow, ImageRow]], evaluation: Evaluation
+) -> Interval:
+    label = 0 if key == "false_alarm_pixels" else 1
+    rows = [(a, b) for a, b in pairs if a.label == b.label == label]
+    if not rows:
+        return UNKNOWN
+    settings = evaluation.metrics["bootstrap"]
+    ours, theirs = ([getattr(row, PAIRED[key]) for row in side] for side in zip(*rows, strict=True))
+    return difference_interval(
+        ours,
+        theirs,
+        groups=[b.group for _, b in rows],
+        resamples=settings["resamples"],
+        seed=settings["seed"],
+        level=settings["level"],
+    )
 
 
-def _counts(key: str, row: ImageRow) -> bool:
-    return row.label == (0 if key == "false_alarm_pixels" else 1)
-
-
-def _is_same(run: RunScores, first: RunScores) -> bool:
+def _is_same(run: ScoredRun, first: ScoredRun) -> bool:
     """Whether it is one run, or a copy: settings name the run's folder, so two runs differ."""
     # By their text, as nan is not equal to itself.
-    return run.config == first.config and repr(run.evaluation) == repr(first.evaluation)
+    return run.run.config == first.run.config and repr(run.evaluation) == repr(first.evaluation)
 
 
-def _notes(run: RunScores, first: RunScores) -> list[str]:
-    if _is_same(run, first):
-        return [f"{run.name} and {first.name} are the same run: there is nothing to compare."]
-    ours, theirs = (
-        {row.id: f"{row.label} {row.region}" for row in one.evaluation.rows} for one in (run, first)
-    )
-    pairs, more, fewer = join_by_key(ours, theirs)
-    notes = []
-    if more or fewer:
-        notes.append(
-            f"{run.name} and {first.name} were scored on different images: "
-            f"{amount(len(pairs), 'image is', 'images are')} common, {len(more):,} only of "
-            f"{run.name}, {len(fewer):,} only of {first.name}. Only the differences compare like "
-            "with like."
-        )
-    changed = sum(one != other for one, other in pairs.values())
-    if changed:
-        notes.append(
-            f"{amount(changed, 'common image has', 'common images have')} another ground truth in "
-            f"{run.name} than in {first.name}."
-        )
-    for key in ("preset", "threshold", "image_score", "split"):
-        values = [one.evaluation.metrics.get(key) for one in (run, first)]
-        if values[0] != values[1]:
-            notes.append(f"{run.name} was scored with {key} {values[0]}, not {values[1]}.")
-    return notes
+def judge(key: str, difference: Interval) -> str:
+    """`better`, `worse` or `not clear`, as the interval of a difference lies about 0."""
+    if not (is_finite(difference.low) and is_finite(difference.high)):
+        return "not clear"
+    if difference.low <= 0 <= difference.high:
+        return "not clear"
+    return "better" if (difference.low > 0) != metric(key).lower_is_better else "worse"
 
 
-def _settings(runs: Sequence[RunScores]) -> tuple[Setting, ...]:
-    flats = [_relative(run.config) for run in runs]
-    keys = list(dict.fromkeys(key for values in flats for key in values))
-    rows = [Setting(key, tuple(values.get(key, "not set") for values in flats)) for key in keys]
-    return tuple(row for row in rows if len(set(row.values)) > 1)[:_MAX_SETTINGS]
+def _settings(configs: list[dict[str, Any]]) -> dict[str, tuple[str | None, ...]]:
+    dotted = [_without_folder(config) for config in configs]
+    keys = dict.fromkeys(key for values in dotted for key in values)
+    rows = {key: tuple(values.get(key) for values in dotted) for key in keys}
+    differing = [(key, values) for key, values in rows.items() if len(set(values)) > 1]
+    return dict(differing[:_MAX_SETTINGS])
 
 
-def _relative(config: Mapping[str, Any]) -> dict[str, str]:
+def _without_folder(config: Mapping[str, Any]) -> dict[str, str]:
     """Dotted settings; the run's own folder is no difference."""
-    folder = str((config.get("trainer") or {}).get("default_root_dir") or "")
+    trainer = config.get("trainer")
+    folder = str((trainer if isinstance(trainer, dict) else {}).get("default_root_dir") or "")
     return {key: value.replace(folder, "RUN") if folder else value for key, value in flat(config)}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and values, as the command line takes them."""
+    """Dotted names and values of nested settings, as the command line takes them."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from flat(value, f"{prefix}{key}.")

@@ -1,38 +1,47 @@
-"""The gallery of a report: which images it shows, and in which orders.
+"""The gallery of a report: which images it shows, and their pixels read from the run's files.
 
 Images are drawn one after the other and only thumbnails are kept, so the page and the memory stay
 small however many and large the images are.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from boxpromptiml.report.panels import PSEUDO_MASK, Panel
-from boxpromptiml.report.text import amount
+from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation.matching import PredictionFile
+from boxpromptiml.io import images
+from boxpromptiml.manifests.manifest import Manifest, confined
+from boxpromptiml.manifests.sources import Source, check_size, ground_truth
+from boxpromptiml.metrics.results import Evaluation
+from boxpromptiml.report.panels import PSEUDO_MASK, Panel, Views, draw_panels
 
-MAX_ROWS = 1000
-LOW_F1 = 0.5
+MAX_IMAGES = 1000
 _MAX_BYTES = 27_000_000  # of all pictures, as text of the page
 _SIDES = (400, 320)  # pixels of a thumbnail, in small and in large galleries
 _MANY = 300
 _BINS = 10
+_MAX_PSEUDO_MASKS = 8
+_SMALL = (320, 60_000)  # side of a picture, characters of a row
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What is known of an image without its pixels.
+class GalleryImage:
+    """One image of the gallery.
 
     Attributes:
         id: Shown as text, whatever it contains.
-        kind: Forgery kind, or what else tells images apart; may be empty.
-        manipulated: False: authentic, nothing is to be found.
+        kind: Forgery kind; may be empty.
+        manipulated: False for an authentic image.
         f1: Pixel F1; nan for an authentic image.
-        iou: Pixel IoU; nan likewise.
-        flagged: Share of the pixels that are flagged.
+        iou: Pixel IoU; nan for an authentic image.
+        flagged: Fraction of the pixels that are flagged.
+        panels: Its pictures; empty until they are drawn.
     """
 
     id: str
@@ -41,144 +50,189 @@ class Entry:
     f1: float
     iou: float
     flagged: float
-
-
-class Row(NamedTuple):
-    """An image of the gallery, and its place in each order."""
-
-    entry: Entry
-    panels: Sequence[Panel]
-    kind: int = 0  # place in `Gallery.kinds`
-    best: int = 0
-    name: int = 0
-
-
-class Kind(NamedTuple):
-    """The images of one kind that are shown, for the filter."""
-
-    name: str
-    images: int
+    panels: tuple[Panel, ...] = ()
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is shown, and of how much.
+    """The images that are shown, and how many there are.
 
     Attributes:
-        rows: Manipulated images, worst F1 first.
-        alarms: Authentic images, most falsely flagged pixels first.
-        kinds: Of the rows.
-        spread: From and to an F1, how many of all manipulated images, and that in percent of the
-            fullest bin.
-        failures: One sentence on all manipulated images.
-        choice: What was left out of the rows, empty if nothing.
-        alarm_choice: Likewise, of the authentic images.
+        shown: Manipulated images, lowest F1 first.
+        shown_authentic: Authentic images, largest flagged fraction first.
+        f1: Pixel F1 of all manipulated images that have one, shown or not.
+        manipulated: How many manipulated images there are.
+        authentic: How many authentic images there are.
+        false_positives: How many authentic images have a flagged pixel.
+        worst: How many of `shown` are the first by F1.
+        best: How many of `shown` are the last by F1.
+        seed: Chose those of `shown` that are neither, at random.
     """
 
-    rows: tuple[Row, ...] = ()
-    alarms: tuple[Row, ...] = ()
-    kinds: tuple[Kind, ...] = ()
-    spread: tuple[tuple[float, float, int, float], ...] = ()
-    failures: str = ""
-    choice: str = ""
-    alarm_choice: str = ""
+    shown: tuple[GalleryImage, ...] = ()
+    shown_authentic: tuple[GalleryImage, ...] = ()
+    f1: tuple[float, ...] = ()
+    manipulated: int = 0
+    authentic: int = 0
+    false_positives: int = 0
+    worst: int = 0
+    best: int = 0
+    seed: int = 0
+
+    @property
+    def kinds(self) -> list[str]:
+        """Forgery kinds of `shown`, in order."""
+        return sorted({image.kind for image in self.shown})
+
+    @cached_property
+    def place_by_name(self) -> dict[str, int]:
+        """The place of each of `shown` in the order of their ids, from 0."""
+        return {id_: place for place, id_ in enumerate(sorted(image.id for image in self.shown))}
 
     @property
     def has_pseudo_masks(self) -> bool:
-        """Whether any row shows one."""
-        return any(panel.caption == PSEUDO_MASK for row in self.rows for panel in row.panels)
+        """Whether any image of `shown` has a pseudo-mask."""
+        return any(panel.caption == PSEUDO_MASK for image in self.shown for panel in image.panels)
+
+    @property
+    def histogram(self) -> list[tuple[float, float, int, float]]:
+        """Lower and upper F1 of ten bins, the images in each, and percent of the fullest bin."""
+        counts, edges = np.histogram(self.f1, _BINS, (0, 1))
+        percents = np.round(100 * counts / max(counts.max(), 1), 1)
+        columns = (edges[:-1], edges[1:], counts, percents)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-Draw = Callable[[Entry, int, int], Sequence[Panel]]
+Draw = Callable[[GalleryImage, int, int], tuple[Panel, ...]]
 
 
 def make_gallery(
-    entries: Sequence[Entry], draw: Draw, limit: int = MAX_ROWS, seed: int = 0
+    scored: Sequence[GalleryImage], draw: Draw, limit: int = MAX_IMAGES, seed: int = 0
 ) -> Gallery:
     """Choose the images to show and draw them, one after the other.
 
     Args:
-        entries: Of all images that were scored, in any order.
+        scored: All images that were scored, in any order.
         draw: Gives the panels of an image for the longer side of a thumbnail in pixels and the
-            most characters that all panels together may take: `draw_panels` for its views.
+            most characters that all panels together may take: `StoredPixels.draw`.
         limit: Most images to show.
         seed: Decides which of the images are drawn at random.
     """
-    manipulated = sorted((e for e in entries if e.manipulated), key=_worst_first)
-    authentic = [e for e in entries if not e.manipulated]
-    alarmed = sorted((e for e in authentic if e.flagged > 0), key=lambda e: (-e.flagged, e.id))
-    alarms = alarmed[: max(limit - len(manipulated), limit // 10)]
-    shown, choice = _choose(manipulated, limit - len(alarms), seed)
-    side = _SIDES[len(shown) + len(alarms) > _MANY]
-    most = _MAX_BYTES // max(len(shown) + len(alarms), 1)
-    kinds = sorted({entry.kind for entry in shown})
-    names = {entry.id: place for place, entry in enumerate(sorted(shown, key=lambda e: e.id))}
-    rows = tuple(
-        Row(
-            entry,
-            draw(entry, side, most),
-            kinds.index(entry.kind),
-            len(shown) - place,
-            names[entry.id],
-        )
-        for place, entry in enumerate(shown)
+    manipulated = sorted((one for one in scored if one.manipulated), key=_lowest_f1_first)
+    authentic = [one for one in scored if not one.manipulated]
+    wrong = sorted((o for o in authentic if o.flagged > 0), key=lambda o: (-o.flagged, o.id))
+    shown_wrong = wrong[: max(limit - len(manipulated), limit // 10)]
+    shown, worst, best = _choose(manipulated, limit - len(shown_wrong), seed)
+    count = len(shown) + len(shown_wrong)
+    side, most = _SIDES[count > _MANY], _MAX_BYTES // max(count, 1)
+    drawn, drawn_wrong = (
+        tuple(replace(one, panels=draw(one, side, most)) for one in some)
+        for some in (shown, shown_wrong)
     )
     return Gallery(
-        rows=rows,
-        alarms=tuple(Row(entry, draw(entry, side, most)) for entry in alarms),
-        kinds=tuple(Kind(kind, sum(e.kind == kind for e in shown)) for kind in kinds),
-        spread=_spread(manipulated),
-        failures=_failures(manipulated),
-        choice=choice,
-        alarm_choice=_alarm_choice(len(authentic), len(alarmed), len(alarms)),
+        shown=drawn,
+        shown_authentic=drawn_wrong,
+        f1=tuple(one.f1 for one in manipulated if math.isfinite(one.f1)),
+        manipulated=len(manipulated),
+        authentic=len(authentic),
+        false_positives=len(wrong),
+        worst=worst,
+        best=best,
+        seed=seed,
     )
 
 
-def _worst_first(entry: Entry) -> tuple[bool, float, str]:
-    known = math.isfinite(entry.f1)
-    return not known, entry.f1 if known else 0.0, entry.id
+def _lowest_f1_first(image: GalleryImage) -> tuple[bool, float, str]:
+    known = math.isfinite(image.f1)
+    return not known, image.f1 if known else 0.0, image.id
 
 
-def _choose(ordered: Sequence[Entry], limit: int, seed: int) -> tuple[list[Entry], str]:
-    """The entries to show of a worst-first list, in its order, and in words which they are."""
+def _choose(
+    ordered: Sequence[GalleryImage], limit: int, seed: int
+) -> tuple[list[GalleryImage], int, int]:
+    """Images to show, in their order; how many of them are the first and the last of all."""
     if len(ordered) <= limit:
-        return list(ordered), ""
+        return list(ordered), len(ordered), 0
     worst, best = limit // 2, limit // 4
-    drawn = limit - worst - best
-    rest = np.arange(worst, len(ordered) - best)
-    chosen = np.sort(np.random.default_rng(seed).choice(rest, drawn, replace=False))
-    choice = (
-        f"{limit:,} of the {len(ordered):,} manipulated images are shown: the {worst:,} with the "
-        f"lowest F1, the {best:,} with the highest, and {drawn:,} of the others, drawn at random "
-        f"(seed {seed})."
-    )
-    shown = [ordered[number] for number in chosen]
-    return [*ordered[:worst], *shown, *ordered[len(ordered) - best :]], choice
+    others = np.arange(worst, len(ordered) - best)
+    drawn = np.random.default_rng(seed).choice(others, limit - worst - best, replace=False)
+    numbers = [*range(worst), *sorted(drawn), *range(len(ordered) - best, len(ordered))]
+    return [ordered[number] for number in numbers], worst, best
 
 
-def _alarm_choice(authentic: int, alarmed: int, shown: int) -> str:
-    if not authentic:
-        return "Not measured: no authentic image was scored."
-    found = f"{alarmed:,} of the {amount(authentic, 'authentic image')} have falsely flagged pixels"
-    return (
-        f"{found}; the {shown:,} with most of them are shown." if shown < alarmed else f"{found}."
-    )
+class StoredPixels:
+    """The pixels behind an evaluation's rows, read from their files one image at a time.
+
+    Args:
+        folder: The evaluation's folder.
+        evaluation: Its content.
+        manifests: The manifests that were scored.
+    """
+
+    def __init__(self, folder: Path, evaluation: Evaluation, manifests: Iterable[Manifest]) -> None:
+        self._sources = {s.id: Source(m, s) for m in manifests for s in m.samples}
+        self._names = {row.id: row.name for row in evaluation.rows}
+        self._maps = _maps_folder(folder, evaluation.metrics)
+
+    def draw(self, image: GalleryImage, side: int, most: int) -> tuple[Panel, ...]:
+        """The panels of an image, see `draw_panels`; if a file cannot be used, the reason."""
+        return _draw(lambda: self._views(image), side, most)
+
+    def _views(self, image: GalleryImage) -> Views:
+        source = self._sources.get(image.id)
+        if source is None:
+            raise UserError("the image is in no manifest that was found")
+        manifest, sample = source
+        pixels, _ = images.read_image(manifest.image_path(sample))
+        check_size(pixels.shape[:2], sample, sample.image)
+        path = confined(self._maps, f"{self._names[image.id]}.png")
+        levels = PredictionFile(self._names[image.id], path).levels()
+        check_size(levels.shape, sample, str(path))
+        pseudo = manifest.pseudo_mask_path(sample) if image.manipulated else None
+        return Views(
+            image=pixels,
+            boxes=sample.boxes or (),
+            pseudo_mask=images.read_trimap(pseudo) if pseudo else None,
+            prob=levels.astype(np.float32) / np.float32(255),
+            truth=ground_truth(source) if image.manipulated else None,
+        )
 
 
-def _failures(manipulated: Sequence[Entry]) -> str:
-    scores = [entry.f1 for entry in manipulated if math.isfinite(entry.f1)]
-    if not scores:
-        return ""
-    low, none = sum(score < LOW_F1 for score in scores), sum(score == 0 for score in scores)
-    missed = f"; in {none:,} of them not one flagged pixel is right" if none else ""
-    return f"{low:,} of the {len(scores):,} manipulated images have an F1 below {LOW_F1}{missed}."
+def worst_pseudo_masks(
+    manifest: Manifest, worst: Sequence[tuple[str, float]]
+) -> tuple[GalleryImage, ...]:
+    """Image, pseudo-mask and ground truth of the first few in a list of ids and IoUs."""
+    sources = {sample.id: Source(manifest, sample) for sample in manifest.samples}
+    shown = []
+    for id_, iou in worst[:_MAX_PSEUDO_MASKS]:
+        source = sources.get(id_)
+        kind = source.sample.kind if source else None
+        panels = _draw(lambda source=source: _pseudo_views(source), *_SMALL)  # type: ignore[misc]
+        shown.append(GalleryImage(id_, kind or "", True, math.nan, iou, math.nan, panels))
+    return tuple(shown)
 
 
-def _spread(manipulated: Sequence[Entry]) -> tuple[tuple[float, float, int, float], ...]:
-    scores = [entry.f1 for entry in manipulated if math.isfinite(entry.f1)]
-    if not scores:
-        return ()
-    counts, edges = np.histogram(scores, _BINS, (0, 1))
-    percents = 100 * counts / counts.max()
-    ends = zip(edges[:-1], edges[1:], counts, percents, strict=True)
-    return tuple((float(a), float(b), int(n), round(float(p), 1)) for a, b, n, p in ends)
+def _pseudo_views(source: Source | None) -> Views:
+    path = source.manifest.pseudo_mask_path(source.sample) if source else None
+    if source is None or path is None:
+        raise UserError("the image or its pseudo-mask is no longer in the training manifest")
+    sample = source.sample
+    pixels, _ = images.read_image(source.manifest.image_path(sample))
+    check_size(pixels.shape[:2], sample, sample.image)
+    trimap = images.read_trimap(path)
+    check_size(trimap.shape, sample, str(path))
+    return Views(pixels, sample.boxes or (), trimap, None, ground_truth(source))
+
+
+def _draw(read: Callable[[], Views], side: int, most: int) -> tuple[Panel, ...]:
+    try:
+        return draw_panels(read(), side, most)
+    except UserError as error:
+        return (Panel("Image", f"cannot be shown: {error}"),)
+
+
+def _maps_folder(folder: Path, metrics: dict[str, Any]) -> Path:
+    """Where the maps lie: beside the scores, or where they lay when they were scored."""
+    beside = folder / "predictions"
+    found = beside if beside.is_dir() else Path(str(metrics.get("predictions", beside)))
+    return found / "prob" if (found / "prob").is_dir() else found

@@ -1,53 +1,37 @@
-"""What a run was trained on, by its config.yaml and the manifests named there, and in words."""
+"""What a run was trained on, and how the training went: from its folder and its manifests."""
 
 import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from boxpromptiml.data.supervision import Annotation, SourceWeights, Supervision, training_target
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.strict_json import parse_json
+from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.manifests.manifest import Manifest
 from boxpromptiml.manifests.splits import nested_fraction
-from boxpromptiml.report.text import amount, listing
 
 Config = Mapping[str, Any]
-
-_ORIGINS = {
-    "human": "drawn by people",
-    "cam": "from the activation maps of a network that knew image labels only",
-    "mask": "simulated from the ground-truth masks",
-    None: "of an origin that nobody recorded",
-}
-
-
-History = Mapping[str, Sequence[tuple[int, float]]]
+History = Mapping[str, Sequence[tuple[int, float]]]  # (epoch from 1, value) by name as logged
 
 _CURVES = ("train/loss", "val/pixel_f1", "val/iou", "val/auc", "val/image_auc")
 _CHOICE = "val/pixel_f1"
 
 
-class Best(NamedTuple):
-    """The validation with the highest pixel F1, of how many; epochs count from 1."""
-
-    epoch: int
-    score: float
-    of: int
-
-
 @dataclass(frozen=True)
-class Taught:
-    """What the training images taught with.
+class TrainingImages:
+    """The images that a run was trained on.
 
     Attributes:
-        annotations: How many manipulated images taught with each.
+        annotations: How many manipulated images were trained with each kind of supervision.
         origins: Where the boxes came from that pseudo-masks and filled boxes were made of.
         authentic: How many authentic images took part.
-        datasets: Names, sorted.
+        datasets: Their names, sorted.
     """
 
     annotations: Counter[Annotation]
@@ -56,20 +40,94 @@ class Taught:
     datasets: tuple[str, ...]
 
 
-class Audit(NamedTuple):
-    """What the pseudo-mask job said of one training manifest.
+@dataclass(frozen=True)
+class Audit:
+    """What the pseudo-mask job reports of one training manifest.
 
     Attributes:
         path: Of its summary.json.
         teacher: Name of the teacher.
-        facts: Name, value and meaning.
+        status: How many images ended in each status.
+        images: How many pseudo-masks were compared with ground truth.
+        iou: Their mean IoU, unsure pixels left out; None if it was not measured.
+        f1: Their mean F1, unsure pixels left out; None if it was not measured.
+        unsure: Mean fraction of unsure pixels; None if it was not measured.
         worst: Id and IoU of the pseudo-masks that overlap least with the ground truth.
     """
 
-    path: str
+    path: Path
     teacher: str
-    facts: tuple[tuple[str, str, str], ...]
+    status: Mapping[str, int]
+    images: int
+    iou: float | None
+    f1: float | None
+    unsure: float | None
     worst: tuple[tuple[str, float], ...]
+
+
+class BestEpoch(NamedTuple):
+    """The validation with the highest pixel F1.
+
+    Attributes:
+        epoch: Counted from 1.
+        score: The pixel F1.
+        validations: How many validations had a pixel F1.
+    """
+
+    epoch: int
+    score: float
+    validations: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training as the page describes it.
+
+    Attributes:
+        task: Class name of the LightningModule, such as DistillTask; may be empty.
+        backbone: Of the network; may be empty.
+        pretrained: Weights that the network started from; None for random ones.
+        planned: `trainer.max_epochs`; None or -1 for no limit.
+        epochs: How many epochs were logged; 0 if none.
+        best: The best validation; None if none was logged.
+        images: The images.
+        audits: Of the pseudo-masks, one a manifest that has one.
+    """
+
+    task: str
+    backbone: str
+    pretrained: str | None
+    planned: int | None
+    epochs: int
+    best: BestEpoch | None
+    images: TrainingImages
+    audits: tuple[Audit, ...]
+
+
+def describe_training(config: Config, manifests: Sequence[Manifest], history: History) -> Training:
+    """What the page says of a training.
+
+    Args:
+        config: The content of config.yaml.
+        manifests: Those of `data.train`.
+        history: What was logged, see `read_history`.
+
+    Raises:
+        UserError: If the configuration or a summary.json is not what our jobs write.
+    """
+    model = section(config, "model.init_args")
+    network = section(model, "student" if "student" in model else "wcbnet")
+    audits = [read_audit(manifest.path) for manifest in manifests]
+    return Training(
+        task=str(section(config, "model").get("class_path", "")).rpartition(".")[2],
+        backbone=str(network.get("backbone", "")),
+        pretrained=model.get("pretrained"),
+        planned=section(config, "trainer").get("max_epochs"),
+        epochs=max((epoch for curve in history.values() for epoch, _ in curve), default=0),
+        best=best_validation(history),
+        images=count_images(config, manifests),
+        audits=tuple(audit for audit in audits if audit is not None),
+    )
 
 
 def section(config: Config, dotted: str) -> dict[str, Any]:
@@ -80,7 +138,7 @@ def section(config: Config, dotted: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def what_was_taught(config: Config, manifests: Sequence[Manifest]) -> Taught:
+def count_images(config: Config, manifests: Sequence[Manifest]) -> TrainingImages:
     """Count the training images as `fit` chooses them.
 
     Raises:
@@ -104,18 +162,48 @@ def what_was_taught(config: Config, manifests: Sequence[Manifest]) -> Taught:
     datasets: set[str] = set()
     authentic = 0
     for sample in samples:
-        taught = training_target(sample, supervision, weights)
-        authentic_too = data.get("include_authentic", True)
-        if sample.id not in chosen or taught is None or (sample.label == 0 and not authentic_too):
+        target = training_target(sample, supervision, weights)
+        with_authentic = data.get("include_authentic", True)
+        if sample.id not in chosen or target is None or (sample.label == 0 and not with_authentic):
             continue
         datasets.add(sample.dataset)
         if sample.label == 0:
             authentic += 1
             continue
-        annotations[taught.annotation] += 1
-        if taught.annotation in ("pseudo", "box"):
+        annotations[target.annotation] += 1
+        if target.annotation in ("pseudo", "box"):
             origins[sample.box_origin] += 1
-    return Taught(annotations, origins, authentic, tuple(sorted(datasets)))
+    return TrainingImages(annotations, origins, authentic, tuple(sorted(datasets)))
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    name: str
+
+
+@dataclass(frozen=True)
+class _Worst:
+    id: str
+    iou: float
+
+
+@dataclass(frozen=True)
+class _Measured:
+    images: int = 0
+    iou: float | None = None
+    f1: float | None = None
+    unsure: float | None = None
+    worst: tuple[_Worst, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Summary:
+    teacher: _Teacher
+    status: dict[str, int] = field(default_factory=dict)
+    audit: _Measured = _Measured()
+
+
+_SUMMARY = TypeAdapter(_Summary)
 
 
 def read_audit(manifest: Path) -> Audit | None:
@@ -128,84 +216,19 @@ def read_audit(manifest: Path) -> Audit | None:
     if not path.exists():
         return None
     try:
-        summary = parse_json(path.read_text(encoding="utf-8"), str(path))
-        found, status = summary.get("audit", {}), summary.get("status", {})
-        teacher = str(summary["teacher"]["name"])
-        facts = [("Teacher", teacher, "")]
-        facts += [(f"Images: {name}", f"{count:,}", "") for name, count in status.items()]
-        facts.append(("Audited images", f"{found.get('images', 0):,}", "Those with a known truth."))
-        for key, name, meaning in (
-            ("iou", "Mean IoU", "Overlap with the ground truth, unsure pixels left out."),
-            ("f1", "Mean F1", "Likewise."),
-        ):
-            if key in found:
-                facts.append((name, f"{found[key]:.3f}", meaning))
-        if "unsure" in found:
-            facts.append(("Unsure pixels", f"{100 * found['unsure']:.1f} %", "Mean share."))
-        worst = tuple((str(row["id"]), float(row["iou"])) for row in found.get("worst", []))
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}: is not what the pseudo-mask job writes: {error}") from error
-    return Audit(str(path), teacher, tuple(facts), worst)
-
-
-def student_words(config: Config) -> str:
-    """The network in words: what it is and where its weights started."""
-    settings = section(config, "model.init_args")
-    name = str(config.get("model", {}).get("class_path", "")).rpartition(".")[2]
-    inner = "student" if "student" in settings else "wcbnet"
-    backbone = section(settings, inner).get("backbone", "an unknown backbone")
-    kind = {"DistillTask": "student", "ImageLabelTask": "WCBnet (image labels only)"}
-    start = settings.get("pretrained")
-    weights = f"weights that started from {start}" if start else "weights that started at random"
-    return f"A {kind.get(name, name or 'network')} on {backbone} with {weights}"
-
-
-def training_words(
-    config: Config, taught: Taught, teachers: Sequence[str], epochs: int, best: Best | None
-) -> str:
-    """What was trained on what, for how long, in plain sentences."""
-    count = sum(taught.annotations.values())
-    made = listing(sorted(set(teachers))) or "unnamed"
-    how: dict[Annotation, str] = {
-        "mask": "by ground-truth masks",
-        "pseudo": f"by pseudo-masks of the {made} teacher",
-        "box": "by filled boxes",
-        "label": "by their image label alone",
-    }
-    shares = [f"{taught.annotations[a]:,} {how[a]}" for a in how if taught.annotations[a]]
-    if len(shares) == 1:
-        shares = [how[next(iter(taught.annotations))]]
-    planned = section(config, "trainer").get("max_epochs")
-    length = amount(epochs, "epoch") if epochs else f"at most {planned} epochs"
-    if epochs and planned not in (None, -1, epochs):
-        length += f" of {planned}"
-    text = (
-        f"{student_words(config)} learnt for {length} from "
-        f"{amount(count + taught.authentic, 'image')} of {data_sets(taught.datasets)}: "
-        f"{count:,} manipulated, taught {listing(shares)}, and {taught.authentic:,} authentic."
+        summary = parse_as(_SUMMARY, path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    return Audit(
+        path=path,
+        teacher=summary.teacher.name,
+        status=summary.status,
+        images=summary.audit.images,
+        iou=summary.audit.iou,
+        f1=summary.audit.f1,
+        unsure=summary.audit.unsure,
+        worst=tuple((row.id, row.iou) for row in summary.audit.worst),
     )
-    if taught.origins:
-        text += f" The boxes were {_origin_words(taught.origins)}."
-    if best is not None:
-        when = f"after epoch {best.epoch} (F1 {best.score:.3f})"
-        text += (
-            f" Validated once, {when}."
-            if best.of == 1
-            else (f" Best of {best.of} validations: {when}; best.ckpt is from then.")
-        )
-    return text
-
-
-def data_sets(names: Sequence[str]) -> str:
-    """Their names in a sentence."""
-    quoted = [f"“{name}”" for name in names]
-    return f"data {'set' if len(quoted) == 1 else 'sets'} {listing(quoted)}"
-
-
-def _origin_words(origins: Counter[str | None]) -> str:
-    if len(origins) == 1:
-        return _ORIGINS[next(iter(origins))]
-    return listing([f"{_ORIGINS[o]} ({origins[o]:,})" for o in _ORIGINS if origins[o]])
 
 
 def read_history(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -261,15 +284,10 @@ def _read(path: Path) -> dict[str, dict[int, float]]:
     }
 
 
-def best_validation(history: History) -> Best | None:
+def best_validation(history: History) -> BestEpoch | None:
     """The first epoch with the highest validation F1, by which `fit` chooses the checkpoint."""
     known = [(score, -epoch) for epoch, score in history.get(_CHOICE, ()) if math.isfinite(score)]
     if not known:
         return None
     score, epoch = max(known)
-    return Best(-epoch, score, len(known))
-
-
-def last_epoch(history: History) -> int:
-    """How many epochs were logged; 0 for none."""
-    return max((epoch for curve in history.values() for epoch, _ in curve), default=0)
+    return BestEpoch(-epoch, score, len(known))

@@ -169,25 +169,19 @@ def roc_figure(curves: Mapping[str, Curve]) -> Figure:
     return figure
 
 
-def training_figure(history: Mapping[str, Sequence[tuple[int, float]]], x: str = "epoch") -> Figure:
-    """Training history: losses in one panel, scores in another.
+def training_figure(curves: Mapping[str, Sequence[tuple[int, float]]], label: str) -> Figure:
+    """How training went: curves of (epoch, value), by name as logged, such as `train/loss`.
 
     Args:
-        history: (epoch or step, value) by name as logged, such as `train/loss`, `val/pixel_f1`;
-            a name that ends in `loss` is a loss.
-        x: Label of the horizontal axis.
+        curves: One or more; each begins at its first logged epoch.
+        label: Of the vertical axis where there are several curves, such as `loss`.
     """
-    losses = {name: curve for name, curve in history.items() if name.endswith("loss")}
-    scores = {name: curve for name, curve in history.items() if name not in losses}
-    parts = [(label, part) for label, part in (("loss", losses), ("score", scores)) if part]
-    figure, shown = panels(max(len(parts), 1), width=4.2, height=3.2)
-    for axes, (label, part) in zip(shown, parts, strict=False):
-        draw(axes, part)
-        name = next(iter(part)) if len(part) == 1 else label
-        axes.set_xlabel(x)
-        axes.set_ylabel(name, parse_math=False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0] if label == "loss" else 0))
+    figure, (axes,) = panels(1, width=4.2, height=3.2)
+    draw(axes, curves)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(next(iter(curves)) if len(curves) == 1 else label, parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]) if label == "loss" else 0)
     return figure
 
 

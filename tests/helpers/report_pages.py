@@ -58,6 +58,12 @@ class Page(HTMLParser):
     def texts(self, tag: str) -> list[str]:
         return [" ".join(text.split()) for text in self.text.get(tag, [])]
 
+    def answers(self) -> dict[str, str]:
+        """The answers at the top of the page, by question."""
+        cards = sum(attrs.get("class") == "number" for attrs in self.all("dd"))
+        count = len(self.texts("dt")) - cards
+        return dict(zip(self.texts("dt")[:count], self.texts("dd")[:count], strict=True))
+
 
 def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))

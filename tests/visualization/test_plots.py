@@ -33,10 +33,9 @@ def figures():
         "high": plots.threshold_figure({"one": CURVES["n" * 200]}, 0.95),
         "precision_recall": plots.precision_recall_figure(CURVES),
         "roc": plots.roc_figure(CURVES),
-        "training": plots.training_figure(HISTORY),
+        "training": plots.training_figure(HISTORY, "score"),
         "robustness": plots.robustness_figure(CONDITIONS, 0.6),
         "empty": plots.robustness_figure([]),
-        "no_history": plots.training_figure({}),
         "no_curves": plots.roc_figure({}),
     }
 
@@ -109,9 +108,12 @@ def test_robustness_has_a_panel_a_kind_with_worse_images_to_the_right():
         assert len(clean) == 1
 
 
-def test_losses_and_scores_have_panels_of_their_own():
-    history = {"train/loss": [(0, 2.0)], "val/loss": [(0, 3.0)], "val/auc": [(0, 0.9)]}
-    losses, scores = plots.training_figure(history, x="step").axes
-    assert len(losses.get_lines()) == 2
-    assert scores.get_ylabel() == "val/auc"
-    assert losses.get_xlabel() == "step"
+def test_training_curves_are_named_and_losses_start_at_zero() -> None:
+    (axes,) = plots.training_figure({"train/loss": [(1, 2.0), (2, 1.0)]}, "loss").axes
+    assert axes.get_ylabel() == "train/loss"
+    assert axes.get_ylim()[0] == 0
+    both = {"train/loss": [(1, -2.0)], "val/loss": [(1, 3.0)]}
+    (axes,) = plots.training_figure(both, "loss").axes
+    assert len(axes.get_lines()) == 2
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("loss", "epoch")
+    assert axes.get_ylim()[0] < -2
