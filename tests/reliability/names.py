@@ -3,12 +3,14 @@
 import csv
 import io
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 from boxpromptiml.io.files import csv_text
-from boxpromptiml.report.gallery import Entry, make_gallery
-from boxpromptiml.report.page import GroupTable, Report, render
+from boxpromptiml.report.gallery import make_gallery
+from boxpromptiml.report.page import Report, render
+from tests.helpers.report_pages import entry, full
 from tests.reliability.figures import Figure, judged
 from tests.reliability.material import make_checkpoint, row, sound_images, write_rows
 from tests.reliability.running import run
@@ -95,13 +97,6 @@ def _formulas(text: str) -> tuple[list[str], int]:
 
 
 def _report(names: tuple[str, ...] | list[str]) -> Report:
-    entries = [
-        Entry(name, name, number % 2 == 0, 0.5, 0.5, 0.1) for number, name in enumerate(names)
-    ]
     pairs = {name: name for name in names}
-    return Report(
-        title=names[7], summary=tuple(pairs.items()), scores={},
-        groups=(GroupTable(names[8], (names[9],), ()),), plots=(),
-        gallery=make_gallery(entries, lambda *_: ()), audits=names[10], settings=pairs,
-        versions=pairs, checksums=pairs, comparison=names[11],
-    )  # fmt: skip
+    images = make_gallery([entry(name, 0.5, name) for name in names], lambda *_: ())
+    return replace(full(names[7]), gallery=images, settings=pairs, versions=pairs, checksums=pairs)
