@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -16,6 +17,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.matching import PredictionFile, have_scores, match_predictions
 from boxpromptiml.evaluation.scores import Curves, Summary, region_size
 from boxpromptiml.io.files import sha256_file
+from boxpromptiml.io.map_files import StoredMap, quantise, read_map
 from boxpromptiml.manifests.sources import (
     Source,
     check_size,
@@ -40,8 +42,9 @@ from boxpromptiml.metrics.results import (
     score_table,
     write_evaluation,
 )
-from boxpromptiml.records import GreyArray, Split
+from boxpromptiml.records import MaskArray, Split
 
+_FEW_LEVELS = 16
 _PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -91,13 +94,15 @@ def evaluate(
 ) -> int:
     """Score the probability maps or masks of any method against the ground truth of a manifest.
 
-    Writes metrics.json (scores with 95 % intervals, also by data set, forgery kind and region size,
+    Writes metrics.json (scores with 95 % intervals, also by dataset, forgery kind and region size,
     and curves) and per_image.csv, and prints a table. Every row of the split needs a map of its
     stored size and every map a row; otherwise nothing is written.
 
     Args:
-        predictions: Output of `localize` or `predict`, or a folder of 8-bit grey PNGs (level / 255
-            is the probability), named by the manifest's ids or image paths.
+        predictions: Output of `localize` or `predict`, or a folder of maps, nested as you like and
+            named by the manifest's ids or image paths (x.png or x.jpg.png for x.jpg): grey PNG or
+            TIFF of 8 or 16 bits (the largest level is 1), probabilities as float TIFF, .npy, or
+            .npz (TruFor's `map`).
         manifest: One or more manifests.
         out: Folder to write.
         preset: default: manipulated images at their stored size. lab-minmax: every map stretched
@@ -157,36 +162,55 @@ def _scored(
     settings: EvaluateSettings,
     given: bool,
 ) -> Iterator[tuple[ImageRow, PixelScores]]:
-    """Row and scores of every image; at the end, a look at whether the maps meant 0 | 1."""
-    highest = 0
+    """Row and scores of every image; at the end, a look at what the levels of the maps mean."""
+    highest, few = 0.0, []
     console = Console(stderr=True)
     pairs = zip(wanted, files, strict=True)
     for source, file in track(pairs, "scoring", total=len(files), console=console):
-        levels = file.levels()
-        highest = max(highest, int(levels.max()))
-        yield _score(source, file, levels, settings, given)
-    if highest == 1:
+        stored = read_map(file.path)
+        top = float(stored.values[stored.levels.max()])
+        highest = max(highest, top)
+        if _uses_few_levels(stored):
+            few.append(file.path)
+        yield _score(source, file, stored, settings, given)
+    if highest == 1 / 255:
         raise UserError(
             f"{files[0].path.parent}: all {len(files)} maps have levels 0 and 1 only, which are "
             "the probabilities 0 and 1/255: save masks as 0 and 255"
         )
+    if few:
+        console.print(
+            f"warning: {len(few)} of {len(files)} maps use at most {_FEW_LEVELS} levels, such as "
+            f"{few[0]}: all pixels of one level count as tied in AUC and curves; save maps of 16 "
+            "bits, or as float32 in .npy",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _uses_few_levels(stored: StoredMap) -> bool:
+    """Whether a map has few levels and is no mask, which has two."""
+    used = np.unique(stored.levels)
+    is_mask = len(used) <= 2 and stored.values[used[-1]] in (0, 1)
+    return len(used) <= _FEW_LEVELS and not is_mask
 
 
 def _score(
     source: Source,
     file: PredictionFile,
-    levels: GreyArray,
+    stored: StoredMap,
     settings: EvaluateSettings,
     given: bool,
 ) -> tuple[ImageRow, PixelScores]:
     sample, truth = source.sample, ground_truth(source)
     region = float(truth.mean())
-    if levels.shape != settings.size:
-        check_size(levels.shape, sample, str(file.path))
-    highest = float(levels.max()) / 255
+    if stored.levels.shape != settings.size:
+        check_size(stored.levels.shape, sample, str(file.path))
+    highest = float(stored.values[stored.levels.max()])
     if settings.size is not None:
-        levels, truth = at_network_size(levels, truth, settings.size)
-    scores = score_pixels(PRESETS[settings.preset], levels, truth, settings.threshold)
+        stored, truth = _resized(stored, truth, settings.size)
+    preset = PRESETS[settings.preset]
+    scores = score_pixels(preset, stored.levels, truth, settings.threshold, stored.values)
     row = ImageRow(
         id=sample.id,
         dataset=sample.dataset,
@@ -204,9 +228,20 @@ def _score(
         flagged=scores.flagged,
         region=region,
         region_size=region_size(region),
-        name=file.name,
+        name=file.stored_name,
     )
     return row, scores
+
+
+def _resized(
+    stored: StoredMap, truth: MaskArray, size: tuple[int, int]
+) -> tuple[StoredMap, MaskArray]:
+    """Map and mask at a network's (H, W); 8-bit levels stay such, as IMDLBenCo scores them."""
+    if stored.levels.dtype == np.uint8:
+        levels, mask = at_network_size(stored.levels, truth, size)
+        return StoredMap(levels, stored.values), mask
+    prob, mask = at_network_size(stored.prob, truth, size)
+    return quantise(prob.clip(0, 1)), mask
 
 
 def _head(

@@ -1,36 +1,39 @@
 """Which prediction file belongs to which row of a manifest. Nothing is guessed, nothing dropped.
 
 A folder of predictions is what `localize` wrote (prob/NAME.png, and predictions.jsonl with `name`
-and `path`), what `predict` wrote (with `name` and `id`), or PNG files of any other method. A file
-belongs to the row that the first of these finds:
+and `path`), what `predict` wrote (with `name` and `id`), or the files of any other method, see
+`map_files.read_map`. A file belongs to the row that the first of these finds:
 
 1. the `id` of its line in predictions.jsonl; nothing else is tried then
 2. the `path` of its line is the row's image
 3. its name is the row's id, or `safe_name` of the id
-4. its name is the row's image path, without the ending
-5. its last part is that of the row's image path
+4. its name is the row's image path, with or without the ending
+5. its last part is that of the row's image path, with or without the ending; of several such rows,
+   those with which the most of its folders agree, counted from the last
 
-where it must be one row only, and no other file may belong to the same row.
+where it must be one row only, and no other file may belong to the same row. A file's name is its
+path below the folder of predictions, without the ending of the map: `a.jpg` for a.jpg.png.
 """
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated
 
-import numpy as np
+from pydantic import Field, TypeAdapter
 
-from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io import images
-from boxpromptiml.io.strict_json import parse_json
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.files import read_text
+from boxpromptiml.io.map_files import SUFFIXES
+from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.manifests.manifest import confined, safe_name
 from boxpromptiml.manifests.sources import Source
-from boxpromptiml.records import GreyArray
 
 _SHOWN = 5
-_GREY = ("1", "L", "LA")  # of equal channels by themselves
+_MAX_TABLE = 2**30  # bytes of predictions.jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ class PredictionFile:
     """A map on the disk, and what its line in predictions.jsonl says, if there is one.
 
     Attributes:
-        name: Path below the folder of maps, without .png.
-        path: The PNG.
+        name: Path below the folder of maps, without the ending.
+        path: The file.
         id: Of the sample.
         image: The image that was looked at.
         sha256: Of that image.
@@ -53,20 +56,25 @@ class PredictionFile:
     sha256: str | None = None
     score: float | None = None
 
-    def levels(self) -> GreyArray:
-        """The levels (H, W) of the map, 8 bits; grey also when it is stored as RGB.
+    @property
+    def stored_name(self) -> str:
+        """`name`, with the ending of the file unless that is .png."""
+        suffix = self.path.suffix
+        return self.name if suffix.lower() == ".png" else self.name + suffix
 
-        Raises:
-            RejectedInput: If the file cannot be decoded, or is no grey 8-bit PNG.
-        """
-        rgb, info = images.read_image(self.path)
-        if info.format != "PNG" or "16-bit scaled to 8" in info.notes:
-            bits = "a 16-bit" if info.format == "PNG" else f"a {info.format}"
-            message = f"is {bits} file; save maps as 8-bit PNG"
-            raise RejectedInput(self.path, "unsupported_mode", message)
-        if info.mode not in _GREY and (rgb != rgb[..., :1]).any():
-            raise RejectedInput(self.path, "mask_colour", "has channels that differ; maps are grey")
-        return np.ascontiguousarray(rgb[..., 0])
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of predictions.jsonl, as far as it matters here."""
+
+    name: str
+    id: str | None = None
+    path: str | None = None
+    sha256: str | None = None
+    image_score: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
+
+
+_LINE = TypeAdapter(_Line)
 
 
 def match_predictions(
@@ -94,12 +102,13 @@ def match_predictions(
         if len(ids) == 1:
             of_row[ids[0]].append(file)
         elif ids:
-            ambiguous.append(f"{file.name}.png could be {ids[0]!r} or {ids[1]!r}")
+            ambiguous.append(f"{file.name}{file.path.suffix} could be {ids[0]!r} or {ids[1]!r}")
         else:
-            extra.append(f"{file.name}.png")
+            extra.append(file.name + file.path.suffix)
     for sample_id, found in of_row.items():
         if len(found) > 1:
-            ambiguous.append(f"{found[0].name}.png and {found[1].name}.png are both {sample_id!r}")
+            both = " and ".join(file.name + file.path.suffix for file in found[:2])
+            ambiguous.append(f"{both} are both {sample_id!r}")
     missing = [source.sample.id for source in wanted if source.sample.id not in of_row]
     complaints |= {
         "predictions are ambiguous (name them by the manifest's ids)": ambiguous,
@@ -136,91 +145,94 @@ def find_predictions(folder: Path) -> tuple[list[PredictionFile], dict[str, list
     """The prediction files of a folder, and what is wrong between table and files, by complaint.
 
     Raises:
-        UserError: If there is no PNG, or a line of the table is not what it must be.
+        UserError: If there is no map, or a line of the table is not what it must be.
     """
     root = folder / "prob" if (folder / "prob").is_dir() else folder
-    pngs = [path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".png"]
-    if not pngs:
-        raise UserError(f"{root}: no PNG files; give a folder of probability maps")
-    names = {path.relative_to(root).with_suffix("").as_posix(): path for path in pngs}
-    if len(names) < len(pngs):
-        raise UserError(f"{root}: names that differ only in the ending .png or .PNG")
+    maps = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    if not maps:
+        raise UserError(
+            f"{root}: no maps ({', '.join(SUFFIXES)}); give a folder of probability maps"
+        )
+    names: dict[str, Path] = {}
+    for path in maps:
+        name = path.relative_to(root).with_suffix("").as_posix()
+        if name in names:
+            both = f"{names[name].name} and {path.name}"
+            raise UserError(f"{path.parent}: {both} differ only in the ending; keep one of them")
+        names[name] = path
     tables = sorted(folder.glob("predictions*.jsonl"))  # several processes write several
     if not tables:
         return [PredictionFile(name, path) for name, path in names.items()], {}
-    listed = [_from_table(row, root, where) for path in tables for where, row in _lines(path)]
-    counts = {file.name: 0 for file in listed}
-    for file in listed:
-        counts[file.name] += 1
+    listed = [line for path in tables for line in _lines(path, root)]
+    counts = Counter(PurePosixPath(line.name).as_posix() for line in listed)
     complaints = {
         "names are twice in predictions.jsonl": [name for name, n in counts.items() if n > 1],
         "lines of predictions.jsonl have no file": sorted(counts.keys() - names.keys()),
         "files have no line in predictions.jsonl": sorted(names.keys() - counts.keys()),
     }
-    return [file for file in listed if file.name in names], complaints
+    files = [
+        PredictionFile(name, names[name], line.id, line.path, line.sha256, line.image_score)
+        for line in listed
+        if (name := PurePosixPath(line.name).as_posix()) in names
+    ]
+    return files, complaints
 
 
-def _lines(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            row = parse_json(line, f"{path}:{number}")
-            if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-                raise UserError(f'{path}:{number}: must be an object with a text "name"')
-            yield f"{path}:{number}", row
-
-
-def _from_table(row: dict[str, Any], root: Path, where: str) -> PredictionFile:
-    try:
-        path = confined(root, row["name"] + ".png")
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    texts: dict[str, str | None] = {}
-    for key in ("id", "path", "sha256"):
-        texts[key] = row.get(key)
-        if not isinstance(texts[key], str | None):
-            raise UserError(f"{where}: {key} must be text")
-    score = row.get("image_score")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise UserError(f"{where}: image_score must be a number, got {score!r}")
-    if score is not None and not 0 <= score <= 1:
-        raise UserError(f"{where}: image_score must be in [0, 1], got {score}")
-    name = PurePosixPath(row["name"]).as_posix()
-    return PredictionFile(name, path, texts["id"], texts["path"], texts["sha256"], score)
+def _lines(path: Path, root: Path) -> Iterator[_Line]:
+    for number, text in enumerate(read_text(path, _MAX_TABLE).split("\n"), start=1):
+        if text.strip():
+            where = f"{path}:{number}"
+            line = parse_as(_LINE, text, where)
+            try:
+                confined(root, f"{line.name}.png")
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from error
+            yield line
 
 
 class _Lookup:
     """Ids of rows by everything that may tell them."""
 
     def __init__(self, sources: Sequence[Source], by_image: bool) -> None:
-        self.ids = {source.sample.id: source.sample.image_sha256 for source in sources}
+        self.hashes = {source.sample.id: source.sample.image_sha256 for source in sources}
         self.images: dict[str, list[str]] = defaultdict(list)
-        names: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(3)]
+        self.names: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list))
+        self.last_parts: dict[str, list[tuple[str, PurePosixPath]]] = defaultdict(list)
         for manifest, sample in sources:
-            image = PurePosixPath(sample.image).with_suffix("")
+            image = PurePosixPath(sample.image)
             if by_image:  # follows links, which takes time
                 self.images[os.path.realpath(manifest.image_path(sample))].append(sample.id)
-            keys = ({sample.id, safe_name(sample.id)}, {image.as_posix()}, {image.name})
-            for table, own in zip(names, keys, strict=True):
+            bare = image.with_suffix("")
+            keys = ({sample.id, safe_name(sample.id)}, {image.as_posix(), bare.as_posix()})
+            for table, own in zip(self.names, keys, strict=True):
                 for key in own:
                     table[key].append(sample.id)
-        self.names = names
+            for part in {image.name, bare.name}:
+                self.last_parts[part].append((sample.id, image.parent))
 
     def rows(self, file: PredictionFile) -> list[str]:
         """Ids of the rows that a prediction may belong to, by the first key that finds any."""
         if file.id is not None:
-            return [file.id] if file.id in self.ids else []
+            return [file.id] if file.id in self.hashes else []
         tries = [self.images.get(os.path.realpath(file.image), [])] if file.image else []
-        tries += [table.get(file.name, []) for table in self.names[:2]]
-        tries.append(self.names[2].get(PurePosixPath(file.name).name, []))
+        tries += [table.get(file.name, []) for table in self.names]
+        tries.append(self._by_last_parts(PurePosixPath(file.name)))
         for ids in tries:
             if same := [one for one in ids if self._may_be(one, file)]:
                 return same
         return []
 
+    def _by_last_parts(self, name: PurePosixPath) -> list[str]:
+        found = self.last_parts.get(name.name, [])
+        common = [_common_end(name.parent.parts, folder.parts) for _, folder in found]
+        return [one for (one, _), n in zip(found, common, strict=True) if n == max(common)]
+
     def _may_be(self, sample_id: str, file: PredictionFile) -> bool:
         """Whether the image that was looked at can be the row's: another one of the same name."""
-        return None in (file.sha256, self.ids[sample_id]) or file.sha256 == self.ids[sample_id]
+        expected = self.hashes[sample_id]
+        return None in (file.sha256, expected) or file.sha256 == expected
+
+
+def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

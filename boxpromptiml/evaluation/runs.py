@@ -14,8 +14,8 @@ from rich.progress import track
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
 from boxpromptiml.inference.localizer import Localizer
-from boxpromptiml.inference.predictions import prob_to_png
 from boxpromptiml.io.files import sha256_file, write_bytes, write_json, write_jsonl
+from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.io.strict_yaml import read_yaml
@@ -157,6 +157,6 @@ def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
     rows = []
     for key, _, (prob, score) in localizer.localize_each(images):
         name = safe_name(key)
-        write_bytes(out / "prob" / f"{name}.png", prob_to_png(prob))
+        write_bytes(out / "prob" / f"{name}.png", encode_map(prob))
         rows.append({"id": key, "name": name, "image_score": round(score, 6)})
     write_jsonl(out / "predictions.jsonl", rows)

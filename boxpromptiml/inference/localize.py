@@ -55,7 +55,7 @@ def localize(
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
-    Writes prob/NAME.png (8-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
+    Writes prob/NAME.png (16-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
     predictions.jsonl and predictions.csv. An input that cannot be read, or leads to no image, is
     listed in errors.jsonl, the rest is localized, and the exit status is 3. The same command again
     continues where a killed one ended: images that are localized already, by the same weights and

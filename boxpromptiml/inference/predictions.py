@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.io import images
 from boxpromptiml.io.files import csv_text, json_line, write_bytes, write_jsonl, write_text
+from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.visualization.overlays import overlay
 
@@ -45,11 +46,6 @@ class Prediction:
     made_by: str = ""
 
 
-def prob_to_png(prob: ProbArray) -> bytes:
-    """A probability map (H, W) as 8-bit grey PNG: level = round(255 prob)."""
-    return images.encode_png(np.round(prob * 255).astype(np.uint8))
-
-
 def write_prediction(
     out: Path,
     name: str,
@@ -64,7 +60,7 @@ def write_prediction(
 ) -> Prediction:
     """Write the files of one image (H, W, 3) and return its row."""
     flagged = prob > threshold
-    write_bytes(out / "prob" / f"{name}.png", prob_to_png(prob))
+    write_bytes(out / "prob" / f"{name}.png", encode_map(prob))
     images.write_png(out / "mask" / f"{name}.png", flagged.astype(np.uint8) * 255)
     if overlays:
         images.write_jpeg(out / "overlay" / f"{name}.jpg", overlay(image, prob, (), threshold), 90)

@@ -78,7 +78,7 @@ def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
     """
     try:
         with _open_regular(path) as stream:
-            data = stream.read(max_bytes + 1)
+            data = b"".join(_pieces(stream, max_bytes + 1))
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot be read: {reason}") from error
@@ -94,6 +94,13 @@ def _open_regular(path: Path) -> IO[bytes]:
         stream.close()
         raise OSError(errno.EINVAL, "is not a regular file", str(path))
     return stream
+
+
+def _pieces(stream: IO[bytes], length: int) -> Iterator[bytes]:
+    """Up to `length` bytes; a single read would set aside memory for all of them at once."""
+    while length and (piece := stream.read(min(length, _CHUNK))):
+        length -= len(piece)
+        yield piece
 
 
 def read_text(path: Path, max_bytes: int = _MAX_SMALL) -> str:

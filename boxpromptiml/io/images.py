@@ -31,10 +31,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import files
@@ -191,13 +193,65 @@ def read_trimap(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> TrimapArra
     return grey
 
 
-def encode_png(array: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG of grey (H, W) or RGB (H, W, 3) uint8 pixels.
+def read_levels(
+    path: str | Path, chunk: bytes = b"", limits: Limits = DEFAULT_LIMITS
+) -> tuple[npt.NDArray[np.uint8 | np.uint16 | np.float32], bytes | None]:
+    """Grey values (H, W) of a lossless file in their stored depth, and a private chunk of a PNG.
+
+    Channels that are all equal are one grey value. Values of a float TIFF are as they are, in any
+    range, nan included.
+
+    Args:
+        path: A PNG or a TIFF.
+        chunk: Name of the chunk, four letters; None is returned where there is none.
+        limits: What the file may cost.
+
+    Raises:
+        RejectedInput: For bad files, for colour, and for all but PNG and lossless TIFF.
+    """
+    return decode_levels(_read_file(path, limits), str(path), chunk, limits)
+
+
+def decode_levels(
+    data: bytes, name: str, chunk: bytes = b"", limits: Limits = DEFAULT_LIMITS
+) -> tuple[npt.NDArray[np.uint8 | np.uint16 | np.float32], bytes | None]:
+    """`read_levels` for a file's bytes in memory; `name` is for messages."""
+    with _rejecting(name):
+        picture, info = _open(data, name, limits, floats=True)
+        if info.format not in ("PNG", "TIFF") or _is_jpeg_inside(picture):
+            message = f"is a {info.format} file; save maps as 16-bit PNG"
+            raise RejectedInput(name, "unsupported_mode", message)
+        stored = _load(picture, info)
+        chunks = {entry[0]: entry[1] for entry in getattr(picture, "private_chunks", [])}
+        if stored.mode == "F":
+            return np.asarray(stored, np.float32), chunks.get(chunk)
+        if stored.mode in _GREY_16:
+            return np.asarray(stored).astype(np.uint16), chunks.get(chunk)
+        if _is_16_bit(picture):
+            raise RejectedInput(name, "unsupported_mode", "has 16-bit colour; save 16-bit grey")
+        return _as_grey(stored, name, "maps"), chunks.get(chunk)
+
+
+def _is_jpeg_inside(picture: ImageFile.ImageFile) -> bool:
+    return "jpeg" in str(picture.info.get("compression"))
+
+
+def encode_png(
+    array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], chunk: tuple[bytes, bytes] | None = None
+) -> bytes:
+    """A PNG of grey (H, W) or RGB (H, W, 3) pixels of 8 bits, or of grey pixels of 16.
+
+    Args:
+        array: The pixels.
+        chunk: Name (four letters, see the PNG specification) and content of a private chunk.
 
     Raises:
         ValueError: For any other shape or type.
     """
-    return _encode(array, "PNG", {})
+    extra = PngInfo()
+    if chunk is not None:
+        extra.add(*chunk)
+    return _encode(array, "PNG", {"pnginfo": extra})
 
 
 def encode_jpeg(array: npt.NDArray[np.uint8], quality: int) -> bytes:
@@ -221,8 +275,12 @@ def write_jpeg(path: Path, array: npt.NDArray[np.uint8], quality: int) -> None:
     files.write_bytes(path, encode_jpeg(array, quality))
 
 
-def _encode(array: npt.NDArray[np.uint8], kind: str, options: dict[str, int]) -> bytes:
-    if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in ((), (3,)):
+def _encode(
+    array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], kind: str, options: dict[str, Any]
+) -> bytes:
+    is_grey_16 = array.dtype == np.uint16 and array.ndim == 2 and kind == "PNG"
+    is_8_bit = array.dtype == np.uint8 and array.ndim >= 2 and array.shape[2:] in ((), (3,))
+    if not (is_8_bit or is_grey_16):
         raise ValueError(f"need uint8 (H, W) or (H, W, 3), got {array.dtype} {array.shape}")
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, kind, **options)
@@ -276,8 +334,17 @@ def _check_bytes(count: int, name: str, limits: Limits) -> None:
         raise RejectedInput(name, "too_many_bytes", message)
 
 
-def _open(data: bytes, name: str, limits: Limits) -> tuple[ImageFile.ImageFile, ImageInfo]:
-    """Read the header, apply every limit, describe the file; no pixel is decoded."""
+def _open(
+    data: bytes, name: str, limits: Limits, floats: bool = False
+) -> tuple[ImageFile.ImageFile, ImageInfo]:
+    """Read the header, apply every limit, describe the file; no pixel is decoded.
+
+    Args:
+        data: The file's bytes.
+        name: Of the file, for messages.
+        limits: What it may cost.
+        floats: Whether float pixels are taken too.
+    """
     _check_bytes(len(data), name, limits)
     picture = Image.open(io.BytesIO(data), formats=tuple(_SUFFIXES))
     tags = getattr(picture, "tag_v2", None)  # TIFF, whose `size` is that of the display
@@ -294,7 +361,7 @@ def _open(data: bytes, name: str, limits: Limits) -> tuple[ImageFile.ImageFile, 
         (scans > _MAX_SCANS, "too_many_scans", f"has {scans} scans; save it as a baseline JPEG"),
         (frames, "multi_frame", "has several frames or pages; extract the one you mean"),
         (
-            not _is_convertible(picture),
+            not (_is_convertible(picture) or (floats and mode == "F")),
             "unsupported_mode",
             f"has odd {mode} pixels; save 8-bit RGB",
         ),
@@ -393,12 +460,16 @@ def _decode_grey(path: str | Path, limits: Limits) -> tuple[GreyArray, bool]:
             raise RejectedInput(name, "mask_orientation", message)
         if _is_16_bit(picture):
             raise RejectedInput(name, "unsupported_mode", "is a 16-bit mask; convert it to 8 bits")
-        lossy = info.format in ("JPEG", "WEBP") or "jpeg" in str(picture.info.get("compression"))
+        lossy = info.format in ("JPEG", "WEBP") or _is_jpeg_inside(picture)
         stored = _load(picture, info)
         if stored.has_transparency_data and np.asarray(stored.convert("RGBA"))[..., 3].min() < 255:
             message = "has transparent parts; save the mask as opaque grey"
             raise RejectedInput(name, "mask_alpha", message)
-        rgb = _as_rgb(stored)
-        if (rgb != rgb[..., :1]).any():
-            raise RejectedInput(name, "mask_colour", "has channels that differ; masks are grey")
-        return np.ascontiguousarray(rgb[..., 0]), not lossy
+        return _as_grey(stored, name, "masks"), not lossy
+
+
+def _as_grey(picture: Image.Image, name: str, what: str) -> GreyArray:
+    rgb = _as_rgb(picture)
+    if (rgb != rgb[..., :1]).any():
+        raise RejectedInput(name, "mask_colour", f"has channels that differ; {what} are grey")
+    return np.ascontiguousarray(rgb[..., 0])

@@ -73,7 +73,7 @@ def parse_as(adapter: TypeAdapter[T], text: str, where: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])[:200]
-        raise UserError(f"{where}: {place}: {first['msg']}") from error
+        raise UserError(": ".join(filter(None, (where, place, first["msg"])))) from error
 
 
 def check_fields(record: object, where: str) -> None:

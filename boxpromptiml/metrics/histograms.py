@@ -2,9 +2,9 @@
 
 A probability map of an 8-bit PNG has 256 levels, so the two histograms hold all that F1, IoU, AUC
 and every curve depend on: the scores are exact, ties included, and cost one pass over the pixels
-and a few hundred additions, whatever the image's size. A 16-bit map has 65536 levels. Level l
-means the probability l / (levels - 1); a pixel is flagged when its probability is strictly above
-the threshold.
+and a few hundred additions, whatever the image's size. A 16-bit map has 65536 levels. Which
+probability a level means is the map's own (`values`, rising); a pixel is flagged when its
+probability is strictly above the threshold.
 """
 
 from typing import Any, NamedTuple
@@ -72,17 +72,26 @@ def count_values(
     return LevelCounts(manipulated=total[bins:], authentic=total[:bins])
 
 
-def stretched(histogram: LevelCounts) -> LevelCounts:
+def stretched(histogram: LevelCounts, values: Floats) -> LevelCounts:
     """The histogram of the map stretched to 0 ... 255 by its own minimum and maximum.
 
-    Level l becomes floor(255 (l - lowest) / (highest - lowest)), in integers, so that a map that
-    was stretched before stays as it is. A constant map becomes 0 all over.
+    A probability p becomes level floor(255 (p - lowest) / (highest - lowest)); a map that was
+    stretched before stays as it is. A constant map becomes 0 all over.
+
+    Args:
+        histogram: Of the map.
+        values: (L,) the probability of each level, rising.
+
+    Returns:
+        Counts of 256 levels, evenly spaced.
     """
     used = np.flatnonzero(histogram.manipulated + histogram.authentic)
     if not len(used):
         return LevelCounts(np.zeros(256, np.int64), np.zeros(256, np.int64))
-    lowest, highest = used[0], used[-1]
-    levels = 255 * (used - lowest) // max(highest - lowest, 1)
+    lowest, highest = values[used[0]], values[used[-1]]
+    span = (highest - lowest) or 1.0
+    # Whole numbers must not fall below themselves by rounding; 65536 even steps are far coarser.
+    levels = np.floor(255 * (values[used] - lowest) / span + 1e-9).astype(np.intp)
     both = (np.zeros(256, np.int64), np.zeros(256, np.int64))
     for new, old in zip(both, histogram, strict=True):
         np.add.at(new, levels, old[used])
@@ -98,14 +107,17 @@ def flagged(histogram: LevelCounts) -> Flagged:
     return Flagged(tp, fp)
 
 
-def cuts(thresholds: npt.ArrayLike, levels: int) -> npt.NDArray[np.intp]:
-    """The lowest level that is flagged at each threshold; `levels` where none is.
+def cuts(thresholds: npt.ArrayLike, values: Floats) -> npt.NDArray[np.intp]:
+    """The lowest level that is flagged at each threshold; the number of levels where none is.
+
+    Args:
+        thresholds: Of any shape.
+        values: (L,) the probability of each level, rising.
 
     Example:
-        >>> cuts([-1, 0, 0.5, 0.2, 1], 256).tolist()
+        >>> cuts([-1, 0, 0.5, 0.2, 1], np.arange(256) / 255).tolist()
         [0, 1, 128, 52, 256]
     """
-    values = np.arange(levels) / (levels - 1)
     return np.searchsorted(values, np.asarray(thresholds, np.float64), side="right")
 
 

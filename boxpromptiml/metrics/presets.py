@@ -14,15 +14,16 @@ ties as one half everywhere, and no image is dropped. The peers' formulas are re
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from boxpromptiml.io.map_files import linear_values
 from boxpromptiml.metrics import histograms
 from boxpromptiml.metrics.histograms import Flagged, Floats, LevelCounts
-from boxpromptiml.records import MaskArray
+from boxpromptiml.records import MaskArray, ProbArray
 
 PresetName = Literal["default", "lab-minmax", "benco-resize", "trufor-permuted", "mvss"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
@@ -90,7 +91,7 @@ class PixelScores(NamedTuple):
 
     Attributes:
         f1: At the threshold.
-        iou: Likewise.
+        iou: At the threshold.
         auc: At any threshold.
         precision: At the threshold; nan where nothing is flagged.
         recall: At the threshold.
@@ -127,30 +128,36 @@ def score_pixels(
     levels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
     truth: MaskArray,
     threshold: float = 0.5,
+    values: Floats | None = None,
 ) -> PixelScores:
     """All pixel scores of one image.
 
     Args:
         preset: The rules.
-        levels: (H, W) map, its dtype's largest value meaning 1.
+        levels: (H, W) map.
         truth: (H, W), True = manipulated.
         threshold: A pixel is flagged strictly above it.
+        values: The probability of each level, rising; evenly spaced from 0 to 1 by default.
     """
     kept = outside_border(truth) if preset.skips_border else None
     histogram = histograms.count_values(levels, truth, kept)
+    if values is None:
+        values = linear_values(len(histogram.authentic))
     if preset.stretches:
-        histogram = histograms.stretched(histogram)
-    if truth.any():
-        return _manipulated(preset, histogram, threshold)
-    return _authentic(preset, histogram, threshold)
+        histogram = histograms.stretched(histogram, values)
+        values = linear_values(len(histogram.authentic))
+    score = _manipulated if truth.any() else _authentic
+    return score(preset, histogram, values, threshold)
 
 
-def _manipulated(preset: ScoringPreset, histogram: LevelCounts, threshold: float) -> PixelScores:
+def _manipulated(
+    preset: ScoringPreset, histogram: LevelCounts, values: Floats, threshold: float
+) -> PixelScores:
     found = histograms.flagged(histogram)
     positives, pixels = int(found.tp[0]), int(found.tp[0] + found.fp[0])
     by_cut = _f1_by_cut(preset, found)
-    cut = int(histograms.cuts(threshold, len(histogram.authentic)))
-    at = histograms.cuts(THRESHOLDS, len(histogram.authentic))
+    cut = int(histograms.cuts(threshold, values))
+    at = histograms.cuts(THRESHOLDS, values)
     tp, fp, epsilon = int(found.tp[cut]), int(found.fp[cut]), preset.epsilon
     f1 = float(by_cut[cut])
     if preset.permutes and _is_of_one_class(tp, fp, positives, pixels):
@@ -198,19 +205,21 @@ def _rates(found: Flagged, at: npt.NDArray[np.intp]) -> Rates:
     )
 
 
-def _authentic(preset: ScoringPreset, histogram: LevelCounts, threshold: float) -> PixelScores:
-    """An image without manipulated pixels: its false alarms, and what the preset makes of them."""
-    cut = int(histograms.cuts(threshold, len(histogram.authentic)))
-    alarms, pixels = int(histogram.authentic[cut:].sum()), int(histogram.authentic.sum())
+def _authentic(
+    preset: ScoringPreset, histogram: LevelCounts, values: Floats, threshold: float
+) -> PixelScores:
+    """An image without manipulated pixels: what is flagged, and what the preset makes of it."""
+    cut = int(histograms.cuts(threshold, values))
+    flagged, pixels = int(histogram.authentic[cut:].sum()), int(histogram.authentic.sum())
     zero = 0.0 if preset.averages_authentic else float("nan")
     return PixelScores(
         f1=zero,
-        iou=zero if alarms else preset.authentic_iou,
+        iou=zero if flagged else preset.authentic_iou,
         auc=preset.authentic_auc,
         precision=zero,
         recall=zero,
         best_f1=zero,
-        flagged=alarms / pixels,
+        flagged=flagged / pixels,
         f1_curve=np.full(len(THRESHOLDS), zero),
         rates=None,
     )
@@ -225,15 +234,22 @@ def outside_border(truth: MaskArray) -> MaskArray:
 
 
 def at_network_size(
-    levels: npt.NDArray[np.uint8], truth: MaskArray, size: tuple[int, int]
-) -> tuple[npt.NDArray[np.uint8], MaskArray]:
+    grey: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | ProbArray,
+    truth: MaskArray,
+    size: tuple[int, int],
+) -> tuple[npt.NDArray[Any], MaskArray]:
     """Map and mask at the network's (H, W): the mask by nearest, the map by linear interpolation.
 
     A map that has the size is left alone: a network's own output is what IMDLBenCo scores.
+
+    Args:
+        grey: (H, W) evenly spaced levels, or probabilities.
+        truth: (H, W), True = manipulated.
+        size: (H, W) of the network's input.
     """
     width_height = (size[1], size[0])
     mask = cv2.resize(truth.astype(np.uint8), width_height, interpolation=cv2.INTER_NEAREST) > 0
-    if levels.shape == size:
-        return levels, mask
-    resized = cv2.resize(levels, width_height, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, levels.dtype), mask
+    if grey.shape == size:
+        return grey, mask
+    resized = cv2.resize(grey, width_height, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, grey.dtype), mask

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.evaluation.matching import PredictionFile
 from boxpromptiml.io import images
+from boxpromptiml.io.map_files import read_map
 from boxpromptiml.manifests.manifest import Manifest, confined
 from boxpromptiml.manifests.sources import Source, check_size, ground_truth
 from boxpromptiml.metrics.results import Evaluation
@@ -185,15 +185,17 @@ class StoredPixels:
         manifest, sample = source
         pixels, _ = images.read_image(manifest.image_path(sample))
         check_size(pixels.shape[:2], sample, sample.image)
-        path = confined(self._maps, f"{self._names[image.id]}.png")
-        levels = PredictionFile(self._names[image.id], path).levels()
-        check_size(levels.shape, sample, str(path))
+        name = self._names[image.id]
+        png = confined(self._maps, f"{name}.png")
+        path = png if png.exists() else confined(self._maps, name)
+        prob = read_map(path).prob
+        check_size(prob.shape, sample, str(path))
         pseudo = manifest.pseudo_mask_path(sample) if image.manipulated else None
         return Views(
             image=pixels,
             boxes=sample.boxes or (),
             pseudo_mask=images.read_trimap(pseudo) if pseudo else None,
-            prob=levels.astype(np.float32) / np.float32(255),
+            prob=prob,
             truth=ground_truth(source) if image.manipulated else None,
         )
 

@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import distributed
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.predictions import prob_to_png
 from boxpromptiml.io.files import write_bytes, write_jsonl
+from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.manifests.manifest import safe_name
 
 _SHOWN = 5
@@ -45,7 +45,7 @@ class PredictionWriter(BasePredictionWriter):
         found = zip(prediction["id"], prediction["prob"], prediction["image_score"], strict=True)
         for name, prob, score in found:
             file = safe_name(name)
-            write_bytes(self._folder(trainer) / "prob" / f"{file}.png", prob_to_png(prob.numpy()))
+            write_bytes(self._folder(trainer) / "prob" / f"{file}.png", encode_map(prob.numpy()))
             row = {"id": name, "name": file, "image_score": round(float(score), 6)}
             self._rows.append(row)
 

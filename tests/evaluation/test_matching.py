@@ -1,10 +1,12 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.evaluation.matching import PredictionFile, match_predictions
+from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation.matching import find_predictions, match_predictions
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Header, Manifest, safe_name
 from boxpromptiml.manifests.sources import Source
@@ -138,15 +140,16 @@ def test_table_and_files_must_agree(tmp_path):
     ("line", "message"),
     [
         ("{", "not valid JSON"),
-        ("[1]", 'an object with a text "name"'),
-        ('{"name": 3}', 'an object with a text "name"'),
+        ("[1]", "should be an object"),
+        ('{"name": 3}', "name: Input should be a valid string"),
+        ("{}", "name: Field required"),
         ('{"name": "../a"}', "without '..'"),
         ('{"name": "/etc/a"}', "must be relative"),
         ('{"name": "link/a"}', "leads out of"),
-        ('{"name": "a", "id": 3}', "id must be text"),
-        ('{"name": "a", "image_score": "high"}', "must be a number"),
-        ('{"name": "a", "image_score": true}', "must be a number"),
-        ('{"name": "a", "image_score": 1.5}', "must be in"),
+        ('{"name": "a", "id": 3}', "id: Input should be a valid string"),
+        ('{"name": "a", "image_score": "high"}', "image_score: Input should be a valid number"),
+        ('{"name": "a", "image_score": true}', "image_score: Input should be a valid number"),
+        ('{"name": "a", "image_score": 1.5}', "image_score: Input should be less than or equal"),
         ('{"name": "a", "image_score": NaN}', "not valid JSON"),
     ],
 )
@@ -162,31 +165,39 @@ def test_bad_lines_are_named(tmp_path, line, message):
 @pytest.mark.parametrize("name", ["nothing", "prob"])
 def test_no_maps_at_all(tmp_path, name):
     (tmp_path / "prob").mkdir()
-    with pytest.raises(UserError, match="no PNG files"):
+    with pytest.raises(UserError, match="no maps"):
         matched(tmp_path / name, rows(tmp_path))
 
 
-def test_levels_of_masks_and_of_grey_saved_as_colour(tmp_path):
-    grey = folder(tmp_path, ["grey"]) / "grey.png"
-    colour = tmp_path / "colour.png"
-    images.write_png(colour, np.repeat(LEVELS[..., None], 3, axis=2))
-    for path in (grey, colour):
-        np.testing.assert_array_equal(PredictionFile("x", path).levels(), LEVELS)
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".tif", ".TIFF", ".PNG"])
+def test_maps_of_any_ending_are_found(tmp_path: Path, ending: str) -> None:
+    names = ["set/a1", "tampered/b.png", "authentic/b", "d.jpg"]
+    for name in names:
+        path = tmp_path / "maps" / f"{name}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert matched(tmp_path / "maps", rows(tmp_path)) == names
 
 
-def test_maps_that_cannot_be_used_are_named(tmp_path):
-    from PIL import Image
+def test_endings_of_images_and_folders_tell_rows_apart(tmp_path: Path) -> None:
+    wanted = {"a": "one/x.jpg", "b": "one/x.png", "c": "two/x.jpg", "d": "two/deep/x.jpg"}
+    names = ["out/one/x.jpg", "out/one/x.png", "out/two/x", "deep/x"]
+    folder(tmp_path / "maps", names)
+    assert matched(tmp_path / "maps", rows(tmp_path, wanted=wanted)) == names
+    folder(tmp_path / "more", ["out/three/x", *names[1:]])
+    with pytest.raises(UserError, match="could be"):
+        matched(tmp_path / "more", rows(tmp_path, wanted=wanted))
 
-    heat = tmp_path / "heat.png"
-    images.write_png(heat, np.stack([LEVELS, LEVELS, 255 - LEVELS], axis=2))
-    jpeg = tmp_path / "jpeg.png"
-    images.write_jpeg(jpeg, LEVELS, 90)
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.array([[0, 40000]], np.uint16)).save(deep)
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(images.encode_png(LEVELS)[:45])
-    reasons = {heat: "mask_colour", jpeg: "unsupported_mode", deep: "unsupported_mode"}
-    for path, reason in (reasons | {broken: "truncated_or_corrupt"}).items():
-        with pytest.raises(RejectedInput) as error:
-            PredictionFile("x", path).levels()
-        assert (error.value.reason, error.value.path) == (reason, str(path))
+
+def test_two_maps_of_one_name_are_refused(tmp_path: Path) -> None:
+    folder(tmp_path, ["a"])
+    (tmp_path / "a.npy").touch()
+    with pytest.raises(UserError, match=r"a\.npy and a\.png differ only in the ending"):
+        find_predictions(tmp_path)
+
+
+def test_a_pipe_for_a_table_is_refused_at_once(tmp_path: Path) -> None:
+    folder(tmp_path, ["a"])
+    os.mkfifo(tmp_path / "predictions.jsonl")
+    with pytest.raises(UserError, match="is not a regular file"):
+        find_predictions(tmp_path)

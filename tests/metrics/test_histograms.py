@@ -16,6 +16,7 @@ from boxpromptiml.records import MaskArray
 
 Pair = tuple[npt.NDArray[Any], MaskArray]  # values, truth
 
+EVEN = np.arange(256) / 255
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
 
@@ -37,7 +38,7 @@ def test_scores_at_a_threshold_agree_with_scikit_learn(pair: Pair, threshold: fl
     levels, truth = pair
     flagged = (levels / 255 > threshold).ravel()
     found = histograms.flagged(histograms.count_values(levels, truth))
-    cut = histograms.cuts(threshold, 256)
+    cut = histograms.cuts(threshold, EVEN)
     tp, fp, positives = found.tp[cut], found.fp[cut], int(truth.sum())
     assert tp == np.sum(flagged & truth.ravel())
     assert tp + fp == flagged.sum()
@@ -83,13 +84,13 @@ def test_more_pixels_than_a_chunk_and_pixels_left_out() -> None:
 @given(st.floats(-1, 2))
 def test_cuts_are_the_first_level_strictly_above(threshold: float) -> None:
     flagged = np.arange(256) / 255 > threshold
-    assert histograms.cuts(threshold, 256) == (np.argmax(flagged) if flagged.any() else 256)
+    assert histograms.cuts(threshold, EVEN) == (np.argmax(flagged) if flagged.any() else 256)
 
 
 def test_cuts_of_decimal_thresholds_are_exact() -> None:
-    assert [int(histograms.cuts(level / 255, 256)) for level in range(256)] == list(range(1, 257))
-    assert histograms.cuts([0.2, 0.4, 0.6, 0.8], 256).tolist() == [52, 103, 154, 205]
-    assert histograms.cuts([0.2, 0.5], 65536).tolist() == [13108, 32768]
+    assert [int(histograms.cuts(level / 255, EVEN)) for level in range(256)] == list(range(1, 257))
+    assert histograms.cuts([0.2, 0.4, 0.6, 0.8], EVEN).tolist() == [52, 103, 154, 205]
+    assert histograms.cuts([0.2, 0.5], np.arange(65536) / 65535).tolist() == [13108, 32768]
 
 
 @given(maps())
@@ -97,9 +98,9 @@ def test_stretching_is_what_a_person_would_do_and_changes_nothing_twice(pair: Pa
     levels, truth = pair
     low, high = int(levels.min()), int(levels.max())
     by_hand = (levels.astype(int) - low) * 255 // max(high - low, 1)
-    found = histograms.stretched(histograms.count_values(levels, truth))
+    found = histograms.stretched(histograms.count_values(levels, truth), EVEN)
     expected = histograms.count_values(by_hand.astype(np.uint8), truth)
-    for one, other in ((found, expected), (histograms.stretched(found), found)):
+    for one, other in ((found, expected), (histograms.stretched(found, EVEN), found)):
         np.testing.assert_array_equal(one.manipulated, other.manipulated)
         np.testing.assert_array_equal(one.authentic, other.authentic)
     if both(pair):  # at most 256 levels stay apart
@@ -110,10 +111,10 @@ def test_stretching_is_what_a_person_would_do_and_changes_nothing_twice(pair: Pa
 def test_stretching_many_levels_and_none() -> None:
     levels = np.array([[1000, 33000, 60000]], np.uint16)
     histogram = histograms.count_values(levels, np.array([[False, True, True]]))
-    found = histograms.stretched(histogram)
+    found = histograms.stretched(histogram, np.arange(65536) / 65535)
     assert np.flatnonzero(found.manipulated).tolist() == [255 * 32000 // 59000, 255]
     empty = LevelCounts(np.zeros(256, int), np.zeros(256, int))
-    assert histograms.stretched(empty).authentic.sum() == 0
+    assert histograms.stretched(empty, EVEN).authentic.sum() == 0
 
 
 def test_differing_sizes_are_refused() -> None:
