@@ -65,10 +65,8 @@ def import_folder(
         RejectedInput(mask, "no_image", "no tampered image is named so") for mask in masks.values()
     ]
     rejected += [
-        RejectedInput(
-            one.place, "no_image", f"{name!r:.200} is in neither tampered/ nor authentic/"
-        )
-        for name, one in annotated.items()
+        RejectedInput(source / name, "no_image", f"{_BOXES} names an image that is not there")
+        for name in annotated
         if name not in folder.seen
     ]
     notes = {"clipped_boxes": folder.clipped, "warnings": _unclaimed(source)}

@@ -92,7 +92,7 @@ def _import(work: Path, clean: Path, mixed: Path, planted: Sequence[Planted]) ->
     def command(root: Path) -> Ended:
         return run(
             ["data_prep", "import", "--dataset=folder", f"--source={root}", "--name=made",
-             f"--out={root / 'imported.jsonl'}", "--verify"],
+             f"--out={root / 'imported.jsonl'}", "--verify", "--view=stored"],
             seconds=_SECONDS,
         )  # fmt: skip
 
