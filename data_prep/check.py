@@ -77,6 +77,8 @@ def _read(paths: Sequence[Path]) -> tuple[list[Manifest], list[Finding]]:
         manifests.append(Manifest(path, header, rows))
         bad = map(str, errors)
         findings += [Finding("rejected", _place(path, row), "bad_row", row) for row in bad]
+        if not rows and not errors:
+            findings.append(Finding("rejected", str(path), "empty_manifest", "holds no image"))
     return manifests, findings
 
 

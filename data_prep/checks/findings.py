@@ -1,4 +1,4 @@
-"""What a check finds, and how it is worded."""
+"""One thing that a check finds, and how it is worded."""
 
 from typing import Literal, NamedTuple
 
@@ -12,9 +12,11 @@ TITLES = {
     "bad_row": "A row of the manifest is wrong (a box out of the image, a duplicate id, ...)",
     "bad_path": "The path leads out of its folder",
     "box_covers_image": "A box covers almost all of the image and says nothing",
+    "box_far_from_mask": "A box far larger than its mask, or where the mask marks nothing",
     "changed": "Not the file that was imported",
     "duplicate": "The same file more than once",
     "duplicate_across_splits": "The same file in two splits",
+    "empty_manifest": "A manifest without any image",
     "empty_mask": "Manipulated by its label, and yet its mask marks no pixel",
     "group_across_splits": "A group of siblings in two splits",
     "leak": "A property of the files tells the classes apart",

@@ -1,23 +1,26 @@
 """What one image of a manifest, its mask, its boxes and its pseudo-mask are like."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from boxpromptiml import geometry
 from boxpromptiml.data.leaks import refuse_stale_pseudo_masks
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.sources import Source, check_size, ground_truth
-from boxpromptiml.records import MaskArray, Sample
+from boxpromptiml.records import Box, MaskArray, Sample
 from data_prep.checks.findings import Finding
 from data_prep.checks.jpeg import Compression, compression
 from data_prep.checks.near_duplicates import PictureHash, picture_hash
 
 _WHOLE = 0.9  # a box of so much of the image
 _OUTSIDE = 0.1  # so much of a mask may lie outside its boxes: coarse boxes are
+_LARGER = 10  # times the marked area; even sloppy boxes are below 4
 
 
 class FileFacts(NamedTuple):
@@ -174,11 +177,28 @@ def _mask_findings(name: str, mask: MaskArray, sample: Sample) -> Iterator[Findi
     if sample.label == 0 and mask.any():
         yield Finding("warning", name, "authentic_has_mask", f"marks {mask.mean():.1%} of it")
     if sample.boxes and mask.any():
+        yield from _far_boxes(name, mask, sample.boxes)
         inside = geometry.union_mask(geometry.as_array(sample.boxes), sample.size)
         outside = float((mask & ~inside).sum() / mask.sum())
         if outside > _OUTSIDE:
             message = f"{outside:.0%} of the mask lies outside the boxes"
             yield Finding("warning", name, "mask_outside_boxes", message)
+
+
+def _far_boxes(name: str, mask: MaskArray, boxes: Sequence[Box]) -> Iterator[Finding]:
+    """Boxes that nobody would draw around what the mask marks in them."""
+    for box in boxes:
+        rows, columns = np.nonzero(mask[geometry.pixel_slices(box, mask.shape)])
+        x0, y0, x1, y1 = box
+        text = f"box {x0:g} {y0:g} {x1:g} {y1:g}"
+        if not len(rows):
+            yield Finding("warning", name, "box_far_from_mask", f"{text} holds nothing of the mask")
+            continue
+        marked = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        times = (x1 - x0) * (y1 - y0) / marked
+        if times > _LARGER:
+            message = f"{text} is {times:.0f} times as large as what the mask marks in it"
+            yield Finding("warning", name, "box_far_from_mask", message)
 
 
 def _check_pseudo_mask(source: Source, verify: bool) -> None:

@@ -16,7 +16,7 @@ from boxpromptiml.io import images
 from boxpromptiml.visualization.overlays import thumbnail
 from data_prep.checks.across import Twins
 from data_prep.checks.findings import Finding, Severity, printable, title
-from data_prep.checks.leaks import Leak
+from data_prep.checks.leaks import MIN_IMAGES, Leak
 from data_prep.checks.totals import Balance, Distribution
 
 _SHOWN = 7  # reasons of a severity in the text
@@ -60,6 +60,10 @@ class CheckReport:
     def counts(self, severity: Severity) -> dict[str, int]:
         """Number of findings of a severity by reason."""
         return dict(Counter(f.reason for f in self.findings if f.severity == severity))
+
+    def known_leaks(self) -> bool:
+        """Whether any split has enough images of both classes to tell a leak."""
+        return any(leak.auc is not None for leak in self.leaks)
 
     def warned_leaks(self) -> list[Leak]:
         """Properties that tell the classes apart, the plainest first."""
@@ -119,7 +123,8 @@ def _lines(report: CheckReport) -> Iterator[str]:
             yield f"  {len(found):>6} {reason}: {title(reason)}, such as {found[0].path}"
         yield from _more(groups, _SHOWN, "reasons")
     leaks = report.warned_leaks()
-    yield f"properties of files that give the label away: {len(leaks)}"
+    known = len(leaks) if report.known_leaks() else f"unknown, below {MIN_IMAGES} images of a class"
+    yield f"properties of files that give the label away: {known}"
     yield from (f"  {leak.sentence()}" for leak in leaks[:4])
     yield from _more(leaks, 4, "properties")
     if not report.verified:
@@ -156,6 +161,8 @@ def as_html(report: CheckReport) -> str:
         rejected=report.by_reason("rejected"),
         warnings=report.by_reason("warning"),
         leaks=report.warned_leaks(),
+        known_leaks=report.known_leaks(),
+        min_images=MIN_IMAGES,
         splits=list(dict.fromkeys(leak.split for leak in report.leaks)),
         leak_rows=_leak_rows(report.leaks),
         histograms=[(one, _bars(one)) for one in report.distributions],

@@ -393,10 +393,36 @@ def test_the_text_is_short_whatever_is_wrong(data, capsys):
     assert "  and 9 more datasets and splits" in lines
 
 
-def test_empty_manifest(data):
-    found = data.check(status=0)
+def test_a_manifest_without_images_does_not_pass(data, capsys):
+    found = data.check(status=3)
+    assert [f["reason"] for f in found["findings"]] == ["empty_manifest"]
     assert found["images"] == 0
-    assert "No file could be read" in (data.root / "out/report.html").read_text()
+    assert "unknown, below 10 images" in capsys.readouterr().out
+
+
+def test_few_images_say_that_leaks_are_unknown(data):
+    data.add("a.jpg")
+    data.add("b.jpg", label=0)
+    data.check(status=0)
+    page = (data.root / "out" / "report.html").read_text()
+    assert "Unknown: every split has fewer than 10 images of a class" in page
+    assert "much better than chance" not in page
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (Box(0, 0, 64, 48), ""),  # 5.5 times
+        (Box(40, 30, 64, 48), "holds nothing of the mask"),
+        (Box(36, 28, 64, 48), "is 140 times as large as what the mask marks in it"),
+    ],
+)
+def test_boxes_that_nobody_drew_around_this_mask(data, box, message):
+    data.add(boxes=(BOX, box))
+    found = data.check(status=0)
+    messages = [f["message"] for f in found["findings"] if f["reason"] == "box_far_from_mask"]
+    assert len(messages) == bool(message)
+    assert all(message in one for one in messages)
 
 
 def test_it_starts_without_torch(data):
