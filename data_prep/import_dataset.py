@@ -10,8 +10,8 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.manifests.manifest import Header, relative_root
 from boxpromptiml.records import Split
 from data_prep.annotations.fitting import View
-from data_prep.derive import errors_path, write_with_rejections
-from data_prep.importers import Imported
+from data_prep.derive import errors_path, write_rejections, write_with_rejections
+from data_prep.importers import Imported, NothingImported
 from data_prep.importers.archive import open_source
 from data_prep.importers.assemble import assemble
 from data_prep.importers.checking import ImportOptions
@@ -25,6 +25,7 @@ from data_prep.importers.datasets.dso1 import DSO1
 from data_prep.importers.datasets.imd2020 import IMD2020
 from data_prep.importers.datasets.in_the_wild import IN_THE_WILD
 from data_prep.importers.datasets.korus import KORUS
+from data_prep.importers.datasets.misd import MISD
 from data_prep.importers.datasets.nist16 import NIST16
 from data_prep.importers.datasets.tampcoco import TAMPCOCO
 from data_prep.importers.folder import import_folder
@@ -47,6 +48,7 @@ PUBLIC: dict[str, DatasetLayout] = {
         IMD2020,
         IN_THE_WILD,
         KORUS,
+        MISD,
         NIST16,
         TAMPCOCO,
     )
@@ -64,6 +66,7 @@ DatasetName = Literal[
     "imd2020",
     "in_the_wild",
     "korus",
+    "misd",
     "nist16",
     "pairs",
     "tampcoco",
@@ -114,10 +117,19 @@ def import_dataset(
     if description.convert and mask_threshold is not None:
         raise UserError(f"{dataset}: its masks are {description.polarity}; leave --mask_threshold")
     opened = open_source(source, files, skipped=(masks, files))
-    root = Path(os.path.commonpath([opened.root, beside])) if description.convert else opened.root
+    writes_masks = description.convert is not None or description.unites
+    root = Path(os.path.commonpath([opened.root, beside])) if writes_masks else opened.root
     default = source.resolve().stem if dataset == "pairs" else dataset
     options = ImportOptions(name or default, split, mask_threshold, verify, root, masks)
-    return finish_import(assemble(description, opened, options), root, out, dataset)
+    try:
+        imported = assemble(description, opened, options)
+    except NothingImported as error:
+        write_rejections(errors_path(out), error.rejected)
+        if not error.rejected:
+            raise
+        why = f"{len(error.rejected)} rejected, the first: {error.rejected[0]}"
+        raise UserError(f"{error}; {why} (all in {errors_path(out)})") from error
+    return finish_import(imported, root, out, dataset)
 
 
 def finish_import(imported: Imported, root: Path, out: Path, dataset: str) -> int:

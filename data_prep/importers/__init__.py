@@ -1,18 +1,29 @@
-"""One small file a dataset: what is an image, what its mask, and what is known to be wrong."""
+"""Importers: what is an image of a dataset, what its mask, and what is known to be wrong."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from boxpromptiml.errors import RejectedInput
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.records import Sample
 
 
 class Imported(NamedTuple):
-    """What an importer found: rows in = samples + rejected.
+    """What an importer found: every row of the source is a sample or a rejection.
 
     Attributes:
+        samples: What can be used.
+        rejected: What cannot.
         notes: For the manifest's header.
     """
 
     samples: list[Sample]
     rejected: list[RejectedInput]
     notes: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+
+class NothingImported(UserError):  # noqa: N818 - says what happened
+    """Nothing in a source looks like the dataset; `rejected` says why."""
+
+    def __init__(self, message: str, rejected: Sequence[RejectedInput]) -> None:
+        super().__init__(message)
+        self.rejected = list(rejected)

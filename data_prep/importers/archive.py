@@ -93,10 +93,10 @@ class RawArchive:
     def _sound(self, members: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         """The members that may be read, by name; the others are rejected."""
         sound: dict[str, zipfile.ZipInfo] = {}
-        times = Counter(member.orig_filename for member in members)
-        for member in members:
-            name = member.orig_filename
-            reason, message = self._fault(member)
+        names = _names(members)
+        times = Counter(names)
+        for member, name in zip(members, names, strict=True):
+            reason, message = self._fault(member, name)
             hidden = any(is_hidden(part) for part in name.split("/"))
             if name.endswith("/") or (hidden and reason != "bad_name"):
                 continue
@@ -108,11 +108,11 @@ class RawArchive:
                 sound[name] = member
         return sound
 
-    def _fault(self, member: zipfile.ZipInfo) -> tuple[str, str]:
+    def _fault(self, member: zipfile.ZipInfo, name: str) -> tuple[str, str]:
         """Reason and message why a member is not even looked at; empty if it may be."""
         kind = stat.S_IFMT(member.external_attr >> 16)
         try:
-            check_relative(member.orig_filename)
+            check_relative(name)
         except UserError as error:
             return "bad_name", str(error)
         if kind not in (0, stat.S_IFREG):
@@ -175,6 +175,17 @@ class RawArchive:
             message = f"cannot be unpacked: {error}"
             shown = self.shown(member.orig_filename)
             raise RejectedInput(shown, "truncated_or_corrupt", message) from error
+
+
+def _names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
+    r"""The members' names; where none has a `/`, a `\` divides folders.
+
+    Older versions of .NET and of PowerShell's Compress-Archive write archives so.
+    """
+    names = [member.orig_filename for member in members]
+    if any("/" in name for name in names):
+        return names
+    return [name.replace("\\", "/") for name in names]
 
 
 def _directory(stream: BinaryIO) -> tuple[int, int]:

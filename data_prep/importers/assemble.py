@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.errors import RejectedInput
 from boxpromptiml.records import Sample
-from data_prep.importers import Imported
+from data_prep.importers import Imported, NothingImported
 from data_prep.importers.checking import Checked, ImportOptions, Placed, check, place
 from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 from data_prep.importers.raw import RawData
@@ -24,7 +24,7 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
     """Samples, rejections and the header's notes.
 
     Raises:
-        UserError: If nothing in the source looks like the dataset.
+        NothingImported: If nothing in the source looks like the dataset.
     """
     tree = Tree(source)
     items = _unique(dataset.find(tree), tree)
@@ -32,7 +32,8 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
     if not items:
         hint = f"; unpack {archives} first" if archives else ""
         where = source.shown("").rstrip("/")
-        raise UserError(f"{where}: nothing of {dataset.name} ({dataset.layout}){hint}")
+        message = f"{where}: nothing of {dataset.name} ({dataset.layout}){hint}"
+        raise NothingImported(message, tree.rejected)
     tree.reject_unclaimed(dataset.name, dataset.ignored)
     samples: list[Sample] = []
     covered: list[float] = []

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,15 +39,21 @@ class ImportOptions:
 
 
 class Placed(NamedTuple):
-    """An item whose files are on the disk."""
+    """An item whose files are on the disk.
+
+    Attributes:
+        item: What the layout says of it.
+        image: The image.
+        masks: Its masks by name; none for an image without.
+    """
 
     item: RawItem
     image: Path
-    mask: Path | None
+    masks: dict[str, Path]
 
 
 class Checked(NamedTuple):
-    """A sample, and the share of its image that its mask covers, where the mask was decoded."""
+    """A sample, and the fraction of its image that its mask covers, where the mask was decoded."""
 
     sample: Sample
     covered: float | None
@@ -58,11 +65,11 @@ def place(source: RawData, item: RawItem) -> Placed:
     Raises:
         RejectedInput: If a name or a member of an archive cannot be used.
     """
-    for text in (item.image, item.key, item.mask or ""):
+    masks = (item.mask, *item.more_masks) if item.mask else ()
+    for text in (item.image, item.key, *masks):
         check_name(text, source.shown(item.image))
     image = source.place(item.image, _wanted("images", item.image))
-    mask = source.place(item.mask, _wanted("masks", item.mask)) if item.mask else None
-    return Placed(item, image, mask)
+    return Placed(item, image, {name: source.place(name, _wanted("masks", name)) for name in masks})
 
 
 def _wanted(folder: str, name: str) -> str:
@@ -79,20 +86,21 @@ def check(
     Raises:
         RejectedInput: If image or mask cannot be used, in the source's names.
     """
-    item, mask, covered, threshold = placed.item, None, None, None
+    item, mask, covered = placed.item, None, None
     with _naming(source.shown(item.image)):
         name = relative_name(placed.image, options.root)
         info = images.probe(placed.image)
         if options.verify:
             images.read_image(placed.image)
-    if item.mask is not None and placed.mask is not None:
-        given = options.mask_threshold
-        own = dataset.mask_threshold if item.mask_threshold is None else item.mask_threshold
-        threshold = own if given is None else given
-        with _naming(source.shown(item.mask)):
-            _compare(images.probe(placed.mask).size, info.size, dataset.known.get(item.key))
-            relative_name(placed.mask, options.root)
-            mask, covered = _mask(dataset, options, item.key, placed.mask, threshold)
+    own = dataset.mask_threshold if item.mask_threshold is None else item.mask_threshold
+    threshold = own if options.mask_threshold is None else options.mask_threshold
+    for mask_name, path in placed.masks.items():
+        with _naming(source.shown(mask_name)):
+            _compare(images.probe(path).size, info.size, dataset.known.get(item.key))
+            relative_name(path, options.root)
+    is_written = bool(placed.masks) and (dataset.convert is not None or len(placed.masks) > 1)
+    if placed.masks:
+        mask, covered = _mask(dataset, source, options, placed, threshold, is_written)
     sample = Sample(
         id=f"{options.name}/{item.key}",
         dataset=options.name,
@@ -104,7 +112,7 @@ def check(
         boxes=None if item.label else (),
         kind=item.kind,
         mask=mask.relative_to(options.root).as_posix() if mask else None,
-        mask_threshold=None if dataset.convert else threshold,
+        mask_threshold=threshold if mask and not is_written else None,
         image_sha256=info.sha256,
     )
     return Checked(sample, covered)
@@ -145,18 +153,29 @@ def _compare(mask: tuple[int, int], image: tuple[int, int], known: str | None) -
 
 
 def _mask(
-    dataset: DatasetLayout, options: ImportOptions, key: str, path: Path, threshold: int | None
+    dataset: DatasetLayout,
+    source: RawData,
+    options: ImportOptions,
+    placed: Placed,
+    threshold: int | None,
+    is_written: bool,
 ) -> tuple[Path, float | None]:
-    """Path of the mask to use, and its share of the image where it was decoded."""
-    if dataset.convert is None and not options.verify:
-        return path, None
-    mask: MaskArray
-    mask = dataset.convert(path) if dataset.convert else images.read_mask(path, threshold)
-    refuse_empty(mask, "")
-    if dataset.convert:
-        path = options.masks / f"{safe_name(key)}.png"
-        images.write_png(path, mask.astype(np.uint8) * MANIPULATED)
-    return path, float(mask.mean())
+    """Path of the mask to use, and its fraction of the image where it was decoded."""
+    first = next(iter(placed.masks.values()))
+    if not is_written and not options.verify:
+        return first, None
+    parts: list[MaskArray] = []
+    for name, path in placed.masks.items():
+        with _naming(source.shown(name)):
+            read = dataset.convert or partial(images.read_mask, threshold=threshold)
+            parts.append(read(path))
+    mask: MaskArray = np.logical_or.reduce(parts)
+    with _naming(source.shown(next(iter(placed.masks)))):
+        refuse_empty(mask, "")
+    if is_written:
+        first = options.masks / f"{safe_name(placed.item.key)}.png"
+        images.write_png(first, mask.astype(np.uint8) * MANIPULATED)
+    return first, float(mask.mean())
 
 
 @contextmanager

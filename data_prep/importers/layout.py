@@ -33,6 +33,7 @@ class RawItem(NamedTuple):
         group: Source image that siblings share; the item alone when None.
         split: What the dataset itself says.
         mask_threshold: Instead of the dataset's, where layouts differ.
+        more_masks: Names of further masks, of other regions of the image; all are united.
     """
 
     key: str
@@ -43,6 +44,7 @@ class RawItem(NamedTuple):
     group: str | None = None
     split: Split | None = None
     mask_threshold: int | None = None
+    more_masks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class DatasetLayout:
         expected: Number of images by `manipulated`, `authentic` or kind, as published.
         mask_threshold: A mask value above this is manipulated; None for lossless 0 | 255.
         convert: Reads a mask that no threshold describes; it is then written anew.
-        ignored: Pattern of images that belong to the archive, not to the data set.
+        unites: Whether an image may have several masks; their union is then written anew.
+        ignored: Pattern of images that belong to the archive, not to the dataset.
         known: What is known to be wrong with single items, by key; said where their sizes differ.
     """
 
@@ -68,6 +71,7 @@ class DatasetLayout:
     expected: Mapping[str, int] = field(default_factory=dict)
     mask_threshold: int | None = None
     convert: Callable[[Path], MaskArray] | None = None
+    unites: bool = False
     ignored: str | None = None
     known: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,14 +1,18 @@
-"""Data sets that were already prepared for another project.
+"""Datasets that were already prepared for another project.
 
 IMDLBenCo: folders `Tp/` and `Gt/` (and `Au/`), or a list [["Tp/6.jpg", "Gt/6.jpg"], ["Tp/8.jpg",
-"Negative"], ..]. WSCL: a list {"id": {"subset", "path", "label", "mask"}, ..}. SCAF: `train/` and
-`test/` with `Image/` and `GT/`, and `train.txt`, `test.txt` that name the images to use; scribbles
-are no masks. IMDLBenCo's masks may be JPEG and are read above 127, as it does; masks of 0 | 1 need
-`--mask_threshold 0` there. Paths in a list are relative to its folder, or to the folder above if
-they begin with its name.
+"Negative"], ..]. ForensicHub: a list [{"path", "mask", "label"}, ..]. WSCL: {"id": {"subset",
+"path", "label", "mask"}, ..}. SCAF: `train/` and `test/` with `Image/` and `GT/`, and `train.txt`,
+`test.txt` that name the images to use; scribbles are no masks.
+
+Masks of IMDLBenCo and ForensicHub may be JPEG and are read above 127, as they do; masks of 0 | 1
+need `--mask_threshold 0` there. Paths in a list are relative to its folder, or to the folder above
+if they begin with its name; absolute paths of another machine are taken from the first folder on
+that is there.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +25,8 @@ from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _BENCO_THRESHOLD = 127  # IMDLBenCo's own reader counts a pixel above 127.5
 _SPLIT = rf"(?:({'|'.join(_SPLITS)})/)?"
+_NEGATIVE = ("negative", "none", "")  # in place of a mask
+_ABSOLUTE = re.compile(r"/|[a-z]:/", re.IGNORECASE)
 _MAX_LIST_BYTES = 64 * 2**20
 
 
@@ -78,12 +84,13 @@ def _split(key: str) -> Split | None:
 
 
 def _listed(tree: Tree, path: Path) -> Iterator[RawItem]:
-    """Items of IMDLBenCo's or WSCL's list; an entry that is neither is rejected."""
+    """Items of a list; an entry that is of no known kind is rejected."""
     for key, entry in _entries(path):
         try:
             image, mask, label, split = _parse(entry)
         except (KeyError, TypeError, ValueError):
-            tree.reject(f"{path.name}#{key}", "bad_row", "is neither IMDLBenCo's nor WSCL's")
+            message = "is no entry of a list of IMDLBenCo, ForensicHub or WSCL"
+            tree.reject(f"{path.name}#{key}", "bad_row", message)
             continue
         found = _look_up(tree, path.parent, image)
         found_mask = _look_up(tree, path.parent, mask) if mask else None
@@ -94,7 +101,8 @@ def _listed(tree: Tree, path: Path) -> Iterator[RawItem]:
             tree.reject(found, "no_mask", f"its mask {mask!r} is not below the list's folder")
         else:
             name = str(PurePosixPath(found).with_suffix(""))
-            threshold = _BENCO_THRESHOLD if isinstance(entry, list) else None
+            is_wscl = isinstance(entry, dict) and "subset" in entry
+            threshold = None if is_wscl else _BENCO_THRESHOLD
             yield RawItem(name, found, label, found_mask, None, None, split, threshold)
 
 
@@ -110,18 +118,18 @@ def _parse(entry: Any) -> tuple[str, str | None, int, Split | None]:
     """Image, mask, label and split of an entry."""
     if isinstance(entry, list):
         image, mask = entry
-        if mask == "Negative":
+        if mask is None or str(mask).lower() in _NEGATIVE:
             return _text(image), None, 0, None
         return _text(image), _text(mask), 1, None
     label, mask = {0: 0, 1: 1}[entry["label"]], entry.get("mask")
-    split = _SPLITS[entry["subset"]]
+    split = _SPLITS[entry["subset"]] if "subset" in entry else None
     return _text(entry["path"]), _text(mask) if label and mask else None, label, split
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise TypeError("not a path")
-    return value
+    return value.replace("\\", "/")
 
 
 def _look_up(tree: Tree, folder: Path, named: str) -> str | None:
@@ -131,4 +139,8 @@ def _look_up(tree: Tree, folder: Path, named: str) -> str | None:
         relative = os.path.relpath(base / named, folder)
         if (found := tree.look_up(relative)) is not None:
             return found
-    return None
+    if not _ABSOLUTE.match(named):
+        return None
+    parts = [part for part in named.split("/") if part]
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts) - 1))
+    return next((found for end in ends if (found := tree.look_up(end))), None)

@@ -104,7 +104,7 @@ def test_images_are_never_copied(tmp_path: Path) -> None:
     written = [path for path in files if path.name.count(".jsonl") == 0]
     assert {path.suffix for path in written} == {".png"}
     folders = {path.relative_to(tmp_path / "out").parts[0] for path in written}
-    assert folders == {"columbia.masks", "nist16.masks", "dso1.masks"}
+    assert folders == {f"{name}.masks" for name in ("columbia", "nist16", "dso1", "misd")}
 
 
 def test_verify_decodes_a_folder_too(tmp_path: Path) -> None:

@@ -240,6 +240,23 @@ def autosplice(root: Path) -> None:
                 photo(root / f"Forged_JPEG{quality}" / f"{photograph}{end}.jpg", where)
 
 
+def misd(root: Path) -> None:
+    for name, objects in (
+        ("Sp_D_ani_00010_cha_00065_nat_00093_146", 2),
+        ("Sp_D_ani_00010_art_00002_147", 1),
+        ("Sp_D_sec_00001_sec_00002_148", 2),
+    ):
+        folder = root / "Ground Truth Masks" / name
+        parts = [region(f"{name}{number}") for number in range(objects)]
+        photo(folder / "images" / f"{name}.png", np.any(parts, axis=0))
+        for number, part in enumerate(parts):
+            odd = part[:-8] if (name.endswith("148") and number) else part
+            mask(folder / "masks" / f"{name}_{number}.png", odd)
+        photo(root / "Dataset" / "Sp" / f"{name}.png", np.any(parts, axis=0))  # the same again
+    for stem in ("Au_ani_00010", "Au_pla_00001"):
+        photo(root / "Dataset" / "Au" / f"{stem}.jpg")
+
+
 TREES: dict[str, Callable[[Path], None]] = {
     tree.__name__: tree
     for tree in (
@@ -254,6 +271,7 @@ TREES: dict[str, Callable[[Path], None]] = {
         imd2020,
         in_the_wild,
         korus,
+        misd,
         nist16,
         tampcoco,
     )

@@ -322,3 +322,27 @@ def test_what_passes_as_relative_stays_below_its_root(text):
     root = Path("/srv/data")
     assert Path(f"{root}/{text}").is_relative_to(root)
     assert ".." not in Path(text).parts
+
+
+def test_backslashes_divide_folders_where_nothing_else_does(
+    tmp_path: Path, members: dict[str, bytes]
+) -> None:
+    """As older versions of PowerShell's Compress-Archive write archives."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, data in members.items():
+            info = zipfile.ZipInfo("x")
+            info.filename = info.orig_filename = name.replace("/", "\\")
+            archive.writestr(info, data)
+    assert run(tmp_path / "a.zip", tmp_path / "out" / "m.jsonl") == (0, {})
+    assert len(read_manifest(tmp_path / "out" / "m.jsonl").samples) == 2
+
+
+def test_backslashes_lead_out_no_more_than_slashes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("..\\evil.jpg", "C:\\evil.jpg", "\\evil.jpg"):
+            info = zipfile.ZipInfo("x")
+            info.filename = info.orig_filename = name
+            archive.writestr(info, b"x")
+    status, rejected = run(tmp_path / "a.zip", tmp_path / "out" / "m.jsonl")
+    assert (status, set(rejected.values())) == (1, {"bad_name"})
+    assert everything(tmp_path / "out") <= {"m.errors.jsonl"}

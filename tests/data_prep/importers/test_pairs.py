@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +10,7 @@ from data_prep.__main__ import main
 from tests.helpers.trees import mask, photo, region
 
 
-def run(source, out, *more) -> tuple[int, dict[str, str]]:
+def run(source: Path, out: Path, *more: str) -> tuple[int, dict[str, str]]:
     status = main(
         ["import", "--dataset", "pairs", "--source", str(source), "--out", str(out), *more]
     )
@@ -18,7 +20,7 @@ def run(source, out, *more) -> tuple[int, dict[str, str]]:
     return status, {row["path"].removeprefix(f"{folder}/"): row["reason"] for row in rows}
 
 
-def rows(out) -> dict[str, tuple[int, str | None, str]]:
+def rows(out: Path) -> dict[str, tuple[int, str | None, str]]:
     """Label, mask and split by id; every mask is held against its image."""
     manifest = read_manifest(out)
     for sample in manifest.samples:
@@ -30,7 +32,7 @@ def rows(out) -> dict[str, tuple[int, str | None, str]]:
 
 
 @pytest.fixture
-def benco(tmp_path):
+def benco(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     for stem in ("6", "7", "10"):  # sorted as text and as numbers they differ
         photo(root / "Tp" / f"{stem}.jpg", region(stem))
@@ -39,7 +41,7 @@ def benco(tmp_path):
     return root
 
 
-def test_benco_folders_join_by_name(benco, tmp_path):
+def test_benco_folders_join_by_name(benco: Path, tmp_path: Path) -> None:
     assert run(benco, tmp_path / "m.jsonl") == (0, {})
     assert rows(tmp_path / "m.jsonl") == {
         "data/Tp/10": (1, "Gt/10.png", "train"),
@@ -49,7 +51,7 @@ def test_benco_folders_join_by_name(benco, tmp_path):
     }
 
 
-def test_leftovers_on_both_sides_are_listed(benco, tmp_path):
+def test_leftovers_on_both_sides_are_listed(benco: Path, tmp_path: Path) -> None:
     (benco / "Gt" / "6.png").rename(benco / "Gt" / "5.png")
     photo(benco / "Tp" / "7.png", region("7"))
     status, rejected = run(benco, tmp_path / "m.jsonl", "--split", "val", "--name", "n")
@@ -63,7 +65,9 @@ def test_leftovers_on_both_sides_are_listed(benco, tmp_path):
 
 
 @pytest.mark.parametrize("as_list", [False, True])
-def test_jpeg_masks_of_benco_are_read_as_benco_reads_them(benco, tmp_path, as_list):
+def test_jpeg_masks_of_benco_are_read_as_benco_reads_them(
+    benco: Path, tmp_path: Path, as_list: bool
+) -> None:
     (benco / "Gt" / "6.png").unlink()
     mask(benco / "Gt" / "6.jpg", region("6"))
     source = benco
@@ -81,7 +85,7 @@ def test_jpeg_masks_of_benco_are_read_as_benco_reads_them(benco, tmp_path, as_li
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_list_of_benco(benco, tmp_path, absolute):
+def test_a_list_of_benco(benco: Path, tmp_path: Path, absolute: bool) -> None:
     prefix = f"{benco}/" if absolute else "./"
     content = [
         [f"{prefix}Tp/10.jpg", f"{prefix}Gt/10.png"],
@@ -106,7 +110,7 @@ def test_a_list_of_benco(benco, tmp_path, absolute):
     }
 
 
-def test_a_datalist_of_wscl_keeps_its_subsets(benco, tmp_path):
+def test_a_datalist_of_wscl_keeps_its_subsets(benco: Path, tmp_path: Path) -> None:
     content = {
         "6.jpg": {"subset": "train", "path": "data/Tp/6.jpg", "label": 1, "mask": "data/Gt/6.png"},
         "7.jpg": {"subset": "val", "path": "data/Tp/7.jpg", "label": 1},
@@ -123,7 +127,7 @@ def test_a_datalist_of_wscl_keeps_its_subsets(benco, tmp_path):
     }
 
 
-def test_scaf_scribbles_are_no_masks_and_its_lists_choose(tmp_path):
+def test_scaf_scribbles_are_no_masks_and_its_lists_choose(tmp_path: Path) -> None:
     root = tmp_path / "scaf"
     for stem in ("x 1", "y"):
         photo(root / "train" / "Image" / f"{stem}.tif", region(stem))
@@ -142,7 +146,52 @@ def test_scaf_scribbles_are_no_masks_and_its_lists_choose(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[", '{"a": 1, "a": 2}', "[NaN]"])
-def test_what_is_no_list_is_one_clear_line(tmp_path, capsys, text):
+def test_what_is_no_list_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
     (tmp_path / "l.json").write_text(text)
     assert run(tmp_path / "l.json", tmp_path / "m.jsonl")[0] == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [
+            {"path": "Tp/10.jpg", "mask": "Gt/10.png", "label": 1},
+            {"path": "Au/a.jpg", "mask": None, "label": 0},
+        ],
+        [["Tp\\10.jpg", "Gt\\10.png"], ["Au\\a.jpg", "negative"]],
+        [["/old/machine/Tp/10.jpg", "/old/machine/Gt/10.png"], ["/old/machine/Au/a.jpg", None]],
+        [["D:\\old\\Tp\\10.jpg", "D:\\old\\Gt\\10.png"], ["D:\\old\\Au\\a.jpg", "None"]],
+    ],
+    ids=["forensichub", "windows", "elsewhere", "elsewhere on windows"],
+)
+def test_lists_as_people_have_them(benco: Path, tmp_path: Path, content: list[Any]) -> None:
+    (benco / "list.json").write_text(json.dumps(content))
+    assert run(benco / "list.json", tmp_path / "m.jsonl") == (0, {})
+    assert rows(tmp_path / "m.jsonl") == {
+        "list/Tp/10": (1, "Gt/10.png", "train"),
+        "list/Au/a": (0, None, "train"),
+    }
+    samples = read_manifest(tmp_path / "m.jsonl").samples
+    assert {sample.mask_threshold for sample in samples if sample.mask} == {127}
+
+
+def test_a_bare_name_of_another_machine_joins_nothing(benco: Path, tmp_path: Path) -> None:
+    (benco / "10.jpg").write_bytes((benco / "Tp" / "10.jpg").read_bytes())
+    (benco / "list.json").write_text(json.dumps([["/old/Au/10.jpg", "Negative"]]))
+    assert run(benco / "list.json", tmp_path / "m.jsonl") == (1, {"list.json#0": "missing"})
+
+
+def test_what_was_rejected_explains_why_nothing_was_found(
+    benco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (benco / "list.json").write_text(json.dumps([{"image": "Tp/10.jpg"}, {"image": "Tp/6.jpg"}]))
+    status, rejected = run(benco / "list.json", tmp_path / "m.jsonl")
+    assert (status, rejected) == (1, {"list.json#0": "bad_row", "list.json#1": "bad_row"})
+    message = capsys.readouterr().err
+    assert "2 rejected, the first: " in message
+    assert "list.json#0: is no entry" in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "m.jsonl").exists()

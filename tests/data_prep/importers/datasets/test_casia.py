@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.importers.datasets.casia import names_of_masks
 from tests.helpers.imports import by_id, imported
 from tests.helpers.trees import TREES, mask, photo, region
 
@@ -82,3 +83,40 @@ def test_casia_v2_joins_by_number_only_with_a_shared_source(tmp_path: Path) -> N
     assert stranger not in samples
     assert samples[joined].group == samples["Au_art_00002"].group == samples["Au_nat_00003"].group
     assert samples[joined].group != samples["Au_ani_00001"].group
+
+
+def test_casia_v1_as_its_archive_lies(tmp_path: Path) -> None:
+    """Flat `Sp/` and old names; one number four times, and a name that says the wrong kind."""
+    root = tmp_path / "raw" / "casia_v1"
+    masks = {  # image: folder and name of its mask
+        "Sp_S_NNN_A_nat0001_nat0001_0007": ("CM", "Sp_S_NNN_A_nat0001_nat0001_0007"),
+        "Sp_S_NNN_C_txt0002_txt0002_0007": ("CM", "Sp_S_NNN_C_txt0002_txt0002_0007"),
+        "Sp_S_NNN_R_txt0003_txt0003_0007": ("CM", "Sp_S_NNN_R_txt0003_txt0003_0007"),
+        "Sp_D_NNN_A_cha0052_cha0052_0007": ("CM", "Sp_S_NNN_A_cha0052_cha0052_0007"),
+        "Sp_D_NRN_A_ani0010_sec0042_0408": ("Sp", "Sp_D_NRN_A_sec0042_ani0010_0408"),
+        "Sp_S_NRD_A_ani0040_ani0054.0257": ("Sp", "Sp_D_NRD_A_ani0040_ani0054_0257"),
+    }
+    for image, (folder, name) in masks.items():
+        photo(root / "Sp" / f"{image}.jpg", region(image))
+        mask(root / "CASIA 1.0 groundtruth" / folder / f"{name}_gt.png", region(image))
+    photo(root / "Sp" / "Sp_D_NRN_A_sce0011_cha0011_0542.jpg", region("x"))  # never had a mask
+    photo(root / "Au" / "Au_sec_0042.jpg")
+    manifest, rejected = imported(tmp_path, "casia_v1")
+    samples = by_id(manifest)
+    assert rejected == {}
+    assert len(samples) == len(masks) + 1
+    for image, (folder, name) in masks.items():
+        assert samples[image].mask == f"CASIA 1.0 groundtruth/{folder}/{name}_gt.png"
+        assert samples[image].kind == {"CM": "copymove", "Sp": "splice"}[folder]
+    assert samples["Sp_D_NRN_A_ani0010_sec0042_0408"].group == samples["Au_sec_0042"].group
+    assert len(manifest.header.notes["corrections"]) == 4
+
+
+def test_a_number_alone_joins_nothing() -> None:
+    """Neither where it is left over twice nor where no photograph is shared."""
+    images = ["Sp_D_NNN_A_ani0001_ani0002_0001", "Sp_D_NNN_A_ani0003_ani0004_0001"]
+    assert names_of_masks(images, ["Sp_D_NNN_A_ani0001_ani0009_0001"]) == {}
+    assert names_of_masks(images[:1], ["Sp_D_NNN_A_pla0001_pla0002_0001"]) == {}
+    assert names_of_masks(images[:1], ["Sp_D_NNN_A_ani0002_pla0002_0001"]) == {
+        images[0]: "Sp_D_NNN_A_ani0002_pla0002_0001"
+    }
