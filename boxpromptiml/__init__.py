@@ -5,9 +5,7 @@ Example:
     prob = Localizer.load("student.ckpt")("photo.jpg")  # (H, W) float32 at the stored size
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # without an import: `python -m boxpromptiml` comes here before its first
 if TYPE_CHECKING:
     from boxpromptiml.data.datamodule import LocalizationData
     from boxpromptiml.evaluation.evaluate import evaluate_predictions
@@ -44,9 +42,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

@@ -1,11 +1,16 @@
 """`python -m data_prep JOB`: raw data to training-ready manifests."""
 
 import sys
-from collections.abc import Sequence
 
-from boxpromptiml import __version__
-from boxpromptiml.cli import call, run
-from boxpromptiml.errors import EXIT_OK, EXIT_WRONG_USE
+# `-m` puts the working directory first, where a stranger's numpy.py may lie beside his data. It is
+# dropped before anything is imported from it, unless our own packages lie there.
+_is_first = __name__ == "__main__" and not sys.flags.safe_path
+if _is_first and sys.path[0] != __file__.rpartition("/data_prep/")[0]:
+    del sys.path[0]
+
+from collections.abc import Sequence  # noqa: E402
+
+from boxpromptiml.cli import call, dispatch  # noqa: E402
 
 _JOBS = {
     "import": ("raw dataset to manifest.jsonl", "data_prep.import_dataset:import_dataset"),
@@ -22,26 +27,17 @@ _JOBS = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one job and return its exit status, as `boxpromptiml` does."""
-    words = list(sys.argv[1:] if args is None else args)
-    if not words or words[0] in ("-h", "--help"):
-        sys.stdout.write(_usage())
-        return EXIT_OK if words else EXIT_WRONG_USE
-    if words[0] == "--version":
-        sys.stdout.write(f"boxpromptiml {__version__}\n")
-        return EXIT_OK
-    job, rest = words[0], words[1:]
-    if job not in _JOBS:
-        sys.stderr.write(f"data_prep: no job {job!r}\n\n{_usage()}")
-        return EXIT_WRONG_USE
-    return run(lambda: call(_JOBS[job][1], rest, f"python -m data_prep {job}"))
-
-
-def _usage() -> str:
     lines = "\n".join(f"  {job:<14} {text}" for job, (text, _) in _JOBS.items())
-    return (
+    usage = (
         "usage: python -m data_prep JOB ...\n\n"
         f"Raw data to training-ready manifests.\n\njobs (each has --help):\n{lines}\n"
     )
+    return dispatch("python -m data_prep", _JOBS, usage, _start, args)
+
+
+def _start(words: list[str]) -> int:
+    job, *rest = words
+    return call(_JOBS[job][1], rest, f"python -m data_prep {job}")
 
 
 if __name__ == "__main__":

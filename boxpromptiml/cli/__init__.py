@@ -1,15 +1,13 @@
 """The console script. Verbs are imported when they are called, so `--help` is immediate."""
 
 import importlib
-import inspect
-import json
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, get_args, get_origin
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from boxpromptiml import __version__
+from boxpromptiml.cli.process import log_to_stderr, prepare_process
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError
 
 _TRAINER_VERBS = {
@@ -63,25 +61,67 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         0 all good; 1 failed; 2 wrong usage; 3 finished, but some inputs were rejected.
     """
+    texts = {verb: text for verb, (text, _) in _VERBS.items()} | _TRAINER_VERBS
+    lines = "\n".join(f"  {verb:<11} {text}" for verb, text in texts.items())
+    usage = (
+        "usage: boxpromptiml COMMAND ...\n\n"
+        "Weakly supervised image manipulation localization.\n\n"
+        f"commands (each has --help):\n{lines}\n\n"
+        "data preparation: python -m data_prep --help\n"
+    )
+    return dispatch("boxpromptiml", texts, usage, _start, args)
+
+
+def _start(words: list[str]) -> int:
+    verb, *rest = words
+    if verb in _VERBS:
+        return call(_VERBS[verb][1], rest, f"boxpromptiml {verb}")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from local files only
+    from boxpromptiml.cli.lightning import run_trainer  # noqa: PLC0415
+
+    run_trainer(words)
+    return EXIT_OK
+
+
+def dispatch(
+    program: str,
+    commands: Collection[str],
+    usage: str,
+    start: Callable[[list[str]], int],
+    args: Sequence[str] | None,
+) -> int:
+    """What is common to the programs with commands: help, version, and what no command is.
+
+    Args:
+        program: Its name, for messages.
+        commands: Their names.
+        usage: The text of --help.
+        start: Runs a command line, which begins with the command, and returns its exit status.
+        args: Command line without the program's name; the process's own by default.
+
+    Returns:
+        The exit status.
+    """
+    prepare_process()
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
-        sys.stdout.write(_usage())
+        sys.stdout.write(usage)
         return EXIT_OK if words else EXIT_WRONG_USE
     if words[0] == "--version":
         sys.stdout.write(f"boxpromptiml {__version__}\n")
         return EXIT_OK
-    verb, rest = words[0], words[1:]
-    if verb in _TRAINER_VERBS:
-        return run(lambda: _trainer_verb(words))
-    if verb in _VERBS:
-        return run(lambda: call(_VERBS[verb][1], rest, f"boxpromptiml {verb}"))
-    sys.stderr.write(f"boxpromptiml: no command {verb!r}\n\n{_usage()}")
-    return EXIT_WRONG_USE
+    if words[0] not in commands:
+        from boxpromptiml.cli.messages import suggestion  # noqa: PLC0415
+
+        near = suggestion(words[0], commands)
+        sys.stderr.write(f"error: no command {words[0]!r}{near} (see {program} --help)\n")
+        return EXIT_WRONG_USE
+    return run(lambda: start(words))
 
 
 def run(command: Callable[[], int]) -> int:
     """Run a command; a user's mistake becomes one line on stderr instead of a traceback."""
-    _log_to_stderr()
+    log_to_stderr()
     try:
         return command()
     except ValueError as error:
@@ -107,82 +147,26 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
     return error
 
 
-def _log_to_stderr() -> None:
-    """Send our own log messages to stderr; other libraries configure theirs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    for name in ("boxpromptiml", "data_prep"):
-        logging.getLogger(name).handlers = [handler]
-
-
 def call(target: str, args: Sequence[str], prog: str) -> int:
     """Parse `args` for the function `module:name`, call it, return its exit status.
 
     The function's signature and docstring are its command line. It may return None for 0.
     """
-    from jsonargparse import auto_cli  # noqa: PLC0415
+    from jsonargparse import ArgumentParser, auto_cli  # noqa: PLC0415
 
     from boxpromptiml.cli.import_policy import restrict_imports  # noqa: PLC0415
+    from boxpromptiml.cli.messages import OneLineErrors  # noqa: PLC0415
+    from boxpromptiml.cli.words import complete, read_none  # noqa: PLC0415
     from boxpromptiml.io.old_names import renamed_words  # noqa: PLC0415
+
+    class Parser(OneLineErrors, ArgumentParser):
+        """jsonargparse's, for one command."""
 
     restrict_imports()
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
-    words = complete(renamed_words(args), function)
-    status: Any = auto_cli(function, args=words, as_positional=False, prog=prog)
-    return EXIT_OK if status is None else int(status)
-
-
-def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
-    """The words as jsonargparse accepts them: `--images a b` as a list, `--verify` as true.
-
-    Example:
-        >>> def f(images: list[str], out: str, verify: bool = False): ...
-        >>> complete(["--images", "a", "b", "--verify", "--out", "c"], f)
-        ['--images=["a", "b"]', '--verify=true', '--out', 'c']
-        >>> def g(seeds: list[int] | None = None): ...
-        >>> complete(["--seeds", "0", "1"], g)
-        ['--seeds=[0, 1]']
-    """
-    types = {f"--{p.name}": p.annotation for p in inspect.signature(function).parameters.values()}
-    words: list[str] = []
-    rest = list(args)
-    while rest:
-        word, equals, value = rest.pop(0).partition("=")
-        item = _list_item(types.get(word))
-        if item is not None and not value.startswith("["):
-            values = [value] if value else []
-            while rest and not rest[0].startswith("--"):
-                values.append(rest.pop(0))
-            numbers = f"[{', '.join(values)}]"
-            words.append(f"{word}={numbers if item in (int, float) else json.dumps(values)}")
-        elif types.get(word) is bool and not equals and (not rest or rest[0].startswith("--")):
-            words.append(f"{word}=true")
-        else:
-            words.append(f"{word}{equals}{value}")
-    return words
-
-
-def _list_item(annotation: object) -> object:
-    """The item type X of `list[X]` and `list[X] | None`; None for other types."""
-    kinds = (annotation, *get_args(annotation))
-    return next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), None)
-
-
-def _usage() -> str:
-    rows = [(verb, text) for verb, (text, _) in _VERBS.items()] + list(_TRAINER_VERBS.items())
-    lines = "\n".join(f"  {verb:<11} {text}" for verb, text in rows)
-    return (
-        "usage: boxpromptiml COMMAND ...\n\n"
-        "Weakly supervised image manipulation localization.\n\n"
-        f"commands (each has --help):\n{lines}\n\n"
-        "data preparation: python -m data_prep --help\n"
+    words = complete(read_none(renamed_words(args)), function)
+    status: Any = auto_cli(
+        function, words, as_positional=False, parser_class=Parser, prog=prog, allow_abbrev=False
     )
-
-
-def _trainer_verb(args: list[str]) -> int:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from local files only
-    from boxpromptiml.cli.lightning import run_trainer  # noqa: PLC0415
-
-    run_trainer(args)
-    return EXIT_OK
+    return EXIT_OK if status is None else int(status)

@@ -6,8 +6,11 @@ again where the object found was defined. The YAML itself is checked (`io.strict
 names are accepted.
 """
 
-import re
+import json
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -38,7 +41,6 @@ _DENIED = (
     "lightning.pytorch.callbacks.lambda_function",
 )
 _load_yaml = get_loader("yaml")
-_REFUSAL = re.compile(r"Importing '([\w.]+)' is not allowed")  # jsonargparse's words
 
 
 def restrict_imports(trusted: Sequence[str] = ()) -> None:
@@ -65,24 +67,26 @@ def restrict_imports(trusted: Sequence[str] = ()) -> None:
     except ValueError as error:
         raise UserError(f"--trust={','.join(trusted)}: {error}") from error
     set_loader("yaml", _load, (yaml.YAMLError,))
+    if trusted and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last: what is trusted is found there, and shadows nothing
 
 
 def _load(text: str) -> Any:
     """Parse a configuration file, or one value of the command line."""
-    check_yaml(text)
-    return renamed(_load_yaml(text))
+    if text.startswith('["'):  # a list of names; in JSON they need not be text
+        with suppress(ValueError):
+            return json.loads(text)
+    try:
+        check_yaml(text)
+    except UnicodeEncodeError as error:  # a name that is not UTF-8
+        raise yaml.YAMLError(str(error)) from error
+    return _none_for_null(renamed(_load_yaml(text)))
 
 
-def refusal(message: str) -> str | None:
-    """A better message for jsonargparse's refusal of an import; None for other messages.
-
-    Example:
-        >>> refusal("Importing 'os.system' is not allowed, denied by ...")[:37]
-        "the configuration names 'os.system', "
-    """
-    found = _REFUSAL.search(message)
-    return found and (
-        f"the configuration names {found[1]!r}, which is none of the classes of boxpromptiml or "
-        "Lightning that it may name, and could run any code. If you know and trust it, add "
-        f"--trust={found[1]}"
-    )
+def _none_for_null(value: Any) -> Any:
+    """Read a value `None` of a mapping, as Python programs write it, as no value."""
+    if isinstance(value, list):
+        return [_none_for_null(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: None if v == "None" else _none_for_null(v) for k, v in value.items()}

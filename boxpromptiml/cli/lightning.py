@@ -5,7 +5,7 @@ import signal
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -14,8 +14,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from boxpromptiml.cli.import_policy import refusal, restrict_imports
+from boxpromptiml.cli.import_policy import restrict_imports
+from boxpromptiml.cli.messages import OneLineErrors, refusal
 from boxpromptiml.cli.noise import quiet
+from boxpromptiml.cli.words import read_none
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import refuse_address
@@ -138,12 +140,8 @@ def _settle_logger(logger: Namespace, folder: Path) -> None:
             logger.init_args[key] = None
 
 
-class _Parser(LightningArgumentParser):
-    """Explains how to allow a class that the import policy refuses."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the message and exit with status 2."""
-        super().error(refusal(message) or message, ex)
+class _Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's, with mistakes in one line."""
 
 
 def run_trainer(args: list[str]) -> None:
@@ -171,7 +169,7 @@ def run_trainer(args: list[str]) -> None:
             parser_class=_Parser,
             parser_kwargs={"prog": "boxpromptiml"},
             trainer_defaults=_trainer_defaults(),
-            args=renamed_words(args),
+            args=read_none(renamed_words(args)),
         )
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -188,7 +186,13 @@ def run_trainer(args: list[str]) -> None:
     except ValueError as error:  # from below a --config file, past the parser's own handling
         if text := refusal(str(error)):
             raise UserError(text) from error
+        if isinstance(cause := _root(error), ImportError):  # an optional package of Lightning's
+            raise UserError(str(cause).splitlines()[0]) from error
         raise
+
+
+def _root(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _root(error.__cause__)
 
 
 def _trainer_defaults() -> dict[str, Any]:

@@ -10,6 +10,7 @@ Reason codes of a rejection are those of `images` and two more:
     crashed: the decoder died, by a signal or otherwise
 """
 
+import fcntl
 import json
 import os
 import resource
@@ -127,7 +128,10 @@ class _Child:
     """A process that decodes; raises `_Lost` once it has died or must be replaced."""
 
     def __init__(self, bounds: Bounds, limits: Limits) -> None:
-        self._pixels = os.memfd_create("pixels")
+        made = os.memfd_create("pixels")
+        # Above the standard streams, one of which may be closed here and is set in the child.
+        self._pixels = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(made)
         self._bounds, self._limits, self._ready = bounds, limits, False
         settings = asdict(bounds) | {"limits": asdict(limits), "pixels": self._pixels}
         # It finds what we find. -P: `-c` alone imports from the working directory first, where a

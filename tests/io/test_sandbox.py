@@ -168,3 +168,15 @@ def test_programs_beside_the_photographs_are_not_run(
     with IsolatedDecoder() as decode:
         decode(photo)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_closed_standard_input_costs_no_image(photo: Path) -> None:
+    """The file in memory would get its number, which is the child's end of a pipe."""
+    kept = os.dup(0)
+    try:
+        os.close(0)
+        with IsolatedDecoder() as decode:
+            assert decode(photo)[0].any()
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)

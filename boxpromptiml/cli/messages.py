@@ -1,0 +1,134 @@
+"""What a person is told when a command line or configuration is wrong: one line, with the fix."""
+
+import re
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import NoReturn
+
+_MAX_LENGTH = 600
+_REFUSED = re.compile(r"Importing '([\w.]+)' is not allowed")  # jsonargparse's words
+_UNKNOWN = re.compile(
+    r"(?:unrecognized arguments: |does not accept (?:option|nested key) '|Option ')(-{0,2}[\w.+-]+)"
+)
+_FIELD = re.compile(r'Parser key "([^"]+)":\s*')
+_TYPE = re.compile(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*?)\]\.?)")
+_GIVEN = re.compile(r"Given value: (.*)", re.DOTALL)
+_NOISE = re.compile(
+    r"Does not validate against|Subtypes:|Errors:|Given value|Not a valid subclass|"
+    r"Subclass types expect one of|a class path \(str\)|a dict |Expected a path but|$"
+)
+
+
+class OneLineErrors(ArgumentParser):
+    """Mixin for jsonargparse's parsers: a mistake is one line on stderr, and status 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and end.
+
+        Args:
+            message: jsonargparse's own, which may have many lines.
+            ex: The error behind it; says which subcommand's parser it is about.
+        """
+        parser = getattr(ex, "subcommand_parser", None) or self
+        program = parser.prog.replace(" [options]", "")
+        line = one_line(message, _names(parser))
+        own = program.endswith(".py")  # the parser of one class, which has no --help
+        where = "" if own else f" (see {program} --help)"
+        sys.stderr.write(f"error: {line}{where}\n")
+        raise SystemExit(2)
+
+
+def one_line(message: str, known: Iterable[str]) -> str:
+    """A message of jsonargparse's in one line, with the nearest of the known names.
+
+    Args:
+        message: Of one or many lines.
+        known: Names of options, dotted, with or without leading dashes.
+
+    Example:
+        >>> one_line("unrecognized arguments: --treshold=3", ["--threshold", "--tile"])
+        'unrecognized arguments: --treshold=3; did you mean --threshold?'
+    """
+    if text := refusal(message):
+        return text
+    found = _FIELD.match(message)
+    field, rest = (found[1], message[found.end() :]) if found else ("", message)
+    lines = list(dict.fromkeys(_informative(rest)))
+    specific = [line for line in lines if not line.startswith("expected ")]
+    text = ": ".join(filter(None, (field, "; ".join(specific or lines) or " ".join(rest.split()))))
+    if not specific and (given := _GIVEN.search(rest)):
+        text += f", got {given[1].strip()!r}"
+    if len(text) > _MAX_LENGTH:
+        text = f"{text[:_MAX_LENGTH]} ..."
+    wrong = _UNKNOWN.search(message)
+    nearest = _nearest(wrong[1], known) if wrong else None
+    return f"{text}; did you mean {nearest}?" if nearest else text
+
+
+def refusal(message: str) -> str | None:
+    """A better message for jsonargparse's refusal of an import; None for other messages.
+
+    Example:
+        >>> refusal("Importing 'os.system' is not allowed, denied by ...")[:37]
+        "the configuration names 'os.system', "
+    """
+    found = _REFUSED.search(message)
+    return found and (
+        f"the configuration names {found[1]!r}, which is none of the classes of boxpromptiml or "
+        "Lightning that it may name, and could run any code. If you know and trust it, add "
+        f"--trust={found[1]}"
+    )
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'X'?` for the nearest known word, or nothing.
+
+    Example:
+        >>> suggestion("lokalize", ["localize", "fit"])
+        "; did you mean 'localize'?"
+        >>> suggestion("train", ["localize"])
+        ''
+    """
+    found = get_close_matches(word, known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _informative(text: str) -> Iterator[str]:
+    """The lines that say what is wrong, without those that repeat the types."""
+    lines = iter(text.splitlines())
+    for raw in lines:
+        line = raw.strip().removeprefix("- ").strip()
+        if _NOISE.match(line):
+            if line.startswith("Given value:"):
+                return  # it may have lines of its own
+            continue
+        if line.startswith("Problem with given class_path"):
+            line = f"{line} {next(lines, '').strip()}"
+        if kind := _TYPE.match(line):
+            name = kind[1] or f"one of {kind[2]}"
+            if name == "NoneType":
+                continue
+            rest = line[kind.end() :].strip().replace("Got value:", "got")
+            line = f"expected {name}{f', {rest}' if rest else ''}"
+        yield line
+
+
+def _names(parser: ArgumentParser) -> list[str]:
+    """All options of a parser, and the dotted keys of its defaults, which configurations use."""
+    options = [word for action in parser._actions for word in action.option_strings]
+    defaults = getattr(parser, "get_defaults", None)
+    keys = list(defaults().keys()) if defaults else []
+    return [*keys, *options]
+
+
+def _nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like a wrong one; its last part where only that was given."""
+    bare = wrong.lstrip("-")
+    names = {name.lstrip("-"): name for name in known if not name.endswith("+")}
+    if found := get_close_matches(bare, names, n=1, cutoff=0.75):
+        return names[found[0]]
+    parts = {name.rpartition(".")[2] for name in names}
+    last = get_close_matches(bare.rpartition(".")[2], parts, n=1, cutoff=0.75)
+    return last[0] if last and last[0] != bare.rpartition(".")[2] else None

@@ -1,0 +1,61 @@
+"""The words of a command line, brought into the form that jsonargparse accepts."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, get_args, get_origin
+
+
+def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
+    """The words as jsonargparse accepts them: `--images a b` as a list, `--verify` as true.
+
+    Example:
+        >>> def f(images: list[str], out: str, verify: bool = False): ...
+        >>> complete(["--images", "a", "b", "--verify", "--out", "c"], f)
+        ['--images=["a", "b"]', '--verify=true', '--out', 'c']
+        >>> def g(seeds: list[int] | None = None): ...
+        >>> complete(["--seeds", "0", "1"], g)
+        ['--seeds=[0, 1]']
+    """
+    types = {f"--{p.name}": p.annotation for p in inspect.signature(function).parameters.values()}
+    words: list[str] = []
+    rest = list(args)
+    while rest:
+        word, equals, value = rest.pop(0).partition("=")
+        item = _list_item(types.get(word))
+        if item is not None and not value.startswith("["):
+            values = [value] if value else []
+            while rest and not rest[0].startswith("--"):
+                values.append(rest.pop(0))
+            numbers = f"[{', '.join(values)}]"
+            words.append(f"{word}={numbers if item in (int, float) else json.dumps(values)}")
+        elif types.get(word) is bool and not equals and (not rest or rest[0].startswith("--")):
+            words.append(f"{word}=true")
+        else:
+            words.append(f"{word}{equals}{value}")
+    return words
+
+
+def read_none(words: Sequence[str]) -> list[str]:
+    """The words with `None`, which some programs write for no value, as YAML's `null`.
+
+    Example:
+        >>> read_none(["fit", "--data.cache=None", "--model.pretrained", "None", "--out", "None/a"])
+        ['fit', '--data.cache=null', '--model.pretrained', 'null', '--out', 'None/a']
+    """
+    read: list[str] = []
+    for word in words:
+        flag, _, value = word.partition("=")
+        if word == "None" and read and read[-1].startswith("--") and "=" not in read[-1]:
+            read.append("null")
+        elif flag.startswith("--") and value == "None":
+            read.append(f"{flag}=null")
+        else:
+            read.append(word)
+    return read
+
+
+def _list_item(annotation: object) -> object:
+    """The item type X of `list[X]` and `list[X] | None`; None for other types."""
+    kinds = (annotation, *get_args(annotation))
+    return next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), None)

@@ -1,0 +1,81 @@
+"""A wrong command line or configuration is one line that says what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from boxpromptiml.cli import main
+from boxpromptiml.cli.messages import one_line, suggestion
+from data_prep.__main__ import main as data_prep
+
+MISTAKES = {
+    "fit --data.trian=3": "--data.trian=3; did you mean --data.train?",
+    "fit --config bad.yaml": "option 'data.trian'; did you mean --data.train?",
+    "fit --config nested.yaml": "'backbon'; did you mean backbone?",
+    "fit --config trainer.yaml": "'trainer.max_epoch'; did you mean --trainer.max_epochs?",
+    "fit --config twice.yaml": "the key 'seed' is given twice",
+    "fit --config aliases.yaml": "aliases (*a) are not supported",
+    "fit --trainer.max_epochs=abc": "trainer.max_epochs: expected int, got 'abc'",
+    "fit --data.supervision=psuedo": "expected one of 'mask', 'pseudo', 'box'",
+    "fit --config nofile.yaml": "File does not exist",
+    "fit --model.studen.backbone=x": "studen",
+    "fit --trainer.callbacks=EarlyStoping": "EarlyStoping",
+    "fit extra": "unrecognized arguments: extra",
+    "localize --images x --out y --treshold 3": "did you mean --threshold?",
+    "localize --checkpoint c --images x --out y --threshold abc": "threshold: expected float, got",
+    "localize --checkpoint c --image x --out y": "did you mean --images?",
+    "localize --images x": "required: checkpoint, out",
+    "lokalize --images x": "no command 'lokalize'; did you mean 'localize'?",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text("data: {trian: [a]}")
+    (tmp_path / "trainer.yaml").write_text("trainer: {max_epoch: 3}")
+    (tmp_path / "twice.yaml").write_text("data:\n  seed: 1\n  seed: 2\n")
+    (tmp_path / "aliases.yaml").write_text("data: {train: &a [x], val: *a}")
+    (tmp_path / "nested.yaml").write_text(
+        "model: {class_path: DistillTask, init_args: {student: {backbon: x}}}"
+    )
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("command", "said"), MISTAKES.items(), ids=MISTAKES)
+def test_a_mistake_is_one_line(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert len(line) < 800
+
+
+def test_a_mistyped_job_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert data_prep(["psuedo-masks"]) == 2
+    assert "did you mean 'pseudo-masks'?" in capsys.readouterr().err
+
+
+def test_a_logger_without_its_package_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightning")
+    for package in ("tensorboard", "tensorboardX"):
+        if __import__("importlib.util").util.find_spec(package):
+            pytest.skip(f"{package} is installed")
+    words = ["fit", "--trainer.logger=TensorBoardLogger", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(words) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert lines == [
+        "error: Neither `tensorboard` nor `tensorboardX` is available. Try `pip install`ing either."
+    ]
+
+
+def test_long_values_are_cut() -> None:
+    assert len(one_line("unrecognized arguments: " + "x" * 10_000, [])) < 700
+
+
+def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
+    assert one_line("unrecognized arguments: --zzz", ["--threshold"]).endswith("--zzz")
+    assert not suggestion("zzz", ["fit", "localize"])

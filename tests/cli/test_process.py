@@ -1,0 +1,118 @@
+"""Commands in surroundings that are not as usual, and started beside a stranger's files."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from boxpromptiml.cli.process import PARENT
+
+V1 = Path(__file__).parents[1] / "compat" / "v1"
+COMMANDS = {
+    "help": "boxpromptiml --help",
+    "localize": f"boxpromptiml localize --checkpoint {V1}/student.safetensors --images {V1}/a.png "
+    "--out out",
+    "check": f"data_prep check --manifest {V1}/manifest.jsonl --out out --verify --num_workers 1",
+}
+
+
+def shell(command: str, folder: Path, more: str = "") -> subprocess.CompletedProcess[str]:
+    words = f"{shlex.quote(sys.executable)} -m {command} {more}"
+    return subprocess.run(
+        ["sh", "-c", words], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_all_standard_streams_may_be_closed(command: str, tmp_path: Path) -> None:
+    done = shell(command, tmp_path, "<&- >&- 2>&-")
+    assert done.returncode == 0
+    errors = tmp_path / "out" / "errors.jsonl"
+    assert not errors.exists() or not errors.read_text()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_each_standard_stream_may_be_closed(closed: str, tmp_path: Path) -> None:
+    done = shell(COMMANDS["check"], tmp_path, closed)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "out" / "check.json").read_text())["images"] == 2
+
+
+@pytest.mark.slow
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xff.png")
+    shutil.copy(V1 / "a.png", tmp_path / "a.png")
+    shutil.copy(V1 / "a.png", tmp_path / name)
+    images = f"--images {tmp_path}/*.png --out {tmp_path}/out$(printf '\\376')"
+    done = shell(COMMANDS["localize"].rpartition(" --images")[0], tmp_path, images)
+    assert done.returncode == 0, done.stderr
+    assert "2 localized, 0 rejected" in done.stdout
+    assert len(list((tmp_path / os.fsdecode(b"out\xfe") / "prob").iterdir())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["boxpromptiml", "data_prep"])
+def test_nothing_is_imported_from_the_working_directory(module: str, tmp_path: Path) -> None:
+    for name in ("numpy", "yaml", "typing", "jsonargparse", "pydantic", "multiprocessing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger ran')")
+    command = COMMANDS["localize" if module == "boxpromptiml" else "check"]
+    done = shell(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "a stranger ran" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_what_is_trusted_is_found_in_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from lightning.pytorch import Callback\nclass Mine(Callback):\n    pass\n"
+    )
+    (tmp_path / "numpy.py").write_text("raise SystemExit('a stranger ran')")
+    done = shell(
+        "boxpromptiml fit --trust=mine --trainer.callbacks=mine.Mine --print_config", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "class_path: mine.Mine" in done.stdout
+
+
+_STUDY = """
+import os, subprocess, sys, time
+env = os.environ | {sys.argv[1]: str(os.getpid())}
+words = [sys.executable, "-c", sys.argv[2]]
+child = subprocess.Popen(words, env=env, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+_CHILD = """
+import sys, time
+from boxpromptiml.cli import main
+main(["--version"])
+sys.stdout.flush()
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl")
+def test_a_child_ends_with_its_study_however_that_ends() -> None:
+    study = subprocess.Popen(
+        [sys.executable, "-c", _STUDY, PARENT, _CHILD], stdout=subprocess.PIPE, text=True
+    )
+    assert study.stdout is not None
+    child = Path("/proc", study.stdout.readline().strip())
+    assert child.exists()
+    study.send_signal(signal.SIGKILL)
+    study.wait()
+    deadline = time.monotonic() + 30
+    while child.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not child.exists()
+    study.stdout.close()
