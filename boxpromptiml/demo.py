@@ -56,7 +56,8 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     Forges crops of photographs and boxes the forgeries, makes pseudo-masks with the GrabCut
     teacher, trains a small student on them and tests it on forgeries of halves of the photographs
     that training never saw. Prints every command that it runs, for you to repeat. Writes one folder
-    a stage and, at the end, metrics.json and report.html. A second run overwrites them.
+    a stage and, at the end, metrics.json and report.html. A second run overwrites them. The scores
+    show that the path works; they say little of other photographs and of forgeries by other hands.
 
     Args:
         out: Folder to write.

@@ -5,8 +5,8 @@ import numpy as np
 import numpy.typing as npt
 from skimage.segmentation import slic
 
-from boxpromptiml.geometry import shrink
-from boxpromptiml.records import ImageArray, MaskArray
+from boxpromptiml.geometry import resize_trimap, shrink
+from boxpromptiml.records import AUTHENTIC, MANIPULATED, ImageArray, MaskArray
 
 _SEGMENTS = 150  # superpixels an image: about 0.7 % of its area each
 _SEGMENT_SIDE = 320  # superpixels are found in a copy of at most this side, for speed
@@ -144,13 +144,9 @@ def connected_parts(region: MaskArray) -> list[MaskArray]:
 
 
 def resized_region(region: MaskArray, size: tuple[int, int]) -> MaskArray:
-    """A region at another size (H, W): the pixels that it covers by more than half.
+    """A region at another size (H, W): the pixels that it covers by half or more.
 
-    A region so thin that it covers no pixel by half keeps those that it covers most, so that what
-    is not empty never becomes empty.
+    Each of its parts keeps at least one pixel, so that what is not empty never becomes empty.
     """
-    if region.shape == size:
-        return region
-    method = cv2.INTER_AREA if size[0] * size[1] < region.size else cv2.INTER_LINEAR
-    covered = cv2.resize(region.astype(np.float32), size[::-1], interpolation=method)
-    return np.asarray(covered > min(0.5, covered.max() / 2))
+    trimap = np.where(region, np.uint8(MANIPULATED), np.uint8(AUTHENTIC))
+    return resize_trimap(trimap, size) == MANIPULATED

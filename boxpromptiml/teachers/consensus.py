@@ -18,7 +18,7 @@ import numpy as np
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import jitter, pixel_slices
-from boxpromptiml.io.files import sha256_bytes
+from boxpromptiml.io.files import generator
 from boxpromptiml.records import (
     AUTHENTIC,
     MANIPULATED,
@@ -124,7 +124,7 @@ def pseudo_mask(
     """
     size = (image.shape[0], image.shape[1])
     boxes = np.ascontiguousarray(boxes, dtype=np.float32).reshape(-1, 4)
-    rng = np.random.default_rng([consensus.seed, int(sha256_bytes(boxes.tobytes())[:16], 16)])
+    rng = generator(consensus.seed, boxes.tobytes())
     prompts = jittered(boxes, consensus.copies, consensus.jitter, size, rng)
     proposals = teacher.propose(image, prompts) if len(prompts) else []
     if len(proposals) != len(prompts):

@@ -64,15 +64,15 @@ def test_connected_parts_are_those_of_scikit_image(mask: MaskArray) -> None:
 
 
 @given(st.integers(1, 7), st.integers(1, 7), SEEDS)
-def test_a_shrunk_region_holds_the_pixels_it_covers_by_more_than_half(
+def test_a_shrunk_region_holds_the_pixels_it_covers_by_half_or_more(
     rows: int, columns: int, seed: int
 ) -> None:
     region = np.random.default_rng(seed).random((6 * rows, 6 * columns)) < 0.5
-    region[:rows, :columns] = True
     covered = region.reshape(6, rows, 6, columns).mean(axis=(1, 3))
     small = regions.resized_region(region, (6, 6))
-    clear = np.abs(covered - 0.5) > 1e-6
-    np.testing.assert_array_equal(small[clear], covered[clear] > 0.5)
+    assert small[covered >= 0.5].all()
+    lost = count_parts(region)  # each of which may keep a pixel
+    assert small[covered < 0.5].sum() <= lost
 
 
 def test_a_resized_region_is_not_shifted_and_never_lost() -> None:
@@ -86,4 +86,3 @@ def test_a_resized_region_is_not_shifted_and_never_lost() -> None:
     line[:, 51] = True
     assert regions.resized_region(line, (10, 10)).any()
     assert not regions.resized_region(np.zeros((100, 100), bool), (10, 10)).any()
-    assert regions.resized_region(line, (100, 100)) is line
