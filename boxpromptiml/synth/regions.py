@@ -149,4 +149,4 @@ def resized_region(region: MaskArray, size: tuple[int, int]) -> MaskArray:
     Each of its parts keeps at least one pixel, so that what is not empty never becomes empty.
     """
     trimap = np.where(region, np.uint8(MANIPULATED), np.uint8(AUTHENTIC))
-    return resize_trimap(trimap, size) == MANIPULATED
+    return np.asarray(resize_trimap(trimap, size) == MANIPULATED)
