@@ -3,6 +3,7 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,9 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.inference.localizer import Localized
 from boxpromptiml.io import images
 from boxpromptiml.io.files import sha256_file
-from boxpromptiml.manifests.manifest import read_manifest, write_manifest
-from boxpromptiml.models.fusion import FusionConfig
+from boxpromptiml.manifests.manifest import Manifest, read_manifest, write_manifest
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
 from data_prep.__main__ import main
@@ -25,7 +25,7 @@ from tests.helpers.data import make_manifest
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `fit` writes it, of random weights."""
     seed_everything(0, verbose=False)
     config = StudentConfig(
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
-def partly(tmp_path):
+def partly(tmp_path: Path) -> Manifest:
     """Six manipulated images, of which the last three have no boxes; three authentic ones."""
     manifest = make_manifest(tmp_path / "data", "train", 6, 3, seed=1)
     samples = [
@@ -50,11 +50,11 @@ def partly(tmp_path):
 
 
 @pytest.fixture
-def bright(monkeypatch):
+def bright(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A network that finds what is bright; returns the shapes of its batches."""
     batches = []
 
-    def localize(self, batch, tile=False):
+    def localize(self, batch: Any, tile: bool = False) -> list[Localized]:
         batches.append([image.shape[:2] for image in batch])
         maps = [(image.max(axis=2) > 120).astype(np.float32) * 0.8 for image in batch]
         return [Localized(prob, float(prob.max())) for prob in maps]
@@ -63,12 +63,14 @@ def bright(monkeypatch):
     return batches
 
 
-def run(manifest, checkpoint: Path, out: Path, *more: str) -> int:
+def run(manifest: Manifest, checkpoint: Path, out: Path, *more: str) -> int:
     files = [f"--manifest={manifest.path}", f"--checkpoint={checkpoint}", f"--out={out}"]
     return main(["cam-boxes", *files, *more])
 
 
-def test_only_what_has_no_boxes_gets_those_of_the_network(partly, checkpoint, tmp_path):
+def test_only_what_has_no_boxes_gets_those_of_the_network(
+    partly: Manifest, checkpoint: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "elsewhere" / "cam.jsonl"
     assert run(partly, checkpoint, out) == 0
     written = read_manifest(out)
@@ -89,7 +91,9 @@ def test_only_what_has_no_boxes_gets_those_of_the_network(partly, checkpoint, tm
     assert not list(out.parent.glob("*errors*"))
 
 
-def test_the_boxes_are_around_what_the_map_shows(partly, checkpoint, bright, tmp_path):
+def test_the_boxes_are_around_what_the_map_shows(
+    partly: Manifest, checkpoint: Path, bright: list[Any], tmp_path: Path
+) -> None:
     options = ["--boxes.min_area=0.01", "--boxes.merge=0.05", "--boxes.most=1"]
     assert run(partly, checkpoint, tmp_path / "cam.jsonl", *options) == 0
     written = read_manifest(tmp_path / "cam.jsonl")
@@ -107,7 +111,9 @@ def test_the_boxes_are_around_what_the_map_shows(partly, checkpoint, bright, tmp
     assert [s.box_origin for s in made] == [None] * 3 + ["cam"] * 3 + [None] * 3
 
 
-def test_the_maps_may_be_refined_by_regions(partly, checkpoint, tmp_path):
+def test_the_maps_may_be_refined_by_regions(
+    partly: Manifest, checkpoint: Path, tmp_path: Path
+) -> None:
     plain, refined = tmp_path / "plain.jsonl", tmp_path / "refined.jsonl"
     assert run(partly, checkpoint, plain) == 0
     assert run(partly, checkpoint, refined, "--segmenter.name=slic") == 0
@@ -124,7 +130,9 @@ def test_the_maps_may_be_refined_by_regions(partly, checkpoint, tmp_path):
         )
 
 
-def test_no_mask_and_no_other_image_is_opened(partly, checkpoint, tmp_path):
+def test_no_mask_and_no_other_image_is_opened(
+    partly: Manifest, checkpoint: Path, tmp_path: Path
+) -> None:
     whole, alone = tmp_path / "whole.jsonl", tmp_path / "alone.jsonl"
     assert run(partly, checkpoint, whole) == 0
     shutil.rmtree(tmp_path / "data" / "train" / "masks")
@@ -135,7 +143,9 @@ def test_no_mask_and_no_other_image_is_opened(partly, checkpoint, tmp_path):
     assert whole.read_bytes() == alone.read_bytes()
 
 
-def test_what_a_label_or_a_person_leaves_open_stays_open(partly, checkpoint, bright, tmp_path):
+def test_what_a_label_or_a_person_leaves_open_stays_open(
+    partly: Manifest, checkpoint: Path, bright: list[Any], tmp_path: Path
+) -> None:
     first, second, *others = partly.samples
     unknown = replace(first, label=None, boxes=None)
     seen_by_a_person = replace(second, boxes=(), box_origin="human")
@@ -144,7 +154,9 @@ def test_what_a_label_or_a_person_leaves_open_stays_open(partly, checkpoint, bri
     assert read_manifest(tmp_path / "cam.jsonl").samples[:2] == (unknown, seen_by_a_person)
 
 
-def test_old_boxes_go_with_their_pseudo_mask(partly, checkpoint, bright, tmp_path):
+def test_old_boxes_go_with_their_pseudo_mask(
+    partly: Manifest, checkpoint: Path, bright: list[Any], tmp_path: Path
+) -> None:
     samples = [
         replace(sample, pseudo_mask=f"m{number}.png", box_origin="human" if sample.boxes else None)
         for number, sample in enumerate(partly.samples)
@@ -158,9 +170,13 @@ def test_old_boxes_go_with_their_pseudo_mask(partly, checkpoint, bright, tmp_pat
 
 
 def test_where_the_network_sees_nothing_there_is_no_box(
-    partly, checkpoint, tmp_path, monkeypatch, capsys
-):
-    def nothing(self, batch, tile=False):
+    partly: Manifest,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def nothing(self, batch: Any, tile: bool = False) -> list[Localized]:
         return [Localized(np.full(image.shape[:2], 0.01, np.float32), 0.01) for image in batch]
 
     monkeypatch.setattr(Localizer, "localize", nothing)
@@ -170,7 +186,7 @@ def test_where_the_network_sees_nothing_there_is_no_box(
     assert "6 in which it sees nothing" in capsys.readouterr().out
 
 
-def kept(manifest, checkpoint, out: Path, share: float, seed: int = 0) -> set[str]:
+def kept(manifest: Manifest, checkpoint, out: Path, share: float, seed: int = 0) -> set[str]:
     options = [f"--box_fraction={share}", f"--seed={seed}"]
     assert run(manifest, checkpoint, out, *options) == 0
     samples = read_manifest(out).samples
@@ -178,7 +194,9 @@ def kept(manifest, checkpoint, out: Path, share: float, seed: int = 0) -> set[st
     return {s.id for s in samples if s.label and s.box_origin is None}
 
 
-def test_a_share_keeps_its_boxes_and_contains_every_smaller_share(checkpoint, bright, tmp_path):
+def test_a_share_keeps_its_boxes_and_contains_every_smaller_share(
+    checkpoint: Path, bright: list[Any], tmp_path: Path
+) -> None:
     manifest = make_manifest(tmp_path / "data", "train", 20, 2, seed=1)
     out = tmp_path / "cam.jsonl"
     shares = [0.0, 0.1, 0.3, 0.5, 1.0]
@@ -196,8 +214,8 @@ def test_a_share_keeps_its_boxes_and_contains_every_smaller_share(checkpoint, br
 
 
 def test_images_that_cannot_be_used_are_listed_once_and_leave_the_manifest(
-    partly, checkpoint, tmp_path
-):
+    partly: Manifest, checkpoint: Path, tmp_path: Path
+) -> None:
     paths = [partly.image_path(sample) for sample in partly.samples[:6]]
     paths[0].write_bytes(b"")  # has boxes: not opened
     paths[3].write_bytes(paths[3].read_bytes()[:-200])
@@ -218,8 +236,8 @@ def test_images_that_cannot_be_used_are_listed_once_and_leave_the_manifest(
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_images_of_one_size_go_together_and_batches_do_not_change_the_result(
-    checkpoint, bright, tmp_path, batch_size
-):
+    checkpoint: Path, bright: list[Any], tmp_path: Path, batch_size: int
+) -> None:
     manifest = make_manifest(tmp_path / "data", "train", 6, 0, seed=1)
     samples = []
     for number, sample in enumerate(manifest.samples):
@@ -254,8 +272,13 @@ def test_images_of_one_size_go_together_and_batches_do_not_change_the_result(
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(
-    partly, checkpoint, tmp_path, capsys, options, message
-):
+    partly: Manifest,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
     assert run(partly, checkpoint, tmp_path / "cam.jsonl", *options) in (1, 2)
     said = capsys.readouterr().err
     assert message in said
@@ -263,7 +286,7 @@ def test_mistakes_are_named_and_nothing_is_written(
     assert not (tmp_path / "cam.jsonl").exists()
 
 
-def test_an_origin_is_checked_when_a_manifest_is_read(partly):
+def test_an_origin_is_checked_when_a_manifest_is_read(partly: Manifest) -> None:
     first = partly.samples[0]
     for origin in ("human", "cam", "mask", None):
         written = write_manifest(partly.path, partly.header, [replace(first, box_origin=origin)])

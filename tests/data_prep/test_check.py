@@ -2,21 +2,27 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from boxpromptiml.io import images
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.manifests.manifest import Header, write_manifest
-from boxpromptiml.records import Box, Sample
+from boxpromptiml.records import Box, ImageArray, Sample
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.pseudo_masks import run_job
 from data_prep.__main__ import main
 from tests.helpers.scenes import forged, recompressed, scene
+
+Found = list[dict[str, str]]
 
 SIZE = (48, 64)
 BOX = Box(8, 8, 40, 32)
@@ -25,11 +31,19 @@ BOX = Box(8, 8, 40, 32)
 class Data:
     """A manifest whose every row is right; tests break one thing."""
 
-    def __init__(self, root):
+    def __init__(self, root: Path) -> None:
         self.root = root
         self.samples: list[Sample] = []
 
-    def add(self, name="a.jpg", seed=None, label=1, image=None, mask=None, **changes) -> Sample:
+    def add(
+        self,
+        name: str = "a.jpg",
+        seed: int | None = None,
+        label: int | None = 1,
+        image: ImageArray | None = None,
+        mask: npt.NDArray[Any] | None = None,
+        **changes: Any,
+    ) -> Sample:
         image = scene(len(self.samples) if seed is None else seed, SIZE) if image is None else image
         path = self.root / name
         if path.suffix == ".jpg":
@@ -56,12 +70,14 @@ class Data:
         self.samples.append(replace(sample, **changes))
         return self.samples[-1]
 
-    def check(self, *words, status=None, verify=True):
+    def check(self, *words: str, status: int | None = None, verify: bool = True) -> Found:
         write_manifest(self.root / "m.jsonl", Header(), self.samples)
         return run(self.root, "m.jsonl", *words, status=status, verify=verify)
 
 
-def run(root, *manifests, status=None, verify=True, workers=0):
+def run(
+    root: Path, *manifests: str, status: int | None = None, verify: bool = True, workers: int = 0
+) -> Found:
     words = ["check", "--manifest", *map(str, manifests), f"--out={root / 'out'}"]
     code = main([*words, f"--verify={verify}".lower(), f"--num_workers={workers}"])
     found = json.loads((root / "out" / "check.json").read_text())
@@ -74,17 +90,17 @@ def run(root, *manifests, status=None, verify=True, workers=0):
     return found
 
 
-def reasons(found):
+def reasons(found: Found) -> list[tuple[str, str, str]]:
     return [(f["severity"], f["reason"], os.path.basename(f["path"])) for f in found["findings"]]  # noqa: PTH119
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     monkeypatch.chdir(tmp_path)
     return Data(tmp_path)
 
 
-def test_nothing_wrong(data, capsys):
+def test_nothing_wrong(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
     data.add("a.jpg")
     data.add("b.jpg", label=0)
     found = data.check(status=0)
@@ -108,7 +124,7 @@ def test_nothing_wrong(data, capsys):
     assert "report.html" in out
 
 
-def _corrupt(path):
+def _corrupt(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-400])
 
 
@@ -123,7 +139,9 @@ def _corrupt(path):
     ],
 )
 @pytest.mark.parametrize("verify", [False, True])
-def test_a_bad_image_is_listed_once_and_the_others_are_looked_at(data, damage, reason, verify):
+def test_a_bad_image_is_listed_once_and_the_others_are_looked_at(
+    data: Data, damage: Callable[..., Any], reason: str, verify: bool
+) -> None:
     data.add("a.jpg")
     data.add("b.jpg", seed=5)
     data.add("c.jpg", seed=6, boxes=None, mask=None)
@@ -135,14 +153,14 @@ def test_a_bad_image_is_listed_once_and_the_others_are_looked_at(data, damage, r
     ]
 
 
-def test_damage_behind_the_header_needs_verify(data):
+def test_damage_behind_the_header_needs_verify(data: Data) -> None:
     data.add("a.jpg", image_sha256=None)
     _corrupt(data.root / "a.jpg")
     assert data.check(status=0, verify=False)["findings"] == []
     assert reasons(data.check(status=3)) == [("rejected", "truncated_or_corrupt", "a.jpg")]
 
 
-def test_not_the_file_of_the_manifest(data):
+def test_not_the_file_of_the_manifest(data: Data) -> None:
     data.add("a.jpg")
     data.add("b.jpg", image_sha256=None)
     images.write_jpeg(data.root / "a.jpg", scene(30, SIZE), 90)
@@ -163,14 +181,16 @@ def test_not_the_file_of_the_manifest(data):
         (None, "missing"),
     ],
 )
-def test_a_mask_that_cannot_be_used(data, mask, reason):
+def test_a_mask_that_cannot_be_used(
+    data: Data, mask: npt.NDArray[np.uint8] | None, reason: str
+) -> None:
     sample = data.add("a.jpg", mask=mask)
     if mask is None:
         (data.root / sample.mask).unlink()
     assert reasons(data.check(status=3)) == [("rejected", reason, "a.jpg.png")]
 
 
-def test_mask_against_boxes_and_labels(data):
+def test_mask_against_boxes_and_labels(data: Data) -> None:
     data.add("inside.jpg")
     data.add("outside.jpg", boxes=(Box(0, 0, 20, 30),))
     data.add("whole.jpg", boxes=(Box(0, 0, 64, 47),))
@@ -191,7 +211,7 @@ def test_mask_against_boxes_and_labels(data):
     assert found["findings"][0]["message"].startswith("64%")  # 18 of 28 columns
 
 
-def test_lists_beside_a_manifest_are_passed_over(data, tmp_path):
+def test_lists_beside_a_manifest_are_passed_over(data: Data, tmp_path: Path) -> None:
     """As the shell gives them for *.jsonl."""
     data.add()
     (tmp_path / "m.errors.jsonl").write_text('{"path": "x", "reason": "y", "message": "z"}\n')
@@ -200,7 +220,7 @@ def test_lists_beside_a_manifest_are_passed_over(data, tmp_path):
     assert found["findings"] == []
 
 
-def test_a_bad_row_loses_no_other(data):
+def test_a_bad_row_loses_no_other(data: Data) -> None:
     data.add("a.jpg")
     data.add("b.jpg")
     write_manifest(data.root / "bad.jsonl", Header(), data.samples)
@@ -215,7 +235,7 @@ def test_a_bad_row_loses_no_other(data):
     assert found["images"] == 1
 
 
-def test_links_in_a_circle_are_one_rejection(data):
+def test_links_in_a_circle_are_one_rejection(data: Data) -> None:
     data.add("a.jpg")
     data.add("b.jpg")
     (data.root / "b.jpg").unlink()
@@ -224,7 +244,7 @@ def test_links_in_a_circle_are_one_rejection(data):
     assert ("rejected", "bad_path", "b.jpg") in reasons(data.check(status=3))
 
 
-def test_paths_are_named_as_the_manifest_is(data):
+def test_paths_are_named_as_the_manifest_is(data: Data) -> None:
     data.add("a.jpg", label=None, boxes=None)
     (relative,) = data.check()["findings"]
     (absolute,) = run(data.root, data.root / "m.jsonl")["findings"]
@@ -232,12 +252,14 @@ def test_paths_are_named_as_the_manifest_is(data):
     assert absolute["path"] == str(data.root / "a.jpg")
 
 
-def test_a_manifest_that_is_not_there_is_wrong_use(data, capsys):
+def test_a_manifest_that_is_not_there_is_wrong_use(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["check", "--manifest", "none.jsonl", "--out", "out"]) == 1
     assert "none.jsonl: no such file" in capsys.readouterr().err
 
 
-def test_leaks_between_splits(data):
+def test_leaks_between_splits(data: Data) -> None:
     data.add("a.jpg", group="scene")
     data.add("b.jpg", seed=0, label=0)  # the bytes of a.jpg
     data.add("c.jpg", seed=0, split="val")
@@ -260,13 +282,13 @@ def test_leaks_between_splits(data):
     assert pair["correlation"] > 0.9
 
 
-def test_near_duplicates_of_one_split_are_siblings_not_leaks(data):
+def test_near_duplicates_of_one_split_are_siblings_not_leaks(data: Data) -> None:
     data.add("a.jpg", seed=1)
     data.add("b.jpg", image=forged(scene(1, (120, 160)))[:48, :64])
     assert data.check()["near_duplicates"] == []
 
 
-def _with_pseudo_masks(data):
+def _with_pseudo_masks(data: Data) -> tuple[Path, Path]:
     data.add("a.jpg")
     write_manifest(data.root / "boxes.jsonl", Header(), data.samples)
     from boxpromptiml.manifests.manifest import read_manifest
@@ -276,7 +298,7 @@ def _with_pseudo_masks(data):
     return out / "manifest.jsonl", out / "masks" / "a.jpg.png"
 
 
-def _move_box(manifest):
+def _move_box(manifest: Path) -> None:
     manifest.write_text(manifest.read_text().replace("40.0", "41.0"))
 
 
@@ -290,14 +312,16 @@ def _move_box(manifest):
         (lambda m, mask: images.write_png(mask, np.full(SIZE, 9, np.uint8)), "not_levels"),
     ],
 )
-def test_pseudo_masks(data, damage, reason):
+def test_pseudo_masks(data: Data, damage: Callable[..., Any], reason: str) -> None:
     manifest, mask = _with_pseudo_masks(data)
     assert run(data.root, manifest)["findings"] == []
     damage(manifest, mask)
     assert reasons(run(data.root, manifest, status=3)) == [("rejected", reason, mask.name)]
 
 
-def test_authentic_images_of_another_format_are_a_leak(data, capsys):
+def test_authentic_images_of_another_format_are_a_leak(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(120):
         manipulated = number % 2
         ending = "jpg" if manipulated else "png"
@@ -312,7 +336,7 @@ def test_authentic_images_of_another_format_are_a_leak(data, capsys):
     assert "file format alone gives AUC 1.00" in (data.root / "out/report.html").read_text()
 
 
-def test_histograms_count_everything_once(data):
+def test_histograms_count_everything_once(data: Data) -> None:
     data.add("a.jpg", boxes=(BOX, Box(0, 0, 64, 48)))
     data.add("b.png", label=0)
     found = {h["name"]: h for h in data.check()["histograms"]}
@@ -331,7 +355,7 @@ def test_histograms_count_everything_once(data):
     assert quality["series"]["manipulated"][quality["ranges"].index("90 to 95")] == 1
 
 
-def test_workers_change_nothing(data):
+def test_workers_change_nothing(data: Data) -> None:
     for number in range(5):
         data.add(f"{number}.jpg")
     (data.root / "3.jpg").unlink()
@@ -340,23 +364,23 @@ def test_workers_change_nothing(data):
 
 
 class Page(HTMLParser):
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict]] = []
         self.words = ""
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.words += data
 
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'\u202e&.jpg"
 
 
-def test_hostile_names_stay_text(data, capsys):
+def test_hostile_names_stay_text(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
     data.add(HOSTILE.replace("/", "_"), group="<script>", dataset="</td><script>x</script>")
     copy = recompressed(scene(0, SIZE), 70)
     data.add(f"val{HOSTILE}", image=copy, split="val", group="<script>", boxes=(Box(0, 0, 64, 48),))
@@ -378,7 +402,9 @@ def test_hostile_names_stay_text(data, capsys):
     assert "</td><script>x</script>, train" in page.words
 
 
-def test_the_text_is_short_whatever_is_wrong(data, capsys):
+def test_the_text_is_short_whatever_is_wrong(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(12):
         dataset = f"d{number}"
         data.add(f"{number}.jpg", dataset=dataset, boxes=((BOX,), None, ())[number % 3], mask=None)
@@ -393,14 +419,16 @@ def test_the_text_is_short_whatever_is_wrong(data, capsys):
     assert "  and 9 more datasets and splits" in lines
 
 
-def test_a_manifest_without_images_does_not_pass(data, capsys):
+def test_a_manifest_without_images_does_not_pass(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = data.check(status=3)
     assert [f["reason"] for f in found["findings"]] == ["empty_manifest"]
     assert found["images"] == 0
     assert "unknown, below 10 images" in capsys.readouterr().out
 
 
-def test_few_images_say_that_leaks_are_unknown(data):
+def test_few_images_say_that_leaks_are_unknown(data: Data) -> None:
     data.add("a.jpg")
     data.add("b.jpg", label=0)
     data.check(status=0)
@@ -417,7 +445,7 @@ def test_few_images_say_that_leaks_are_unknown(data):
         (Box(36, 28, 64, 48), "is 140 times as large as what the mask marks in it"),
     ],
 )
-def test_boxes_that_nobody_drew_around_this_mask(data, box, message):
+def test_boxes_that_nobody_drew_around_this_mask(data: Data, box, message) -> None:
     data.add(boxes=(BOX, box))
     found = data.check(status=0)
     messages = [f["message"] for f in found["findings"] if f["reason"] == "box_far_from_mask"]
@@ -425,7 +453,7 @@ def test_boxes_that_nobody_drew_around_this_mask(data, box, message):
     assert all(message in one for one in messages)
 
 
-def test_it_starts_without_torch(data):
+def test_it_starts_without_torch(data: Data) -> None:
     import subprocess
 
     code = "import data_prep.check, sys; sys.exit('torch' in sys.modules)"

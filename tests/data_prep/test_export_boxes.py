@@ -1,4 +1,7 @@
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +26,7 @@ ROWS = {  # image: label, boxes, origin
 }
 
 
-def _samples(rows, blank=False) -> list[Sample]:
+def _samples(rows: dict[str, Any], blank: bool = False) -> list[Sample]:
     return [
         Sample(
             id=image,
@@ -40,14 +43,14 @@ def _samples(rows, blank=False) -> list[Sample]:
     ]
 
 
-def _exported(tmp_path, samples):
+def _exported(tmp_path: Path, samples: list[Sample]) -> Path:
     write_manifest(tmp_path / "m.jsonl", Header(), samples)
     words = ["--manifest", str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "boxes.json")]
     assert main(["export-boxes", *words]) == 0
     return tmp_path / "boxes.json"
 
 
-def _round_trip(tmp_path, rows):
+def _round_trip(tmp_path: Path, rows: dict[str, Any]) -> Sequence[Sample]:
     _exported(tmp_path, _samples(rows))
     write_manifest(tmp_path / "m.jsonl", Header(), _samples(rows, blank=True))
     words = ["--manifest", tmp_path / "m.jsonl", "--annotations", tmp_path / "boxes.json"]
@@ -56,7 +59,7 @@ def _round_trip(tmp_path, rows):
     return read_manifest(tmp_path / "back.jsonl").samples
 
 
-def test_everything_comes_back(tmp_path):
+def test_everything_comes_back(tmp_path: Path) -> None:
     for sample, (label, boxes, origin) in zip(
         _round_trip(tmp_path, ROWS), ROWS.values(), strict=True
     ):
@@ -68,7 +71,7 @@ def test_everything_comes_back(tmp_path):
             assert sample.boxes == tuple(pytest.approx(box, abs=1e-9) for box in boxes)
 
 
-def test_deleted_and_added_boxes_are_a_persons(tmp_path):
+def test_deleted_and_added_boxes_are_a_persons(tmp_path: Path) -> None:
     rows = {"deleted.jpg": (1, (Box(1, 2, 3, 4),), "cam"), "added.jpg": (1, (), "cam")}
     samples = _samples(rows)
     path = _exported(tmp_path, samples)
@@ -92,12 +95,12 @@ drawn = st.lists(st.tuples(side, side), min_size=1, max_size=4).map(
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(boxes=drawn)
-def test_any_box_comes_back(tmp_path, boxes):
+def test_any_box_comes_back(tmp_path: Path, boxes: Any) -> None:
     (sample,) = _round_trip(tmp_path, {"x.jpg": (1, boxes, "mask")})
     assert sample.boxes == tuple(pytest.approx(box, abs=1e-9) for box in boxes)
 
 
-def test_pycocotools_reads_it(tmp_path):
+def test_pycocotools_reads_it(tmp_path: Path) -> None:
     coco = COCO(str(_exported(tmp_path, _samples(ROWS))))
     images = coco.loadImgs(coco.getImgIds())
     assert [image["file_name"] for image in images] == list(ROWS)
@@ -110,7 +113,7 @@ def test_pycocotools_reads_it(tmp_path):
         assert [a["area"] for a in found] == [pytest.approx(w * h) for _, _, w, h in expected]
 
 
-def test_globox_reads_it(tmp_path):
+def test_globox_reads_it(tmp_path: Path) -> None:
     from globox import AnnotationSet
 
     read = AnnotationSet.from_coco(_exported(tmp_path, _samples(ROWS)))
@@ -119,7 +122,7 @@ def test_globox_reads_it(tmp_path):
         assert [box.ltrb for box in read[image].boxes] == [pytest.approx(b) for b in boxes or ()]
 
 
-def test_ids_are_unique_and_paths_relative(tmp_path):
+def test_ids_are_unique_and_paths_relative(tmp_path: Path) -> None:
     content = json.loads(_exported(tmp_path, _samples(ROWS)).read_text())
     ids = [annotation["id"] for annotation in content["annotations"]]
     assert ids == [1, 2, 3, 4, 5]

@@ -1,6 +1,7 @@
 import json
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from globox import Annotation, AnnotationSet, BoundingBox
@@ -14,17 +15,17 @@ SIZE = (80, 120)
 BOX = (1.25, 2.5, 30.75, 40.125)
 
 
-def _sample(image, label=1, boxes=None, **more) -> Sample:
+def _sample(image: str, label: int | None = 1, boxes: Any = None, **more: Any) -> Sample:
     return Sample(image, "d", "train", image, image, SIZE, label, boxes, **more)
 
 
-def _manifest(tmp_path, *samples) -> Path:
+def _manifest(tmp_path: Path, *samples: Sample) -> Path:
     header = Header(image_root="photos", pseudo_root="pseudo", notes={"dataset": "d"})
     write_manifest(tmp_path / "m.jsonl", header, samples)
     return tmp_path / "m.jsonl"
 
 
-def _coco(tmp_path, images, name="boxes.json") -> Path:
+def _coco(tmp_path: Path, images: dict[str, Any], name: str = "boxes.json") -> Path:
     """COCO of {file name: boxes, or (size, boxes)}; boxes of 4 numbers as globox writes them."""
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "forged"}]}
     for number, (file_name, boxes) in enumerate(images.items()):
@@ -37,20 +38,22 @@ def _coco(tmp_path, images, name="boxes.json") -> Path:
     return tmp_path / name
 
 
-def _run(manifest, annotations, *more, kind="coco", out=None) -> tuple[int, dict[str, Sample]]:
+def _run(
+    manifest: Path, annotations: Path, *more: str, kind: str = "coco", out: Path | None = None
+) -> tuple[int, dict[str, Sample]]:
     out = out or manifest.parent / "out.jsonl"
     words = ["--manifest", manifest, "--annotations", annotations, "--format", kind, "--out", out]
     status = main(["import-boxes", *map(str, words), *more])
     return status, {s.id: s for s in read_manifest(out).samples} if status in (0, 3) else {}
 
 
-def _errors(manifest, name="out.errors.jsonl") -> list[tuple[str, str]]:
+def _errors(manifest: Path, name: str = "out.errors.jsonl") -> list[tuple[str, str]]:
     rows = (manifest.parent / name).read_text().splitlines()
     return [(row["reason"], row["message"]) for row in map(json.loads, rows)]
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "cvat", "labelme"])
-def test_every_format_joins_by_path(kind, tmp_path):
+def test_every_format_joins_by_path(kind: str, tmp_path: Path) -> None:
     names = [
         "a/x.jpg",
         "b/x.jpg",
@@ -103,7 +106,7 @@ def test_every_format_joins_by_path(kind, tmp_path):
     assert not (tmp_path / "out.errors.jsonl").exists()
 
 
-def test_bare_names_and_longer_paths_join_but_contradicting_folders_do_not(tmp_path):
+def test_bare_names_and_longer_paths_join_but_contradicting_folders_do_not(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, _sample("t/x.jpg"), _sample("t/y.jpg"), _sample("t/z.jpg"))
     boxes = _coco(tmp_path, {"x.jpg": [BOX], "my/photos/t/y.jpg": [BOX], "au/z.jpg": [BOX]})
     status, samples = _run(manifest, boxes)
@@ -114,7 +117,7 @@ def test_bare_names_and_longer_paths_join_but_contradicting_folders_do_not(tmp_p
     assert "'au/z.jpg'" in message
 
 
-def test_ambiguous_and_duplicate_names_are_errors_that_say_so(tmp_path):
+def test_ambiguous_and_duplicate_names_are_errors_that_say_so(tmp_path: Path) -> None:
     names = ["a/x.jpg", "b/x.jpg", "y.jpg", "c/y.jpg", "z.jpg"]
     manifest = _manifest(tmp_path, *map(_sample, names))
     boxes = _coco(tmp_path, {"x.jpg": [BOX], "y.jpg": [BOX], "z.jpg": [BOX], "photos/z.jpg": [BOX]})
@@ -126,14 +129,14 @@ def test_ambiguous_and_duplicate_names_are_errors_that_say_so(tmp_path):
     assert "'a/x.jpg', 'b/x.jpg'" in errors[0][1]
 
 
-def test_unicode_forms_are_one_name(tmp_path):
+def test_unicode_forms_are_one_name(tmp_path: Path) -> None:
     composed = unicodedata.normalize("NFC", "ü.jpg")
     manifest = _manifest(tmp_path, _sample(composed))
     boxes = _coco(tmp_path, {unicodedata.normalize("NFD", composed): [BOX]})
     assert _run(manifest, boxes)[1][composed].boxes == (BOX,)
 
 
-def test_boxes_of_another_size_are_rejected(tmp_path):
+def test_boxes_of_another_size_are_rejected(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, _sample("x.jpg"), _sample("y.jpg"))
     boxes = _coco(tmp_path, {"x.jpg": [BOX], "y.jpg": [BOX]})
     content = json.loads(boxes.read_text())
@@ -148,7 +151,7 @@ def test_boxes_of_another_size_are_rejected(tmp_path):
     assert "EXIF" in message
 
 
-def test_an_image_with_a_bad_box_is_not_annotated(tmp_path):
+def test_an_image_with_a_bad_box_is_not_annotated(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, _sample("x.jpg"), _sample("y.jpg"))
     boxes = _coco(tmp_path, {"x.jpg": [(5, 5, 1, 1)], "y.jpg": [(5, 5, 1, 1), BOX]})
     status, samples = _run(manifest, boxes)
@@ -157,7 +160,7 @@ def test_an_image_with_a_bad_box_is_not_annotated(tmp_path):
     assert len(_errors(manifest)) == 2
 
 
-def test_labels_of_images_never_change(tmp_path):
+def test_labels_of_images_never_change(tmp_path: Path) -> None:
     manifest = _manifest(
         tmp_path,
         _sample("au.jpg", label=0, boxes=()),
@@ -171,7 +174,7 @@ def test_labels_of_images_never_change(tmp_path):
     assert [reason for reason, _ in _errors(manifest)] == ["authentic_has_boxes"]
 
 
-def test_listed_images_without_shapes_can_be_kept_apart(tmp_path):
+def test_listed_images_without_shapes_can_be_kept_apart(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, _sample("x.jpg"), _sample("y.jpg"))
     boxes = _coco(tmp_path, {"x.jpg": [], "y.jpg": [BOX]})
     assert _run(manifest, boxes)[1]["x.jpg"].boxes == ()
@@ -180,7 +183,9 @@ def test_listed_images_without_shapes_can_be_kept_apart(tmp_path):
     assert [s.boxes for s in samples.values()] == [None, (BOX,)]
 
 
-def test_labels_choose_and_a_misspelt_one_is_an_error(tmp_path, capsys):
+def test_labels_choose_and_a_misspelt_one_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = _manifest(tmp_path, _sample("x.jpg"))
     boxes = _coco(tmp_path, {"x.jpg": [BOX]})
     assert _run(manifest, boxes, "--labels", "forgd", "sky")[0] == 1
@@ -189,7 +194,7 @@ def test_labels_choose_and_a_misspelt_one_is_an_error(tmp_path, capsys):
     assert _run(manifest, boxes, "--labels", "forged")[1]["x.jpg"].boxes == (BOX,)
 
 
-def test_a_bad_file_of_a_folder_does_not_lose_the_others(tmp_path):
+def test_a_bad_file_of_a_folder_does_not_lose_the_others(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, _sample("x.jpg"))
     folder = tmp_path / "labels"
     folder.mkdir()
@@ -206,7 +211,7 @@ def test_a_bad_file_of_a_folder_does_not_lose_the_others(tmp_path):
     assert _run(manifest, folder, kind="voc")[0] == 1  # none of the files is XML
 
 
-def test_a_box_that_moved_by_less_than_a_thousandth_is_the_old_one(tmp_path):
+def test_a_box_that_moved_by_less_than_a_thousandth_is_the_old_one(tmp_path: Path) -> None:
     old = {"boxes": (Box(*BOX),), "box_origin": "cam", "pseudo_mask": "p.png"}
     manifest = _manifest(tmp_path, *(_sample(name, **old) for name in ("x.jpg", "y.jpg", "z.jpg")))
     near, far = ((BOX[0] + shift, *BOX[1:]) for shift in (9e-4, 2e-3))
@@ -217,7 +222,7 @@ def test_a_box_that_moved_by_less_than_a_thousandth_is_the_old_one(tmp_path):
     assert [s.box_origin for s in samples.values()] == ["cam", "human", "human"]
 
 
-def test_roots_notes_and_pseudo_masks(tmp_path):
+def test_roots_notes_and_pseudo_masks(tmp_path: Path) -> None:
     old = {"boxes": (Box(*BOX),), "box_origin": "mask", "pseudo_mask": "p.png"}
     manifest = _manifest(tmp_path, *(_sample(name, **old) for name in ("x.jpg", "y.jpg", "z.jpg")))
     boxes = _coco(tmp_path, {"x.jpg": [(0, 0, 9, 9)], "y.jpg": [BOX]})

@@ -3,10 +3,11 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +26,9 @@ from tests.helpers.data import make_folder
 from tests.helpers.trees import TREES, coverage, photo
 
 
-def sample(key, group=None, label=1, sha256=None) -> Sample:
+def sample(
+    key: str, group: str | None = None, label: int | None = 1, sha256: str | None = None
+) -> Sample:
     return Sample(
         id=key,
         dataset=key.partition("/")[0],
@@ -39,25 +42,25 @@ def sample(key, group=None, label=1, sha256=None) -> Sample:
     )
 
 
-def many(dataset, manipulated, authentic=0) -> list[Sample]:
+def many(dataset: str, manipulated: int, authentic: int = 0) -> list[Sample]:
     labels = [1] * manipulated + [0] * authentic
     return [sample(f"{dataset}/{number}", label=label) for number, label in enumerate(labels)]
 
 
-def by_name(parts):
+def by_name(parts: Iterable[Any]) -> dict[str, Any]:
     names = [f"{part.portion.split}_{part.portion.dataset}" for part in parts]
     assert len(set(names)) == len(names)
     return dict(zip(names, parts, strict=True))
 
 
-def ids(part):
+def ids(part: Any) -> set[str]:
     return {sample.id for sample in part.samples}
 
 
 # What the protocols say
 
 
-def test_the_numbers_are_those_of_the_datasets():
+def test_the_numbers_are_those_of_the_datasets() -> None:
     """Shares of a dataset sum to its published number; a dataset that is divided is so once."""
     assert set(get_args(ProtocolName)) == set(PROTOCOLS)
     for protocol in PROTOCOLS.values():
@@ -73,7 +76,7 @@ def test_the_numbers_are_those_of_the_datasets():
             assert number == PUBLIC[dataset].expected.get("manipulated", 0)
 
 
-def test_the_papers_protocol_at_full_size():
+def test_the_papers_protocol_at_full_size() -> None:
     portions = PROTOCOLS["boxpromptiml"].portions
     sizes = {name: PUBLIC[name].expected for name in {portion.dataset for portion in portions}}
     datasets = {
@@ -99,7 +102,7 @@ def test_the_papers_protocol_at_full_size():
     assert not any(part.left_out for part in parts.values())
 
 
-def test_cat_nets_validation_is_its_published_one():
+def test_cat_nets_validation_is_its_published_one() -> None:
     portion = next(portion for portion in PROTOCOLS["cat-net"].portions if portion.split == "val")
     assert len(portion.groups) == 28
     samples = [sample(f"imd2020/{group}/f", group) for group in sorted(portion.groups)]
@@ -117,7 +120,7 @@ def test_cat_nets_validation_is_its_published_one():
 DIVIDED = (Portion("a", "test", 30), Portion("a", "train", 70), Portion("b", "train", 20, 10))
 
 
-def test_divided_datasets_keep_every_forgery_and_the_order():
+def test_divided_datasets_keep_every_forgery_and_the_order() -> None:
     datasets = {"a": many("a", 100, 40), "b": many("b", 20, 10)}
     parts = by_name(divide(DIVIDED, datasets, seed=0))
     assert len(parts["test_a"].samples) == 30
@@ -133,7 +136,7 @@ def test_divided_datasets_keep_every_forgery_and_the_order():
     assert parts["train_b"].chosen == "all that was imported"
 
 
-def test_the_seed_decides_and_nothing_else():
+def test_the_seed_decides_and_nothing_else() -> None:
     datasets = {"a": many("a", 100)}
     chosen = [ids(by_name(divide(DIVIDED, datasets, seed))["test_a"]) for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
@@ -154,7 +157,9 @@ images_of = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 20)), min_size=
 
 @settings(max_examples=60)
 @given(st.tuples(images_of, images_of, images_of), st.integers(0, 3), st.sampled_from([0.0, 0.4]))
-def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_fraction):
+def test_neither_groups_nor_files_straddle_splits(
+    drawn: Any, seed: int, val_fraction: float
+) -> None:
     """Groups are shared by datasets, files are equal in several; `fit` accepts the outcome."""
     datasets = {
         name: [
@@ -179,7 +184,7 @@ def test_neither_groups_nor_files_straddle_splits(drawn, seed, val_fraction):
     assert sorted(written + listed) == sorted(wanted)  # each once: no silent loss
 
 
-def test_what_a_test_set_has_is_left_out_of_training():
+def test_what_a_test_set_has_is_left_out_of_training() -> None:
     portions = (Portion("casia_v2", "train", 3, 3), Portion("casia_v1", "test", 1, 1))
     datasets = {
         "casia_v2": [
@@ -202,7 +207,7 @@ def test_what_a_test_set_has_is_left_out_of_training():
     assert "coco/7" in rows[1]["message"]
 
 
-def test_validation_is_taken_from_every_training_set_by_group():
+def test_validation_is_taken_from_every_training_set_by_group() -> None:
     datasets = {"a": many("a", 100), "b": many("b", 20, 10)}
     datasets["b"] = [replace(s, group=f"b/{number // 3}") for number, s in enumerate(datasets["b"])]
     without = by_name(divide(DIVIDED, datasets, 0))
@@ -225,7 +230,7 @@ COMMANDS = re.findall(r"^python -m data_prep (import .*--dataset (\w+) .*)", REA
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory):
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every public dataset in miniature, imported by the commands of the README; read-only."""
     root = tmp_path_factory.mktemp("protocol")
     for command, name in COMMANDS:
@@ -237,18 +242,20 @@ def imported(tmp_path_factory):
     return root / "data"
 
 
-def test_the_readme_has_a_command_for_every_dataset():
+def test_the_readme_has_a_command_for_every_dataset() -> None:
     assert [name for _, name in COMMANDS] == list(dict.fromkeys(name for _, name in COMMANDS))
     assert {name for _, name in COMMANDS} == set(PUBLIC)
 
 
-def run(name, manifests, out, *more):
+def run(name: str, manifests: Iterable[Path], out: Path, *more: str) -> int:
     words = ["--protocol", name, "--manifests", *map(str, manifests), "--out", str(out)]
     return main(["protocol", *words, *more])
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_every_file_of_a_written_protocol_is_there(name, imported, tmp_path, capsys):
+def test_every_file_of_a_written_protocol_is_there(
+    name: str, imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert run(name, [imported], tmp_path / "p" / "q", "--val_fraction", "0.3") == 0
     out, err = capsys.readouterr()
@@ -276,7 +283,9 @@ def test_every_file_of_a_written_protocol_is_there(name, imported, tmp_path, cap
     assert splits == {"train", "val", "test"}
 
 
-def test_both_numbers_and_missing_datasets_are_said(imported, tmp_path, capsys):
+def test_both_numbers_and_missing_datasets_are_said(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifests = [imported / "casia_v2.jsonl", imported / "coverage.jsonl"]
     assert run("boxpromptiml", manifests, tmp_path / "p") == 0
     out, err = capsys.readouterr()
@@ -292,7 +301,9 @@ def test_both_numbers_and_missing_datasets_are_said(imported, tmp_path, capsys):
     assert not (tmp_path / "p" / "train_coverage.jsonl").exists()  # nothing was left for it
 
 
-def test_a_file_of_two_datasets_is_listed_beside_the_training_manifest(imported, tmp_path):
+def test_a_file_of_two_datasets_is_listed_beside_the_training_manifest(
+    imported: Path, tmp_path: Path
+) -> None:
     tampered = tmp_path / "raw" / "image" / "1t.tif"
     coverage(tmp_path / "raw")
     root = read_manifest(imported / "casia_v2.jsonl")
@@ -306,7 +317,9 @@ def test_a_file_of_two_datasets_is_listed_beside_the_training_manifest(imported,
     assert len(read_manifest(tmp_path / "p" / "train_casia_v2.jsonl").samples) == 6
 
 
-def test_mistakes_are_one_clear_line(imported, tmp_path, capsys):
+def test_mistakes_are_one_clear_line(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     photo(tmp_path / "x.png")
     again = tmp_path / "again.jsonl"
     again.write_text((imported / "casia_v2.jsonl").read_text())
@@ -332,7 +345,9 @@ def test_mistakes_are_one_clear_line(imported, tmp_path, capsys):
     assert run("mvss", [imported], tmp_path / "p") == 2
 
 
-def test_an_earlier_run_is_not_mixed_with_a_new_one(imported, tmp_path, capsys):
+def test_an_earlier_run_is_not_mixed_with_a_new_one(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("benco", [imported], tmp_path / "p", "--val_fraction", "0.3") == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()}
     assert run("benco", [imported], tmp_path / "p", "--val_fraction", "0.3") == 0
@@ -343,7 +358,7 @@ def test_an_earlier_run_is_not_mixed_with_a_new_one(imported, tmp_path, capsys):
     assert run("benco", [tmp_path / "p"], tmp_path / "q") == 1  # what it wrote is no import
 
 
-def test_what_was_made_of_an_import_is_kept(imported, tmp_path):
+def test_what_was_made_of_an_import_is_kept(imported: Path, tmp_path: Path) -> None:
     """Boxes and pseudo-masks of the imported manifest stay valid."""
     source = read_manifest(imported / "casia_v2.jsonl")
     samples = [

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from boxpromptiml.records import Sample
 SAMPLE = Sample("a", "d", "train", "g", "x.jpg", (5, 6), 0, None)
 
 
-def _manifest(path: Path, names: Sequence[str], **changes: object) -> Path:
+def _manifest(path: Path, names: Sequence[str], **changes: Any) -> Path:
     rows = [replace(SAMPLE, id=name, group=f"group {name}", **changes) for name in names]
     return write_manifest(path, Header(), rows).path
 
 
 @pytest.fixture
-def three(tmp_path) -> Sources:
+def three(tmp_path: Path) -> Sources:
     names = ("abc", "", "de")
     return Sources(
         read_sources([_manifest(tmp_path / f"{n}.jsonl", part)]).manifests[0]
@@ -37,7 +38,7 @@ def _names(some: Sequence) -> str:
     return "".join(source.sample.id for source in some)
 
 
-def test_sources_are_one_sequence_over_manifests(three, tmp_path):
+def test_sources_are_one_sequence_over_manifests(three: Sources, tmp_path: Path) -> None:
     assert len(three) == 5
     assert _names(three) == _names([three[i] for i in range(5)]) == "abcde"
     assert _names([three[i] for i in (-1, -5)]) == "ea"
@@ -48,7 +49,7 @@ def test_sources_are_one_sequence_over_manifests(three, tmp_path):
     assert _names(deepcopy(three)) == "abcde"
 
 
-def test_what_is_chosen_keeps_the_order(three):
+def test_what_is_chosen_keeps_the_order(three: Sources) -> None:
     assert _names(three.where(np.array([0, 1, 0, 1, 1], bool))) == "bde"
     assert _names(three.where(s.sample.id in "ec" for s in three)) == "ce"
     assert not three.where([False] * 5)
@@ -56,7 +57,7 @@ def test_what_is_chosen_keeps_the_order(three):
         of_split(three, "val", "x")
 
 
-def test_ids_in_two_manifests_are_refused_within_a_split_only(tmp_path):
+def test_ids_in_two_manifests_are_refused_within_a_split_only(tmp_path: Path) -> None:
     first = _manifest(tmp_path / "1.jsonl", "abc")
     second = _manifest(tmp_path / "2.jsonl", "xcb", split="val")
     assert _names(read_sources([first, second], "train")) == "abc"
@@ -65,13 +66,13 @@ def test_ids_in_two_manifests_are_refused_within_a_split_only(tmp_path):
 
 
 @pytest.fixture
-def one_hash(monkeypatch):
+def one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text has the same hash: only the exact comparison can tell them apart."""
     for module in (sources, leaks):
         monkeypatch.setattr(module, "hash", lambda _: 7, raising=False)
 
 
-def test_equal_hashes_are_not_yet_duplicates(tmp_path, one_hash):
+def test_equal_hashes_are_not_yet_duplicates(tmp_path: Path, one_hash: None) -> None:
     first = _manifest(tmp_path / "1.jsonl", "abc")
     second = _manifest(tmp_path / "2.jsonl", "xyz")
     assert _names(read_sources([first, second])) == "abcxyz"
@@ -82,7 +83,7 @@ def test_equal_hashes_are_not_yet_duplicates(tmp_path, one_hash):
 
 
 @pytest.mark.parametrize("same", ["group", "file", "both"])
-def test_leaks_are_named_by_one_image_of_each_side(tmp_path, same):
+def test_leaks_are_named_by_one_image_of_each_side(tmp_path: Path, same: str) -> None:
     ours = [replace(SAMPLE, id=f"t{n}", group=f"t{n}", image_sha256=f"{n:064}") for n in range(4)]
     theirs = [replace(SAMPLE, id=f"v{n}", group=f"v{n}", image_sha256="f" * 64) for n in range(3)]
     if same in ("group", "both"):
@@ -98,7 +99,7 @@ def test_leaks_are_named_by_one_image_of_each_side(tmp_path, same):
     refuse_shared_images(train, {"validation": val[:1] + val[2:]})
 
 
-def test_an_image_without_a_file_hash_shares_none(tmp_path):
+def test_an_image_without_a_file_hash_shares_none(tmp_path: Path) -> None:
     train = read_sources([_manifest(tmp_path / "t.jsonl", "ab")])
     val = read_sources([_manifest(tmp_path / "v.jsonl", "cd")])
     refuse_shared_images(train, {"validation": val})

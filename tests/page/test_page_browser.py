@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,8 @@ from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
-from boxpromptiml.models.fusion import FusionConfig
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.student import StudentConfig
 from tests.helpers.browser import CHROMEDRIVER, CHROMIUM, Browser, free_port, wait_for
 
 pytest.importorskip("gradio", reason='needs gradio: pip install -e ".[demo]"')
@@ -26,7 +26,7 @@ SIZE = (90, 160)  # of the photograph
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     config = StudentConfig("mobilenetv3_small_050", fusion=FusionConfig(width=16, prototypes=8))
     spec = ModelSpec(config, NetworkInput("resize", (64, 64)), 0.5)
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def address(checkpoint, tmp_path):
+def address(checkpoint: Path, tmp_path: Path) -> Iterator[str]:
     port = free_port()
     words = ["--checkpoint", str(checkpoint), "--port", str(port)]
     page = subprocess.Popen(
@@ -55,7 +55,7 @@ def address(checkpoint, tmp_path):
 
 
 @pytest.fixture
-def photo(tmp_path) -> Path:
+def photo(tmp_path: Path) -> Path:
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     pixels = np.random.default_rng(0).integers(40, 90, (*SIZE, 3))
     pixels[((rows - 45) / 20) ** 2 + ((columns - 80) / 30) ** 2 < 1] += np.array([120, 60, 20])
@@ -85,7 +85,7 @@ def sides(browser: Browser) -> list[float]:
 
 
 @pytest.mark.parametrize("width", [1280, 375])
-def test_upload_box_and_answers(address, photo, tmp_path, width):
+def test_upload_box_and_answers(address: str, photo: Path, tmp_path: Path, width) -> None:
     with Browser(tmp_path / "profile", width, 800) as browser:
         browser.open(address)
         wait_for(lambda: browser.run("return !!document.querySelector('input[type=file]')"))
@@ -109,7 +109,7 @@ def test_upload_box_and_answers(address, photo, tmp_path, width):
         assert [url for url in asked if not url.startswith(own)] == []
 
 
-def test_the_browser_is_told_to_load_nothing_from_outside(address, tmp_path):
+def test_the_browser_is_told_to_load_nothing_from_outside(address: str, tmp_path: Path) -> None:
     script = """const image = new Image(); const done = arguments.length;
     document.addEventListener('securitypolicyviolation', e => document.title = e.blockedURI);
     image.src = 'http://192.0.2.1/leak.png'; return done"""
@@ -120,7 +120,9 @@ def test_the_browser_is_told_to_load_nothing_from_outside(address, tmp_path):
         wait_for(lambda: "192.0.2.1" in browser.run("return document.title"), 10)
 
 
-def test_a_bad_file_and_a_bad_box_are_said_and_the_page_lives_on(address, photo, tmp_path):
+def test_a_bad_file_and_a_bad_box_are_said_and_the_page_lives_on(
+    address: str, photo: Path, tmp_path: Path
+) -> None:
     (tmp_path / "torn.jpg").write_bytes(photo.read_bytes()[:900])
     with Browser(tmp_path / "profile") as browser:
         browser.open(address)

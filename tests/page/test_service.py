@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.page import pictures
 from boxpromptiml.page.command import page
 from boxpromptiml.page.service import Desk, Marked, Opened, box_between
-from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE, Box, Proposal
+from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE, Box, BoxArray, ImageArray, Proposal
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.visualization.overlays import BOX, FLAGGED
 
@@ -23,10 +24,10 @@ from boxpromptiml.visualization.overlays import BOX, FLAGGED
 class Filled:
     """A teacher that answers with the whole box, and remembers what it was asked."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = []
 
-    def propose(self, image, boxes):
+    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
         self.asked.append(boxes.tolist())
         masks = [np.zeros(image.shape[:2], bool) for _ in boxes]
         for mask, (x0, y0, x1, y1) in zip(masks, boxes.astype(int), strict=True):
@@ -37,17 +38,17 @@ class Filled:
 class Brightness:
     """A localizer whose probability is the red channel."""
 
-    def localize(self, found):
+    def localize(self, found: Any) -> list[Localized]:
         return [Localized((one[..., 0] / 255).astype(np.float32), 0.25) for one in found]
 
 
 @pytest.fixture
-def desk():
+def desk() -> Desk:
     with IsolatedDecoder() as decode:
         yield Desk(Brightness(), Filled(), Consensus(), decode, Lock())
 
 
-def test_an_upload_is_decoded_and_localized(desk, tmp_path):
+def test_an_upload_is_decoded_and_localized(desk: Desk, tmp_path: Path) -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[10:20, 5:25] = 255
     images.write_png(tmp_path / "a.png", pixels)
@@ -59,7 +60,9 @@ def test_an_upload_is_decoded_and_localized(desk, tmp_path):
     assert "<dd>8.3%</dd>" in pictures.student_words(opened, 0.5)  # 200 of 2400 pixels
 
 
-def test_a_bad_upload_is_rejected_by_its_bare_name_and_the_next_one_is_served(desk, tmp_path):
+def test_a_bad_upload_is_rejected_by_its_bare_name_and_the_next_one_is_served(
+    desk: Desk, tmp_path: Path
+) -> None:
     images.write_png(tmp_path / "good.png", np.zeros((40, 60, 3), np.uint8))
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
     with pytest.raises(RejectedInput) as caught:
@@ -69,7 +72,7 @@ def test_a_bad_upload_is_rejected_by_its_bare_name_and_the_next_one_is_served(de
     assert desk.open(tmp_path / "good.png").image.shape == (40, 60, 3)
 
 
-def test_a_box_is_cut_to_the_image_and_answered(desk):
+def test_a_box_is_cut_to_the_image_and_answered(desk: Desk) -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     marked = desk.mark(image, Box(-5, 30, 10, 90))
     assert marked.box == Box(0, 30, 10, 40)
@@ -83,20 +86,20 @@ def test_a_box_is_cut_to_the_image_and_answered(desk):
     [Box(10, 10, 5, 20), Box(0, 0, 0, 9), Box(70, 0, 80, 9), Box(0, 0, float("nan"), 9),
      Box(0, 0, float("inf"), 9)],
 )  # fmt: skip
-def test_a_box_that_is_none_is_said(desk, box):
+def test_a_box_that_is_none_is_said(desk: Desk, box: Box) -> None:
     with pytest.raises(UserError, match="inside the image of 60 x 40"):
         desk.mark(np.zeros((40, 60, 3), np.uint8), box)
     assert desk.teacher.asked == []
 
 
-def test_clicked_pixels_lie_in_the_box_whichever_comes_first():
+def test_clicked_pixels_lie_in_the_box_whichever_comes_first() -> None:
     corners = ((2, 3), (6, 1)), ((6, 1), (2, 3)), ((2, 1), (6, 3))
     found = {box_between(*two, (10, 20), (40, 60)) for two in corners}
     assert found == {Box(6, 4, 21, 16)}
     assert box_between((5, 5), (5, 5), (10, 20), (10, 20)) == Box(5, 5, 6, 6)
 
 
-def test_pictures_show_box_corner_and_levels():
+def test_pictures_show_box_corner_and_levels() -> None:
     image = np.full((200, 300, 3), 90, np.uint8)
     levels = np.full((200, 300), AUTHENTIC, np.uint8)
     levels[50:100, 50:100], levels[50:100, 100:150] = MANIPULATED, UNSURE
@@ -117,13 +120,15 @@ def test_pictures_show_box_corner_and_levels():
     assert "Note" not in pictures.teacher_words(marked)
 
 
-def test_words_of_strangers_are_no_html():
+def test_words_of_strangers_are_no_html() -> None:
     assert pictures.message("<b>", is_error=True) == '<p class="wrong" role="alert">&lt;b&gt;</p>'
     marked = Marked(Box(0, 0, 1, 1), np.zeros((2, 2), np.uint8), 0.5, "<i>")
     assert "&lt;i&gt;" in pictures.teacher_words(marked)
 
 
-def test_wrong_use_is_said(monkeypatch, tmp_path, capsys):
+def test_wrong_use_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)  # importing it raises
     monkeypatch.delitem(sys.modules, "boxpromptiml.page.app", raising=False)
     assert main(["page", f"--checkpoint={tmp_path}/none.ckpt"]) == 1

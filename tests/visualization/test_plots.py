@@ -1,5 +1,6 @@
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ CONDITIONS = [
 ]
 
 
-def figures():
+def figures() -> dict[str, Figure]:
     return {
         "threshold": plots.threshold_figure(CURVES, 0.2),
         "high": plots.threshold_figure({"one": CURVES["n" * 200]}, 0.95),
@@ -41,7 +42,9 @@ def figures():
 
 
 @pytest.mark.parametrize("name", list(figures()))
-def test_equal_figures_give_equal_files_without_date_or_random_ids(name, tmp_path):
+def test_equal_figures_give_equal_files_without_date_or_random_ids(
+    name: str, tmp_path: Path
+) -> None:
     first = plots.save_figure(figures()[name], tmp_path / "a" / "v1.5 plot")
     second = plots.save_figure(figures()[name], tmp_path / "b" / "v1.5 plot")
     assert [path.name for path in first] == ["v1.5 plot.png", "v1.5 plot.svg"]
@@ -54,7 +57,7 @@ def test_equal_figures_give_equal_files_without_date_or_random_ids(name, tmp_pat
     assert pixels.std() > 1  # something is drawn
 
 
-def test_svgs_stand_together_in_one_page():
+def test_svgs_stand_together_in_one_page() -> None:
     texts = [plots.figure_svg(figure, f"p-{name}") for name, figure in figures().items()]
     ids = [found for text in texts for found in re.findall(r'\sid="([^"]+)"', text)]
     assert len(ids) == len(set(ids)) > 50
@@ -70,7 +73,7 @@ def test_svgs_stand_together_in_one_page():
         plots.figure_svg(figures()["roc"], 'a" onload="x')
 
 
-def test_curves_are_drawn_as_given_and_never_look_alike():
+def test_curves_are_drawn_as_given_and_never_look_alike() -> None:
     (axes,) = plots.threshold_figure(CURVES).axes
     for line, points in zip(axes.get_lines(), CURVES.values(), strict=True):
         np.testing.assert_array_equal(line.get_xydata(), np.array(points))
@@ -82,7 +85,7 @@ def test_curves_are_drawn_as_given_and_never_look_alike():
     assert len({(to_hex(x.get_color()), x.get_marker()) for x in lines[:7]}) == 7
 
 
-def test_legend_shows_any_name_as_it_is():
+def test_legend_shows_any_name_as_it_is() -> None:
     (axes,) = plots.threshold_figure(CURVES).axes
     shown = [text.get_text().strip() for text in axes.get_legend().get_texts()]
     assert shown[:2] == list(CURVES)[:2]
@@ -92,7 +95,7 @@ def test_legend_shows_any_name_as_it_is():
     assert "&lt;script&gt;" in svg
 
 
-def test_robustness_has_a_panel_a_kind_with_worse_images_to_the_right():
+def test_robustness_has_a_panel_a_kind_with_worse_images_to_the_right() -> None:
     figure = plots.robustness_figure(CONDITIONS, 0.6)
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 4

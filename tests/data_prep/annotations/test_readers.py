@@ -29,7 +29,7 @@ from tests.helpers.annotation_files import (
 
 
 @pytest.fixture
-def written():
+def written() -> AnnotationSet:
     """What somebody else's writers make of DRAWN."""
     return AnnotationSet(
         Annotation(

@@ -1,3 +1,5 @@
+from typing import Any
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filt
 
 
 @given(masks)
-def test_text_of_pycocotools_gives_the_tight_box(mask):
+def test_text_of_pycocotools_gives_the_tight_box(mask: Any) -> None:
     encoded = reference.encode(np.asfortranarray(mask, dtype=np.uint8))
     rle = {"size": list(mask.shape), "counts": encoded["counts"].decode()}
     assert rle_corners(rle, mask.shape) == geometry.from_mask(mask)
@@ -21,7 +23,7 @@ def test_text_of_pycocotools_gives_the_tight_box(mask):
 
 
 @given(masks)
-def test_runs_are_packed_as_pycocotools_does(mask):
+def test_runs_are_packed_as_pycocotools_does(mask: Any) -> None:
     encoded = reference.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
     assert (
         packed(checked_runs({"size": list(mask.shape), "counts": encoded}, mask.shape)) == encoded
@@ -29,12 +31,12 @@ def test_runs_are_packed_as_pycocotools_does(mask):
 
 
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=9))
-def test_packed_runs_come_back(runs):
+def test_packed_runs_come_back(runs: list[int]) -> None:
     assert checked_runs({"size": [1, sum(runs)], "counts": packed(runs)}, (1, sum(runs))) == runs
 
 
 @given(masks)
-def test_plain_runs_give_the_tight_box(mask):
+def test_plain_runs_give_the_tight_box(mask: Any) -> None:
     flat = mask.ravel(order="F")
     changes = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff([0, *changes, flat.size]).tolist()
@@ -42,7 +44,7 @@ def test_plain_runs_give_the_tight_box(mask):
     assert rle_corners(rle, mask.shape) == geometry.from_mask(mask)
 
 
-def test_a_large_mask_costs_no_more_than_its_runs():
+def test_a_large_mask_costs_no_more_than_its_runs() -> None:
     rle = {"size": [100_000, 100_000], "counts": [5, 10, 9_999_999_985]}
     assert rle_corners(rle, (100_000, 100_000)) == (0, 5, 1, 15)
 
@@ -70,13 +72,13 @@ def test_a_large_mask_costs_no_more_than_its_runs():
         [10**30],
     ],
 )
-def test_damage_raises_what_the_readers_expect(counts):
+def test_damage_raises_what_the_readers_expect(counts: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         rle_corners({"size": [4, 6], "counts": counts}, (4, 6))
 
 
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111)))
-def test_text_never_raises_anything_else(text):
+def test_text_never_raises_anything_else(text: str) -> None:
     try:
         x0, y0, x1, y1 = rle_corners({"size": [4, 6], "counts": text}, (4, 6))
     except ValueError:
@@ -86,6 +88,6 @@ def test_text_never_raises_anything_else(text):
 
 
 @pytest.mark.parametrize("size", [[4], [4, 7], None, [4, "x"], [4, float("inf")]])
-def test_a_wrong_size_raises_what_the_readers_expect(size):
+def test_a_wrong_size_raises_what_the_readers_expect(size: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         rle_corners({"size": size, "counts": [0, 24]}, (4, 6))

@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ IMAGES, MASKS = "label_in_wild/images/", "label_in_wild/masks/"
 
 
 @pytest.fixture
-def members(tmp_path) -> dict[str, bytes]:
+def members(tmp_path: Path) -> dict[str, bytes]:
     """The files of a sound archive."""
     in_the_wild(tmp_path / "raw")
     files = [path for path in (tmp_path / "raw").rglob("*") if path.is_file()]
@@ -64,7 +65,7 @@ def everything(folder: Path) -> set[str]:
         "//server/evil.jpg",
     ],
 )
-def test_no_byte_leaves_the_folder(tmp_path, members, name):
+def test_no_byte_leaves_the_folder(tmp_path: Path, members: dict[str, bytes], name: str) -> None:
     evil = zipfile.ZipInfo("x")
     evil.filename = evil.orig_filename = name
     archive = pack(tmp_path / "a.zip", members, (evil, members[IMAGES + "bull.jpg"]))
@@ -76,7 +77,7 @@ def test_no_byte_leaves_the_folder(tmp_path, members, name):
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
-def test_a_link_or_device_is_no_file(tmp_path, members, kind):
+def test_a_link_or_device_is_no_file(tmp_path: Path, members: dict[str, bytes], kind: int) -> None:
     link = zipfile.ZipInfo(IMAGES + "link.jpg")
     link.external_attr = (kind | 0o777) << 16
     archive = pack(tmp_path / "a.zip", members, (link, b"/etc/passwd"))
@@ -84,7 +85,7 @@ def test_a_link_or_device_is_no_file(tmp_path, members, kind):
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
-def test_a_bomb_is_not_unpacked(tmp_path, members):
+def test_a_bomb_is_not_unpacked(tmp_path: Path, members: dict[str, bytes]) -> None:
     bomb = zipfile.ZipInfo(IMAGES + "bomb.jpg")
     archive = pack(tmp_path / "a.zip", members, (bomb, bytes(40 * 2**20)))
     assert archive.stat().st_size < 2**20
@@ -92,7 +93,9 @@ def test_a_bomb_is_not_unpacked(tmp_path, members):
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.*")) < 2**20
 
 
-def test_many_members_that_share_their_bytes_are_a_bomb(tmp_path, capsys):
+def test_many_members_that_share_their_bytes_are_a_bomb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """David Fifield's bomb: every member alone looks sound."""
     data = zlib.compress(bytes(2**20), 9)[2:-4]
     sizes = (zlib.crc32(bytes(2**20)), len(data), 2**20)
@@ -115,12 +118,14 @@ def test_many_members_that_share_their_bytes_are_a_bomb(tmp_path, capsys):
         (ArchiveLimits(max_total_bytes=1000), "would become"),
     ],
 )
-def test_too_many_members_or_bytes(tmp_path, members, limits, said):
+def test_too_many_members_or_bytes(
+    tmp_path: Path, members: dict[str, bytes], limits: ArchiveLimits, said: str
+) -> None:
     with pytest.raises(UserError, match=said):
         RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out", limits)
 
 
-def test_a_member_of_too_many_bytes(tmp_path, members):
+def test_a_member_of_too_many_bytes(tmp_path: Path, members: dict[str, bytes]) -> None:
     limits = ArchiveLimits(max_member_bytes=300)
     source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out", limits)
     assert {error.reason for error in source.rejected} == {"too_many_bytes"}
@@ -129,7 +134,9 @@ def test_a_member_of_too_many_bytes(tmp_path, members):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("times", [2, 3])
-def test_a_name_that_is_there_twice_is_not_guessed(tmp_path, members, times):
+def test_a_name_that_is_there_twice_is_not_guessed(
+    tmp_path: Path, members: dict[str, bytes], times: int
+) -> None:
     twin = [(zipfile.ZipInfo(MASKS + "bull.png"), b"other")] * (times - 1)
     archive = pack(tmp_path / "a.zip", members, *twin)
     status, rejected = run(archive, tmp_path / "m.jsonl")
@@ -137,7 +144,9 @@ def test_a_name_that_is_there_twice_is_not_guessed(tmp_path, members, times):
     assert rejected == {MASKS + "bull.png": "duplicate", IMAGES + "bull.jpg": "no_mask"}
 
 
-def test_names_that_differ_by_case_do_not_overwrite_each_other(tmp_path, members):
+def test_names_that_differ_by_case_do_not_overwrite_each_other(
+    tmp_path: Path, members: dict[str, bytes]
+) -> None:
     members[IMAGES + "BULL.jpg"] = members[IMAGES + "obama 2.jpg"]
     members[MASKS + "BULL.png"] = members[MASKS + "obama 2.png"]
     status, rejected = run(pack(tmp_path / "a.zip", members), tmp_path / "m.jsonl")
@@ -145,7 +154,9 @@ def test_names_that_differ_by_case_do_not_overwrite_each_other(tmp_path, members
     assert len(read_manifest(tmp_path / "m.jsonl").samples) == 2
 
 
-def test_one_damaged_member_does_not_lose_the_rest(tmp_path, members):
+def test_one_damaged_member_does_not_lose_the_rest(
+    tmp_path: Path, members: dict[str, bytes]
+) -> None:
     archive = pack(tmp_path / "a.zip", members)
     data = bytearray(archive.read_bytes())
     data[80] ^= 0xFF  # inside the first member
@@ -155,7 +166,9 @@ def test_one_damaged_member_does_not_lose_the_rest(tmp_path, members):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_damaged_member_that_is_shared_is_damaged_for_all(tmp_path, members):
+def test_a_damaged_member_that_is_shared_is_damaged_for_all(
+    tmp_path: Path, members: dict[str, bytes]
+) -> None:
     source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out")
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[80] ^= 0xFF
@@ -166,7 +179,9 @@ def test_a_damaged_member_that_is_shared_is_damaged_for_all(tmp_path, members):
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])
-def test_a_truncated_archive_is_one_clear_line(tmp_path, members, capsys, kept):
+def test_a_truncated_archive_is_one_clear_line(
+    tmp_path: Path, members: dict[str, bytes], capsys: pytest.CaptureFixture[str], kept: float
+) -> None:
     archive = pack(tmp_path / "a.zip", members)
     data = archive.read_bytes()
     archive.write_bytes(data[: int(kept if kept > 1 else kept * len(data))])
@@ -177,7 +192,7 @@ def test_a_truncated_archive_is_one_clear_line(tmp_path, members, capsys, kept):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_no_damage_ends_in_a_traceback(tmp_path):
+def test_no_damage_ends_in_a_traceback(tmp_path: Path) -> None:
     """Random bytes changed, most of them in the headers and the directory."""
     path, dice = tmp_path / "a.zip", random.Random(7)  # noqa: S311 - to be the same every time
     pack(path, {"a.png": bytes(range(256)) * 2}, (zipfile.ZipInfo("ü.png"), b"xyz" * 50))
@@ -205,7 +220,7 @@ def test_no_damage_ends_in_a_traceback(tmp_path):
 
 
 @pytest.mark.parametrize("name", [b"", b"\0b.png", b"\xff\xff.png"])
-def test_names_that_zipfile_stumbles_over(tmp_path, name):
+def test_names_that_zipfile_stumbles_over(tmp_path: Path, name: bytes) -> None:
     path = pack(tmp_path / "a.zip", {"a.png": b"x", "b" * (len(name) or 1): b"y"})
     data = path.read_bytes()
     second = data.rindex(b"PK\1\2")
@@ -225,11 +240,13 @@ def test_names_that_zipfile_stumbles_over(tmp_path, name):
         assert source.names == ["a.png"]
 
 
-def test_a_disk_error_while_reading_is_no_fault_of_the_archive(tmp_path, members, monkeypatch):
+def test_a_disk_error_while_reading_is_no_fault_of_the_archive(
+    tmp_path: Path, members: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out")
     for number, kind in ((errno.EIO, OSError), (errno.EINVAL, RejectedInput)):
 
-        def fail(*_, number=number):
+        def fail(*_: object, number: int = number) -> NoReturn:
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(source._zip, "open", fail)
@@ -239,7 +256,9 @@ def test_a_disk_error_while_reading_is_no_fault_of_the_archive(tmp_path, members
 
 @pytest.mark.parametrize("zip64", [False, True])
 @pytest.mark.parametrize("lie", [False, True])
-def test_a_large_directory_is_refused_before_it_is_read(tmp_path, monkeypatch, zip64, lie):
+def test_a_large_directory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zip64: bool, lie: bool
+) -> None:
     path = tmp_path / "a.zip"
     if zip64:
         monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
@@ -257,7 +276,7 @@ def test_a_large_directory_is_refused_before_it_is_read(tmp_path, monkeypatch, z
             data[end + 24 : end + 40] = bytes(16)
         path.write_bytes(data)
 
-    def parsed(*_):
+    def parsed(*_: object) -> NoReturn:
         raise AssertionError("the directory was read")
 
     monkeypatch.setattr(zipfile, "ZipFile", parsed)
@@ -265,7 +284,7 @@ def test_a_large_directory_is_refused_before_it_is_read(tmp_path, monkeypatch, z
         RawArchive(path, tmp_path / "out", ArchiveLimits(max_members=3))
 
 
-def test_an_encrypted_member_is_named(tmp_path, members):
+def test_an_encrypted_member_is_named(tmp_path: Path, members: dict[str, bytes]) -> None:
     archive = pack(tmp_path / "a.zip", members)
     data = bytearray(archive.read_bytes())
     first = data.index(b"PK\1\2")
@@ -276,13 +295,13 @@ def test_an_encrypted_member_is_named(tmp_path, members):
     assert "encrypted" in rejected.values()
 
 
-def test_only_what_a_layout_asks_for_is_written(tmp_path, members):
+def test_only_what_a_layout_asks_for_is_written(tmp_path: Path, members: dict[str, bytes]) -> None:
     members |= {"notes/readme.txt": b"x" * 9999, "label_in_wild/images/.hidden.jpg": b"x"}
     assert run(pack(tmp_path / "a.zip", members), tmp_path / "out" / "m.jsonl") == (0, {})
     assert len([p for p in everything(tmp_path / "out") if not p.endswith("jsonl")]) == 4
 
 
-def test_long_and_odd_names_get_names_of_ours(tmp_path, members):
+def test_long_and_odd_names_get_names_of_ours(tmp_path: Path, members: dict[str, bytes]) -> None:
     stem = "ü" * 120 + " (1)"
     photo(tmp_path / "p.jpg", region("p"))
     mask(tmp_path / "p.png", region("p"))
@@ -295,8 +314,13 @@ def test_long_and_odd_names_get_names_of_ours(tmp_path, members):
     assert manifest.image_path(sample).is_file()
 
 
-def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, members, monkeypatch, capsys):
-    def full(handle):
+def test_a_full_disk_is_no_fault_of_the_archive(
+    tmp_path: Path,
+    members: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(handle: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     archive = pack(tmp_path / "a.zip", members)
@@ -306,7 +330,7 @@ def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, members, monkeypatch, 
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_name_that_is_file_and_folder(tmp_path, members):
+def test_a_name_that_is_file_and_folder(tmp_path: Path, members: dict[str, bytes]) -> None:
     source = RawArchive(pack(tmp_path / "a.zip", members), tmp_path / "out")
     source.place(IMAGES + "bull.jpg", "images/a")
     with pytest.raises(RejectedInput, match="a file and a folder"):
@@ -314,7 +338,7 @@ def test_a_name_that_is_file_and_folder(tmp_path, members):
 
 
 @given(st.text(alphabet="ab./\\:\0 \u00e9", max_size=12))
-def test_what_passes_as_relative_stays_below_its_root(text):
+def test_what_passes_as_relative_stays_below_its_root(text: str) -> None:
     try:
         check_relative(text)
     except UserError:
