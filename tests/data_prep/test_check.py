@@ -22,7 +22,7 @@ from boxpromptiml.teachers.pseudo_masks import run_job
 from data_prep.__main__ import main
 from tests.helpers.scenes import forged, recompressed, scene
 
-Found = list[dict[str, str]]
+Found = dict[str, Any]  # data.json of the report
 
 SIZE = (48, 64)
 BOX = Box(8, 8, 40, 32)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
 from boxpromptiml.visualization import plots
