@@ -81,6 +81,8 @@ def draw(mask: MaskArray, annotator: Annotator, rng: np.random.Generator) -> tup
     Raises:
         ValueError: If the mask is empty.
     """
+    if not mask.any():
+        raise ValueError("no box can be drawn around an empty mask")
     groups = _groups(mask, annotator)
     regions = regionprops(groups)  # type: ignore[no-untyped-call]
     largest = max(region.area for region in regions)

@@ -89,7 +89,7 @@ _KNOWN: dict[PlatformName, Platform] = {
 }
 
 
-def share(image: ImageArray, platform: PlatformName) -> ImageArray:
+def upload(image: ImageArray, platform: PlatformName) -> ImageArray:
     """An image (H, W, 3) as a social network shows it: shrunk to its limit, then recompressed."""
     known = _KNOWN[platform]
     height, width = image.shape[:2]
@@ -199,7 +199,7 @@ class Degradation:
             return rescale(image, level)
         for platform in PLATFORMS:
             if self.name == platform:
-                return share(image, platform)
+                return upload(image, platform)
         return image
 
 

@@ -122,7 +122,12 @@ def write_crops(
 def _place(
     area: Area, side: int, rng: np.random.Generator, used: set[tuple[str, int, int]]
 ) -> tuple[int, int]:
-    """Row and column of a crop that shows something and is not in `used`, to which it is added."""
+    """Row and column of a crop that shows something and is not in `used`, to which it is added.
+
+    Raises:
+        ValueError: If the area is smaller than `side`.
+        RuntimeError: If no such crop is found.
+    """
     height, width = area.pixels.shape[:2]
     if side > min(height, width):
         raise ValueError(f"no crop of {side} pixels in an area of {width} x {height}")

@@ -17,7 +17,7 @@ from boxpromptiml.synth.degradation import (
     DegradationName,
     PlatformName,
     expand,
-    share,
+    upload,
 )
 from boxpromptiml.synth.photos import bundled_photo
 
@@ -56,7 +56,7 @@ def test_every_name_does_what_its_function_does(name: DegradationName) -> None:
     if name == "none":
         expected = PHOTO
     elif name in PLATFORMS:
-        expected = share(PHOTO, name)
+        expected = upload(PHOTO, name)
     else:
         expected = getattr(degrade, name)(PHOTO, level)
     np.testing.assert_array_equal(result, expected)
@@ -92,7 +92,7 @@ def test_words_of_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platform", "size", "shared"),
+    ("platform", "size", "shown"),
     [
         # As their sources saw them (width, height): see the docstring of the module.
         ("wechat", (3024, 4032), (1440, 1920)),
@@ -105,10 +105,10 @@ def test_words_of_the_command_line() -> None:
     ],
 )
 def test_networks_shrink_to_their_limit(
-    platform: PlatformName, size: tuple[int, int], shared: tuple[int, int]
+    platform: PlatformName, size: tuple[int, int], shown: tuple[int, int]
 ) -> None:
-    height, width = shared[::-1]
-    assert share(np.zeros((*size[::-1], 3), np.uint8), platform).shape == (height, width, 3)
+    height, width = shown[::-1]
+    assert upload(np.zeros((*size[::-1], 3), np.uint8), platform).shape == (height, width, 3)
 
 
 def test_a_small_image_is_only_compressed_as_pillow_does() -> None:
@@ -117,7 +117,7 @@ def test_a_small_image_is_only_compressed_as_pillow_does() -> None:
         stream = io.BytesIO()
         Image.fromarray(PHOTO).save(stream, "JPEG", quality=quality)
         expected = np.asarray(Image.open(stream).convert("RGB"))
-        np.testing.assert_array_equal(share(PHOTO, platform), expected)
+        np.testing.assert_array_equal(upload(PHOTO, platform), expected)
 
 
 def error(first: ImageArray, second: ImageArray) -> float:
