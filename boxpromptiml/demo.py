@@ -1,6 +1,6 @@
-"""`boxpromptiml demo`: the whole path on photographs that scikit-image brings along.
+"""`boxpromptiml demo`: the whole path on photographs that ship with scikit-image.
 
-Every stage is a command that a user would give, run as a process of its own.
+Every stage is a command that a user could run, started as a separate process.
 """
 
 import json
@@ -55,9 +55,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
 
     Forges crops of photographs and boxes the forgeries, makes pseudo-masks with the GrabCut
     teacher, trains a small student on them and tests it on forgeries of halves of the photographs
-    that training never saw. Prints every command that it runs, for you to repeat. Writes one folder
-    a stage and, at the end, metrics.json and report.html. A second run overwrites them. The scores
-    show that the path works; they say little of other photographs and of forgeries by other hands.
+    that training never saw. Prints every command that it runs, so that you can repeat it. Writes
+    one folder per stage and, at the end, metrics.json and report.html. A second run overwrites
+    them. The scores show that the path works; they say little of other photographs and of forgeries
+    by other hands.
 
     Args:
         out: Folder to write.
@@ -142,8 +143,8 @@ def _train(run: Path, out: Path, settings: DemoSettings) -> None:
 def _run(program: str, verb: str, *options: str) -> None:
     """Run a command as a process, with its output on standard error.
 
-    One thread, so that sums do not depend on the number of cores. The child imports from where this
-    process does, and with -P never from the working directory.
+    It uses one thread, so that sums do not depend on the number of cores. The child imports from
+    the same place as this process and, with -P, never from the working directory.
 
     Raises:
         UserError: If the command fails.

@@ -1,4 +1,4 @@
-"""A trained network and its spec from a checkpoint or a `.safetensors` file."""
+"""Loads a trained network and its spec from a checkpoint or a `.safetensors` file."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from boxpromptiml.models.wcbnet import WCBNet
 
 
 def build_network(spec: ModelSpec, pretrained: Pretrained | None = None) -> Student | WCBNet:
-    """The network of a spec, its backbone with local weights or random ones.
+    """Build the network of a spec; its backbone gets pre-trained or random weights.
 
     Raises:
-        UserError: See `Backbone` and `WCBNet`.
+        UserError: As `Backbone` and `WCBNet`.
     """
     qualities = len(spec.input.error_levels)
     if isinstance(spec.network, StudentConfig):
@@ -28,13 +28,13 @@ def build_network(spec: ModelSpec, pretrained: Pretrained | None = None) -> Stud
 
 
 def load_localizer(path: Path) -> tuple[Student | WCBNet, ModelSpec]:
-    """A trained network in evaluation mode, and its spec.
+    """Load a trained network in evaluation mode, and its spec.
 
     Args:
-        path: A checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
+        path: A checkpoint of `boxpromptiml fit`, or a `.safetensors` file of `boxpromptiml export`.
 
     Raises:
-        UserError: If the file is neither, or a damaged one.
+        UserError: If the file is neither, or is damaged.
     """
     if path.suffix.lower() == ".safetensors":
         state, values = read_safetensors(path)

@@ -1,4 +1,4 @@
-"""`boxpromptiml export`: a trained localizer as one file to hand on or to deploy."""
+"""`boxpromptiml export`: a trained localizer as one file to share or deploy."""
 
 import sys
 from importlib.metadata import version
@@ -17,14 +17,14 @@ from boxpromptiml.models.wcbnet import WCBNet
 def export(checkpoint: Path, out: Path) -> None:
     """Write a trained localizer as .onnx (deployment) or .safetensors (exchange, no code in it).
 
-    The file carries its description as JSON under the name `boxpromptiml`: network, input,
-    threshold, normalisation, version, training data. The ONNX graph takes photographs in [0, 1] of
-    any size and batch, and is compared with PyTorch before it is written. `boxpromptiml localize
-    --checkpoint` takes both; examples/localize_onnx.py runs the ONNX file without PyTorch.
+    The file contains its metadata as JSON under the name `boxpromptiml`: network, input, threshold,
+    normalisation, version, training data. The ONNX graph takes photographs in [0, 1] of any size
+    and batch, and is compared with PyTorch before it is written. `boxpromptiml localize
+    --checkpoint` accepts both; examples/localize_onnx.py runs the ONNX file without PyTorch.
 
     Args:
-        checkpoint: Of `boxpromptiml fit`, or a .safetensors file of this command.
-        out: File to write; its ending chooses the format.
+        checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors file of this command.
+        out: File to write; its suffix selects the format.
     """
     kind = out.suffix.lower()
     if kind not in (".onnx", ".safetensors"):
@@ -36,7 +36,7 @@ def export(checkpoint: Path, out: Path) -> None:
         return
     if spec.cam.method != CamConfig().method:
         raise UserError(
-            f"{checkpoint}: cam.method={spec.cam.method} takes gradients, which ONNX has not; "
+            f"{checkpoint}: cam.method={spec.cam.method} needs gradients, which ONNX lacks; "
             "write .safetensors, or train with --model.cam.method=classifier"
         )
     description = describe(network, spec)
@@ -48,7 +48,7 @@ def export(checkpoint: Path, out: Path) -> None:
 
 
 def describe(network: Student | WCBNet, spec: ModelSpec) -> dict[str, Any]:
-    """The spec, and below `exported` what a program without our code must know."""
+    """The spec and, under `exported`, what third-party programs need to know."""
     mean, std = ([round(v, 6) for v in b.flatten().tolist()] for b in (network.mean, network.std))
     return spec.to_dict() | {
         "exported": {

@@ -1,7 +1,7 @@
-"""Files to hand on: `.safetensors` and `.onnx`, each one file that says all about itself.
+"""Formats to share: `.safetensors` and `.onnx`, each a single file with its own metadata.
 
-Neither can run code when it is read. The description (`models.description`) is in the header of a
-`.safetensors` file and in the `metadata_props` of an `.onnx` file, which `models.onnx_networks`
+Neither can run code when it is read. The metadata (`inference.spec`) is in the header of a
+`.safetensors` file and in the `metadata_props` of an `.onnx` file, which `inference.onnx_networks`
 reads.
 """
 
@@ -31,16 +31,16 @@ _TRIED = ((1, 96, 128), (3, 77, 50))
 
 
 def write_safetensors(path: Path, network: Student | WCBNet, description: dict[str, Any]) -> None:
-    """Write a network's weights and its description, whole or not at all."""
+    """Write a network's weights and its metadata, atomically."""
     state = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
     write_bytes(path, save(state, {DESCRIPTION_KEY: to_json(description)}))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Weights by name, and the description.
+    """Read weights by name, and the metadata.
 
     Raises:
-        UserError: Missing, damaged, or without a description of ours.
+        UserError: If the file is missing, damaged, or without boxpromptiml metadata.
     """
     state = load_weights(path)
     with safe_open(path, framework="pt") as stream:
@@ -51,23 +51,23 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any
 def write_onnx(
     path: Path, network: Student | WCBNet, channels: int, description: dict[str, Any]
 ) -> float:
-    """Write a network as ONNX, whole or not at all, after a comparison with PyTorch.
+    """Compare a network's ONNX graph with PyTorch, then write it, atomically.
 
-    Input `image` (batch, channels, height, width) float32 as `models.inputs.to_planes` makes it;
+    Input `image` (batch, channels, height, width) float32 as from `models.inputs.to_planes`;
     outputs `logits` (batch, 1, height, width) and `image_logit` (batch). Normalisation and padding
-    are part of the graph, so any height and width will do.
+    are part of the graph, so any height and width are accepted.
 
     Args:
-        path: `.onnx`.
-        network: In evaluation mode, on the CPU.
-        channels: Of its input.
-        description: Goes into `metadata_props`.
+        path: The `.onnx` file to write.
+        network: The network, in evaluation mode, on the CPU.
+        channels: Number of input channels.
+        description: Metadata to store in `metadata_props`.
 
     Returns:
-        Greatest difference of a probability from PyTorch's, on random images of two sizes.
+        Largest difference in probability from PyTorch, on random images of two sizes.
 
     Raises:
-        UserError: The packages of the extra `export` are not installed.
+        UserError: If the packages of the extra `export` are not installed.
     """
     try:
         import onnx  # noqa: F401, PLC0415
@@ -116,7 +116,7 @@ def _trace(network: Student | WCBNet, example: torch.Tensor, any_size: bool) -> 
 
 
 def _tidy(model: "ModelProto", changing: tuple[int, ...]) -> None:
-    """Readable names of the dimensions; no stack traces with paths of this computer."""
+    """Name the dimensions, and remove stack traces, which contain paths of this computer."""
     for value in (*model.graph.input, *model.graph.output):
         names = ("batch", "channels", "height", "width")
         for place, dim in enumerate(value.type.tensor_type.shape.dim):

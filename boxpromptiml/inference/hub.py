@@ -1,7 +1,7 @@
-"""Weights on the Hugging Face Hub: one `model.safetensors` that says all about itself, and a spec.
+"""Weights on the Hugging Face Hub: `model.safetensors` with its metadata, and a model card.
 
-Saving and publishing go through the Hub's own mixin. Loading does not: the mixin would take the
-arguments of a class from a stranger's config.json, and offline it fails where there is none.
+Saving and publishing use the Hub's own mixin. Loading does not: the mixin would take constructor
+arguments from an untrusted config.json, and fails offline if there is none.
 """
 
 import re
@@ -35,10 +35,10 @@ WEIGHTS = "model.safetensors"
 _MESSAGE = "Weights and model card of boxpromptiml"
 
 _REASONS: dict[type[Exception], str] = {  # the first that fits
-    HFValidationError: "no repository on the Hub has such a name; it would be owner/name",
+    HFValidationError: "this is not a valid repository name on the Hub (owner/name)",
     LocalEntryNotFoundError: f"no {WEIGHTS} of that name is in the local cache, and the Hub was "
     "not reached (no connection, or HF_HUB_OFFLINE=1)",
-    OfflineModeIsEnabled: "HF_HUB_OFFLINE=1 forbids to ask the Hub",
+    OfflineModeIsEnabled: "HF_HUB_OFFLINE=1 forbids access to the Hub",
     RepositoryNotFoundError: "the Hub has none of this name, or it is private: hf auth login",
     RevisionNotFoundError: "it has no such revision on the Hub",
     EntryNotFoundError: f"it has no {WEIGHTS} on the Hub",
@@ -46,10 +46,10 @@ _REASONS: dict[type[Exception], str] = {  # the first that fits
 
 
 class _Repository(ModelHubMixin):
-    """What the mixin saves and uploads.
+    """The object that the mixin saves and uploads.
 
     Args:
-        write: Writes all files into a folder.
+        write: Function that writes all files into a folder.
     """
 
     def __init__(self, write: Callable[[Path], None]) -> None:
@@ -60,14 +60,14 @@ class _Repository(ModelHubMixin):
 
 
 def fetch(name: str | Path, revision: str | None = None) -> Path:
-    """The weights file of a folder, or of a repository on the Hub, where only this one is fetched.
+    """Path of the weights file in a folder, or downloaded from a repository on the Hub.
 
     Args:
-        name: A folder; if there is none of this name, a repository (owner/name).
+        name: A folder or, if no such folder exists, a repository (owner/name).
         revision: Branch, tag or commit of the repository; the latest by default.
 
     Raises:
-        UserError: If there is neither, or no weights in it.
+        UserError: If neither exists, or it holds no weights.
     """
     if Path(name).is_dir():
         require_local_file(Path(name) / WEIGHTS)
@@ -75,7 +75,7 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
     try:
         return Path(hf_hub_download(str(name), WEIGHTS, revision=revision))
     except Exception as error:  # the types of its HTTP client differ between releases
-        raise UserError(f"{name}: is no folder here, and {_reason(error)}") from error
+        raise UserError(f"{name}: no such folder, and {_reason(error)}") from error
 
 
 def save(
@@ -88,14 +88,14 @@ def save(
     """Write the weights (`model.safetensors`) and a model card (README.md) into a folder.
 
     Args:
-        network: Of a localizer from .ckpt or .safetensors.
-        spec: What its file says about it.
-        folder: Made if need be; older files of the two names are replaced.
-        evaluation: Folder that `boxpromptiml evaluate` wrote, for the spec.
-        licence: The Hub's identifier, such as `apache-2.0`, for the spec.
+        network: Network of a localizer loaded from .ckpt or .safetensors.
+        spec: The network's spec.
+        folder: Created if missing; existing files of these two names are replaced.
+        evaluation: Folder written by `boxpromptiml evaluate`, for the model card.
+        licence: The Hub's identifier, such as `apache-2.0`, for the model card.
 
     Raises:
-        UserError: If the network is of an .onnx file, or the evaluation cannot be read.
+        UserError: If the network comes from an .onnx file, or the evaluation cannot be read.
     """
     folder = Path(folder)
     name = folder.resolve().name
@@ -110,21 +110,21 @@ def push(
     evaluation: str | Path | None = None,
     licence: str | None = None,
 ) -> str:
-    """Upload what `save` writes to the Hub, in one commit; `hf auth login` comes before.
+    """Upload the files of `save` to the Hub in one commit; run `hf auth login` before.
 
     Args:
         network: As in `save`.
         spec: As in `save`.
-        repo_id: owner/name; made if there is none.
-        private: Of a repository that is made now; another stays as it is.
+        repo_id: owner/name; created if missing.
+        private: Visibility of a newly created repository; an existing one is not changed.
         evaluation: As in `save`.
         licence: As in `save`.
 
     Returns:
-        Address of the commit.
+        URL of the commit.
 
     Raises:
-        UserError: As in `save`, and if the Hub refuses or is not reached.
+        UserError: As in `save`, and if the Hub refuses or cannot be reached.
     """
     repository = _repository(network, spec, repo_id, evaluation, licence)
     try:
@@ -164,15 +164,15 @@ def model_card(
     evaluation: str | Path | None = None,
     licence: str | None = None,
 ) -> str:
-    """Markdown below a YAML header: what the network is, how to use it, how good it is, its limits.
+    """The model card, Markdown with a YAML header: the network, its use, scores and limits.
 
     Args:
-        network: For its number of parameters.
-        spec: What its file says about it.
-        name: What `Localizer.from_pretrained` is to be called with: a repository or a folder.
-        evaluation: Folder that `boxpromptiml evaluate` wrote; None: the card says that nothing is
-            known.
-        licence: The Hub's identifier, such as `apache-2.0`; None: the card names none.
+        network: The network, for its number of parameters.
+        spec: The network's spec.
+        name: Argument for `Localizer.from_pretrained`: a repository or a folder.
+        evaluation: Folder written by `boxpromptiml evaluate`; None: the card says that no scores
+            are known.
+        licence: The Hub's identifier, such as `apache-2.0`; None: the card names no licence.
 
     Raises:
         UserError: If the evaluation cannot be read.
@@ -203,7 +203,7 @@ def model_card(
 
 
 def _scores(folder: Path) -> str:
-    """The table of `evaluate` as a code block, which nothing inside can end."""
+    """The table of `evaluate` as a code block whose fence cannot be closed by its content."""
     try:
         table = score_table(read_evaluation(folder).metrics)
     except (KeyError, TypeError, AttributeError) as error:
@@ -212,6 +212,6 @@ def _scores(folder: Path) -> str:
 
 
 def _code(text: str) -> str:
-    """A name as inline code; it may come from a stranger's file."""
+    """A name as inline code; it may come from an untrusted file."""
     one_line = re.sub(r"[`\s]+", " ", text).strip()
     return f"`{one_line}`"

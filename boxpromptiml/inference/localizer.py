@@ -1,4 +1,4 @@
-"""A trained localizer in Python: images in, maps out."""
+"""The Python API of a trained localizer: images in, probability maps out."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,10 +38,10 @@ class Localizer:
         first, second = localizer(["a.png", array])
 
     Attributes:
-        network: What answers.
-        spec: What its file says of it.
-        segmenter: Refines the maps by its regions.
-        runtime: What runs the network, where, at which precision; for a person.
+        network: The network, in any runtime.
+        spec: Its model spec.
+        segmenter: Its regions refine the maps; None for no refinement.
+        runtime: Runtime, device and precision, as text.
     """
 
     network: Network
@@ -59,20 +59,22 @@ class Localizer:
         precision: Precision = "fp32",
         threads: int | None = None,
     ) -> "Localizer":
-        """Load a localizer's file; it is read as data, no code in it is run.
+        """Load a localizer's file as data, without running code in it.
 
         Args:
-            checkpoint: Of `boxpromptiml fit`, or `.safetensors` or `.onnx` of `export`.
-            device: Where the network runs.
-            segmenter: Refines the maps by its regions; None: as the checkpoint says. With the
-                name of the checkpoint's own and its weights, the checkpoint's settings stay.
+            checkpoint: A checkpoint of `boxpromptiml fit`, or a `.safetensors` or `.onnx` file of
+                `export`.
+            device: Where the network runs: cpu or cuda.
+            segmenter: Refines the maps with its regions; None: as the checkpoint says. If it only
+                gives weights for the checkpoint's own segmenter, the checkpoint's settings are
+                kept.
             runtime: What runs the network; see `inference.runtimes`.
-            precision: bf16 is faster where the processor knows it, and not exact.
+            precision: bf16 is faster where the processor supports it, and not exact.
             threads: For the network; None: as the runtime does by itself.
 
         Raises:
-            UserError: If it is missing, damaged or no such file, if the runtime cannot run it, or
-                if its segmenter needs weights that are not given.
+            UserError: If the file is missing, damaged or of another kind, if the runtime cannot run
+                it, or if its segmenter needs weights that are not given.
         """
         opened = open_network(Path(checkpoint), runtime, device, precision, threads)
         spec = opened.spec
@@ -112,7 +114,7 @@ class Localizer:
     def localize(self, images: Sequence[ImageArray], tile: bool = False) -> list[Localized]:
         """Maps and image scores of one batch of RGB arrays (H, W, 3) uint8.
 
-        With a `native` network, images of more than 4 megapixels are tiled in any case: whole, they
+        With a `native` input, images of more than 4 megapixels are always tiled: as a whole they
         would take gigabytes.
         """
         tiled = [tile or self._too_large(image) for image in images]
@@ -135,14 +137,14 @@ class Localizer:
         """Localize any number of images, with no more than one batch of them in memory.
 
         Args:
-            images: Whatever the caller knows about an image, and its pixels (H, W, 3) uint8. Taken
-                one at a time: a generator that decodes files decodes no more than a batch ahead.
-            batch_size: Images through the network at a time; fewer where they are large. Those of
-                equal size go together.
-            tile: See `localize`.
+            images: Pairs of any value that identifies the image, and its pixels (H, W, 3) uint8.
+                They are taken one at a time, so a generator decodes no more than a batch ahead.
+            batch_size: Images per forward pass, fewer if they are large; images of equal size are
+                batched.
+            tile: As in `localize`.
 
         Yields:
-            In the same order, what the caller knows about an image, its pixels and its prediction.
+            In the same order, the image's identifying value, its pixels and its prediction.
         """
         known: list[T] = []
         pixels: list[ImageArray] = []
@@ -174,7 +176,7 @@ class Localizer:
     def from_pretrained(
         cls, name: str | Path, revision: str | None = None, device: str = "cpu"
     ) -> "Localizer":
-        """Load a folder of `save_pretrained` or a repository of the Hub: `hub.fetch`, `load`."""
+        """Load a folder of `save_pretrained` or a repository of the Hub (`inference.hub.fetch`)."""
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
         return cls.load(hub.fetch(name, revision), device)

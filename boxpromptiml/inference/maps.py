@@ -1,4 +1,4 @@
-"""From a network and images to maps at the stored size, the same in training, test and use."""
+"""From network and images to maps at the stored size, alike in training, tests and use."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -12,14 +12,14 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Answer(NamedTuple):
-    """What a network says of a batch, before the sigmoid."""
+    """Output of a network for a batch, before the sigmoid."""
 
     logits: FloatArray  # (B, 1, h, w)
     image_logit: FloatArray  # (B,)
 
 
 class Network(Protocol):
-    """What runs a student or a WCBnet: `models.torch_network`, `models.onnx_networks`."""
+    """Runs a student or a WCBnet: `inference.torch_network`, `inference.onnx_networks`."""
 
     def __call__(self, image: FloatArray, /) -> Answer:
         """Map and score of inputs (B, C, h, w)."""
@@ -86,12 +86,12 @@ def tiled_map(
 
 
 def _starts(length: int, tile: int) -> list[int]:
-    """First pixels of tiles that overlap by half and cover `length`."""
+    """First pixels of the tiles, which overlap by half and cover `length`."""
     step = max(tile // 2, 1)
     return [*range(0, length - tile, step), length - tile]
 
 
 def _falloff(length: int) -> FloatArray:
-    """A triangle from the middle to the borders, nowhere 0."""
+    """Weights (length,) that fall linearly from the middle to the borders, nowhere 0."""
     position = (np.arange(length, dtype=np.float32) + np.float32(0.5)) / np.float32(length)
     return np.asarray(np.float32(1.02) - np.abs(2 * position - 1))

@@ -1,7 +1,7 @@
 """Exported networks in ONNX Runtime or OpenVINO; PyTorch is not needed.
 
-Both run on as many threads as the environment's OMP_NUM_THREADS says, which PyTorch follows too,
-or else on every processor that this process may use.
+Both use as many threads as OMP_NUM_THREADS says (as PyTorch does), or else all processors that this
+process may use.
 """
 
 import os
@@ -26,11 +26,11 @@ class OnnxNetwork:
         threads: None: see the module.
 
     Attributes:
-        description: What the file says of itself.
+        description: The file's metadata.
 
     Raises:
-        UserError: ONNX Runtime is missing, knows neither device nor precision, or cannot read the
-            file; the file says nothing of itself, or names other files.
+        UserError: If ONNX Runtime is missing, does not support device or precision, or cannot read
+            the file; if the file has no boxpromptiml metadata, or refers to other files.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class OnnxNetwork:
         if (index := _gpu_index(device)) is not None:
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise UserError(
-                    f"ONNX Runtime knows no {device}: pip install onnxruntime-gpu instead of "
+                    f"ONNX Runtime does not support {device}: pip install onnxruntime-gpu instead of "
                     "onnxruntime, or use --device cpu"
                 )
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
@@ -74,15 +74,16 @@ class OpenVinoNetwork:
     Args:
         path: `.onnx` of `boxpromptiml export`.
         device: cpu only.
-        precision: Said in any case: by default OpenVINO takes bf16 where the processor knows it.
+        precision: Always set explicitly: OpenVINO's default is bf16 where the processor supports
+            it.
         threads: None: see the module.
 
     Attributes:
-        description: What the file says of itself.
+        description: The file's metadata.
 
     Raises:
-        UserError: OpenVINO is missing, does not know the device, or cannot read the file; the file
-            says nothing of itself, or names other files.
+        UserError: If OpenVINO is missing, does not support the device, or cannot read the file; if
+            the file has no boxpromptiml metadata, or refers to other files.
     """
 
     def __init__(
@@ -122,35 +123,35 @@ class OpenVinoNetwork:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a file that is known to keep nothing in other files.
+    """Read a file and make sure that it refers to no other files.
 
-    Initializers, constants and graphs within graphs can take their values from other files; a
-    stranger's could name any. No such reference is without its key: where these letters occur
-    nowhere, no parser finds one. `boxpromptiml export` keeps them out of the description.
+    Initializers, constants and nested graphs can take their values from other files; an untrusted
+    graph could name any. Every such reference needs a certain key, so a file without these letters
+    has none. `boxpromptiml export` keeps the letters out of the metadata.
 
     Raises:
-        UserError: It is no regular file, or holds the key.
+        UserError: If it is not a regular file, or contains the key.
     """
     require_local_file(path)
     data = path.read_bytes()
     if OTHER_FILE.encode() in data:
-        raise UserError(f"{path}: keeps its weights in other files; export it as one file")
+        raise UserError(f"{path}: keeps its weights in other files; export it as a single file")
     return data
 
 
 def _unreadable(path: Path, runtime: str, error: Exception) -> str:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return f"{path}: is no ONNX file that {runtime} can run, or a damaged one ({reason[:200]})"
+    return f"{path}: is damaged or not an ONNX file that {runtime} can run ({reason[:200]})"
 
 
 def _openvino_metadata(model: Any) -> str | None:
-    """The description among what OpenVINO calls runtime information of a foreign framework."""
+    """The metadata, from OpenVINO's runtime information (`rt_info`) of the original framework."""
     place = ["framework", DESCRIPTION_KEY]
     return str(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else None
 
 
 def _gpu_index(device: str) -> int | None:
-    """Number of a GPU, None for the CPU."""
+    """Index of a GPU; None for the CPU."""
     found = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
     if found is None:
         raise UserError(f"device {device!r} is unknown; use cpu, cuda or cuda:0")
@@ -163,10 +164,10 @@ def _threads() -> int:
 
 
 def _cut_front(model: Any) -> tuple[Any, Any] | None:
-    """A student with residuals in two: up to what enters the backbone, and from there; else None.
+    """Split a student with residuals before its backbone into two graphs; None for others.
 
-    The residuals live below the 8 bits that bf16 keeps of a grey level, and OpenVINO has no
-    precision of a single operation: without the cut, a pixel's probability was off by 0.9.
+    The residuals are smaller than the 8 bits that bf16 keeps of a grey value, and OpenVINO has no
+    precision per operation: without the split, a pixel's probability was off by 0.9.
     """
     import openvino  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """What runs a trained network: PyTorch, torch.compile, ONNX Runtime or OpenVINO.
 
-All take and give the same arrays; at precision fp32 their probabilities agree to 1e-5. PyTorch is
-imported for its own files only.
+All have the same inputs and outputs; at precision fp32 their probabilities agree to 1e-5. PyTorch
+is imported only for its own files.
 """
 
 import os
@@ -21,9 +21,9 @@ class OpenedNetwork(NamedTuple):
     """A network ready to run.
 
     Attributes:
-        network: Student or WCBnet.
-        spec: What the file says of it.
-        description: Runtime, device and precision, for a person.
+        network: The student or WCBnet.
+        spec: The model spec in the file.
+        description: Runtime, device and precision, as text.
     """
 
     network: Network
@@ -38,23 +38,23 @@ def open_network(
     precision: Precision = "fp32",
     threads: int | None = None,
 ) -> OpenedNetwork:
-    """Load a localizer's file into the runtime that is asked for.
+    """Load a localizer's file into a runtime.
 
     `auto` is PyTorch for checkpoints and `.safetensors`. For `.onnx` it is ONNX Runtime, and
     OpenVINO for bf16 on a CPU or where ONNX Runtime is not installed.
 
     Args:
         path: A checkpoint of `boxpromptiml fit`, or a file of `boxpromptiml export`.
-        runtime: `compile` spends a minute on every new size of image or batch, up to eight; then it
-            is PyTorch.
+        runtime: `compile` spends a minute on every new size of image or batch, for up to eight
+            sizes; after that it is plain PyTorch.
         device: cpu or cuda.
-        precision: bf16 is faster where the processor knows it, and not exact.
+        precision: bf16 is faster where the processor supports it, and not exact.
         threads: On a CPU; None: what OMP_NUM_THREADS says, else every processor. PyTorch's are
             those of the whole process, and stay as they are for None.
 
     Raises:
-        UserError: The file cannot be read, or does not go with the runtime; the runtime is not
-            installed, or knows neither the device nor the precision.
+        UserError: If the file cannot be read or does not match the runtime, or if the runtime is
+            not installed or does not support device or precision.
     """
     if threads is not None and not 1 <= threads <= 1024:
         raise UserError(f"threads must be from 1 to 1024, got {threads}")
@@ -70,7 +70,7 @@ def open_network(
     if exported != (runtime in ("onnx", "openvino")):
         other = "auto" if exported else "torch"
         raise UserError(
-            f"{path}: --runtime {runtime} does not take this kind of file: use --runtime {other}"
+            f"{path}: --runtime {runtime} does not accept this kind of file: use --runtime {other}"
             + ("" if exported else ", or write an .onnx file with `boxpromptiml export`")
         )
     said = f"{runtime}, {device}, {precision}"

@@ -1,7 +1,7 @@
-"""What a model's file says about itself, so that a localizer is rebuilt from the file alone.
+"""The metadata in a model's file, from which a localizer is rebuilt.
 
 Lightning's own hyperparameters are not used: rebuilding from them imports whatever class the file
-names. Ours are plain values. The file may be a stranger's: nothing is built before every value has
+names. Ours are plain values. The file may be untrusted: nothing is built before every value has
 been checked against the types and limits of the records below.
 """
 
@@ -39,10 +39,10 @@ def to_json(description: Mapping[str, Any]) -> str:
 
 
 def from_json(text: str | None, path: Path) -> dict[str, Any]:
-    """The inverse of `to_json`, of a text found in `path`.
+    """Parse the text of `to_json`, found in the file `path`.
 
     Raises:
-        UserError: There is none, or it is no JSON object, or far too long for one of ours.
+        UserError: If there is no text, or it is not a JSON object, or too long to be ours.
     """
     if text is None:
         raise UserError(
@@ -62,11 +62,11 @@ class Refinement:
     """How `localize` refines a map by regions.
 
     Attributes:
-        segmenter: What makes the regions; its paths are not written to files.
+        segmenter: The segmenter; its paths are not stored in files.
         prior: See `models.bayes`.
 
     Raises:
-        UserError: A value is of another type.
+        UserError: If a value has a wrong type.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -80,18 +80,18 @@ class Refinement:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything but the weights that localizing needs.
+    """Everything except the weights that is needed to localize.
 
     Attributes:
         network: Configuration of the student or of the WCBnet.
-        input: What the network is fed.
+        input: How an image becomes the network's input.
         threshold: A pixel is flagged where its probability is strictly above.
-        cam: How the map is read off a WCBnet; a student has its own.
-        refinement: None: the map stays as it is.
+        cam: How a WCBnet's map is computed; students have their own output.
+        refinement: Refinement of the map by regions; None for none.
         trained_on: Names of the datasets; empty where they were not recorded.
 
     Raises:
-        UserError: A value is of another type or outside its limits.
+        UserError: If a value has a wrong type or is outside its limits.
     """
 
     network: StudentConfig | WCBConfig
@@ -106,11 +106,11 @@ class ModelSpec:
 
     @property
     def kind(self) -> Literal["student", "wcbnet"]:
-        """Names the network in the file: key of its configuration, prefix of its weights."""
+        """Name of the network in a file: key of its configuration, prefix of its weights."""
         return "student" if isinstance(self.network, StudentConfig) else "wcbnet"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; what is not said takes its default when it is read."""
+        """Plain JSON values; omitted values take their defaults on reading."""
         values: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             self.kind: to_jsonable_python(self.network),
@@ -132,11 +132,11 @@ class ModelSpec:
         """The inverse of `to_dict`, for values of any origin.
 
         Args:
-            values: Plain values, or anything else that a stranger may have put in their place.
-            where: What they were found in, for the message.
+            values: Plain values, or anything else that an untrusted file may contain.
+            where: Name of their source, for error messages.
 
         Raises:
-            UserError: They are not what `to_dict` gives, in this or an earlier version.
+            UserError: If they are not what `to_dict` gives in this or an earlier version.
         """
         where = f"{where}: its boxpromptiml metadata"
         stored = parse_as(_STORED, json.dumps(_current(_plain(values, where), where)), where)
@@ -154,7 +154,7 @@ class ModelSpec:
 
 
 def _plain(values: object, where: str) -> dict[str, Any]:
-    """A copy that is JSON; its size is watched, since 2 kB of pickle can unfold to gigabytes."""
+    """A copy as JSON of limited size, since 2 kB of pickle can expand to gigabytes."""
     pieces, length = [], 0
     try:
         for piece in json.JSONEncoder(allow_nan=False).iterencode(values):
@@ -171,7 +171,7 @@ def _plain(values: object, where: str) -> dict[str, Any]:
 
 
 def _current(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Values as this version names them, of a file that an earlier one may have written."""
+    """Values under current names, from a file that an earlier version may have written."""
     if (found := values.get("schema_version")) != SCHEMA_VERSION:
         raise UserError(
             f"{where}: checkpoint schema {str(found)[:20]}, this version reads {SCHEMA_VERSION}; "
@@ -192,7 +192,7 @@ def _current(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What `to_dict` writes; further keys, such as `exported`, are for other programs."""
+    """The values that `to_dict` writes; others, such as `exported`, are for other programs."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT | ConfigDict(extra="ignore")
 

@@ -15,14 +15,14 @@ from boxpromptiml.models.inputs import FloatArray
 
 
 class TorchNetwork:
-    """A module as a `Network`: arrays in and out, channels last where its weights are.
+    """A module as a `Network` with NumPy inputs and outputs, channels last like its weights.
 
     Args:
-        module: Student or WCBnet in evaluation mode, perhaps compiled.
-        bf16: By autocast; the residuals of the student stay in fp32.
+        module: Student or WCBnet in evaluation mode, compiled or not.
+        bf16: Use bfloat16 by autocast; the residuals of the student stay in fp32.
 
     Attributes:
-        module: As given.
+        module: The module.
     """
 
     def __init__(self, module: torch.nn.Module, bf16: bool = False) -> None:
@@ -47,14 +47,13 @@ def open_torch(
     """Load a checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
 
     Args:
-        compiled: By torch.compile, which spends a minute on every new size.
+        compiled: Use torch.compile, which spends a minute on every new size.
         device: Where it runs, such as cpu or cuda:0.
-        bf16: See `TorchNetwork`.
+        bf16: As in `TorchNetwork`.
         threads: Of the whole process; None: as they are.
 
     Raises:
-        UserError: The file is neither, or a damaged one; there is no such device; there is no
-            compiler.
+        UserError: If the file is neither or damaged, or there is no such device or no compiler.
     """
     require_device(device)
     if compiled and torch.device(device).type == "cpu" and not _has_compiler():

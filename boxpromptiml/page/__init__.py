@@ -1,1 +1,1 @@
-"""A page in the browser: one image, a box, the teacher's pseudo-mask, the student's map."""
+"""Browser page: one image, a box, the teacher's pseudo-mask, the student's map."""

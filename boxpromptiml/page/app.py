@@ -1,4 +1,4 @@
-"""The page in Gradio: where things stand, and how it is served. Needs the extra `demo`."""
+"""Layout and serving of the page, in Gradio. Needs the extra `demo`."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -42,7 +42,7 @@ _Receive = Callable[[], Awaitable[_Message]]
 
 
 class _WithPolicy:
-    """Tells the browser with every answer what the page may do (ASGI)."""
+    """ASGI middleware that adds the page's security policy to every response."""
 
     def __init__(self, app: Callable[[_Message, _Receive, _Send], Awaitable[None]]) -> None:
         self._app = app
@@ -58,7 +58,7 @@ class _WithPolicy:
 
 
 def build(desk: Desk) -> gr.Blocks:
-    """The page; nothing is served yet."""
+    """Build the page without serving it."""
     with gr.Blocks(
         title="boxpromptiml", analytics_enabled=False, delete_cache=(_HOUR, _HOUR)
     ) as blocks:
@@ -98,7 +98,7 @@ def build(desk: Desk) -> gr.Blocks:
 
 
 def _picture(title: str, elem_id: str) -> gr.Image:
-    """A picture below its title; the one that is clicked cannot be enlarged, see `_CSS`."""
+    """A picture below its title; the clickable one is never enlarged, see `_CSS`."""
     gr.Markdown(f"### {title}")
     return gr.Image(
         label=title, show_label=False, alt_text=title, elem_id=elem_id,
@@ -117,10 +117,10 @@ def _box_fields() -> tuple[tuple[gr.Number, gr.Number, gr.Number, gr.Number], gr
 
 
 def serve(blocks: gr.Blocks, host: str, port: int) -> str:
-    """Start serving in the background; the address.
+    """Start serving in the background and return the address.
 
     Raises:
-        UserError: The port is taken, or the host is not this machine's.
+        UserError: If the port is in use, or the host is not this machine's.
     """
     font = ["system-ui", "sans-serif"]  # names only: nothing is fetched
     mono = ["ui-monospace", "monospace"]
@@ -146,6 +146,6 @@ def serve(blocks: gr.Blocks, host: str, port: int) -> str:
         )
     except OSError as error:
         raise UserError(
-            f"--port {port} is taken, or --host {host} is not this machine's; give another"
+            f"--port {port} is taken, or --host {host} is not this machine's; choose another"
         ) from error
     return str(address)

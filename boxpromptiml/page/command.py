@@ -28,19 +28,19 @@ def page(
 ) -> None:
     """A page in the browser: upload an image, draw a box, see pseudo-mask and map; ends on Ctrl-C.
 
-    Needs the extra `demo`. It listens on this machine alone by default, has no password and asks
-    nothing of the internet; uploads are decoded in a process of their own and are deleted at the
-    end, at the latest after two hours.
+    Needs the extra `demo`. By default it listens on this machine only. It has no password and
+    contacts no other machine; uploads are decoded in a separate process and deleted at the end, at
+    the latest after two hours.
 
     Args:
-        checkpoint: Of `boxpromptiml fit`, or .safetensors or .onnx of `boxpromptiml export`.
-        host: Address to listen on; 0.0.0.0 lets in everybody who reaches this machine.
-        port: To listen on.
+        checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors or .onnx file of `export`.
+        host: Address to listen on; 0.0.0.0 admits everybody who can reach this machine.
+        port: Port to listen on.
         teacher: grabcut needs no weights; sam needs a checkpoint.
         teacher_checkpoint: SAM's weights (.pth or .safetensors), a local file.
-        model_type: Which SAM they are; vit_h by default.
-        copies: Jittered copies of the box that the teacher answers, to show where it is unsure;
-            `pseudo-masks` asks 1 by default.
+        model_type: SAM's architecture; vit_h by default.
+        copies: Number of prompts per box: the box itself and jittered copies, to show where the
+            teacher is unsure; `pseudo-masks` uses 1 by default.
         jitter: How far a side of a copy moves, as a fraction of the box.
         device: Where the networks run (cpu, cuda).
     """

@@ -1,4 +1,4 @@
-"""What happens on the page: an upload, a click, a typed box. Needs the extra `demo`."""
+"""Event handlers of the page: uploads, clicks, typed boxes. Needs the extra `demo`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ _AGAIN = "Click a corner to draw another box."
 
 @dataclass(frozen=True)
 class _Visit:
-    """What one visitor has before him; `corner` is a pixel of the picture that is shown."""
+    """State of one visitor; `corner` is a pixel of the displayed picture."""
 
     opened: Opened | None = None
     corner: Point | None = None
@@ -37,19 +37,19 @@ _Change = dict[Any, Any]  # component: its new value, or an update of it
 
 @dataclass(frozen=True)
 class Page:
-    """The components that events change, and the events.
+    """The page's components and event handlers.
 
     Attributes:
-        desk: Answers.
-        visit: What the visitor has before him.
-        said: What to do next, or what went wrong.
-        photo: The photograph with its box.
+        desk: The inference service.
+        visit: State of the visitor.
+        said: Next step, or an error.
+        photo: The photograph with the box.
         sides: x0, y0, x1, y1 of the box in pixels of the stored image.
         teacher: The pseudo-mask.
-        teacher_figures: Of the teacher.
-        flagged: What the student flags.
+        teacher_figures: Figures about the pseudo-mask.
+        flagged: The pixels that the student flags.
         prob: The student's probabilities.
-        student_figures: Of the student.
+        student_figures: Figures about the prediction.
     """
 
     desk: Desk
@@ -65,13 +65,13 @@ class Page:
 
     @property
     def outputs(self) -> list[Any]:
-        """All that an event may change."""
+        """All components that an event may change."""
         words = (self.said, self.teacher_figures, self.student_figures)
         pictured = (self.photo, self.teacher, self.flagged, self.prob)
         return [self.visit, *words, *pictured, *self.sides]
 
     def upload(self, path: str | None) -> _Change:
-        """A file came, or was taken away."""
+        """A file was uploaded or removed."""
         if path is None:
             return self._cleared(pictures.message(WELCOME))
         try:

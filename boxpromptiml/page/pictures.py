@@ -1,4 +1,4 @@
-"""What the page shows, as pictures and words; nothing of the page itself."""
+"""Pictures and texts of the page, independent of Gradio."""
 
 from html import escape
 
@@ -21,7 +21,7 @@ _UNSURE_TINT = 0.6
 
 
 def photograph(image: ImageArray, marked: Marked | None, corner: Point | None) -> ImageArray:
-    """The image (H, W, 3) as it is shown, with its box, or a cross at the box's first corner."""
+    """The image (H, W, 3) as displayed, with its box, or a cross at the box's first corner."""
     if marked is not None:
         return thumbnail(draw_boxes(image, [marked.box]), SHOWN_SIDE)
     shown = thumbnail(image, SHOWN_SIDE)
@@ -29,13 +29,13 @@ def photograph(image: ImageArray, marked: Marked | None, corner: Point | None) -
 
 
 def student_pictures(opened: Opened, threshold: float) -> tuple[ImageArray, ImageArray]:
-    """What the student flags, and its probabilities."""
+    """Pictures of the flagged pixels and of the probabilities."""
     flagged = overlay(opened.image, opened.prob, (), threshold)
     return thumbnail(flagged, SHOWN_SIDE), thumbnail(heat(opened.prob), SHOWN_SIDE)
 
 
 def teacher_picture(image: ImageArray, marked: Marked) -> ImageArray:
-    """The pseudo-mask on the image: manipulated outlined, unsure blue, the box around."""
+    """The pseudo-mask on the image: manipulated pixels outlined, unsure ones blue, with the box."""
     canvas = overlay(image, marked.levels == MANIPULATED)
     unsure = marked.levels == UNSURE
     blue = np.array(TRIMAP_COLOURS[UNSURE])
@@ -44,7 +44,7 @@ def teacher_picture(image: ImageArray, marked: Marked) -> ImageArray:
 
 
 def student_words(opened: Opened, threshold: float) -> str:
-    """HTML: the student's figures."""
+    """The student's figures as HTML."""
     height, width = opened.image.shape[:2]
     flagged = float((opened.prob > threshold).mean())
     return _figures(
@@ -58,7 +58,7 @@ def student_words(opened: Opened, threshold: float) -> str:
 
 
 def teacher_words(marked: Marked) -> str:
-    """HTML: the teacher's figures."""
+    """The teacher's figures as HTML."""
     values = {
         "Teacher's score": f"{marked.score:.3f}",
         "Area of the mask": f"{float((marked.levels == MANIPULATED).mean()):.1%}",
@@ -68,7 +68,7 @@ def teacher_words(marked: Marked) -> str:
 
 
 def message(text: str, is_error: bool = False) -> str:
-    """HTML: what to do next, or what went wrong; read out by screen readers."""
+    """The next step or an error as HTML, announced by screen readers."""
     kind = ' class="wrong" role="alert"' if is_error else ' role="status"'
     return f"<p{kind}>{escape(text)}</p>"
 
@@ -81,7 +81,7 @@ def _figures(values: dict[str, str]) -> str:
 
 
 def _crossed(image: ImageArray, corner: Point) -> ImageArray:
-    """A copy with lines through a pixel, the corner of the box to come."""
+    """A copy with lines through a pixel, the first corner of a box."""
     canvas = image.copy()
     column, row = (int(v) for v in corner)
     canvas[max(row - 1, 0) : row + 2] = BOX_EDGE

@@ -1,4 +1,4 @@
-"""What the page answers, without the page: images in, maps and pseudo-masks out."""
+"""Inference service behind the page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Point = tuple[float, float]  # x, y
 
 
 class Opened(NamedTuple):
-    """An image that someone has uploaded, and what the student says of it."""
+    """An uploaded image and the student's prediction."""
 
     image: ImageArray  # (H, W, 3)
     prob: ProbArray  # (H, W)
@@ -28,7 +28,7 @@ class Opened(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """A teacher's answer to a box."""
+    """A teacher's pseudo-mask for a box."""
 
     box: Box  # within the image
     levels: TrimapArray  # (H, W)
@@ -38,14 +38,14 @@ class Marked(NamedTuple):
 
 @dataclass(frozen=True)
 class Desk:
-    """Serves one request after the other, from any thread.
+    """Serves requests from any thread, one after the other.
 
     Attributes:
         localizer: The student.
-        teacher: Answers boxes.
-        consensus: How its answers become a pseudo-mask.
-        decode: Turns an uploaded file into pixels.
-        lock: Networks and the decoder's process take one request at a time.
+        teacher: Proposes masks for boxes.
+        consensus: How its proposals become a pseudo-mask.
+        decode: Decodes an uploaded file.
+        lock: Held during a request, since networks and decoder handle one at a time.
     """
 
     localizer: Localizer
@@ -58,7 +58,7 @@ class Desk:
         """Decode an uploaded file and localize.
 
         Raises:
-            RejectedInput: The file cannot be used; its path is the bare name.
+            RejectedInput: If the file cannot be used; the error names it without its folder.
         """
         with self.lock:
             try:
@@ -72,7 +72,7 @@ class Desk:
         """The pseudo-mask of a box.
 
         Raises:
-            UserError: The box is not finite, is turned around, or misses the image.
+            UserError: If the box is not finite, inverted, or outside the image.
         """
         size = (image.shape[0], image.shape[1])
         inside = Box(*(float(v) for v in clip(as_array([box]), size)[0]))
@@ -89,8 +89,8 @@ def box_between(first: Point, second: Point, shown: tuple[int, int], size: tuple
     """The box whose opposite corners are two clicked pixels; both pixels lie inside.
 
     Args:
-        first: Pixel of the picture that was shown.
-        second: Likewise.
+        first: Clicked pixel of the displayed picture.
+        second: The opposite corner, likewise.
         shown: (h, w) of that picture.
         size: (H, W) of the stored image, in whose pixels the box is.
 
