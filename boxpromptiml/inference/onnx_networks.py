@@ -46,7 +46,7 @@ class OnnxNetwork:
         if (index := _gpu_index(device)) is not None:
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise UserError(
-                    f"ONNX Runtime does not support {device}: pip install onnxruntime-gpu instead of "
+                    f"ONNX Runtime does not support {device}: install onnxruntime-gpu instead of "
                     "onnxruntime, or use --device cpu"
                 )
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
