@@ -1,6 +1,7 @@
 """Degraded images in evaluation, and nowhere else."""
 
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,19 +14,28 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.sources import read_sources
 from boxpromptiml.models.inputs import NetworkInput, whole_image
+from boxpromptiml.records import Segmenter
 from boxpromptiml.segmenters.superpixels import SlicSegmenter
 from boxpromptiml.synth.degradation import Degradation, expand
 
 INPUT = NetworkInput("resize", (32, 48), error_levels=(90,))
 
 
-def dataset(root, degradation, seed=0, segmenter=None, network_input=INPUT):
+def dataset(
+    root: Path,
+    degradation: Degradation,
+    seed: int = 0,
+    segmenter: Segmenter | None = None,
+    network_input: NetworkInput = INPUT,
+) -> EvalDataset:
     sources = read_sources([root / "test.jsonl"], "test")
     return EvalDataset(sources, network_input, True, segmenter, degradation, seed)
 
 
 @pytest.mark.parametrize("degradation", expand(["quick"]), ids=str)
-def test_images_are_degraded_before_the_networks_own_resize(data_root, degradation):
+def test_images_are_degraded_before_the_networks_own_resize(
+    data_root: Path, degradation: Degradation
+) -> None:
     data = dataset(data_root, degradation, seed=3)
     plain = dataset(data_root, Degradation())
     for place, source in enumerate(data.sources):
@@ -37,7 +47,7 @@ def test_images_are_degraded_before_the_networks_own_resize(data_root, degradati
         assert torch.equal(item.truth, plain[place].truth)
 
 
-def test_noise_does_not_depend_on_order_workers_or_batch(data_root):
+def test_noise_does_not_depend_on_order_workers_or_batch(data_root: Path) -> None:
     def batches(workers: int, size: int) -> dict[str, torch.Tensor]:
         data = LocalizationData(
             test=[data_root / "test.jsonl"],
@@ -63,7 +73,9 @@ def test_noise_does_not_depend_on_order_workers_or_batch(data_root):
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5, 0.37])
-def test_regions_come_back_to_the_stored_size_by_the_nearest_pixel(data_root, factor):
+def test_regions_come_back_to_the_stored_size_by_the_nearest_pixel(
+    data_root: Path, factor: float
+) -> None:
     segmenter = SlicSegmenter(segments=20)
     data = dataset(data_root, Degradation("rescale", factor), segmenter=segmenter)
     item, source = data[0], data.sources[0]
@@ -78,14 +90,14 @@ def test_regions_come_back_to_the_stored_size_by_the_nearest_pixel(data_root, fa
     assert set(np.unique(item.regions)) == set(np.unique(found))
 
 
-def test_native_maps_have_the_stored_size_though_the_input_is_smaller(data_root):
+def test_native_maps_have_the_stored_size_though_the_input_is_smaller(data_root: Path) -> None:
     native = NetworkInput("native", (64, 64))
     item = dataset(data_root, Degradation("rescale", 0.5), network_input=native)[0]
     assert item.image.shape == (3, 32, 48)
     assert item.size == (64, 96)
 
 
-def test_a_changed_file_is_found_before_it_is_degraded(data_root, tmp_path):
+def test_a_changed_file_is_found_before_it_is_degraded(data_root: Path, tmp_path: Path) -> None:
     root = shutil.copytree(data_root, tmp_path / "data")
     data = dataset(root, Degradation("jpeg", 50))
     path = data.sources[0].manifest.image_path(data.sources[0].sample)
@@ -94,7 +106,7 @@ def test_a_changed_file_is_found_before_it_is_degraded(data_root, tmp_path):
         data[0]
 
 
-def test_training_is_refused_with_degraded_images(data_root):
+def test_training_is_refused_with_degraded_images(data_root: Path) -> None:
     data = LocalizationData(
         train=[data_root / "train.jsonl"],
         val=[data_root / "val.jsonl"],

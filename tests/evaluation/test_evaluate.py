@@ -1,7 +1,11 @@
 import json
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, roc_auc_score
 
@@ -11,7 +15,7 @@ from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predicti
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Header, safe_name, write_manifest
 from boxpromptiml.metrics.bootstrap import mean_interval
-from boxpromptiml.metrics.results import read_evaluation
+from boxpromptiml.metrics.results import Evaluation, read_evaluation
 from boxpromptiml.records import Sample
 
 TARGET = "boxpromptiml.evaluation.evaluate:evaluate"
@@ -24,7 +28,7 @@ NAMES = [
 class Data:
     """Images 0 to 5 manipulated, of two data sets and kinds; 6 to 9 authentic; 10 of train."""
 
-    def __init__(self, root):
+    def __init__(self, root: Path) -> None:
         rng = np.random.default_rng(0)
         self.root, self.maps, self.truths, self.scores = root, {}, {}, {}
         self.samples = []
@@ -51,7 +55,7 @@ class Data:
             )  # fmt: skip
         self.write()
 
-    def write(self, **changes):
+    def write(self, **changes: Any) -> Self:
         write_manifest(self.root / "m.jsonl", Header(image_root="data"), self.samples)
         for name, levels in self.maps.items():
             if name != "made/10":
@@ -61,30 +65,30 @@ class Data:
         (self.root / "out/predictions.jsonl").write_text(text)
         return self
 
-    def evaluate(self, preset="default", **settings):
+    def evaluate(self, preset: Any = "default", **settings: Any) -> Evaluation:
         chosen = EvaluateSettings(preset=preset, **({"resamples": 200} | settings))
         return evaluate_predictions(self.root / "out", [self.root / "m.jsonl"], chosen)
 
-    def call(self, *words):
+    def call(self, *words: str) -> int:
         place = ["--predictions", str(self.root / "out"), "--manifest", str(self.root / "m.jsonl")]
         out = ["--out", str(self.root / "eval"), "--resamples", "50"]
         return call(TARGET, [*place, *out, *words], "boxpromptiml evaluate")
 
-    def flat(self, numbers):
+    def flat(self, numbers: Iterable[int]) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         names = [f"made/{number}" for number in numbers]
         return [(self.truths[n].ravel(), self.maps[n].ravel() / 255) for n in names]
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path: Path) -> Data:
     return Data(tmp_path)
 
 
-def value(evaluation, name):
+def value(evaluation: Evaluation, name: str) -> float:
     return evaluation.metrics["scores"][name]["value"]
 
 
-def test_default_scores_are_those_of_scikit_learn(data):
+def test_default_scores_are_those_of_scikit_learn(data: Data) -> None:
     found = data.evaluate(threshold=0.6)
     scores = found.metrics["scores"]
     assert list(scores) == NAMES
@@ -111,7 +115,7 @@ def test_default_scores_are_those_of_scikit_learn(data):
     assert [scores[name]["count"] for name in NAMES] == [6] * 6 + [4] * 2 + [10] * 3
 
 
-def test_best_f1_is_at_one_threshold_for_all_images(data):
+def test_best_f1_is_at_one_threshold_for_all_images(data: Data) -> None:
     found = data.evaluate()
     by_threshold = [
         np.mean([f1_score(y, p > level / 255) for y, p in data.flat(range(6))])
@@ -125,7 +129,7 @@ def test_best_f1_is_at_one_threshold_for_all_images(data):
     assert best["low"] <= best["value"] <= best["high"]
 
 
-def test_intervals_can_be_had_again_from_the_rows(data):
+def test_intervals_can_be_had_again_from_the_rows(data: Data) -> None:
     found = data.evaluate(seed=3)
     rows = found.rows
     again = mean_interval([r.f1 for r in rows], [r.group for r in rows], 200, seed=3)
@@ -139,7 +143,7 @@ def test_intervals_can_be_had_again_from_the_rows(data):
     }
 
 
-def test_groups(data):
+def test_groups(data: Data) -> None:
     found = data.evaluate().metrics["groups"]
     assert {name: scores["count"] for name, scores in found["dataset"].items()} == {"a": 5, "b": 5}
     kinds = {name: scores["count"] for name, scores in found["kind"].items()}
@@ -152,7 +156,7 @@ def test_groups(data):
     assert found["dataset"]["a"]["image_auc"]["count"] == 5
 
 
-def test_curves_are_short_and_end_where_they_must(data):
+def test_curves_are_short_and_end_where_they_must(data: Data) -> None:
     curves = data.evaluate().metrics["curves"]
     assert all(2 <= len(points) <= 256 for points in curves.values())
     assert (curves["roc"][0], curves["roc"][-1]) == ([1, 1], [0, 0])
@@ -164,7 +168,7 @@ def test_curves_are_short_and_end_where_they_must(data):
     assert precision[-1] > precision[0]
 
 
-def test_rows(data):
+def test_rows(data: Data) -> None:
     row = data.evaluate().rows[2]
     assert (row.id, row.dataset, row.kind, row.group, row.label) == ("made/2", "a", "", "g1", 1)
     assert (row.height, row.width, row.name) == (22, 31, "made/2")
@@ -173,7 +177,7 @@ def test_rows(data):
     assert row.flagged == np.mean(data.maps["made/2"] > 127)
 
 
-def test_every_line_has_an_image_score_or_none_has(data):
+def test_every_line_has_an_image_score_or_none_has(data: Data) -> None:
     table = data.root / "out/predictions.jsonl"
     rows = [json.loads(line) for line in table.read_text().splitlines()]
     del rows[3]["image_score"]
@@ -189,7 +193,7 @@ def test_every_line_has_an_image_score_or_none_has(data):
     ]
 
 
-def test_presets_differ_where_they_must(data):
+def test_presets_differ_where_they_must(data: Data) -> None:
     default, benco = data.evaluate(), data.evaluate("benco-resize", size=(16, 16))
     assert default.metrics["scores"]["pixel_f1"]["count"] == 6
     assert benco.metrics["scores"]["pixel_f1"]["count"] == 10
@@ -210,7 +214,7 @@ def test_presets_differ_where_they_must(data):
     assert value(mvss, "image_auc") != value(default, "image_auc")
 
 
-def test_mvss_joins_both_f1(data):
+def test_mvss_joins_both_f1(data: Data) -> None:
     for number in range(6, 9):  # three quiet ones, so that both rates are above 0
         data.maps[f"made/{number}"] //= 3
     found = data.write().evaluate("mvss")
@@ -222,7 +226,7 @@ def test_mvss_joins_both_f1(data):
     assert value(found, "combined_f1") == pytest.approx(2 * f1 * image_f1 / (f1 + image_f1))
 
 
-def test_benco_takes_maps_of_the_network_too(data):
+def test_benco_takes_maps_of_the_network_too(data: Data) -> None:
     small = np.zeros((16, 16), np.uint8)
     small[:8] = 255
     images.write_png(data.root / "out/prob/made/1.png", small)
@@ -234,7 +238,7 @@ def test_benco_takes_maps_of_the_network_too(data):
         data.evaluate("benco-resize", size=(16, 17))
 
 
-def test_unknown_labels_are_those_of_the_masks(data):
+def test_unknown_labels_are_those_of_the_masks(data: Data) -> None:
     labelled = data.evaluate()
     data.samples[0] = replace(data.samples[0], label=None)
     empty = np.zeros(data.samples[6].size, np.uint8)
@@ -249,7 +253,7 @@ def test_unknown_labels_are_those_of_the_masks(data):
         data.write().evaluate()
 
 
-def test_kinds_of_reserved_names_stay_apart(data):
+def test_kinds_of_reserved_names_stay_apart(data: Data) -> None:
     data.samples[0] = replace(data.samples[0], kind="authentic")
     data.samples[1] = replace(data.samples[1], kind="unknown")
     kinds = data.write().evaluate().metrics["groups"]["kind"]
@@ -259,14 +263,14 @@ def test_kinds_of_reserved_names_stay_apart(data):
     }  # fmt: skip
 
 
-def test_an_image_score_of_exactly_the_threshold_is_no_alarm(data):
+def test_an_image_score_of_exactly_the_threshold_is_no_alarm(data: Data) -> None:
     data.scores = dict.fromkeys(data.scores, 0.25)
     found = data.write().evaluate(threshold=0.25)
     assert value(found, "false_alarm_images") == value(found, "image_f1") == 0
     assert (value(found, "image_accuracy"), value(found, "image_auc")) == (0.4, 0.5)
 
 
-def test_one_class_has_no_image_scores(data):
+def test_one_class_has_no_image_scores(data: Data) -> None:
     data.samples = data.samples[:6]
     for number in range(6, 11):
         del data.maps[f"made/{number}"], data.scores[f"made/{number}"]
@@ -276,7 +280,7 @@ def test_one_class_has_no_image_scores(data):
         assert found.metrics["scores"][name]["value"] is None
 
 
-def test_masks_of_0_and_1_are_not_taken_for_probabilities(data):
+def test_masks_of_0_and_1_are_not_taken_for_probabilities(data: Data) -> None:
     for levels in data.maps.values():
         levels[:] = levels > 127
     with pytest.raises(UserError, match="save masks as 0 and 255"):
@@ -285,7 +289,9 @@ def test_masks_of_0_and_1_are_not_taken_for_probabilities(data):
     assert value(data.write().evaluate(), "pixel_f1") == 0
 
 
-def test_the_command_writes_both_files_and_prints_a_table(data, capsys):
+def test_the_command_writes_both_files_and_prints_a_table(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert data.call() == 0
     out = capsys.readouterr().out
     found = read_evaluation(data.root / "eval")
@@ -297,21 +303,21 @@ def test_the_command_writes_both_files_and_prints_a_table(data, capsys):
     assert read_evaluation(data.root / "eval").metrics["size"] == [16, 16]
 
 
-def test_nothing_is_written_when_anything_is_wrong(data):
+def test_nothing_is_written_when_anything_is_wrong(data: Data) -> None:
     (data.root / "out/prob/made/4.png").unlink()
     with pytest.raises(UserError, match="have no file: made/4"):
         data.call()
     assert not (data.root / "eval").exists()
 
 
-def test_all_splits(data):
+def test_all_splits(data: Data) -> None:
     with pytest.raises(UserError, match="1 images have no prediction: made/10"):
         data.evaluate(split=None)
     with pytest.raises(UserError, match=r'no row of .* has "split": "val"'):
         data.evaluate(split="val")
 
 
-def test_ids_in_two_manifests(data):
+def test_ids_in_two_manifests(data: Data) -> None:
     paths = [data.root / "m.jsonl", data.root / "m.jsonl"]
     with pytest.raises(UserError, match="11 ids are in more than one manifest"):
         evaluate_predictions(data.root / "out", paths, EvaluateSettings())
@@ -329,12 +335,12 @@ def test_ids_in_two_manifests(data):
         ({"resamples": 0}, "resamples must be"),
     ],
 )
-def test_bad_settings(settings, message):
+def test_bad_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         EvaluateSettings(**settings)
 
 
-def test_memory_does_not_grow_with_the_pixels_of_the_set(data):
+def test_memory_does_not_grow_with_the_pixels_of_the_set(data: Data) -> None:
     """Only scores are kept: 30 images of 1 megapixel leave less than one of them."""
     import tracemalloc
 
@@ -360,11 +366,11 @@ def test_memory_does_not_grow_with_the_pixels_of_the_set(data):
     assert peak < 16e6
 
 
-def test_a_mistake_is_one_line(data, capsys):
+def test_a_mistake_is_one_line(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(lambda: data.call("--manifest", str(data.root / "none"))) == 1
     assert "none: cannot read the manifest" in capsys.readouterr().err
 
 
-def test_the_command_takes_all_splits(data):
+def test_the_command_takes_all_splits(data: Data) -> None:
     with pytest.raises(UserError, match="made/10"):
         data.call("--split=null")

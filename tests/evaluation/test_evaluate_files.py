@@ -2,6 +2,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ ROW = ImageRow(
 METRICS = {"schema_version": 1, "scores": {"pixel_f1": {"value": None}}}
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     odd = ["=1+1", "+a", "-b", "@c", "\td", "\re", "'f", "''g", 'h,"i"\nj', "k"]
     rows = [replace(ROW, id=text, group=text, name=text, kind="") for text in odd]
     rows.append(replace(ROW, label=None, f1=NAN, image_score=1e-17))
@@ -32,7 +33,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert [repr(row) for row in found.rows] == [repr(row) for row in rows]  # nan is not nan
 
 
-def test_the_table_is_as_agreed(tmp_path):
+def test_the_table_is_as_agreed(tmp_path: Path) -> None:
     write_evaluation(tmp_path, Evaluation(METRICS, (replace(ROW, id="=cmd"),)))
     with (tmp_path / "per_image.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
@@ -46,7 +47,7 @@ def test_the_table_is_as_agreed(tmp_path):
     assert float(rows[1][COLUMNS.index("f1")]) == 1 / 3
 
 
-def test_nan_never_reaches_the_json(tmp_path):
+def test_nan_never_reaches_the_json(tmp_path: Path) -> None:
     write_evaluation(tmp_path, Evaluation(METRICS, (ROW,)))
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_evaluation(tmp_path, Evaluation({"x": math.nan}, (ROW,)))
@@ -68,7 +69,9 @@ def test_nan_never_reaches_the_json(tmp_path):
         ("per_image.csv", (",".join(COLUMNS) + "\n" + "x," * 16 + "y\n").encode(), "csv:2"),
     ],
 )
-def test_damaged_folders_are_named(tmp_path, name, content, message):
+def test_damaged_folders_are_named(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     write_evaluation(tmp_path, Evaluation(METRICS, (ROW,)))
     if content is None:
         (tmp_path / name).unlink()
@@ -79,7 +82,7 @@ def test_damaged_folders_are_named(tmp_path, name, content, message):
     assert str(tmp_path / name) in str(error.value)
 
 
-def test_metrics_json_is_plain(tmp_path):
+def test_metrics_json_is_plain(tmp_path: Path) -> None:
     write_evaluation(tmp_path, Evaluation(METRICS, ()))
     assert json.loads((tmp_path / "metrics.json").read_text()) == METRICS
     assert read_evaluation(tmp_path).rows == ()

@@ -1,6 +1,8 @@
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,12 @@ IMAGES = {
 }
 
 
-def rows(root, split="test", hashes=None, wanted=IMAGES):
+def rows(
+    root: Path,
+    split: Any = "test",
+    hashes: dict[str, str] | None = None,
+    wanted: Iterable[str] = IMAGES,
+) -> list[Source]:
     samples = [
         Sample(one, "set", split, one, image, (1, 3), 1, None, image_sha256=(hashes or {}).get(one))
         for one, image in wanted.items()
@@ -31,7 +38,7 @@ def rows(root, split="test", hashes=None, wanted=IMAGES):
     return [Source(manifest, sample) for sample in samples]
 
 
-def folder(root, names, table=None):
+def folder(root: Path, names: Iterable[str], table: str | None = None) -> Path:
     for name in names:
         images.write_png(root / f"{name}.png", LEVELS)
     if table is not None:
@@ -41,7 +48,7 @@ def folder(root, names, table=None):
     return root
 
 
-def matched(where, sources):
+def matched(where: Path, sources: list[Source]) -> list[str]:
     return [file.name for file in match_predictions(where, sources, sources)]
 
 
@@ -53,12 +60,12 @@ def matched(where, sources):
         ["deep/er/a.1", "tampered/b", "set/c", "d"],  # last parts where they tell
     ],
 )
-def test_files_of_any_method(tmp_path, names):
+def test_files_of_any_method(tmp_path: Path, names: list[str]) -> None:
     folder(tmp_path / "maps", names)
     assert matched(tmp_path / "maps", rows(tmp_path)) == names
 
 
-def test_output_of_predict(tmp_path):
+def test_output_of_predict(tmp_path: Path) -> None:
     names = [safe_name(one) for one in IMAGES]
     table = [{"id": one, "name": safe_name(one), "image_score": 0.5} for one in reversed(IMAGES)]
     folder(tmp_path / "prob", names, table)
@@ -73,7 +80,7 @@ def test_output_of_predict(tmp_path):
         matched(tmp_path, rows(tmp_path))
 
 
-def test_output_of_several_processes_of_predict(tmp_path):
+def test_output_of_several_processes_of_predict(tmp_path: Path) -> None:
     folder(tmp_path / "prob", ["set/a1", "set/b"])
     for rank, name in enumerate(["set/b", "set/a1"]):
         row = {"id": name, "name": name}
@@ -82,7 +89,9 @@ def test_output_of_several_processes_of_predict(tmp_path):
     assert matched(tmp_path, sources) == ["set/a1", "set/b"]
 
 
-def test_output_of_localize_by_the_images_paths(tmp_path, monkeypatch):
+def test_output_of_localize_by_the_images_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "data")
     names = ["n0", "n1", "n2", "n3"]
@@ -93,7 +102,7 @@ def test_output_of_localize_by_the_images_paths(tmp_path, monkeypatch):
     assert matched(tmp_path / "out", rows(tmp_path)) == names
 
 
-def test_another_image_of_the_same_name_is_not_the_row(tmp_path):
+def test_another_image_of_the_same_name_is_not_the_row(tmp_path: Path) -> None:
     table = [{"name": "a.1", "path": "/elsewhere/a.1.jpg", "sha256": "22"}]
     folder(tmp_path / "out/prob", ["a.1"], table)
     sources = rows(tmp_path, hashes={"set/a1": "11"})[:1]
@@ -103,7 +112,7 @@ def test_another_image_of_the_same_name_is_not_the_row(tmp_path):
     assert matched(tmp_path / "out", rows(tmp_path)[:1]) == ["a.1"]
 
 
-def test_missing_extra_and_ambiguous_are_all_named(tmp_path):
+def test_missing_extra_and_ambiguous_are_all_named(tmp_path: Path) -> None:
     names = ["b", "set/a1", "tampered/a.1", *(f"stray{n}" for n in range(7))]
     where = folder(tmp_path / "maps", names)
     with pytest.raises(UserError) as error:
@@ -118,14 +127,14 @@ def test_missing_extra_and_ambiguous_are_all_named(tmp_path):
     assert "stray5" not in message
 
 
-def test_rows_of_another_split_are_neither_missing_nor_extra(tmp_path):
+def test_rows_of_another_split_are_neither_missing_nor_extra(tmp_path: Path) -> None:
     where = folder(tmp_path / "maps", ["set/a1", "set/b", "set/c"])
     known = rows(tmp_path)
     found = match_predictions(where, known, known[1:2])
     assert [file.name for file in found] == ["set/b"]
 
 
-def test_table_and_files_must_agree(tmp_path):
+def test_table_and_files_must_agree(tmp_path: Path) -> None:
     table = [{"name": "set/a1"}, {"name": "set/a1"}, {"name": "set/c"}]
     folder(tmp_path / "prob", ["set/a1", "set/b"], table)
     with pytest.raises(UserError) as error:
@@ -153,7 +162,7 @@ def test_table_and_files_must_agree(tmp_path):
         ('{"name": "a", "image_score": NaN}', "not valid JSON"),
     ],
 )
-def test_bad_lines_are_named(tmp_path, line, message):
+def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
     folder(tmp_path / "prob", ["a"])
     (tmp_path / "prob/link").symlink_to(tmp_path)
     (tmp_path / "predictions.jsonl").write_text(f'{{"name": "b"}}\n{line}\n')
@@ -163,7 +172,7 @@ def test_bad_lines_are_named(tmp_path, line, message):
 
 
 @pytest.mark.parametrize("name", ["nothing", "prob"])
-def test_no_maps_at_all(tmp_path, name):
+def test_no_maps_at_all(tmp_path: Path, name: str) -> None:
     (tmp_path / "prob").mkdir()
     with pytest.raises(UserError, match="no maps"):
         matched(tmp_path / name, rows(tmp_path))

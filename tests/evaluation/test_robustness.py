@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,8 @@ from boxpromptiml.evaluation.robustness import read_robustness, robustness
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.manifests.sources import Source, ground_truth
 from boxpromptiml.metrics.pixel import score_image
-from boxpromptiml.models.fusion import FusionConfig
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.student import StudentConfig
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.synth import degradation
 from boxpromptiml.synth.degradation import Degradation
@@ -43,18 +43,20 @@ def save(path: Path, threshold: float) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("student") / "student.ckpt", THRESHOLD)
 
 
-def run(checkpoint: Path, data_root: Path, out: Path, *conditions: str, **more) -> dict:
+def run(checkpoint: Path, data_root: Path, out: Path, *conditions: str, **more: Any) -> dict:
     manifest = [data_root / "test.jsonl"]
     assert robustness(checkpoint, manifest, out, conditions=list(conditions), **more) == 0
     return json.loads((out / "robustness.json").read_text())
 
 
 @pytest.mark.parametrize("word", ["none", "noise:20", "rescale:0.25"])
-def test_scores_are_those_of_the_test_command(checkpoint, data_root, tmp_path, word):
+def test_scores_are_those_of_the_test_command(
+    checkpoint: Path, data_root: Path, tmp_path: Path, word: str
+) -> None:
     found = run(checkpoint, data_root, tmp_path, word, seed=4)
     data = LocalizationData(
         test=[data_root / "test.jsonl"],
@@ -73,7 +75,9 @@ def test_scores_are_those_of_the_test_command(checkpoint, data_root, tmp_path, w
     assert row["pixel_f1"]["low"] <= row["pixel_f1"]["value"] <= row["pixel_f1"]["high"]
 
 
-def test_files_agree(checkpoint, data_root, tmp_path, capsys):
+def test_files_agree(
+    checkpoint: Path, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = run(checkpoint, data_root, tmp_path, "weibo", "jpeg:50", "jpeg:90")
     names = [(row["name"], row["level"]) for row in found["conditions"]]
     assert names == [("none", None), ("jpeg", 90), ("jpeg", 50), ("weibo", None)]
@@ -93,14 +97,16 @@ def test_files_agree(checkpoint, data_root, tmp_path, capsys):
     assert "JPEG quality" in (tmp_path / "robustness.svg").read_text()
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(checkpoint, data_root, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    checkpoint: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words, out = ("jpeg:90", "noise:5", "weibo"), tmp_path / "cut"
     run(checkpoint, data_root, tmp_path / "whole", *words)
     begun: list[str] = []
     broken = {"noise:5"}
     real = DegradedTest.score
 
-    def watched(self, condition, progress):
+    def watched(self, condition: Any, progress: Any) -> Any:
         begun.append(str(condition))
         if begun[-1] in broken:
             raise KeyboardInterrupt
@@ -127,7 +133,9 @@ def _rounded(path: Path) -> str:
     return re.sub(r"\d+\.\d+(e-\d+)?", lambda m: f"{float(m[0]):.2f}", path.read_text())
 
 
-def test_another_setting_is_refused_and_a_moved_file_is_not(checkpoint, data_root, tmp_path):
+def test_another_setting_is_refused_and_a_moved_file_is_not(
+    checkpoint: Path, data_root: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     run(checkpoint, data_root, out, "jpeg:90")
     before = (out / "robustness.json").read_bytes()
@@ -156,7 +164,7 @@ def only(data_root: Path, root: Path, label: int) -> Path:
     return root
 
 
-def test_undefined_scores_are_null(checkpoint, data_root, tmp_path):
+def test_undefined_scores_are_null(checkpoint: Path, data_root: Path, tmp_path: Path) -> None:
     root = only(data_root, tmp_path / "data", label=1)
     found = run(checkpoint, root, tmp_path / "out", "weibo")
     for row in found["conditions"]:
@@ -164,7 +172,9 @@ def test_undefined_scores_are_null(checkpoint, data_root, tmp_path):
         assert row["pixel_f1"]["count"] == 4
 
 
-def test_without_manipulated_images_there_is_nothing_to_lose(checkpoint, data_root, tmp_path):
+def test_without_manipulated_images_there_is_nothing_to_lose(
+    checkpoint: Path, data_root: Path, tmp_path: Path
+) -> None:
     root = only(data_root, tmp_path / "data", label=0)
     with pytest.raises(UserError, match="no manipulated image"):
         run(checkpoint, root, tmp_path / "out", "weibo")
@@ -172,8 +182,12 @@ def test_without_manipulated_images_there_is_nothing_to_lose(checkpoint, data_ro
 
 
 def test_networks_that_resize_nothing_are_named(
-    checkpoint, data_root, tmp_path, monkeypatch, capsys
-):
+    checkpoint: Path,
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found = run(checkpoint, data_root, tmp_path / "small", "wechat", "weibo", "jpeg:70")
     rows = {row["name"]: row for row in found["conditions"]}
     assert rows["wechat"]["resized"] == rows["weibo"]["resized"] == {"value": 0, "count": 6}
@@ -188,7 +202,9 @@ def test_networks_that_resize_nothing_are_named(
     assert "large enough" not in capsys.readouterr().out
 
 
-def test_the_change_is_paired_and_survives_resuming(checkpoint, data_root, tmp_path, capsys):
+def test_the_change_is_paired_and_survives_resuming(
+    checkpoint: Path, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = run(checkpoint, data_root, tmp_path, "noise:20")
     clean, noisy = found["conditions"]
     f1 = [value for value in found["clean_f1"] if value is not None]
@@ -209,14 +225,18 @@ def test_the_change_is_paired_and_survives_resuming(checkpoint, data_root, tmp_p
     assert "difference" not in old["conditions"][1]
 
 
-def test_the_folder_is_made_before_anything_is_scored(checkpoint, data_root, tmp_path, monkeypatch):
+def test_the_folder_is_made_before_anything_is_scored(
+    checkpoint: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(DegradedTest, "score", lambda *_: pytest.fail("scored"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: cannot be made a folder"):
         run(checkpoint, data_root, tmp_path / "file", "weibo")
 
 
-def test_regions_refine_the_maps_as_localize_does(checkpoint, data_root, tmp_path):
+def test_regions_refine_the_maps_as_localize_does(
+    checkpoint: Path, data_root: Path, tmp_path: Path
+) -> None:
     slic = SegmenterConfig("slic", segments=12)
     found = run(checkpoint, data_root, tmp_path, "none", segmenter=slic)
     assert found["segmenter"]["name"] == "slic"
@@ -232,7 +252,9 @@ def test_regions_refine_the_maps_as_localize_does(checkpoint, data_root, tmp_pat
     assert plain["conditions"][0]["auc"]["value"] != pytest.approx(np.mean(scores), abs=1e-3)
 
 
-def test_mistakes_are_said_before_anything_is_scored(checkpoint, data_root, tmp_path):
+def test_mistakes_are_said_before_anything_is_scored(
+    checkpoint: Path, data_root: Path, tmp_path: Path
+) -> None:
     for words, more, said in [
         (["jpeg:0"], {}, "level of jpeg"),
         (["jpeg"], {"threshold": 1.5}, "threshold"),

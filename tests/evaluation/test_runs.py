@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from boxpromptiml.evaluation.runs import Run, read_state, score_run
 
 
 @pytest.fixture(scope="module")
-def trained(data_root, tmp_path_factory):
+def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     manifests = [f"--data.{s}=[{data_root}/{s}.jsonl]" for s in ("train", "val", "test")]
     status = main(
@@ -26,17 +27,17 @@ def trained(data_root, tmp_path_factory):
 
 
 @pytest.fixture
-def run(trained, tmp_path):
+def run(trained: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "run"
     shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("evaluation"))
     return copy
 
 
-def stamps(folder):
+def stamps(folder: Path) -> dict[Path, int]:
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_second_time_nothing_is_done(run):
+def test_a_second_time_nothing_is_done(run: Path) -> None:
     out = score_run(run, "test", "last")
     assert out == run / "evaluation/test/last"
     before = stamps(out)
@@ -47,14 +48,14 @@ def test_a_second_time_nothing_is_done(run):
     assert stamps(out) == before
 
 
-def test_best_and_last_do_not_overwrite_each_other(run):
+def test_best_and_last_do_not_overwrite_each_other(run: Path) -> None:
     last = stamps(score_run(run, "test", "last"))
     assert score_run(run, "test", "best") == run / "evaluation/test/best"
     assert stamps(run / "evaluation/test/last") == last
 
 
 @pytest.mark.parametrize("file", ["scored.json", "metrics.json", "per_image.csv"])
-def test_what_is_damaged_is_made_again(run, file):
+def test_what_is_damaged_is_made_again(run: Path, file: str) -> None:
     out = score_run(run, "test", "last")
     whole = (out / file).read_bytes()
     (out / file).write_bytes(whole[: len(whole) // 2])
@@ -63,7 +64,9 @@ def test_what_is_damaged_is_made_again(run, file):
     assert (out / file).read_bytes() == whole
 
 
-def test_scores_stay_when_new_ones_cannot_be_made(run, monkeypatch):
+def test_scores_stay_when_new_ones_cannot_be_made(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = score_run(run, "test", "last")
     before = stamps(out)
     (out.parents[2] / "checkpoints/last.ckpt").write_bytes(b"no checkpoint")
@@ -73,7 +76,7 @@ def test_scores_stay_when_new_ones_cannot_be_made(run, monkeypatch):
     assert sorted(p.name for p in out.parent.iterdir()) == ["last"]
 
 
-def test_without_checkpoint_or_data_earlier_scores_are_given_back(run):
+def test_without_checkpoint_or_data_earlier_scores_are_given_back(run: Path) -> None:
     out = score_run(run, "test", "last")
     before = stamps(out)
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -85,14 +88,14 @@ def test_without_checkpoint_or_data_earlier_scores_are_given_back(run):
     assert stamps(out) == before
 
 
-def test_a_missing_checkpoint_is_named(run):
+def test_a_missing_checkpoint_is_named(run: Path) -> None:
     (run / "checkpoints/best.ckpt").unlink()
     with pytest.raises(UserError, match=r"best\.ckpt does not exist.*--checkpoint"):
         score_run(run, "test", "best")
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "data: 3", "a: ["])
-def test_a_folder_without_a_configuration_is_refused(tmp_path, text):
+def test_a_folder_without_a_configuration_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"config\.yaml"):
         Run.open(tmp_path)
     (tmp_path / "config.yaml").write_text(text)
@@ -100,7 +103,7 @@ def test_a_folder_without_a_configuration_is_refused(tmp_path, text):
         Run.open(tmp_path)
 
 
-def test_a_split_without_manifests_is_named(run):
+def test_a_split_without_manifests_is_named(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"]["test"] = None
     (run / "config.yaml").write_text(yaml.safe_dump(config))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def alive(process: int) -> bool:
         return False
 
 
-def wait_for(condition, seconds: float) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -50,7 +51,9 @@ def wait_for(condition, seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_they_end_with_the_job_and_its_claim_is_free(data_root, tmp_path, method):
+def test_they_end_with_the_job_and_its_claim_is_free(
+    data_root: Path, tmp_path: Path, method: str
+) -> None:
     program, out, train = tmp_path / "job.py", tmp_path / "out", data_root / "train.jsonl"
     program.write_text(PROGRAM)
     job = subprocess.Popen(

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,10 @@ from boxpromptiml import geometry
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
-from boxpromptiml.manifests.manifest import read_manifest, safe_name, write_manifest
+from boxpromptiml.manifests.manifest import Manifest, read_manifest, safe_name, write_manifest
 from boxpromptiml.manifests.sidecars import read_sidecar
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.records import Box, Proposal
+from boxpromptiml.records import Box, BoxArray, ImageArray, Proposal
 from boxpromptiml.teachers.audit import sure_counts
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
@@ -36,10 +37,10 @@ class FilledBox:
     score: float = 1.0
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {"name": "filled", "weights_sha256": self.weights, "settings": {}}
 
-    def propose(self, image, boxes):
+    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
         size = image.shape[:2]
         return [
             Proposal(geometry.union_mask(box[None], size), self.score, Box(*map(float, box)))
@@ -50,7 +51,7 @@ class FilledBox:
 class Forbidden(FilledBox):
     """Fails when asked: nothing should be redone."""
 
-    def propose(self, image, boxes):
+    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
         raise AssertionError("asked again")
 
 
@@ -63,11 +64,11 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def train(data_root):
+def train(data_root: Path) -> Manifest:
     return read_manifest(data_root / "train.jsonl")
 
 
-def test_what_comes_out(train, tmp_path):
+def test_what_comes_out(train: Manifest, tmp_path: Path) -> None:
     summary = run_job(train, tmp_path, FilledBox(), Consensus())
     assert summary["status"] == {"authentic": 3, "ok": 6}
     assert summary["made"] == 6
@@ -91,7 +92,7 @@ def test_what_comes_out(train, tmp_path):
     data.setup("fit")
 
 
-def test_a_second_run_redoes_nothing(train, tmp_path):
+def test_a_second_run_redoes_nothing(train: Manifest, tmp_path: Path) -> None:
     run_job(train, tmp_path, FilledBox(), Consensus())
     before = content(tmp_path)
     summary = run_job(train, tmp_path, Forbidden(), Consensus())
@@ -99,7 +100,7 @@ def test_a_second_run_redoes_nothing(train, tmp_path):
     assert content(tmp_path) == before
 
 
-def test_only_what_is_missing_damaged_or_stale_is_redone(train, tmp_path):
+def test_only_what_is_missing_damaged_or_stale_is_redone(train: Manifest, tmp_path: Path) -> None:
     run_job(train, tmp_path, FilledBox(), Consensus())
     before = content(tmp_path)
     masks = sorted((tmp_path / "masks").rglob("*.png"))
@@ -121,7 +122,9 @@ def test_only_what_is_missing_damaged_or_stale_is_redone(train, tmp_path):
     ("teacher", "consensus"),
     [(FilledBox(weights="1"), Consensus()), (FilledBox(), Consensus(copies=3))],
 )
-def test_other_weights_or_settings_redo_everything(train, tmp_path, teacher, consensus):
+def test_other_weights_or_settings_redo_everything(
+    train: Manifest, tmp_path: Path, teacher: FilledBox, consensus: Consensus
+) -> None:
     run_job(train, tmp_path, FilledBox(), Consensus())
     old = read_manifest(tmp_path / "manifest.jsonl")
     assert run_job(train, tmp_path, teacher, consensus)["made"] == 6
@@ -135,7 +138,7 @@ def test_other_weights_or_settings_redo_everything(train, tmp_path, teacher, con
         data.setup("fit")
 
 
-def test_workers_do_not_change_a_byte(train, tmp_path):
+def test_workers_do_not_change_a_byte(train: Manifest, tmp_path: Path) -> None:
     for workers in (0, 1, 2):
         run_job(train, tmp_path / str(workers), GrabCutTeacher(), Consensus(copies=2), workers)
     alone = content(tmp_path / "0")
@@ -143,7 +146,9 @@ def test_workers_do_not_change_a_byte(train, tmp_path):
     assert content(tmp_path / "2") == alone
 
 
-def test_rejected_images_are_listed_once_and_leave_the_manifest(data_root, tmp_path):
+def test_rejected_images_are_listed_once_and_leave_the_manifest(
+    data_root: Path, tmp_path: Path
+) -> None:
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     manifest = read_manifest(root / "train.jsonl")
     bad = [manifest.image_path(s) for s in manifest.samples[:3]]
@@ -159,7 +164,7 @@ def test_rejected_images_are_listed_once_and_leave_the_manifest(data_root, tmp_p
     assert len(written.samples) + len(rows) == len(manifest.samples)
 
 
-def test_unannotated_images_stay_without_a_pseudo_mask(train, tmp_path):
+def test_unannotated_images_stay_without_a_pseudo_mask(train: Manifest, tmp_path: Path) -> None:
     samples = [replace(train.samples[0], boxes=None), *train.samples[1:]]
     changed = write_manifest(train.path.parent / "unannotated.jsonl", train.header, samples)
     summary = run_job(changed, tmp_path, FilledBox(), Consensus())
@@ -167,7 +172,7 @@ def test_unannotated_images_stay_without_a_pseudo_mask(train, tmp_path):
     assert read_manifest(tmp_path / "manifest.jsonl").samples[0].pseudo_mask is None
 
 
-def test_audit_agrees_with_scikit_learn(train, tmp_path):
+def test_audit_agrees_with_scikit_learn(train: Manifest, tmp_path: Path) -> None:
     audit = run_job(train, tmp_path, FilledBox(), Consensus())["audit"]
     written = read_manifest(tmp_path / "manifest.jsonl")
     f1s, ious = {}, {}
@@ -182,7 +187,9 @@ def test_audit_agrees_with_scikit_learn(train, tmp_path):
     assert audit["worst"][0]["id"] == min(ious, key=ious.__getitem__)
 
 
-def test_low_scores_are_unsure_and_unsure_pixels_leave_the_audit(train, tmp_path):
+def test_low_scores_are_unsure_and_unsure_pixels_leave_the_audit(
+    train: Manifest, tmp_path: Path
+) -> None:
     summary = run_job(train, tmp_path, FilledBox(score=0.3), Consensus(min_score=0.5))
     assert summary["status"] == {"authentic": 3, "unsure": 6}
     assert summary["audit"]["unsure"] > 0.05
@@ -191,9 +198,9 @@ def test_low_scores_are_unsure_and_unsure_pixels_leave_the_audit(train, tmp_path
     assert sure_counts(levels, truth) == (1, 1, 1, 0)
 
 
-def test_two_jobs_do_not_write_into_one_folder(train, tmp_path):
+def test_two_jobs_do_not_write_into_one_folder(train: Manifest, tmp_path: Path) -> None:
     class Impatient(FilledBox):
-        def propose(self, image, boxes):
+        def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
             with pytest.raises(UserError, match="another"):
                 run_job(train, tmp_path, FilledBox(), Consensus())
             return super().propose(image, boxes)
@@ -201,7 +208,9 @@ def test_two_jobs_do_not_write_into_one_folder(train, tmp_path):
     assert run_job(train, tmp_path, Impatient(), Consensus())["made"] == 6
 
 
-def test_a_path_out_of_the_root_and_an_odd_mask_cost_one_image_each(data_root, tmp_path):
+def test_a_path_out_of_the_root_and_an_odd_mask_cost_one_image_each(
+    data_root: Path, tmp_path: Path
+) -> None:
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     manifest = read_manifest(root / "train.jsonl")
     linked = manifest.image_path(manifest.samples[0])
@@ -214,7 +223,7 @@ def test_a_path_out_of_the_root_and_an_odd_mask_cost_one_image_each(data_root, t
     assert "bad_path" in (tmp_path / "out" / "errors.jsonl").read_text()
 
 
-def test_ids_become_sound_paths():
+def test_ids_become_sound_paths() -> None:
     assert safe_name("d/tampered/a 1") == "d/tampered/a 1"
     hostile = ["../x", "/x", "a/../b", "a\\b", "c:x", "a\0b", "", "a//b", "x" * 300, "\udcff"]
     names = [safe_name(name) for name in hostile]
@@ -228,20 +237,22 @@ class Fatal(FilledBox):
 
     number: int = 0  # of the error; 0 kills
 
-    def propose(self, image, boxes):
+    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
         if self.number:
             raise OSError(self.number, os.strerror(self.number), "/full/disk")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_worker_is_said_and_the_job_goes_on_later(train, tmp_path):
+def test_a_killed_worker_is_said_and_the_job_goes_on_later(train: Manifest, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"worker was killed.*fewer --num_workers"):
         run_job(train, tmp_path, Fatal(), Consensus(), num_workers=1)
     assert run_job(train, tmp_path, FilledBox(), Consensus())["made"] == 6
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_full_disk_stops_the_job_by_its_own_error(train, tmp_path, workers):
+def test_a_full_disk_stops_the_job_by_its_own_error(
+    train: Manifest, tmp_path: Path, workers: int
+) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         run_job(train, tmp_path, Fatal(number=errno.ENOSPC), Consensus(), workers)
     assert caught.value.errno == errno.ENOSPC
@@ -249,7 +260,7 @@ def test_a_full_disk_stops_the_job_by_its_own_error(train, tmp_path, workers):
     assert not (tmp_path / "manifest.jsonl").exists()
 
 
-def test_what_a_killed_run_left_behind_is_removed(train, tmp_path):
+def test_what_a_killed_run_left_behind_is_removed(train: Manifest, tmp_path: Path) -> None:
     left = tmp_path / "masks" / "made" / f".{'0' * 16}.123.tmp"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
@@ -257,7 +268,7 @@ def test_what_a_killed_run_left_behind_is_removed(train, tmp_path):
     assert not left.exists()
 
 
-def test_interrupted_leaves_nothing_half_written(data_root, tmp_path):
+def test_interrupted_leaves_nothing_half_written(data_root: Path, tmp_path: Path) -> None:
     """Ctrl-C at a random point, then a resume: the same bytes as an undisturbed run."""
     out, whole = tmp_path / "out", tmp_path / "whole"
     command = [

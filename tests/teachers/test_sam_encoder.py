@@ -8,6 +8,7 @@ from segment_anything.build_sam import _build_sam
 from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.image_encoder import Attention
 
+from boxpromptiml.inference.maps import Precision
 from boxpromptiml.teachers import sam_encoder
 from boxpromptiml.teachers.sam_encoder import FastAttention, encode, speed_up
 from tests.helpers.tiny_sam import tiny_sam
@@ -97,7 +98,9 @@ def answers(predictor: SamPredictor) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_masks_of_the_true_architecture(stock_answers, precision) -> None:
+def test_masks_of_the_true_architecture(
+    stock_answers: tuple[Sam, np.ndarray, list[np.ndarray]], precision: Precision
+) -> None:
     sam, image, expected = stock_answers
     predictor = SamPredictor(sam)
     speed_up(sam.image_encoder)

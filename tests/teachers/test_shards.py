@@ -4,8 +4,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import UserError
-from boxpromptiml.manifests.manifest import read_manifest, write_manifest
-from boxpromptiml.records import Box, Proposal, Sample
+from boxpromptiml.manifests.manifest import Manifest, read_manifest, write_manifest
+from boxpromptiml.records import Box, BoxArray, ImageArray, Proposal, Sample
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.pseudo_masks import run_job
@@ -32,12 +34,12 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def train(data_root):
+def train(data_root: Path) -> Manifest:
     return read_manifest(data_root / "train.jsonl")
 
 
 @pytest.fixture(scope="module")
-def alone(data_root, tmp_path_factory):
+def alone(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What one process makes of train.jsonl."""
     out = tmp_path_factory.mktemp("alone")
     run_job(read_manifest(data_root / "train.jsonl"), out, GrabCutTeacher(), Consensus(copies=2))
@@ -54,7 +56,9 @@ def a_sample(name: str, label: int | None = 1, boxed: bool = True) -> Sample:
     count=st.integers(1, 9),
     order=st.randoms(use_true_random=False),
 )
-def test_shards_are_disjoint_complete_balanced_and_known_by_id(ids, count, order):
+def test_shards_are_disjoint_complete_balanced_and_known_by_id(
+    ids: list[str], count: int, order: Any
+) -> None:
     samples = [a_sample(name) for name in ids]
     others = [a_sample("authentic" * 3, label=0), a_sample("unannotated" * 3, boxed=False)]
     parts = [[samples[p].id for p in Shard(i, count).choose(samples)] for i in range(count)]
@@ -67,7 +71,7 @@ def test_shards_are_disjoint_complete_balanced_and_known_by_id(ids, count, order
     assert again == parts
 
 
-def test_neighbours_of_a_manifest_are_dealt_out():
+def test_neighbours_of_a_manifest_are_dealt_out() -> None:
     """Data sets lie in blocks, and images of one are of one size: blocks would be unequal work."""
     samples = [a_sample(f"small/{n}") for n in range(500)]
     samples += [a_sample(f"large/{n}") for n in range(500)]
@@ -77,13 +81,15 @@ def test_neighbours_of_a_manifest_are_dealt_out():
 
 
 @pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0), (5, 1)])
-def test_no_such_shard(index, count):
+def test_no_such_shard(index: int, count: int) -> None:
     with pytest.raises(UserError, match="num_shards - 1"):
         Shard(index, count)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_shards_give_the_files_of_one_process(train, alone, tmp_path, count):
+def test_shards_give_the_files_of_one_process(
+    train: Manifest, alone: dict[str, bytes], tmp_path: Path, count: int
+) -> None:
     made = []
     for index in reversed(range(count)):
         shard = Shard(index, count)
@@ -103,7 +109,9 @@ def command(root: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "data_prep", "pseudo-masks", *words]
 
 
-def test_two_processes_in_one_folder_at_once(data_root, alone, tmp_path, capsys):
+def test_two_processes_in_one_folder_at_once(
+    data_root: Path, alone: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     running = [
         subprocess.Popen(
             command(data_root, tmp_path, f"--shard={index}", "--num_shards=2", "--num_workers=1"),
@@ -126,10 +134,10 @@ class Slow:
     deadly: int = 10**9
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {"name": "slow", "settings": {}}
 
-    def propose(self, image, boxes):
+    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
         with (self.marks / "asked").open("a") as stream:
             stream.write("x")
         if (self.marks / "asked").stat().st_size >= self.deadly:
@@ -139,7 +147,7 @@ class Slow:
         return [Proposal(m, 1.0, Box(*map(float, b))) for m, b in zip(masks, boxes, strict=True)]
 
 
-def in_a_process(work) -> int:
+def in_a_process(work: Callable[[], object]) -> int:
     """Status of a forked process that does some work."""
     child = os.fork()
     if child == 0:
@@ -150,7 +158,7 @@ def in_a_process(work) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_killed_shard_costs_its_unfinished_images_only(train, tmp_path):
+def test_a_killed_shard_costs_its_unfinished_images_only(train: Manifest, tmp_path: Path) -> None:
     out, marks = tmp_path / "out", tmp_path
     deadly = Slow(marks, deadly=3)
     status = in_a_process(lambda: run_job(train, out, deadly, Consensus(), 0, Shard(0, 1)))
@@ -168,11 +176,11 @@ def test_a_killed_shard_costs_its_unfinished_images_only(train, tmp_path):
     assert (marks / "asked").stat().st_size == 6 + 1  # one image was asked for twice
 
 
-def test_who_may_write_beside_whom(train, tmp_path):
+def test_who_may_write_beside_whom(train: Manifest, tmp_path: Path) -> None:
     tried = {}
 
     class Impatient(Slow):
-        def propose(self, image, boxes):
+        def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
             for name, shard in {"whole": None, "other": Shard(1, 2), "same": Shard(0, 2)}.items():
                 try:
                     run_job(train, tmp_path / "out", Slow(tmp_path), Consensus(), 0, shard)
@@ -191,8 +199,10 @@ def test_who_may_write_beside_whom(train, tmp_path):
     assert len(tried) == 3
 
 
-def test_a_file_system_without_locks_is_named(train, tmp_path, monkeypatch):
-    def unknown(*_):
+def test_a_file_system_without_locks_is_named(
+    train: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> NoReturn:
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", unknown)
@@ -200,7 +210,9 @@ def test_a_file_system_without_locks_is_named(train, tmp_path, monkeypatch):
         run_job(train, tmp_path, Slow(tmp_path), Consensus())
 
 
-def test_a_shard_ends_well_and_the_whole_names_what_was_rejected(data_root, tmp_path, capsys):
+def test_a_shard_ends_well_and_the_whole_names_what_was_rejected(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     manifest = read_manifest(root / "train.jsonl")
     manifest.image_path(manifest.samples[0]).write_bytes(b"")
@@ -211,7 +223,9 @@ def test_a_shard_ends_well_and_the_whole_names_what_was_rejected(data_root, tmp_
     assert len((tmp_path / "out" / "errors.jsonl").read_text().splitlines()) == 1
 
 
-def test_more_shards_than_images(train, tmp_path, capsys):
+def test_more_shards_than_images(
+    train: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     few = [replace(sample, boxes=None) for sample in train.samples[1:]]
     written = write_manifest(
         train.path.parent / "one.jsonl", train.header, [train.samples[0], *few]
@@ -230,12 +244,14 @@ def test_more_shards_than_images(train, tmp_path, capsys):
         (["--precision=bf16"], "belongs to --teacher sam"),
     ],
 )
-def test_mistakes_on_the_command_line(data_root, tmp_path, capsys, more, said):
+def test_mistakes_on_the_command_line(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
     assert main(command(data_root, tmp_path, *more)[3:]) == 1
     assert said in capsys.readouterr().err
 
 
-def test_a_claim_ends_with_its_process(train, tmp_path):
+def test_a_claim_ends_with_its_process(train: Manifest, tmp_path: Path) -> None:
     """Even where it is killed: nobody has to delete a lock by hand."""
     out = tmp_path / "out"
     in_a_process(lambda: run_job(train, out, Slow(tmp_path, deadly=1), Consensus()))
