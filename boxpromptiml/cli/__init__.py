@@ -9,6 +9,7 @@ from typing import Any
 from boxpromptiml import __version__
 from boxpromptiml.cli.process import log_to_stderr, prepare_process
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError
+from boxpromptiml.io.processes import end_with_parent
 
 _TRAINER_VERBS = {
     "fit": "train a localizer (LightningCLI)",
@@ -122,6 +123,7 @@ def dispatch(
 def run(command: Callable[[], int]) -> int:
     """Run a command; a user's mistake becomes one line on stderr instead of a traceback."""
     log_to_stderr()
+    end_with_parent()
     try:
         return command()
     except ValueError as error:

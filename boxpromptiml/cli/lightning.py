@@ -1,6 +1,7 @@
 """`fit`, `validate`, `test`, `predict`: LightningCLI over our tasks and data."""
 
 import json
+import os
 import signal
 import sys
 from argparse import ArgumentParser
@@ -22,6 +23,7 @@ from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.old_names import renamed_words
+from boxpromptiml.io.processes import child_environment
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.history import HistoryLogger
@@ -158,6 +160,7 @@ def run_trainer(args: list[str]) -> None:
     own_args, args = own.parse_known_args(args)
     restrict_imports(own_args.trust)
     quiet()
+    os.environ.update(child_environment())  # for the processes that Lightning starts for DDP
     try:
         TrainerCLI(
             LightningModule,

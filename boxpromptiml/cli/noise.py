@@ -16,6 +16,7 @@ _WARNINGS = (  # regular expressions of whole beginnings
     ".*It is recommended to use `self.log\\(.*sync_dist=True",  # our scores are reduced already
     "Checkpoint directory .* exists and is not empty",  # nothing in it is lost
     ".*does not have many workers which may be a bottleneck",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # ours is resumable
     "No seed found, seed set to",  # Lightning logs the seed too
     ".*ckpt_path=.last.\\) is set, but there is no last checkpoint",  # the end of `fit` says it
 )

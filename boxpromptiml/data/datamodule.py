@@ -1,5 +1,7 @@
 """Manifests to dataloaders."""
 
+from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,7 +11,8 @@ from torch.utils.data import DataLoader
 from boxpromptiml.data.cache_fill import cached_images, refuse_uncacheable
 from boxpromptiml.data.dataset import EvalDataset, TrainDataset, collate
 from boxpromptiml.data.leaks import refuse_shared_images, refuse_stale_pseudo_masks
-from boxpromptiml.data.samplers import EpochSampler, ShardSampler
+from boxpromptiml.data.samplers import EpochLoader, EpochSampler, ShardSampler
+from boxpromptiml.data.shared_memory import require_shared_memory
 from boxpromptiml.data.supervision import Selection, SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
@@ -19,6 +22,9 @@ from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Split
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 from boxpromptiml.synth.degradation import Degradation
+
+_MAX_SIZES = 10_000  # images looked at for the largest one
+_BYTES_OF_MAPS = 5  # a pixel: target and validity, or truth and regions
 
 
 class LocalizationData(LightningDataModule):
@@ -171,7 +177,14 @@ class LocalizationData(LightningDataModule):
         dataset = self._datasets["train"]
         rank, world_size = self._process()
         sampler = EpochSampler(dataset, self.seed, rank, world_size)
-        return self._loader(dataset, sampler, min(self.batch_size, len(sampler)), drop_last=True)
+        options = self._loader_options(min(self.batch_size, len(sampler)), self.input.size)
+        return EpochLoader(dataset, sampler, self._batches_done, drop_last=True, **options)
+
+    def _batches_done(self) -> int:
+        """Batches of the current epoch that a run resumed within it has trained on."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation image once over all processes."""
@@ -188,20 +201,28 @@ class LocalizationData(LightningDataModule):
     def _eval_loader(self, name: str) -> DataLoader[Any]:
         dataset = self._datasets[name]
         sampler = ShardSampler(dataset, *self._process())
-        return self._loader(dataset, sampler, self.eval_batch_size, drop_last=False)
+        sizes = [source.sample.size for source in islice(dataset.sources, _MAX_SIZES)]
+        largest = max(sizes, key=prod)
+        options = self._loader_options(self.eval_batch_size, largest)
+        return DataLoader(dataset, sampler=sampler, **options)
 
-    def _loader(
-        self, dataset: Any, sampler: Any, batch_size: int, drop_last: bool
-    ) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            drop_last=drop_last,
-            persistent_workers=self.num_workers > 0,
-        )
+    def _loader_options(self, batch_size: int, size: tuple[int, int]) -> dict[str, Any]:
+        """Options of all loaders.
+
+        Args:
+            batch_size: Images a batch.
+            size: (h, w) of the largest map that comes with an image.
+        """
+        shown = size if self.input.mode == "native" else self.input.size
+        channels = 3 + self.input.extra_channels
+        image_bytes = 4 * channels * prod(shown) + _BYTES_OF_MAPS * prod(size)
+        require_shared_memory(batch_size * image_bytes, self.num_workers)
+        return {
+            "batch_size": batch_size,
+            "num_workers": self.num_workers,
+            "collate_fn": collate,
+            "persistent_workers": self.num_workers > 0,
+        }
 
     def _process(self) -> tuple[int, int]:
         if self.trainer is None:

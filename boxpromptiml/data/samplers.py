@@ -1,14 +1,14 @@
-"""Samplers whose order does not depend on the number of workers, processes or restarts.
+"""Order of the images, which does not depend on the number of workers, processes or restarts.
 
-Both are DistributedSamplers because Lightning does not replace those when it runs several
+Both samplers are DistributedSamplers because Lightning does not replace those when it runs several
 processes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from boxpromptiml.data.dataset import Key
 
@@ -23,12 +23,13 @@ class EpochSampler(DistributedSampler[Any]):
 
     def __init__(self, dataset: Dataset[Any], seed: int, rank: int, world_size: int) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)
+        self.skipped = 0  # keys of this process at the start of the epoch that are left out
 
     def __iter__(self) -> Iterator[Key]:
         length = len(self.dataset)  # type: ignore[arg-type]
         order = np.random.default_rng([self.seed, self.epoch]).permutation(length)
         order = np.resize(order, self.total_size)
-        for position in order[self.rank :: self.num_replicas]:
+        for position in order[self.rank :: self.num_replicas][self.skipped :]:
             yield Key(self.epoch, int(position))
 
 
@@ -51,3 +52,34 @@ class ShardSampler(DistributedSampler[Any]):
 
     def __len__(self) -> int:
         return len(self._indices())
+
+
+class EpochLoader(DataLoader[Any]):
+    """Loader of an `EpochSampler` that starts when the first batch is asked for.
+
+    PyTorch's workers begin to load as soon as the loader is iterated. Lightning does that before it
+    tells the sampler the epoch of a resumed run, which would then load images of epoch 0.
+
+    Args:
+        dataset: Indexed by the sampler's keys.
+        sampler: Its order.
+        batches_done: Number of batches of the current epoch that a resumed run has already trained
+            on; they are not loaded again.
+        options: Arguments of `DataLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        sampler: EpochSampler,
+        batches_done: Callable[[], int] = lambda: 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(dataset, sampler=sampler, **options)
+        self.batches_done = batches_done
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # any iterator will do
+        """Batches of the sampler's epoch; a generator, so nothing is done before the first one."""
+        if isinstance(self.sampler, EpochSampler):  # Lightning's overfit_batches replaces it
+            self.sampler.skipped = self.batches_done() * (self.batch_size or 1)
+        yield from super().__iter__()

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
 from boxpromptiml.evaluation.runs import read_state, score_run
 from boxpromptiml.io.files import write_json
+from boxpromptiml.io.processes import child_environment
 from boxpromptiml.records import Split
 from boxpromptiml.studies.plan import (
     Study,
@@ -36,7 +37,7 @@ from boxpromptiml.studies.table import StudyTable, VariantScores
 
 
 class Children:
-    """The running child processes; none outlives the study."""
+    """The running child processes; none outlives the study, even if it is killed."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -62,7 +63,10 @@ class Children:
             if self._stopped:
                 raise UserError("stopped before it began")
             process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
-                [sys.executable, "-m", *words], stdout=stream, stderr=subprocess.STDOUT
+                [sys.executable, "-m", *words],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=child_environment(),
             )
             self._running.add(process)
         return process

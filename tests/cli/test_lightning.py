@@ -1,10 +1,17 @@
 """`fit`: how it ends, and Trainer options that once ended in a traceback."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 
+from boxpromptiml.data import dataset
+from boxpromptiml.manifests.sources import Source, stored_image
+from boxpromptiml.records import Batch, ImageArray
+from boxpromptiml.tasks.distill import DistillTask
 from tests.helpers.fit import fit
 
 
@@ -124,3 +131,41 @@ def test_a_test_manifest_without_test_images_does_not_matter_to_fit(
 ) -> None:
     words = ["--trainer.max_epochs=1", f"--data.test=[{data_root}/val.jsonl]"]
     assert fit(data_root, tmp_path, *words) == 0
+
+
+def test_a_killed_loader_process_is_one_line(
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def deadly(source: Source) -> ImageArray:
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stored_image(source)
+
+    monkeypatch.setattr(dataset, "stored_image", deadly)
+    words = ["--trainer.max_epochs=1", "--data.num_workers=1", "--trainer.num_sanity_val_steps=0"]
+    assert fit(data_root, tmp_path, *words) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("error: a loader process was killed")
+    assert "Traceback" not in said
+
+
+def test_ctrl_c_gives_130_and_keeps_where_it_was(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = DistillTask.training_step
+
+    def interrupted(task: DistillTask, batch: Batch, batch_idx: int) -> torch.Tensor:
+        if batch_idx == 2:
+            raise KeyboardInterrupt
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(DistillTask, "training_step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert fit(data_root, tmp_path, "--trainer.max_epochs=1") == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert (tmp_path / "checkpoints" / "interrupted.ckpt").is_file()

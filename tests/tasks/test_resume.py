@@ -61,7 +61,7 @@ class Killer(Callback):
 
 # hook, epoch, batch, signal, loader processes, the checkpoint's epoch
 POINTS = [
-    ("train", 2, 1, "SIGKILL", 0, 1),
+    ("train", 2, 1, "SIGKILL", 2, 1),
     ("train", 1, 2, "SIGTERM", 0, 0),
     ("save", 3, -1, "SIGKILL", 0, 2),
 ]
@@ -170,7 +170,8 @@ def test_resumed_is_bit_identical(
     within_epoch = kill[0] == "train" and kill[2] < BATCHES - 1
     assert interrupted.exists() == (terminated and within_epoch)
     scramble()
-    assert main([*command(data_root, tmp_path), "--ckpt_path=last"]) == 0
+    checkpoint = interrupted if interrupted.exists() else "last"
+    assert main([*command(data_root, tmp_path, workers), f"--ckpt_path={checkpoint}"]) == 0
     resumed = last(tmp_path)
     assert not interrupted.exists()
     assert resumed["epoch"] == whole["epoch"] == EPOCHS - 1
