@@ -13,14 +13,23 @@ from collections.abc import Sequence  # noqa: E402
 from boxpromptiml.cli import call, dispatch  # noqa: E402
 
 _JOBS = {
-    "import": ("raw dataset to manifest.jsonl", "data_prep.import_dataset:import_dataset"),
+    "import": ("a raw dataset to manifest.jsonl", "data_prep.import_dataset:import_dataset"),
     "forgeries": ("photographs to forgeries with masks and boxes", "data_prep.forgeries:forgeries"),
-    "cam-boxes": ("image labels to boxes by a trained network", "data_prep.cam_boxes:cam_boxes"),
-    "boxes": ("masks to coarse boxes, as a person draws them", "data_prep.simulate_boxes:boxes"),
-    "import-boxes": ("boxes of an annotation tool", "data_prep.import_boxes:import_boxes"),
+    "cam-boxes": (
+        "boxes where a network sees manipulations",
+        "data_prep.cam_boxes:cam_boxes",
+    ),
+    "boxes": (
+        "masks to boxes as a person would draw them",
+        "data_prep.simulate_boxes:boxes",
+    ),
+    "import-boxes": ("boxes from an annotation tool", "data_prep.import_boxes:import_boxes"),
     "export-boxes": ("boxes to COCO JSON", "data_prep.export_boxes:export_boxes"),
-    "protocol": ("imported datasets to a known protocol", "data_prep.protocol:write_protocol"),
-    "check": ("what is wrong with manifests and their files", "data_prep.check:check"),
+    "protocol": (
+        "manifests of an evaluation protocol",
+        "data_prep.protocol:write_protocol",
+    ),
+    "check": ("check manifests and their files", "data_prep.check:check"),
     "pseudo-masks": ("boxes to pseudo-masks by a teacher", "data_prep.pseudo_masks:pseudo_masks"),
 }
 

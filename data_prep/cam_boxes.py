@@ -33,7 +33,7 @@ _VERSION = 1  # raise it when a box changes without a setting changing
 
 
 class ScoredBox(NamedTuple):
-    """A box in half-open pixels of the stored image, and how sure the map is of what is in it."""
+    """A box in half-open pixels of the stored image, with the map's confidence in it."""
 
     box: Box
     score: float  # mean of the map over the component inside, in [0, 1]
@@ -47,17 +47,16 @@ class MapBoxes:
     pixels, not those of its box.
 
     Attributes:
-        threshold: Pixels strictly above it count, in [0, 1). 0.6 gave the best boxes of 0.3 to 0.7
-            on 100 made forgeries (IoU with the tight boxes .66; at 0.5 .62).
-        merge: Components with at most about this distance between them, as a share of the image's
-            longer side, become one.
-        min_area: Smaller components are dropped; share of the image.
-        max_area: Larger components are dropped; share of the image.
-        most: Boxes an image, those of the highest score x area.
+        threshold: Pixels strictly above it count, in [0, 1). Of 0.3 to 0.7, 0.6 gave the best boxes
+            on 100 synthetic forgeries (IoU with the tight boxes .66; at 0.5 .62).
+        merge: Components closer than about this fraction of the image's longer side are merged.
+        min_area: Smaller components are dropped; a fraction of the image.
+        max_area: Larger components are dropped; a fraction of the image.
+        most: Maximum number of boxes per image; those with the highest score x area are kept.
         expand: Growth of a box on every side, as a fraction of its width and height.
-        always: Where no component passes, the one around the highest probability is taken: its
-            pixels are above this share of the maximum, and above so many others that they fit
-            into `max_area`; `min_area` does not count. None: such an image has no box.
+        always: Fallback when no component passes: the component around the maximum, above this
+            fraction of the maximum, the threshold raised until it fits `max_area`; `min_area` is
+            ignored. None: such an image has no box.
     """
 
     threshold: float = 0.6
@@ -92,14 +91,14 @@ class _Components(NamedTuple):
 
 
 def boxes_from_map(prob: ProbArray, settings: MapBoxes) -> list[ScoredBox]:
-    """Boxes around what a map (H, W) in [0, 1] shows of an image that is known to be manipulated.
+    """Boxes from a map (H, W) in [0, 1] of an image that is known to be manipulated.
 
     Returns:
-        Highest score x area first. None of them for a map without any contrast, or where nothing
-        passes and `always` is None.
+        Boxes by descending score x area; none for a map without contrast, or if nothing passes and
+        `always` is None.
 
     Raises:
-        ValueError: The map is not (H, W), or a value is outside [0, 1] or nan.
+        ValueError: If the map is not (H, W), or a value is outside [0, 1] or nan.
     """
     if prob.ndim != 2 or not prob.size or not (prob.min() >= 0 and prob.max() <= 1):
         raise ValueError(f"prob must be (H, W) in [0, 1] and not nan, got shape {prob.shape}")
@@ -177,27 +176,27 @@ def cam_boxes(
     device: str = "cpu",
     segmenter: SegmenterConfig | None = None,
 ) -> int:
-    """Box what a trained network sees in manipulated images that nobody has boxed.
+    """Box what a trained network sees in manipulated images without boxes.
 
-    Only images with label 1 and without boxes are opened, and no mask is: an image label stays an
-    image label. Since the label is known, a map counts relative to its maximum: the network's doubt
-    whether the image is manipulated at all is no reason to box less. Their boxes get the origin
-    `cam`; one in which the network sees nothing stays without. All other rows stay as they are.
-    Images that cannot be read are listed in <out stem>.errors.jsonl, and the exit status is 3. Make
-    pseudo-masks of the result as of any boxes.
+    Only images with label 1 and without boxes are opened, and no mask, so supervision remains by
+    image labels. Since the label is known, a map is used relative to its maximum, whatever the
+    network's confidence that the image is manipulated. These boxes get the origin `cam`; an image
+    in which the network sees nothing gets none. All other rows are unchanged. Images that cannot be
+    read are listed in <out stem>.errors.jsonl, and the exit status is 3. Run `pseudo-masks` on the
+    result as for any boxes.
 
     Args:
         manifest: The images.
-        checkpoint: A checkpoint of `boxpromptiml fit`. A WCBnet knows image labels only; boxes of a
-            student carry what the student was trained on (its kind is in the header's notes).
+        checkpoint: A checkpoint of `boxpromptiml fit`. A WCBnet was trained on image labels only;
+            boxes of a student also reflect its own supervision (the header's notes name the kind).
         out: Manifest to write (.jsonl).
         boxes: How a map becomes boxes.
-        box_fraction: Fraction of the boxed manipulated images that keep their boxes; the others
-            count as not boxed. With one seed, a larger fraction contains a smaller one.
-        seed: Of the choice of these images; it depends on their ids, not on their order.
-        batch_size: Images through the network at a time.
+        box_fraction: Fraction of the boxed manipulated images that keep their boxes; the others are
+            treated as not boxed. With the same seed, a larger fraction contains a smaller one.
+        seed: Seed of the choice of these images, which depends on their ids, not on their order.
+        batch_size: Images per forward pass.
         device: cpu or cuda.
-        segmenter: Refine the maps by these regions instead of the checkpoint's own choice.
+        segmenter: Refine the maps with these regions instead of the checkpoint's own.
     """
     if not 0 <= box_fraction <= 1:
         raise UserError(f"--box_fraction must be in [0, 1], got {box_fraction}")
@@ -231,7 +230,7 @@ def cam_boxes(
 
 
 def _unboxed(samples: Iterable[Sample], share: float, seed: int) -> list[Sample]:
-    """Manipulated samples without boxes, and those boxed ones that do not keep theirs."""
+    """Manipulated samples without boxes, and those that do not keep their boxes."""
     manipulated = [sample for sample in samples if sample.label == 1]
     boxed = [sample.id for sample in manipulated if sample.boxes is not None]
     keeping = nested_fraction(boxed, share, seed)
@@ -245,7 +244,7 @@ def _localized(
     settings: MapBoxes,
     batch_size: int,
 ) -> dict[str, tuple[Box, ...] | RejectedInput]:
-    """Boxes of every sample, or why it has none, by id and in the order of the samples."""
+    """Yield boxes of every sample, or why it has none, by id, in the order of the samples."""
     answers: dict[str, tuple[Box, ...] | RejectedInput] = {sample.id: () for sample in samples}
     console = Console(stderr=True)
 
@@ -274,7 +273,7 @@ def _image(manifest: Manifest, sample: Sample) -> ImageArray:
 
 
 def _answered(sample: Sample, boxes: tuple[Box, ...] | RejectedInput | None) -> Sample:
-    """The sample with the network's boxes; a pseudo-mask of other boxes is not its own."""
+    """The sample with the network's boxes, without a pseudo-mask of other boxes."""
     if not isinstance(boxes, tuple):
         return sample
     blank = dataclasses.replace(sample, boxes=None, box_origin=None, pseudo_mask=None)

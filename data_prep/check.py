@@ -1,4 +1,4 @@
-"""`python -m data_prep check`: what is wrong with the images of manifests, before training."""
+"""`python -m data_prep check`: checks manifests and their files before training."""
 
 import sys
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
     duplicates and odd annotations are warnings.
 
     Args:
-        manifest: Manifests to check together, such as those of training and evaluation. The lists
-            of rejections beside them are passed over, so that FOLDER/*.jsonl may be given.
+        manifest: Manifests to check together, such as those of training and evaluation. Lists of
+            rejections beside them are skipped, so that FOLDER/*.jsonl may be given.
         out: Folder to write.
         verify: Decode every image and mask: finds damage behind the header, near-duplicates across
-            splits, and what is wrong inside masks. By default only headers and hashes are read.
+            splits, and problems inside masks. By default only headers and hashes are read.
         num_workers: Worker processes.
     """
     manifest = [path for path in manifest if not is_list_beside(path)]
@@ -88,7 +88,7 @@ def _place(path: Path, message: str) -> str:
 
 
 def _without_samples(manifest: Manifest) -> Manifest:
-    """What a worker needs of a manifest: where its files are."""
+    """A manifest without its rows, for workers, which need only the location of its files."""
     return replace(manifest, samples=manifest.samples[:0])
 
 

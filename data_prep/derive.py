@@ -37,13 +37,13 @@ def derive(
     rejected: Sequence[RejectedInput],
     notes: dict[str, Any],
 ) -> int:
-    """Write a manifest of the same images with something more known of them.
+    """Write a manifest of the same images with additional annotations.
 
     Args:
-        manifest: Where the samples come from; its roots stay.
+        manifest: Source of the samples; its roots are kept.
         out: Manifest to write; it may be the same file.
         samples: In the order of the new file.
-        rejected: Written to <stem>.errors.jsonl; for none that file is removed.
+        rejected: Written to <stem>.errors.jsonl, which is removed if there are none.
         notes: Added to those of the header.
 
     Returns:
@@ -70,7 +70,7 @@ def errors_path(out: Path) -> Path:
 
 
 def write_rejections(path: Path, rows: Sequence[RejectedInput]) -> None:
-    """Write one row a rejection; without any, remove the file of an earlier run."""
+    """Write one row per rejection; remove an earlier file if there are none."""
     if rows:
         write_jsonl(path, [row.as_row() for row in rows])
     else:

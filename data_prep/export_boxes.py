@@ -15,10 +15,10 @@ _CATEGORY = 1
 def export_boxes(manifest: Path, out: Path) -> None:
     """Write the boxes of a manifest as COCO, for Label Studio, CVAT, FiftyOne and pycocotools.
 
-    Every image is listed, also those without boxes. `annotated` of an image tells whether somebody
-    looked at it, `box_origin` in the attributes of a box who drew it, `box_origin` of an image
-    without boxes who found none. import-boxes reads them back, other tools ignore them. Paths are
-    relative to the manifest's image root.
+    Every image is listed, also those without boxes. `annotated` of an image says whether it was
+    annotated, `box_origin` in the attributes of a box who drew it, `box_origin` of an image without
+    boxes who found none. import-boxes reads these keys, other tools ignore them. Paths are relative
+    to the manifest's image root.
 
     Args:
         manifest: Images and boxes.

@@ -1,8 +1,8 @@
-"""`python -m data_prep protocol`: imported data sets to the manifests of a known protocol.
+"""`python -m data_prep protocol`: imported datasets to the manifests of a known protocol.
 
-One manifest for each data set and split, not one for all of training: data sets lie below different
-roots, and a common one would let a link in one archive lead into another; threshold, corrections
-and teacher stay where they hold; `data.train` takes a list; and scores are reported by test set.
+There is one manifest per dataset and split, not one for all of training: datasets have different
+roots, and a common root would let a link in one archive lead into another; threshold, corrections
+and teacher belong to one dataset; `data.train` accepts a list; and scores are reported by test set.
 """
 
 import logging
@@ -34,19 +34,20 @@ def write_protocol(
 ) -> int:
     """Write the training, validation and test manifests of a known evaluation protocol.
 
-    Each is named after its split and data set, such as test_casia_v1.jsonl, so that every test set
-    gets a score of its own. The header says what was published, what was written, and what is our
-    choice. Images that a test set has too, by group or by file, are left out of training and listed
-    in train_<dataset>.errors.jsonl; the exit status is then 3. Data sets that are missing are said.
+    Each is named after its split and dataset, such as test_casia_v1.jsonl, so that every test set
+    gets its own score. The header says what was published, what was written, and what is our
+    choice. Images that are also in a test set, by group or by file, are left out of training and
+    listed in train_<dataset>.errors.jsonl; the exit status is then 3. Missing datasets are named in
+    a warning.
 
     Args:
         protocol: boxpromptiml (the paper's), benco (IMDLBenCo's Protocol-MVSS) or cat-net.
-        manifests: Manifests of `import`, or folders of them; data sets are told by their headers.
+        manifests: Manifests of `import`, or folders of them; their headers name the datasets.
         out: Folder to write.
-        seed: Draws the groups of each split, where no list is published.
-        val_fraction: Share of every training set to validate on instead, whole groups. The papers
-            have none, and their users ask which checkpoint was reported and on what it was chosen;
-            `fit` needs one, and it must not be a test set: 0.1 is sensible.
+        seed: Seed of the draw of groups for each split, where no list is published.
+        val_fraction: Fraction of every training set to use for validation instead, in whole groups.
+            The papers name no validation images, but `fit` needs some, and they must not be test
+            images: 0.1 is sensible.
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"--val_fraction must be 0 or more and below 1, got {val_fraction}")
@@ -60,7 +61,7 @@ def write_protocol(
         if part.samples or part.left_out
     }
     if not any(part.samples for part in parts.values() if part.portion.split == "train"):
-        raise UserError("nothing is left to train on: the test sets took it all")
+        raise UserError("nothing is left to train on: all images are in test sets")
     _refuse_earlier(out, parts.keys())
     status = EXIT_OK
     for path, part in parts.items():
@@ -73,10 +74,10 @@ def write_protocol(
 
 
 def _by_dataset(paths: Sequence[Path]) -> dict[str, Manifest]:
-    """The imported manifests by the name of their data set.
+    """The imported manifests by the name of their dataset.
 
     Raises:
-        UserError: If there is none, or two of one data set.
+        UserError: If there is none, or two of one dataset.
     """
     found: dict[str, Manifest] = {}
     for path in _files(paths):
@@ -94,7 +95,7 @@ def _by_dataset(paths: Sequence[Path]) -> dict[str, Manifest]:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Manifests that are named, and those in folders that are."""
+    """Yield the given manifests, and those in given folders."""
     for path in paths:
         if path.is_dir():
             jsonl = sorted(path.glob("*.jsonl"))
@@ -104,10 +105,10 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _missing(plan: Protocol, found: Mapping[str, Manifest]) -> list[str]:
-    """Data sets of the protocol that are not there; says so, and which are there and not in it.
+    """Missing datasets of the protocol; warns of them and of unused ones.
 
     Raises:
-        UserError: If nothing is there to train on.
+        UserError: If there is nothing to train on.
     """
     if unused := sorted(found.keys() - {portion.dataset for portion in plan.portions}):
         _logger.warning("not in this protocol: %s", ", ".join(unused))
@@ -119,12 +120,12 @@ def _missing(plan: Protocol, found: Mapping[str, Manifest]) -> list[str]:
         )
     missing = sorted({portion.dataset for portion in plan.portions} - found.keys())
     if missing:
-        _logger.warning("missing data sets, the protocol is not whole: %s", ", ".join(missing))
+        _logger.warning("missing datasets, the protocol is incomplete: %s", ", ".join(missing))
     return missing
 
 
 def _refuse_earlier(out: Path, written: Collection[Path]) -> None:
-    """A validation set of an earlier run could share images with the new training set."""
+    """Refuse manifests of an earlier run: its validation could overlap with the new training."""
     datasets = {portion.dataset for plan in PROTOCOLS.values() for portion in plan.portions}
     could_be = [out / f"{split}_{dataset}.jsonl" for split in _SPLITS for dataset in datasets]
     earlier = sorted(path for path in could_be if path not in written and path.exists())
@@ -160,7 +161,7 @@ def _written(part: Part) -> dict[str, int]:
 
 
 def _in_words(part: Part) -> str:
-    """Written and published number of each label, and what was left out."""
+    """Text: written and published number of each label, and what was left out."""
     published = _published(part)
     words = [
         f"{count} {label}" + (f" ({published[label]} published)" if published[label] else "")
@@ -172,15 +173,15 @@ def _in_words(part: Part) -> str:
 
 
 def _say_settings(parts: Mapping[Path, Part]) -> None:
-    """What to put into an experiment, and what to do next."""
+    """Print the settings for an experiment, and the next step."""
     for split in _SPLITS:
         paths = [str(path) for path, part in parts.items() if part.portion.split == split]
         if paths:
             sys.stdout.write(f"data.{split}: [{', '.join(paths)}]\n")
         elif split == "val":
-            sys.stdout.write("data.val: none, and `fit` needs some: --val_fraction 0.1\n")
+            sys.stdout.write("data.val: none, but `fit` needs some: add --val_fraction 0.1\n")
     names = shlex.join(str(path) for path in parts)
     sys.stdout.write(
-        "Pictures that two splits share: python -m data_prep check --verify "
+        "To find images that two splits share: python -m data_prep check --verify "
         f"--manifest {names} --out CHECK\n"
     )

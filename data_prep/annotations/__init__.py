@@ -1,8 +1,8 @@
-"""Readers of annotation files: what they say of images, in their own numbers, unchecked.
+"""Readers of annotation files; they return what a file says, unchecked.
 
-One module a format, each with `read`. A reader finds the shapes and reports what it cannot
-understand; `fitting` turns shapes into boxes once the image is known. No reader opens a path that a
-file names.
+There is one module per format, each with `read`. A reader finds the shapes and reports what it
+cannot understand; `fitting` turns shapes into boxes once the image is known. No reader opens a path
+that a file names.
 """
 
 from typing import Literal, NamedTuple

@@ -1,1 +1,1 @@
-"""The checks of `python -m data_prep check`: of one image, between images, of whole datasets."""
+"""The checks of `python -m data_prep check`: single images, pairs of images, whole datasets."""

@@ -1,4 +1,4 @@
-"""What is wrong between images: the same file, the same picture or the same scene twice."""
+"""Checks between images: the same file, picture or group of siblings twice."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from data_prep.checks.one_image import Inspection
 
 
 class Inspected(NamedTuple):
-    """An image of a manifest, and what was found of it."""
+    """An image of a manifest and its inspection."""
 
     sample: Sample
     inspection: Inspection
@@ -22,10 +22,10 @@ class Twins(NamedTuple):
     """Two images of different splits that show nearly the same picture.
 
     Attributes:
-        first: Of the split that comes first in train, val, test.
-        second: Of the other.
-        distance: Bits of 64 in which the nearer hashes differ.
-        correlation: Of the thumbnails, at most 1.
+        first: The image of the split that comes first in the order train, val, test.
+        second: The other image.
+        distance: Number of bits, of 64, in which the closer pair of hashes differs.
+        correlation: Correlation of the thumbnails, at most 1.
     """
 
     first: Inspected
@@ -34,7 +34,7 @@ class Twins(NamedTuple):
     correlation: float
 
     def finding(self) -> Finding:
-        """How the twins are listed: under the second image."""
+        """The finding for these twins, listed under the second image."""
         message = (
             f"({self.second.sample.split}) shows nearly what {self.first.inspection.path} "
             f"({self.first.sample.split}) shows: distance {self.distance} of 64, "

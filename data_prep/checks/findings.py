@@ -1,4 +1,4 @@
-"""One thing that a check finds, and how it is worded."""
+"""A finding of a check, and the texts of all reasons."""
 
 from typing import Literal, NamedTuple
 
@@ -34,10 +34,10 @@ TITLES = {
 
 
 class Finding(NamedTuple):
-    """One thing wrong with one file.
+    """A problem with one file.
 
     Attributes:
-        severity: `rejected` cannot be used as it is; a `warning` can, but look at it.
+        severity: `rejected` files cannot be used; a `warning` should be looked at.
         path: The file.
         reason: Short stable code.
         message: One sentence.
@@ -50,12 +50,12 @@ class Finding(NamedTuple):
 
 
 def title(reason: str) -> str:
-    """What a reason means, in words."""
+    """The meaning of a reason, as text."""
     return TITLES.get(reason, reason.replace("_", " ").capitalize())
 
 
 def printable(text: str) -> str:
-    r"""Text for a terminal: whatever could steer it is escaped.
+    r"""Text for a terminal, with control characters escaped.
 
     Example:
         >>> printable(f"a{chr(27)}[2Jb")

@@ -1,4 +1,4 @@
-"""How a JPEG file was compressed, from its header alone."""
+"""Compression settings of a JPEG file, from its header alone."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ Tables = Mapping[int, Sequence[int]]  # as Pillow gives them: by number, row by 
 
 
 class Compression(NamedTuple):
-    """How a JPEG was saved.
+    """Compression settings of a JPEG.
 
     Attributes:
-        quality: 1 to 100, of the IJG tables that come nearest.
+        quality: 1 to 100, by the closest IJG tables.
         standard: Whether the file has exactly these tables; Photoshop and cameras have their own.
         tables: Short hash of the tables.
-        subsampling: Of the chroma; `grey` without any, `other` for rare ones.
+        subsampling: Chroma subsampling; `grey` without chroma, `other` for rare kinds.
     """
 
     quality: int
@@ -42,7 +42,7 @@ class Compression(NamedTuple):
 
 
 def compression(path: Path) -> Compression | None:
-    """How a JPEG was saved; None if it cannot be said. Give it only files that were probed."""
+    """Compression settings of a JPEG; None if unknown. Call it only with files that were probed."""
     try:
         with Image.open(path, formats=("JPEG",)) as picture:
             tables: Tables = getattr(picture, "quantization", {})
@@ -59,7 +59,7 @@ def compression(path: Path) -> Compression | None:
 
 
 def quality_of(tables: Tables) -> tuple[int, bool]:
-    """Quality 1 to 100 whose IJG tables come nearest, and whether they are the same."""
+    """Quality 1 to 100 of the closest IJG tables, and whether they are identical."""
     used = [list(tables[number]) for number in sorted(tables)[:2]]
     expected = _standard_tables()[:, : len(used)]
     away = np.abs(expected - np.array(used)).sum(axis=(1, 2))

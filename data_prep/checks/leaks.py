@@ -1,7 +1,7 @@
-"""Whether a simple property of the files gives the label away: a network would learn that.
+"""Whether a simple property of the files gives the label away.
 
-A property of the file, such as its format, tells nothing of the picture. If it separates the
-classes of a split, a network learns it instead of forgeries.
+A property of the file, such as its format, says nothing about the content. If it separates the
+classes of a split, a network learns the property instead of forgeries.
 """
 
 import math
@@ -25,11 +25,11 @@ ClassArray = npt.NDArray[np.bool_]  # (N,), True = manipulated
 
 
 class Leak(NamedTuple):
-    """How well one property of the files tells the classes of a split apart.
+    """How well one property of the files separates the classes of a split.
 
     Attributes:
         auc: 0.5 is chance; None where a class has too few images that have the property.
-        warn: Whether that is more than chance allows.
+        warn: Whether the separation is beyond chance.
     """
 
     split: str
@@ -38,7 +38,7 @@ class Leak(NamedTuple):
     warn: bool
 
     def sentence(self) -> str:
-        """What it means, for a person."""
+        """The result as a sentence."""
         known = "–" if self.auc is None else f"{self.auc:.2f}"  # noqa: RUF001 (a dash)
         return f"{self.split}: {self.property} alone gives AUC {known}"
 
@@ -90,11 +90,11 @@ _NUMBERS: dict[str, Callable[[FileFacts], float]] = {
 def separation(
     values: Sequence[Hashable], manipulated: ClassArray, groups: Sequence[str]
 ) -> float | None:
-    """AUC with which a property alone tells manipulated from authentic images of other groups.
+    """AUC with which a property alone separates manipulated from authentic images.
 
-    The score of a value is the fraction of manipulated images among those that have it, counted
-    over the groups of the other half. So a property whose values each belong to one image is no
-    better than chance, and neither an order nor a direction is assumed.
+    The score of a value is the fraction of manipulated images among those with that value, counted
+    over the groups of the other half. So a property with a different value for every image is no
+    better than chance, and no order of the values is assumed.
 
     Args:
         values: The property of each image (N).
@@ -102,7 +102,7 @@ def separation(
         groups: Group of each image; siblings are never in both halves.
 
     Returns:
-        In [0, 1], 0.5 is chance; None if a class has too few images.
+        AUC in [0, 1], 0.5 is chance; None if a class has too few images.
     """
     if min(manipulated.sum(), (~manipulated).sum()) < MIN_IMAGES:
         return None
@@ -124,7 +124,7 @@ def separation(
 
 
 def _in_first_half(group: str) -> bool:
-    """By a hash without structure: names that count up must not alternate between the halves."""
+    """Assign a group to a half by a hash: consecutive names must not alternate between halves."""
     return sha256_bytes(group.encode(errors="surrogatepass"))[0] < "8"
 
 
@@ -135,7 +135,7 @@ def is_leak(area: float, manipulated: int, authentic: int) -> bool:
 
 
 def binned(values: Sequence[float]) -> list[Hashable]:
-    """Numbers as one of up to 20 classes of about equal count."""
+    """Bin numbers into up to 20 classes of about equal count."""
     array = np.array(values, np.float64)
     if not len(array):
         return []

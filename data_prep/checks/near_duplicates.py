@@ -1,16 +1,15 @@
-"""Near-duplicates: files that differ and yet show the same picture.
+"""Near-duplicates: different files that show the same picture.
 
-A picture is found again after another JPEG quality, another size, and after a forgery of a part of
-it; not after a turn, a mirroring or a crop of more than a few percent. There are two steps. Hashes
-of 64 bits find candidates: in one each bit says whether the brightness rises
-between two neighbours of a 9 x 8 thumbnail, in the other, for dark and blank scenes, whether a
-pixel of an 8 x 8 thumbnail is above its mean. Then the differences between neighbouring pixels of
-two 16 x 16 thumbnails are correlated. Differences and not grey values: any two landscapes have a
-bright sky.
+A picture is recognised after recompression, resizing, and forgery of a part of it; not after
+rotation, mirroring or a crop of more than a few percent. There are two steps. Hashes of 64 bits
+find candidates: in one each bit says whether the brightness rises between two neighbours of a 9 x 8
+thumbnail, in the other, for dark and blank scenes, whether a pixel of an 8 x 8 thumbnail is above
+its mean. Then the differences between neighbouring pixels of two 16 x 16 thumbnails are correlated.
+Differences and not grey values: any two landscapes have a bright sky.
 
 Of 1,500 and 300 photographs and forgeries that share scenes (450,000 pairs), 692 are candidates,
-among them 79 of the 81 pairs that correlate above 0.5. Of the pairs between 0.38 and 0.75, looked
-at by eye, all above 0.46 show the same scene, and below it other scenes begin.
+among them 79 of the 81 pairs that correlate above 0.5. Of the pairs between 0.38 and 0.75,
+inspected by eye, all above 0.46 show the same scene, and different scenes begin below.
 """
 
 from collections import defaultdict
@@ -38,11 +37,11 @@ _CHUNK = 4096  # rows at a time, so that memory does not grow with the number of
 
 
 class PictureHash(NamedTuple):
-    """What is kept of a picture to find it again: two hashes and a thumbnail.
+    """Two hashes and a thumbnail, by which a picture is recognised.
 
     Attributes:
-        rises: 64 bits, where the brightness rises to the right.
-        levels: 64 bits, where it is above the mean.
+        rises: 64 bits: where the brightness rises to the right.
+        levels: 64 bits: where it is above the mean.
         thumbnail: 16 x 16 grey pixels, row by row.
     """
 
@@ -52,13 +51,13 @@ class PictureHash(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two pictures that are nearly the same.
+    """Two nearly identical pictures.
 
     Attributes:
         first: Index in the first collection.
         second: Index in the second collection.
-        distance: Bits in which those hashes differ that are the nearer ones.
-        correlation: Of the thumbnails' differences, at most 1.
+        distance: Number of bits in which the closer pair of hashes differs.
+        correlation: Correlation of the thumbnails' differences, at most 1.
     """
 
     first: int
@@ -68,7 +67,7 @@ class Pair(NamedTuple):
 
 
 def picture_hash(image: ImageArray) -> PictureHash | None:
-    """The picture_hash of an image (H, W, 3); None if it shows nothing, such as a blank page."""
+    """Hash an image (H, W, 3); None if it shows nothing, such as a blank page."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     thumbnail = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     if float(thumbnail.std()) < _MIN_DETAIL:
@@ -86,13 +85,13 @@ def near_duplicates(
 ) -> list[Pair]:
     """Pairs of one picture of each collection, the most alike first.
 
-    Pictures of equal hashes stand for each other: where many have the same on both sides, each of
-    them is in a pair, but not all combinations are listed.
+    Pictures with equal hashes are interchangeable: if many share a hash on both sides, each of them
+    is in a pair, but not all combinations are listed.
 
     Args:
-        first: Such as the training images.
-        second: Such as the test images.
-        min_correlation: Of the thumbnails, in [-1, 1].
+        first: One collection, such as the training images.
+        second: The other collection, such as the test images.
+        min_correlation: Minimum correlation of the thumbnails, in [-1, 1].
     """
     ours, theirs = _by_hashes(first), _by_hashes(second)
     alike = _alike(
@@ -147,7 +146,7 @@ def _close(
 def correlations(
     first: ThumbnailArray, second: ThumbnailArray, i: IndexArray, j: IndexArray
 ) -> npt.NDArray[np.float32]:
-    """How much alike the thumbnails `first[i]` and `second[j]` are, in [-1, 1]; blank ones 0."""
+    """Correlation of the thumbnails `first[i]` and `second[j]`, in [-1, 1]; 0 for blank ones."""
     values = np.zeros(len(i), np.float32)
     for start in range(0, len(i), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -157,7 +156,7 @@ def correlations(
 
 
 def _differences(thumbnails: ThumbnailArray) -> npt.NDArray[np.float32]:
-    """(N, 480) differences of neighbours down and to the right, of length 1."""
+    """(N, 480) differences between vertical and horizontal neighbours, scaled to length 1."""
     grey = thumbnails.astype(np.float32)
     down, right = np.diff(grey, axis=1), np.diff(grey, axis=2)
     both = np.concatenate([down.reshape(len(grey), -1), right.reshape(len(grey), -1)], axis=1)
@@ -185,7 +184,7 @@ def _distance(one: PictureHash, other: PictureHash) -> int:
 
 
 def _by_hashes(fingerprints: Sequence[PictureHash]) -> list[list[int]]:
-    """Indices of those that share both hashes."""
+    """Indices grouped by equal hashes."""
     groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for index, one in enumerate(fingerprints):
         groups[one.rises, one.levels].append(index)
@@ -193,6 +192,6 @@ def _by_hashes(fingerprints: Sequence[PictureHash]) -> list[list[int]]:
 
 
 def _combinations(ours: Sequence[int], theirs: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Every member of both in a pair, in as many pairs as there are members, not their product."""
+    """Pairs that contain every member of both sides, without listing all combinations."""
     yield from ((ours[0], other) for other in theirs)
     yield from ((one, theirs[0]) for one in ours[1:])

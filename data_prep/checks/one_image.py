@@ -1,4 +1,4 @@
-"""What one image of a manifest, its mask, its boxes and its pseudo-mask are like."""
+"""Checks of one image of a manifest: file, annotation, mask, pseudo-mask."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,15 +24,15 @@ _LARGER = 10  # times the marked area; even sloppy boxes are below 4
 
 
 class FileFacts(NamedTuple):
-    """What can be known of an image file without looking at its pixels.
+    """Facts about an image file that need no decoding.
 
     Attributes:
         format: JPEG, PNG, TIFF, BMP or WEBP, by content.
         mode: Pillow's name of the stored pixels.
-        ending: Of the file's name, lower case.
+        ending: Suffix of the file's name, in lower case.
         size: (H, W).
-        bytes: Of the file.
-        jpeg: How it was compressed, for JPEG.
+        bytes: Size of the file.
+        jpeg: Compression settings of a JPEG.
     """
 
     format: str
@@ -45,15 +45,15 @@ class FileFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found of one image.
+    """Result of inspecting one image.
 
     Attributes:
-        path: Of the image, to show and to open it again.
+        path: Path of the image.
         findings: In the order image, annotation, mask, pseudo-mask.
-        sha256: Of the image file; None if it cannot be read.
+        sha256: Hash of the image file; None if it cannot be read.
         file: Facts about the file; None if it cannot be read.
         mask_fraction: Fraction of the image that the true mask covers, where it was decoded.
-        picture_hash: Of the decoded pixels; None if not decoded, or for a blank picture.
+        picture_hash: Hash of the decoded pixels; None if not decoded, or for a blank picture.
     """
 
     path: str
@@ -117,7 +117,7 @@ def _look_at_file(
 
 
 def _compare(name: str, info: images.ImageInfo, sample: Sample) -> Iterator[Finding]:
-    """Where the file is not what the manifest says."""
+    """Findings where the file differs from the manifest."""
     try:
         check_size(info.size, sample, name)
     except RejectedInput as error:
@@ -127,7 +127,7 @@ def _compare(name: str, info: images.ImageInfo, sample: Sample) -> Iterator[Find
 
 
 def _annotation(name: str, sample: Sample) -> Iterator[Finding]:
-    """What label and boxes say, without any file."""
+    """Findings about label and boxes, without opening files."""
     boxes = geometry.as_array(sample.boxes or ())
     area = sample.size[0] * sample.size[1]
     covered = max(((x1 - x0) * (y1 - y0) / area for x0, y0, x1, y1 in boxes), default=0)
@@ -155,7 +155,7 @@ def _annotation(name: str, sample: Sample) -> Iterator[Finding]:
 
 
 def _mask(source: Source, verify: bool) -> MaskArray | None:
-    """The true mask, None where only its header was looked at.
+    """The true mask; None if only its header was read.
 
     Raises:
         UserError: If it cannot be used.
@@ -186,7 +186,7 @@ def _mask_findings(name: str, mask: MaskArray, sample: Sample) -> Iterator[Findi
 
 
 def _far_boxes(name: str, mask: MaskArray, boxes: Sequence[Box]) -> Iterator[Finding]:
-    """Boxes that nobody would draw around what the mask marks in them."""
+    """Findings about boxes that do not match the mask inside them."""
     for box in boxes:
         rows, columns = np.nonzero(mask[geometry.pixel_slices(box, mask.shape)])
         x0, y0, x1, y1 = box
@@ -211,7 +211,7 @@ def _check_pseudo_mask(source: Source, verify: bool) -> None:
 
 
 def _rejection(name: str, error: UserError, reason: str = "bad_path") -> Finding:
-    """A rejection in the name that is shown; `reason` is for an error without its own."""
+    """A rejection under the displayed name; `reason` is for an error without its own."""
     if isinstance(error, RejectedInput):
         return Finding("rejected", name, error.reason, error.message)
     return Finding("rejected", name, reason, str(error))

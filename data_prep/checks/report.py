@@ -1,6 +1,6 @@
-"""All that a check found: as JSON, as a few lines of text, and as an HTML page.
+"""The results of a check as JSON, as a few lines of text, and as an HTML page.
 
-The page is one file without script or request; names of files stay text in it.
+The page is one file without scripts or requests; file names are escaped.
 """
 
 import base64
@@ -27,16 +27,16 @@ _SIDE = 300  # pixels of a picture
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """Results of a check.
 
     Attributes:
-        manifests: As the user named them.
-        images: How many rows were checked.
+        manifests: Manifests as the user named them.
+        images: Number of rows checked.
         verified: Whether pixels were decoded.
         findings: Without repetitions.
         twins: Near-duplicates across splits; each is one of the findings too.
         balances: Images of each class by dataset and split.
-        distributions: Of sizes, areas and qualities over all images.
+        distributions: Distributions of sizes, areas and qualities over all images.
         leaks: How well every property separates the classes of every split.
     """
 
@@ -62,11 +62,11 @@ class CheckReport:
         return dict(Counter(f.reason for f in self.findings if f.severity == severity))
 
     def known_leaks(self) -> bool:
-        """Whether any split has enough images of both classes to tell a leak."""
+        """Whether any split has enough images of both classes to detect a leak."""
         return any(leak.auc is not None for leak in self.leaks)
 
     def warned_leaks(self) -> list[Leak]:
-        """Properties that tell the classes apart, the plainest first."""
+        """Properties that separate the classes, the strongest first."""
         return sorted((leak for leak in self.leaks if leak.warn), key=lambda leak: -(leak.auc or 0))
 
 
@@ -102,7 +102,7 @@ def as_json(report: CheckReport) -> dict[str, Any]:
 
 
 def as_text(report: CheckReport) -> str:
-    """The report as at most 30 lines of text; file names cannot control the terminal."""
+    """The report as at most 30 lines of text, with control characters in file names escaped."""
     return "".join(f"{printable(line)}\n" for line in _lines(report))
 
 
@@ -173,7 +173,7 @@ def as_html(report: CheckReport) -> str:
 
 
 def _leak_rows(leaks: tuple[Leak, ...]) -> list[tuple[str, list[Leak]]]:
-    """One row a property, one column a split."""
+    """One row per property, one column per split."""
     rows: dict[str, list[Leak]] = {}
     for leak in leaks:
         rows.setdefault(leak.property, []).append(leak)

@@ -1,4 +1,4 @@
-"""Numbers of whole datasets: images of each class, distributions of sizes and qualities."""
+"""Statistics of whole datasets: images of each class, distributions of sizes and qualities."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ _QUALITIES = (0.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)
 
 
 class Balance(NamedTuple):
-    """How many images of a dataset and split there are of each kind."""
+    """Numbers of images of each kind in one dataset and split."""
 
     dataset: str
     split: str
@@ -31,11 +31,11 @@ class Balance(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """Counts by range, one a series.
+    """Counts by range, one list per series.
 
     Attributes:
         name: What is counted.
-        ranges: Of the values, in words.
+        ranges: Ranges of the values, as text.
         series: Counts in the order of the ranges, by name.
     """
 
@@ -45,7 +45,7 @@ class Distribution(NamedTuple):
 
 
 def balances(samples: Iterable[Sample]) -> list[Balance]:
-    """By dataset and split, in the order in which they come."""
+    """Balances by dataset and split, in order of appearance."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for sample in samples:
         manipulated = sample.label == 1
@@ -67,7 +67,7 @@ def balances(samples: Iterable[Sample]) -> list[Balance]:
 
 
 def distributions(inspected: Sequence[Inspected]) -> list[Distribution]:
-    """Image size, box area, mask area, JPEG quality; those without any value are left out."""
+    """Distributions of image size, box area, mask area and JPEG quality, without empty ones."""
     files: list[tuple[str, FileFacts]] = [
         (_class(one.sample), one.inspection.file) for one in inspected if one.inspection.file
     ]

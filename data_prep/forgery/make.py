@@ -1,4 +1,4 @@
-"""One forgery: the specification that decides its bytes, the making, and its provenance."""
+"""One forgery: the specification that determines its bytes, its making, and its provenance."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class JpegHistory:
 
 @dataclass(frozen=True, slots=True)
 class ForgerySpec:
-    """Everything that decides the bytes of one forgery.
+    """Everything that determines the bytes of one forgery.
 
     Attributes:
         id: Names the files.
@@ -79,7 +79,7 @@ class ForgerySpec:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How one forgery came to be, in provenance/<id>.json.
+    """How one forgery was made, in provenance/<id>.json.
 
     Attributes:
         fingerprint: Of the specification; with another one the forgery is made anew.
@@ -208,7 +208,7 @@ def _compressed(image: ImageArray, quality: int | None) -> ImageArray:
 def _forge(
     spec: ForgerySpec, host: ImageArray, compressed: ImageArray, rng: np.random.Generator
 ) -> tuple[Forgery, dict[str, Any]]:
-    """A forgery that can be seen, and where its region comes from.
+    """Make a visible forgery; also returns where its region comes from.
 
     The region is cut from the donor's (for a copy-move: the host's) stored pixels, or from those
     compressed at `jpeg.region`; the fill of a removal is computed from the compressed host.

@@ -1,4 +1,4 @@
-"""Which photographs become which forgeries: decided before any is made, from the seed alone."""
+"""The plan of all forgeries, decided from the seed before any is made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MIN_DONORS = 64  # photographs that the first forgeries choose their donors from
 
 @dataclass(frozen=True, slots=True)
 class ForgerySettings:
-    """What is asked for, whatever the photographs; see `forgeries` for the meaning.
+    """Options of a job, independent of the photographs; `forgeries` explains them.
 
     Raises:
         UserError: If an option has an impossible value; the message names it.

@@ -1,4 +1,4 @@
-"""Importers: what is an image of a dataset, what its mask, and what is known to be wrong."""
+"""Importers: the images of a dataset, their masks, and known errors."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ from boxpromptiml.records import Sample
 
 
 class Imported(NamedTuple):
-    """What an importer found: every row of the source is a sample or a rejection.
+    """Result of an import: every item of the source is a sample or a rejection.
 
     Attributes:
-        samples: What can be used.
-        rejected: What cannot.
-        notes: For the manifest's header.
+        samples: Usable images.
+        rejected: Unusable items.
+        notes: Notes for the manifest's header.
     """
 
     samples: list[Sample]

@@ -1,8 +1,8 @@
 """Zip archives, whose members are streamed out one by one.
 
-Archives are untrusted. A member is written only when a layout asks for it, to a name that we make,
-through a temporary file. Its number, size, ratio, name and type are looked at first, and its bytes
-are counted while they come.
+Archives are untrusted. A member is written only when a layout needs it, under a name of our own,
+through a temporary file. Number, size, ratio, name and type are checked first, and bytes are
+counted during unpacking.
 """
 
 import errno
@@ -42,10 +42,10 @@ _ENCRYPTED = 0x1  # bit of a member's flags
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What an archive may cost.
+    """Limits on archives.
 
-    A member of photographs or masks does not shrink to a hundredth; nor does a whole archive, which
-    also catches members that share their bytes.
+    Photographs and masks never compress to a hundredth of their size, nor does a whole archive; the
+    latter also catches members that share their bytes.
     """
 
     max_members: int = 1_000_000
@@ -59,7 +59,7 @@ DEFAULT_ARCHIVE_LIMITS = ArchiveLimits()
 
 
 class RawArchive:
-    """A zip archive; members that are asked for are written below `root`."""
+    """A zip archive; requested members are written below `root`."""
 
     def __init__(
         self, archive: Path, root: Path, limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
@@ -77,7 +77,7 @@ class RawArchive:
         except UserError:
             raise
         except (*_DAMAGE, OSError) as error:
-            raise UserError(f"{archive}: is no whole zip archive: {error}") from error
+            raise UserError(f"{archive}: is not a complete zip archive: {error}") from error
         members = self._zip.infolist()
         if len(members) > limits.max_members:
             raise UserError(f"{archive}: has more than {limits.max_members} members")
@@ -91,7 +91,7 @@ class RawArchive:
         self._targets: set[str] = set()
 
     def _sound(self, members: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-        """The members that may be read, by name; the others are rejected."""
+        """Members that may be read, by name; the others are rejected."""
         sound: dict[str, zipfile.ZipInfo] = {}
         names = _names(members)
         times = Counter(names)
@@ -109,7 +109,7 @@ class RawArchive:
         return sound
 
     def _fault(self, member: zipfile.ZipInfo, name: str) -> tuple[str, str]:
-        """Reason and message why a member is not even looked at; empty if it may be."""
+        """Reason and message why a member may not be read; empty if it may."""
         kind = stat.S_IFMT(member.external_attr >> 16)
         try:
             check_relative(name)
@@ -138,7 +138,7 @@ class RawArchive:
         return decode_text(b"".join(self._read(member)), self.shown(name))
 
     def place(self, name: str, wanted: str) -> Path:
-        """Write a member, once however often it is asked for.
+        """Write a member, once, however often it is requested.
 
         Raises:
             RejectedInput: If its bytes are damaged, or `wanted` was taken by another member.
@@ -160,7 +160,7 @@ class RawArchive:
         return self._placed[name]
 
     def _read(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
-        """Bytes of a member, never more than it declares."""
+        """Yield the bytes of a member, never more than it declares."""
         left = member.file_size
         try:
             with self._zip.open(member) as stream:
@@ -191,7 +191,7 @@ def _names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
 def _directory(stream: BinaryIO) -> tuple[int, int]:
     """Entries and bytes of the directory, as the end of an archive declares them; 0 without one.
 
-    `ZipFile` reads the whole directory into memory, so this is looked at first.
+    `ZipFile` reads the whole directory into memory, so this is checked first.
     """
     size = stream.seek(0, 2)
     start = stream.seek(max(0, size - 2**16 - 22 - 76))  # comment, end record, zip64's records
@@ -215,12 +215,12 @@ def _directory(stream: BinaryIO) -> tuple[int, int]:
 
 
 def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> RawData:
-    """A folder or zip archive; `unpacked` is where an archive's members go.
+    """Open a folder or zip archive; `unpacked` is the folder for an archive's members.
 
     A list (.json) stands for its folder.
 
     Raises:
-        UserError: If there is neither.
+        UserError: If it is neither.
     """
     if path.is_dir():
         return RawFolder(path, skipped)
@@ -229,5 +229,5 @@ def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> Raw
     if path.suffix.lower() == ".json":
         return RawFolder(path.parent, skipped)
     if path.suffix.lower() != ".zip":
-        raise UserError(f"{path}: is no folder and no zip archive; unpack it, give the folder")
+        raise UserError(f"{path}: is neither a folder nor a zip archive; give the unpacked folder")
     return RawArchive(path, unpacked)

@@ -113,7 +113,7 @@ def _label(label: int | None) -> str:
 def _unexpected(
     counts: Mapping[str, int], expected: Mapping[str, int], excused: Mapping[str, int]
 ) -> list[str]:
-    """A sentence for every number that is not the published one, less the known errors."""
+    """A sentence for every count that differs from the published one, known errors aside."""
     return [
         f"{counts.get(what, 0)} {what} images, {number - excused.get(what, 0)} expected"
         for what, number in expected.items()
@@ -122,7 +122,7 @@ def _unexpected(
 
 
 def _suspicious(samples: Sequence[Sample], covered: Sequence[float]) -> list[str]:
-    """What looks wrong with the whole, though every single image passed."""
+    """Warnings about the dataset as a whole, though every single image passed."""
     found = []
     if covered and (mean := sum(covered) / len(covered)) > _MAX_COVERED:
         found.append(f"masks cover {mean:.0%} of their images on average: are they inverted?")

@@ -19,7 +19,7 @@ from data_prep.importers.raw import RawData
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What the user decides of an import.
+    """The user's options of an import.
 
     Attributes:
         name: Name of the dataset in the manifest.
@@ -146,7 +146,7 @@ def refuse_empty(mask: MaskArray, path: Path | str) -> None:
 
 
 def _compare(mask: tuple[int, int], image: tuple[int, int], known: str | None) -> None:
-    """Refuse a mask of another size; nothing says how it would have to be turned or resized."""
+    """Reject a mask of another size, since it is unknown how to rotate or resize it."""
     if mask != image:
         message = f"the mask is {mask[1]} x {mask[0]}, its image {image[1]} x {image[0]}"
         raise RejectedInput("", "size_mismatch", f"{message}; {known}" if known else message)
@@ -180,7 +180,7 @@ def _mask(
 
 @contextmanager
 def _naming(shown: str) -> Iterator[None]:
-    """Give a rejection the name that the user knows."""
+    """Raise rejections under the name that the user knows."""
     try:
         yield
     except RejectedInput as error:

@@ -1,8 +1,8 @@
-"""How a public dataset is described: which file is what, in a few patterns.
+"""Descriptions of public datasets: which file is what, by a few patterns.
 
 An importer is a `DatasetLayout` whose `find` looks at the names in a `Tree` and yields one
-`RawItem` an image. Names are joined by key, never by position. An image that no pattern claims ends
-in the list of rejections, so that nothing gets lost silently.
+`RawItem` per image. Names are joined by key, never by position. An image that no pattern matches is
+rejected, so that nothing is lost silently.
 """
 
 import re
@@ -22,7 +22,7 @@ _ARCHIVE_NAME = re.compile(r".*\.(?:zip|rar|7z|tar|tgz|gz|bz2)", re.IGNORECASE |
 
 
 class RawItem(NamedTuple):
-    """One image that a layout names, before any of its bytes were looked at.
+    """One image found by a layout, before any of its bytes are read.
 
     Attributes:
         key: Unique within the dataset; what follows the dataset's name in a sample's id.
@@ -32,7 +32,7 @@ class RawItem(NamedTuple):
         kind: `splice`, `copymove`, `removal`, where known.
         group: Source image that siblings share; the item alone when None.
         split: What the dataset itself says.
-        mask_threshold: Instead of the dataset's, where layouts differ.
+        mask_threshold: Overrides the dataset's threshold, where layouts differ.
         more_masks: Names of further masks, of other regions of the image; all are united.
     """
 
@@ -49,7 +49,7 @@ class RawItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DatasetLayout:
-    """What is known of a public dataset before looking at somebody's copy of it.
+    """Facts about a public dataset, independent of any copy of it.
 
     Attributes:
         name: Default name in the manifest, and in `--dataset`.
@@ -77,13 +77,13 @@ class DatasetLayout:
 
 
 class Tree:
-    """The names in a source, and what an importer has found out about them.
+    """The names in a source, and their use by an importer.
 
     Attributes:
         source: Folder or archive.
         names: Names in the source, sorted, with forward slashes.
-        rejected: What cannot be used.
-        corrections: Known errors of a dataset that were put right, for the header's notes.
+        rejected: Unusable items.
+        corrections: Known errors of a dataset that were corrected, for the header's notes.
     """
 
     def __init__(self, source: RawData) -> None:
@@ -120,7 +120,7 @@ class Tree:
         masks: Mapping[str, str],
         mask_key: Callable[[str], str] = lambda key: key,
     ) -> Iterator[tuple[str, str, str]]:
-        """Key, image and mask of every image that has one; leftovers on both sides are rejected.
+        """Yield key, image and mask of every image with a mask; reject leftovers of both.
 
         Args:
             mask_key: Turns an image's key into its mask's; several images may share a mask.
@@ -136,7 +136,7 @@ class Tree:
             yield key, image, mask
 
     def look_up(self, name: str) -> str | None:
-        """The name in the source that a list means: exactly, else but for case; None if neither."""
+        """The name in the source that a list means, exactly or ignoring case; else None."""
         if not self._folded:
             for present in self.names:
                 self._folded.setdefault(present.casefold(), []).append(present)
@@ -147,15 +147,15 @@ class Tree:
         return found
 
     def reject(self, name: str, reason: str, message: str) -> None:
-        """List a name of the source as unusable."""
+        """Reject a name of the source."""
         self.rejected.append(RejectedInput(self.source.shown(name), reason, message))
 
     def correct(self, text: str) -> None:
-        """Record that a known error was put right."""
+        """Record that a known error was corrected."""
         self.corrections.append(text)
 
     def reject_unclaimed(self, dataset: str, ignored: str | None) -> None:
-        """List every image that no pattern has claimed and that `ignored` does not excuse."""
+        """Reject every image that no pattern has matched, except those matching `ignored`."""
         excused = re.compile(f"(?:.*?/)??{ignored or '(?!)'}", re.IGNORECASE | re.DOTALL)
         for name in self.names:
             left = name not in self._claimed and not excused.fullmatch(name)

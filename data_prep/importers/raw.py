@@ -1,4 +1,4 @@
-"""Where raw data lies: names, and the files behind them; here in a folder."""
+"""Access to raw data: names and the files behind them; here in a folder."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ MAX_TEXT = 64 * 2**20
 
 
 class RawData(Protocol):
-    """Names, and the files behind them.
+    """A source of raw data: names and the files behind them.
 
     Attributes:
         root: Folder below which `place` puts files.
         names: Relative names with forward slashes, sorted; hidden files and folders left out.
-        rejected: What could not even be listed.
+        rejected: What could not be listed.
     """
 
     root: Path
@@ -24,7 +24,7 @@ class RawData(Protocol):
     rejected: list[RejectedInput]
 
     def shown(self, name: str) -> str:
-        """How messages call a name."""
+        """The name as shown in messages."""
         ...
 
     def read_text(self, name: str) -> str:
@@ -37,7 +37,7 @@ class RawData(Protocol):
 
 
 class RawFolder:
-    """A folder, as it is; nothing in it is written."""
+    """A folder, which is never written to."""
 
     def __init__(self, folder: Path, skipped: Sequence[Path] = ()) -> None:
         self._folder = folder
@@ -75,18 +75,18 @@ class RawFolder:
                 yield name
 
     def shown(self, name: str) -> str:
-        """Path as the user began it."""
+        """Path below the folder as the user named it."""
         return f"{self._folder}/{name}"
 
     def read_text(self, name: str) -> str:
         """A text file of at most 64 MiB, byte order mark removed."""
         path = self.root / name
         if not path.is_file() or path.stat().st_size > MAX_TEXT:
-            raise UserError(f"{path}: is no file of at most {MAX_TEXT >> 20} MiB")
+            raise UserError(f"{path}: is not a file of at most {MAX_TEXT >> 20} MiB")
         return decode_text(path.read_bytes(), self.shown(name))
 
     def place(self, name: str, wanted: str) -> Path:
-        """Where the file lies; `wanted` plays no part."""
+        """Path of the file; `wanted` is not used."""
         return self.root / name
 
 

@@ -1,4 +1,4 @@
-"""Images of several data sets to the splits of a protocol, without a leak between them."""
+"""Divide images of several datasets into the splits of a protocol, without leaks."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,13 +12,13 @@ from data_prep.protocols.published import Portion
 
 
 class Part(NamedTuple):
-    """What one split gets of one data set, in the order of the data set's manifest.
+    """The images of one dataset in one split, in the order of the dataset's manifest.
 
     Attributes:
-        portion: What the protocol promises.
-        samples: What there is, `split` set.
-        left_out: Images that a split of the evaluation has too, and so this one must not have.
-        chosen: How the images were chosen, in words.
+        portion: What the protocol prescribes.
+        samples: The samples, with `split` set.
+        left_out: Images that are also in an evaluation split and must not be in this one.
+        chosen: How the images were chosen, as text.
     """
 
     portion: Portion
@@ -33,18 +33,18 @@ def divide(
     seed: int,
     val_fraction: float = 0.0,
 ) -> list[Part]:
-    """Divide data sets by the portions of a protocol; those that are not there are passed over.
+    """Divide datasets into the portions of a protocol; missing datasets are skipped.
 
-    Neither a group nor a file (by its hash) is in two splits, whatever data sets it is in: what
-    is in a test set is left out of validation and training, what is in validation out of training.
+    No group and no file (by its hash) is in two splits, also across datasets: what is in a test set
+    is left out of validation and training, what is in validation is left out of training.
 
     Args:
-        portions: Of those of one data set each but the last takes its number of forgeries, whole
-            groups only, and the last takes what is left.
-        datasets: Images by name of the data set.
-        seed: Decides which groups, where no list is published.
-        val_fraction: Share of every training set to validate on instead, for data sets of which the
-            protocol itself validates on nothing.
+        portions: Of the portions of one dataset, each but the last takes its number of forgeries,
+            in whole groups, and the last takes the rest.
+        datasets: Images by name of the dataset.
+        seed: Seed of the draw of groups, where no list is published.
+        val_fraction: Fraction of every training set to use for validation, for datasets for which
+            the protocol itself has no validation images.
     """
     of_dataset: defaultdict[str, list[Portion]] = defaultdict(list)
     for portion in portions:
@@ -92,7 +92,7 @@ def _parts(portions: Sequence[Portion], samples: Sequence[Sample], seed: int) ->
 
 
 def _hold_out(part: Part, val_fraction: float, seed: int) -> tuple[Part, Part]:
-    """A training set without some groups, and these for validation."""
+    """Split a training set: one without some groups, and these groups for validation."""
     count = round(val_fraction * len(part.samples))
     taken, kept = take_by_group(part.samples, count, seed)
     chosen = (
@@ -109,7 +109,7 @@ def _hold_out(part: Part, val_fraction: float, seed: int) -> tuple[Part, Part]:
 
 
 def _without(parts: Iterable[Part], evaluation: Iterable[Part]) -> list[Part]:
-    """The parts without images that the evaluation has, or siblings of them."""
+    """The parts without images of the evaluation and their siblings."""
     by_key: dict[str, Sample] = {}
     for part in evaluation:
         for sample in part.samples:

@@ -1,7 +1,7 @@
-"""Known evaluation protocols: which data set is trained on, which tested, and how many images.
+"""Published evaluation protocols: the datasets of training and test, and their sizes.
 
-The numbers are the published ones. Whatever is our choice stands in the notes, which every manifest
-of a protocol carries in its header.
+The numbers are the published ones. Our own choices are in the notes, which go into the header of
+every manifest of a protocol.
 """
 
 from typing import Literal, NamedTuple
@@ -12,15 +12,15 @@ ProtocolName = Literal["boxpromptiml", "benco", "cat-net"]
 
 
 class Portion(NamedTuple):
-    """What one split gets of one data set.
+    """The images of one dataset that belong to one split.
 
     Attributes:
-        dataset: ProtocolName of its importer.
-        split: Who gets it.
-        manipulated: Published number of forgeries; None: all there are, no number is published.
-        authentic: The same of authentic images; 0: they are not used.
-        groups: Those that a published list gives to this split.
-        listed_in: Where that list is.
+        dataset: Name of its importer.
+        split: The split that gets them.
+        manipulated: Published number of forgeries; None: all of them, no number is published.
+        authentic: Likewise for authentic images; 0: they are not used.
+        groups: Groups that a published list assigns to this split.
+        listed_in: Source of that list.
     """
 
     dataset: str
@@ -32,12 +32,12 @@ class Portion(NamedTuple):
 
 
 class Protocol(NamedTuple):
-    """A protocol.
+    """An evaluation protocol.
 
     Attributes:
-        portions: Of the portions of one data set each but the last takes its number, the last takes
-            what is left.
-        notes: What a reader of the results has to know.
+        portions: Of the portions of one dataset, each but the last takes its number, the last takes
+            the rest.
+        notes: What readers of the results need to know.
     """
 
     portions: tuple[Portion, ...]
@@ -91,7 +91,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
             Portion("imd2020", "test", 2010, 414),
         ),
         notes=(
-            "IMDLBenCo's Protocol-MVSS: train on CASIA v2, test on other data sets.",
+            "IMDLBenCo's Protocol-MVSS: train on CASIA v2, test on other datasets.",
             *_CROSS_NOTES,
             "IMDLBenCo chooses its checkpoint on a test set; do not, and set --val_fraction.",
         ),

@@ -260,7 +260,7 @@ def test_every_file_of_a_written_protocol_is_there(
     assert run(name, [imported], tmp_path / "p" / "q", "--val_fraction", "0.3") == 0
     out, err = capsys.readouterr()
     assert "not in this protocol: autosplice" in err
-    assert "missing data sets" not in err
+    assert "missing datasets" not in err
     paths = sorted((tmp_path / "p" / "q").iterdir())
     for path in paths:
         manifest = read_manifest(path)

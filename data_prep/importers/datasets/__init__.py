@@ -1,1 +1,1 @@
-"""One module a public dataset: which file is an image, which its mask."""
+"""One module per public dataset: which file is an image, which its mask."""

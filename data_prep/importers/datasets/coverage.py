@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 
-_CORRECTED = "a known error; github.com/SunnyHaze/IML-DatasetLayout-Corrections has it right"
+_CORRECTED = "a known error; github.com/SunnyHaze/IML-Dataset-Corrections has it right"
 _BAD_SIZES = (41, 48, 55, 56, 57, 58, 59, 61, 95)
 
 

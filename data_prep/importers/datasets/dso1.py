@@ -1,6 +1,6 @@
 """DSO-1: people pasted into group photographs; black is manipulated.
 
-`splicing-N` and `normal-N` are numbered each for itself, so nothing is known of siblings.
+`splicing-N` and `normal-N` are numbered independently, so siblings are unknown.
 """
 
 from collections.abc import Iterator

@@ -1,10 +1,10 @@
-"""IMD2020, the part from the Internet: a folder an original, with people's forgeries of it."""
+"""IMD2020, the real-life part from the Internet: a folder per original, with its forgeries."""
 
 from collections.abc import Iterator
 
 from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 
-_CORRECTED = "a known error; github.com/SunnyHaze/IML-DatasetLayout-Corrections has it right"
+_CORRECTED = "a known error; github.com/SunnyHaze/IML-Dataset-Corrections has it right"
 
 
 def _find(tree: Tree) -> Iterator[RawItem]:

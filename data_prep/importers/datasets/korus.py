@@ -1,6 +1,6 @@
 """Korus' realistic tampering: four cameras, masks of three levels.
 
-White is the edit, grey what changed around it by the way. Those pixels are no longer the camera's
+White is the edit, grey is collateral change around it. Those pixels are no longer the camera's
 either, so both count, as in PhotoHolmes; `--mask_threshold 200` would count the white alone.
 """
 

@@ -1,6 +1,6 @@
-"""Multiple Image Splicing Dataset (Kadam, Ahirrao, Kotecha 2021): one mask an object.
+"""Multiple Image Splicing Dataset (Kadam, Ahirrao, Kotecha 2021): one mask per object.
 
-A forged image lies in a folder of its own, beside the masks of its objects, which are united. Hosts
+Every forged image has its own folder with the masks of its objects, which are united. Hosts
 and donors are photographs of CASIA: names list them, `Sp_D_ani_00010_cha_00065_146`.
 """
 

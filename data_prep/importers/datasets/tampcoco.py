@@ -1,4 +1,4 @@
-"""tampCOCO of CAT-Net: splices and copy-moves of COCO photographs, about 200,000 a kind.
+"""tampCOCO of CAT-Net: splices and copy-moves of COCO photographs, about 200,000 per kind.
 
 Names carry the two photographs: `98_000000418435.jpg_000000095611.jpg_RT9.6.jpg`. An image shares
 its group with those of the same first photograph; splices of one second photograph may be in
