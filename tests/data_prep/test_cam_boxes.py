@@ -36,7 +36,7 @@ any_settings = st.builds(
 )
 
 
-def blobs(*places: tuple[int, int, int, float], size: tuple[int, int] = (40, 60)) -> ProbArray:
+def blobs(*places: tuple[int, int, int, int, float], size: tuple[int, int] = (40, 60)) -> ProbArray:
     """A map of 0 with rectangles (y0, x0, y1, x1, probability)."""
     prob = np.zeros(size, np.float32)
     for y0, x0, y1, x1, level in places:
@@ -44,7 +44,7 @@ def blobs(*places: tuple[int, int, int, float], size: tuple[int, int] = (40, 60)
     return prob
 
 
-def by_scikit_image(prob: ProbArray, labels: RegionArray) -> tuple[list[Any], int]:
+def by_scikit_image(prob: ProbArray, labels: RegionArray) -> tuple[dict[Any, float], list[float]]:
     """Boxes and mean probabilities, heaviest first."""
     parts = measure.regionprops(labels, intensity_image=prob.astype(np.float64))
     weights = [part.image_intensity.sum() for part in parts]

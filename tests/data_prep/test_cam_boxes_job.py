@@ -21,7 +21,7 @@ from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
 from data_prep.__main__ import main
 from data_prep.cam_boxes import MapBoxes, boxes_from_map
-from tests.helpers.data import make_manifest
+from tests.helpers.data import make_manifest, mask_file
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A network that finds what is bright; returns the shapes of its batches."""
     batches = []
 
-    def localize(self, batch: Any, tile: bool = False) -> list[Localized]:
+    def localize(self: Any, batch: Any, tile: bool = False) -> list[Localized]:
         batches.append([image.shape[:2] for image in batch])
         maps = [(image.max(axis=2) > 120).astype(np.float32) * 0.8 for image in batch]
         return [Localized(prob, float(prob.max())) for prob in maps]
@@ -101,7 +101,7 @@ def test_the_boxes_are_around_what_the_map_shows(
     found = [sample for sample in written.samples if sample.box_origin == "cam"]
     assert len(found) == 3
     for sample in found:
-        truth = geometry.from_mask(images.read_mask(written.mask_path(sample)))
+        truth = geometry.from_mask(images.read_mask(mask_file(written, sample)))
         assert sample.boxes == (pytest.approx(truth, abs=2),)
     status = main(["pseudo-masks", f"--manifest={tmp_path}/cam.jsonl", f"--out={tmp_path}/pseudo"])
     assert status == 0
@@ -176,7 +176,7 @@ def test_where_the_network_sees_nothing_there_is_no_box(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def nothing(self, batch: Any, tile: bool = False) -> list[Localized]:
+    def nothing(self: Any, batch: Any, tile: bool = False) -> list[Localized]:
         return [Localized(np.full(image.shape[:2], 0.01, np.float32), 0.01) for image in batch]
 
     monkeypatch.setattr(Localizer, "localize", nothing)
@@ -186,7 +186,7 @@ def test_where_the_network_sees_nothing_there_is_no_box(
     assert "6 in which it sees nothing" in capsys.readouterr().out
 
 
-def kept(manifest: Manifest, checkpoint, out: Path, share: float, seed: int = 0) -> set[str]:
+def kept(manifest: Manifest, checkpoint: Path, out: Path, share: float, seed: int = 0) -> set[str]:
     options = [f"--box_fraction={share}", f"--seed={seed}"]
     assert run(manifest, checkpoint, out, *options) == 0
     samples = read_manifest(out).samples

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import data_prep
 from boxpromptiml.io import images
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.manifests.manifest import Header, write_manifest
@@ -76,7 +77,11 @@ class Data:
 
 
 def run(
-    root: Path, *manifests: str, status: int | None = None, verify: bool = True, workers: int = 0
+    root: Path,
+    *manifests: str | Path,
+    status: int | None = None,
+    verify: bool = True,
+    workers: int = 0,
 ) -> Found:
     words = ["check", "--manifest", *map(str, manifests), f"--out={root / 'out'}"]
     code = main([*words, f"--verify={verify}".lower(), f"--num_workers={workers}"])
@@ -186,6 +191,7 @@ def test_a_mask_that_cannot_be_used(
 ) -> None:
     sample = data.add("a.jpg", mask=mask)
     if mask is None:
+        assert sample.mask is not None
         (data.root / sample.mask).unlink()
     assert reasons(data.check(status=3)) == [("rejected", reason, "a.jpg.png")]
 
@@ -366,7 +372,7 @@ def test_workers_change_nothing(data: Data) -> None:
 class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags: list[tuple[str, dict]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words = ""
         self.feed(text)
 
@@ -393,7 +399,7 @@ def test_hostile_names_stay_text(data: Data, capsys: pytest.CaptureFixture[str])
     assert all(set(attrs) <= {"src", "alt"} for tag, attrs in page.tags if tag == "img")
     sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert len(sources) == 2
-    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert all(str(source).startswith("data:image/jpeg;base64,") for source in sources)
     assert "<img src=x onerror=alert(1)>\"'\\u202e&.jpg" in page.words
     assert not re.search(r"(?:src|href)=\"(?!data:|#)|url\(|@import", text)
     out = capsys.readouterr().out
@@ -445,7 +451,7 @@ def test_few_images_say_that_leaks_are_unknown(data: Data) -> None:
         (Box(36, 28, 64, 48), "is 140 times as large as what the mask marks in it"),
     ],
 )
-def test_boxes_that_nobody_drew_around_this_mask(data: Data, box, message) -> None:
+def test_boxes_that_nobody_drew_around_this_mask(data: Data, box: Box, message: str) -> None:
     data.add(boxes=(BOX, box))
     found = data.check(status=0)
     messages = [f["message"] for f in found["findings"] if f["reason"] == "box_far_from_mask"]
@@ -457,5 +463,5 @@ def test_it_starts_without_torch(data: Data) -> None:
     import subprocess
 
     code = "import data_prep.check, sys; sys.exit('torch' in sys.modules)"
-    root = os.path.dirname(os.path.dirname(sys.modules["data_prep"].__file__))  # noqa: PTH120
+    root = Path(data_prep.__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -62,7 +62,7 @@ def test_every_format_joins_by_path(kind: str, tmp_path: Path) -> None:
         "b/nobody.jpg",
         "b/classes.jpg",
     ]
-    drawn = {
+    drawn: dict[str, list[tuple[float, ...]]] = {
         "a/x.jpg": [BOX],
         "b/x.jpg": [(0, 0, 120, 80), (5, 5, 6.5, 7)],
         "b/my photo ü.png": [BOX],
@@ -212,7 +212,7 @@ def test_a_bad_file_of_a_folder_does_not_lose_the_others(tmp_path: Path) -> None
 
 
 def test_a_box_that_moved_by_less_than_a_thousandth_is_the_old_one(tmp_path: Path) -> None:
-    old = {"boxes": (Box(*BOX),), "box_origin": "cam", "pseudo_mask": "p.png"}
+    old: dict[str, Any] = {"boxes": (Box(*BOX),), "box_origin": "cam", "pseudo_mask": "p.png"}
     manifest = _manifest(tmp_path, *(_sample(name, **old) for name in ("x.jpg", "y.jpg", "z.jpg")))
     near, far = ((BOX[0] + shift, *BOX[1:]) for shift in (9e-4, 2e-3))
     boxes = _coco(tmp_path, {"x.jpg": [near], "y.jpg": [far], "z.jpg": [BOX, BOX]})
@@ -223,7 +223,7 @@ def test_a_box_that_moved_by_less_than_a_thousandth_is_the_old_one(tmp_path: Pat
 
 
 def test_roots_notes_and_pseudo_masks(tmp_path: Path) -> None:
-    old = {"boxes": (Box(*BOX),), "box_origin": "mask", "pseudo_mask": "p.png"}
+    old: dict[str, Any] = {"boxes": (Box(*BOX),), "box_origin": "mask", "pseudo_mask": "p.png"}
     manifest = _manifest(tmp_path, *(_sample(name, **old) for name in ("x.jpg", "y.jpg", "z.jpg")))
     boxes = _coco(tmp_path, {"x.jpg": [(0, 0, 9, 9)], "y.jpg": [BOX]})
     out = tmp_path / "deep" / "out.jsonl"
@@ -258,7 +258,7 @@ def test_a_box_over_the_edge_is_cut_with_a_note(tmp_path: Path) -> None:
     boxes = _coco(tmp_path, {"x.jpg": [BOX, (100, 60, 127, 84)]})
     status, samples = _run(manifest, boxes)
     assert status == 0
-    assert samples["x.jpg"].boxes == (BOX, (100, 60, 120, 80))
+    assert samples["x.jpg"].boxes == (Box(*BOX), Box(100, 60, 120, 80))
     assert read_manifest(tmp_path / "out.jsonl").header.notes["boxes"]["clipped"] == 1
 
 

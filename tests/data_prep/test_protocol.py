@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -17,12 +17,12 @@ import data_prep
 from boxpromptiml.data.leaks import refuse_shared_images
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.manifests.sources import Source
-from boxpromptiml.records import Sample
+from boxpromptiml.records import Sample, Split
 from data_prep.__main__ import main
 from data_prep.import_dataset import PUBLIC
 from data_prep.protocols.dividing import divide
 from data_prep.protocols.published import PROTOCOLS, Portion, ProtocolName
-from tests.helpers.data import make_folder
+from tests.helpers.data import make_folder, mask_file
 from tests.helpers.trees import TREES, coverage, photo
 
 
@@ -67,7 +67,7 @@ def test_the_numbers_are_those_of_the_datasets() -> None:
         assert len({(portion.dataset, portion.split) for portion in protocol.portions}) == len(
             protocol.portions
         )
-        total = Counter()
+        total: Counter[str] = Counter()
         for portion in protocol.portions:
             assert portion.dataset in PUBLIC
             total[portion.dataset] += portion.manipulated or 0
@@ -168,6 +168,7 @@ def test_neither_groups_nor_files_straddle_splits(
         ]
         for name, images in zip("abc", drawn, strict=True)
     }
+    nowhere: Any = None  # the manifest is not looked at
     parts = divide(TANGLED, datasets, seed, val_fraction)
     for number, one in enumerate(parts):
         for other in parts[:number]:
@@ -175,7 +176,7 @@ def test_neither_groups_nor_files_straddle_splits(
                 assert not {s.group for s in one.samples} & {s.group for s in other.samples}
                 hashes = [{s.image_sha256 for s in part.samples} for part in (one, other)]
                 assert not hashes[0] & hashes[1]
-                sources = [[Source(None, s) for s in part.samples] for part in (one, other)]
+                sources = [[Source(nowhere, s) for s in part.samples] for part in (one, other)]
                 refuse_shared_images(sources[0], {"test": sources[1]})
     written = [s.id for part in parts for s in part.samples]
     listed = [row.path.removesuffix(".png") for part in parts for row in part.left_out]
@@ -254,7 +255,7 @@ def run(name: str, manifests: Iterable[Path], out: Path, *more: str) -> int:
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_file_of_a_written_protocol_is_there(
-    name: str, imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: ProtocolName, imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert run(name, [imported], tmp_path / "p" / "q", "--val_fraction", "0.3") == 0
@@ -269,14 +270,14 @@ def test_every_file_of_a_written_protocol_is_there(
         notes = manifest.header.notes["protocol"]
         for one in manifest.samples:
             assert manifest.image_path(one).is_file()
-            assert one.mask is None or manifest.mask_path(one).is_file()
+            assert one.mask is None or mask_file(manifest, one).is_file()
             assert (one.split, one.dataset) == (split, dataset)
         assert sum(notes["written"].values()) == len(manifest.samples)
         assert notes["notes"] == list(PROTOCOLS[name].notes)
         assert str(path) in out
         source = read_manifest(imported / f"{dataset}.jsonl")
         assert manifest.header.notes["masks"] == source.header.notes["masks"]
-        originals = {one.id: replace(one, split=split) for one in source.samples}
+        originals = {one.id: replace(one, split=cast(Split, split)) for one in source.samples}
         assert all(originals[one.id] == replace(one, image=originals[one.id].image)
                    for one in manifest.samples)  # fmt: skip
     splits = {path.name.partition("_")[0] for path in paths}
@@ -374,5 +375,6 @@ def test_what_was_made_of_an_import_is_kept(imported: Path, tmp_path: Path) -> N
     assert run("benco", [tmp_path / "in"], tmp_path / "p") == 0
     written = read_manifest(tmp_path / "p" / "train_casia_v2.jsonl")
     assert written.header.teacher_signature == "abc"
-    path = written.pseudo_mask_path(written.samples[0]).resolve()
-    assert path == (tmp_path / "in" / "masks" / "0.png").resolve()
+    path = written.pseudo_mask_path(written.samples[0])
+    assert path is not None
+    assert path.resolve() == (tmp_path / "in" / "masks" / "0.png").resolve()

@@ -7,7 +7,7 @@ import numpy as np
 
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
-from boxpromptiml.records import Split
+from boxpromptiml.records import Sample, Split
 from data_prep.import_dataset import finish_import
 from data_prep.importers.folder import import_folder
 
@@ -36,6 +36,13 @@ def make_folder(root: Path, manipulated: int, authentic: int, seed: int = 0) -> 
         images.write_jpeg(root / "authentic" / f"au_{seed}{number:03d}.jpg", noise, 95)
     (root / "boxes.json").write_text(json.dumps(coco))
     return root
+
+
+def mask_file(manifest: Manifest, sample: Sample) -> Path:
+    """Where the ground-truth mask of a sample lies that has one."""
+    path = manifest.mask_path(sample)
+    assert path is not None
+    return path
 
 
 def make_manifest(

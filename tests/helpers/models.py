@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def make_network(spec: ModelSpec) -> Student | WCBNet:
     return network.eval()
 
 
-def save_student(path: Path, mode: str = "native") -> Path:
+def save_student(path: Path, mode: Literal["resize", "native"] = "native") -> Path:
     """A checkpoint as `fit` writes it, of random weights."""
     seed_everything(0, verbose=False)
     config = StudentConfig(

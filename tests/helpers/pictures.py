@@ -13,5 +13,5 @@ def picture(size: tuple[int, int], seed: int) -> ImageArray:
     for _ in range(6):
         centre = tuple(int(v) for v in rng.integers(0, size[::-1]))
         colour = tuple(int(v) for v in rng.integers(0, 256, 3))
-        image = cv2.circle(image, centre, int(rng.integers(3, max(size) // 3)), colour, -1)
+        cv2.circle(image, centre, int(rng.integers(3, max(size) // 3)), colour, -1)
     return image

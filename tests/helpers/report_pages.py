@@ -135,7 +135,7 @@ def evaluation(dataset: str = "set", rows: int = 4, groups: int = 4) -> Evaluati
 
 def training(text: str = "calm") -> Training:
     audit = Audit(Path(text), text, {text: 3}, 3, 0.7, 0.8, 0.1, ((text, 0.1),))
-    images = TrainingImages(Counter(pseudo=3), Counter({"human": 3}), 2, (text,))
+    images = TrainingImages(Counter({"pseudo": 3}), Counter({"human": 3}), 2, (text,))
     return Training(text, text, text, 5, 3, BestEpoch(2, 0.4, 3), images, (audit,))
 
 

@@ -11,7 +11,7 @@ def scene(seed: int, size: tuple[int, int] = (120, 160)) -> ImageArray:
     """Smooth coloured blobs: as much structure as a photograph at the scale of a thumbnail."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (9, 12, 3), np.uint8)
-    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
 
 def recompressed(image: ImageArray, quality: int) -> ImageArray:

@@ -12,7 +12,7 @@ from boxpromptiml.data.leaks import refuse_shared_images
 from boxpromptiml.errors import UserError
 from boxpromptiml.manifests import sources
 from boxpromptiml.manifests.manifest import Header, write_manifest
-from boxpromptiml.manifests.sources import Sources, of_split, read_sources
+from boxpromptiml.manifests.sources import Source, Sources, of_split, read_sources
 from boxpromptiml.records import Sample
 
 SAMPLE = Sample("a", "d", "train", "g", "x.jpg", (5, 6), 0, None)
@@ -34,7 +34,7 @@ def three(tmp_path: Path) -> Sources:
     )
 
 
-def _names(some: Sequence) -> str:
+def _names(some: Sequence[Source]) -> str:
     return "".join(source.sample.id for source in some)
 
 

@@ -17,7 +17,7 @@ _CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 _LOOKING_UP = ("socket.getaddrinfo", "socket.gethostbyname")
 
 
-def _stays_here(host: object) -> bool:
+def _stays_here(host: Any) -> bool:
     name = host.decode() if isinstance(host, bytes) else host
     try:
         return name is None or name in _NAMES or ipaddress.ip_address(name).is_loopback

@@ -13,7 +13,7 @@ from tests.helpers.annotation_files import SIZE, boxes_in, check, fuzzed, scalar
 
 
 def test_boxes_come_from_the_segmentation_where_there_is_no_bbox(tmp_path: Path) -> None:
-    segmentations = [
+    segmentations: list[dict[str, Any]] = [
         {"segmentation": [[1.5, 2, 7, 3, 4, 9.25], [0, 20, 1, 21, 0, 22]]},
         {"segmentation": {"size": list(SIZE), "counts": [5, 10, 80 * 120 - 15]}, "bbox": []},
         {"segmentation": [[1, 2, 3]]},

@@ -67,7 +67,7 @@ def test_boxes_drawn_on_the_upright_picture_cover_the_same_pixels(
 
 def test_the_stored_view_changes_nothing() -> None:
     found = fit_boxes(annotated((1, 2, 3, 4)), "x", SIZE, 6, "stored")
-    assert found.boxes == ((1, 2, 3, 4),)
+    assert found.boxes == (Box(1, 2, 3, 4),)
     assert stored_corners((1, 2, 3, 4), SIZE, 1) == (1, 2, 3, 4)
 
 

@@ -10,6 +10,7 @@ from globox import Annotation, AnnotationSet, BoundingBox
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boxpromptiml.records import Box
 from data_prep.annotations import cvat, labelme, voc
 from tests.helpers.annotation_files import (
     BAD,
@@ -55,15 +56,15 @@ def test_fractions_and_empty_images_survive_what_globox_writes(
         written.save_labelme(tmp_path)
     else:
         written.save_yolo_darknet(tmp_path, label_to_id={"forged": 0})
-    found = {}
+    found: dict[str, tuple[Box, ...]] = {}
     for path in sorted(tmp_path.iterdir()):
         boxes, rejected = boxes_in(READERS[kind], path)
         assert not rejected
         found |= boxes
     expected = {n.removesuffix(".jpg") if kind == "yolo" else n: b for n, b in DRAWN.items()}
     assert found.keys() == expected.keys()
-    for name, boxes in found.items():
-        assert boxes == tuple(pytest.approx(box) for box in expected[name])
+    for name, drawn in found.items():
+        assert drawn == tuple(pytest.approx(box) for box in expected[name])
 
 
 @pytest.mark.parametrize(

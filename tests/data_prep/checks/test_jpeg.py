@@ -4,10 +4,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from data_prep.checks.jpeg import compression, quality_of
+from data_prep.checks.jpeg import Compression, compression, quality_of
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+
+
+def quantization(file: io.BytesIO) -> dict[int, list[int]]:
+    """As Pillow reads it."""
+    with Image.open(file) as image:
+        assert isinstance(image, JpegImageFile)
+        return image.quantization
+
+
+def known(path: Path) -> Compression:
+    """The compression of a JPEG."""
+    found = compression(path)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -15,7 +30,7 @@ def test_quality_is_what_pillow_was_told(mode: str) -> None:
     for quality in range(1, 101):
         buffer = io.BytesIO()
         Image.fromarray(NOISE).convert(mode).save(buffer, "JPEG", quality=quality)
-        found, standard = quality_of(Image.open(buffer).quantization)
+        found, standard = quality_of(quantization(buffer))
         assert standard
         assert found == quality
 
@@ -23,11 +38,11 @@ def test_quality_is_what_pillow_was_told(mode: str) -> None:
 def test_other_tables_get_the_nearest_quality(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(NOISE).save(buffer, "JPEG", quality=80)
-    tables = {k: list(v) for k, v in Image.open(buffer).quantization.items()}
+    tables = {k: list(v) for k, v in quantization(buffer).items()}
     tables[0][0] += 1
     Image.fromarray(NOISE).save(tmp_path / "x.jpg", qtables=tables)
     Image.fromarray(NOISE).save(tmp_path / "y.jpg", quality=80)
-    other, usual = compression(tmp_path / "x.jpg"), compression(tmp_path / "y.jpg")
+    other, usual = known(tmp_path / "x.jpg"), known(tmp_path / "y.jpg")
     assert (other.quality, other.standard) == (80, False)
     assert (usual.quality, usual.standard) == (80, True)
     assert other.tables != usual.tables
@@ -36,13 +51,13 @@ def test_other_tables_get_the_nearest_quality(tmp_path: Path) -> None:
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 def test_subsampling(tmp_path: Path, subsampling: str) -> None:
     Image.fromarray(NOISE).save(tmp_path / "x.jpg", subsampling=subsampling)
-    assert compression(tmp_path / "x.jpg").subsampling == subsampling
+    assert known(tmp_path / "x.jpg").subsampling == subsampling
 
 
 def test_grey_other_formats_and_damage(tmp_path: Path) -> None:
     Image.fromarray(NOISE).convert("L").save(tmp_path / "x.jpg")
     Image.fromarray(NOISE).save(tmp_path / "x.png")
     (tmp_path / "bad.jpg").write_bytes((tmp_path / "x.jpg").read_bytes()[:30])
-    assert compression(tmp_path / "x.jpg").subsampling == "grey"
+    assert known(tmp_path / "x.jpg").subsampling == "grey"
     for name in ("x.png", "bad.jpg", "absent.jpg"):
         assert compression(tmp_path / name) is None

@@ -17,9 +17,19 @@ from data_prep.checks.near_duplicates import (
 )
 from tests.helpers.scenes import forged, recompressed, scene
 
+
+def hashed(image: ImageArray) -> PictureHash:
+    """The hash of an image that has one."""
+    found = picture_hash(image)
+    assert found is not None
+    return found
+
+
 CHANGES: dict[str, Callable[[ImageArray], ImageArray]] = {
     "quality": lambda image: recompressed(image, 40),
-    "size": lambda image: cv2.resize(image, (97, 71), interpolation=cv2.INTER_AREA),
+    "size": lambda image: cv2.resize(image, (97, 71), interpolation=cv2.INTER_AREA).astype(
+        np.uint8
+    ),
     "forgery": forged,
     "brighter": lambda image: (image * 0.7 + 70).astype(np.uint8),
     "noise": lambda image: np.clip(
@@ -32,9 +42,9 @@ CHANGES: dict[str, Callable[[ImageArray], ImageArray]] = {
 def test_a_changed_picture_is_found_again_and_no_other(
     change: Callable[[ImageArray], ImageArray],
 ) -> None:
-    first = [picture_hash(scene(seed)) for seed in range(40)]
-    second = [picture_hash(scene(seed)) for seed in range(100, 130)]
-    second.insert(5, picture_hash(change(scene(7))))
+    first = [hashed(scene(seed)) for seed in range(40)]
+    second = [hashed(scene(seed)) for seed in range(100, 130)]
+    second.insert(5, hashed(change(scene(7))))
     (pair,) = near_duplicates(first, second)
     assert (pair.first, pair.second) == (7, 5)
     assert pair.correlation > 0.6
@@ -43,19 +53,19 @@ def test_a_changed_picture_is_found_again_and_no_other(
 
 
 def test_pages_that_show_nothing_have_no_hash() -> None:
-    assert picture_hash(np.full((50, 60, 3), 200, np.uint8)) is None
+    assert hashed(np.full((50, 60, 3), 200, np.uint8)) is None
     faint = np.random.default_rng(0).integers(127, 130, (50, 60, 3)).astype(np.uint8)
-    assert picture_hash(faint) is None
-    assert picture_hash(np.eye(3, dtype=np.uint8)[:1, :, None].repeat(3, 2) * 255) is not None
+    assert hashed(faint) is None
+    assert hashed(np.eye(3, dtype=np.uint8)[:1, :, None].repeat(3, 2) * 255) is not None
 
 
 def test_nothing_among_nothing() -> None:
     assert near_duplicates([], []) == []
-    assert near_duplicates([picture_hash(scene(1))], []) == []
+    assert near_duplicates([hashed(scene(1))], []) == []
 
 
 def test_many_equal_pictures_are_all_named_but_not_all_combinations() -> None:
-    one = picture_hash(scene(1))
+    one = hashed(scene(1))
     pairs = near_duplicates([one] * 50, [one] * 70)
     assert {pair.first for pair in pairs} == set(range(50))
     assert {pair.second for pair in pairs} == set(range(70))
@@ -64,7 +74,7 @@ def test_many_equal_pictures_are_all_named_but_not_all_combinations() -> None:
 
 
 def test_a_close_hash_of_another_picture_is_no_pair() -> None:
-    a, b = picture_hash(scene(1)), picture_hash(scene(2))
+    a, b = hashed(scene(1)), hashed(scene(2))
     assert near_duplicates([a], [PictureHash(a.rises, a.levels, b.thumbnail)]) == []
 
 

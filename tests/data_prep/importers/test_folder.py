@@ -26,7 +26,7 @@ def test_rows_in_are_rows_out(tmp_path: Path) -> None:
     assert [s.label for s in manifest.samples] == [1] * 5 + [0] * 3
     assert {s.split for s in manifest.samples} == {"val"}
     assert {s.kind for s in manifest.samples} == {"splice", "copymove", "removal", None}
-    assert all(len(s.boxes) == s.label for s in manifest.samples)
+    assert all(len(s.boxes or ()) == s.label for s in manifest.samples)
     assert all(manifest.image_path(s).is_file() for s in manifest.samples)
     assert not list((tmp_path / "out").glob("*errors*"))
 

@@ -7,6 +7,7 @@ import pytest
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
 from data_prep.__main__ import main
+from tests.helpers.data import mask_file
 from tests.helpers.trees import mask, photo, region
 
 
@@ -20,13 +21,13 @@ def run(source: Path, out: Path, *more: str) -> tuple[int, dict[str, str]]:
     return status, {row["path"].removeprefix(f"{folder}/"): row["reason"] for row in rows}
 
 
-def rows(out: Path) -> dict[str, tuple[int, str | None, str]]:
+def rows(out: Path) -> dict[str, tuple[int | None, str | None, str]]:
     """Label, mask and split by id; every mask is held against its image."""
     manifest = read_manifest(out)
     for sample in manifest.samples:
         if sample.mask:
             pixels, _ = images.read_image(manifest.image_path(sample))
-            truth = images.read_mask(manifest.mask_path(sample), sample.mask_threshold)
+            truth = images.read_mask(mask_file(manifest, sample), sample.mask_threshold)
             assert (truth == (pixels[..., 0] > 130)).all()
     return {sample.id: (sample.label, sample.mask, sample.split) for sample in manifest.samples}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from boxpromptiml.io import images
+from tests.helpers.data import mask_file
 from tests.helpers.imports import imported, run
 from tests.helpers.trees import TREES, region
 
@@ -13,7 +14,7 @@ def test_columbia_reads_green_above_red_through_jpeg_noise(tmp_path: Path) -> No
     for sample in manifest.samples:
         if sample.label:
             assert sample.mask_threshold is None
-            written = images.read_mask(manifest.mask_path(sample))
+            written = images.read_mask(mask_file(manifest, sample))
             assert np.array_equal(written, region(Path(sample.image).stem))
     edge = next((tmp_path / "raw").rglob("*_edgemask.jpg"))
     red = images.read_image(edge)[0][..., 0]

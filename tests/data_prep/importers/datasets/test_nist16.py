@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from boxpromptiml.io import images
+from tests.helpers.data import mask_file
 from tests.helpers.imports import by_id, imported, run
 from tests.helpers.trees import nist16
 
@@ -49,6 +50,6 @@ def test_black_is_manipulated_and_converted(tmp_path: Path, dataset: str) -> Non
     manifest, _ = imported(tmp_path, dataset)
     for sample in manifest.samples:
         if sample.label:
-            mask_path = manifest.mask_path(sample).resolve()
+            mask_path = mask_file(manifest, sample).resolve()
             assert mask_path.is_relative_to(tmp_path / "out" / f"{dataset}.masks")
             assert images.read_mask(mask_path).mean() < 0.5
