@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from boxpromptiml import Localizer
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import export
-from boxpromptiml.inference.maps import Answer, Network
+from boxpromptiml.inference.maps import Network, NetworkOutput
 from boxpromptiml.inference.runtimes import open_network
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
@@ -58,9 +58,9 @@ def variants(checkpoint: Path, exported: Path, compiled: bool) -> dict[str, Netw
     eager, _ = load_localizer(checkpoint)
 
     @torch.inference_mode()
-    def plain(image: FloatArray) -> Answer:
+    def plain(image: FloatArray) -> NetworkOutput:
         logits, image_logit = eager(torch.from_numpy(image))
-        return Answer(logits.numpy(), image_logit.numpy())
+        return NetworkOutput(logits.numpy(), image_logit.numpy())
 
     found: dict[str, Network] = {"eager fp32": plain}
     for name, file, runtime, precision in (

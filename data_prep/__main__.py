@@ -2,7 +2,7 @@
 
 import sys
 
-# `-m` puts the working directory first, where a stranger's numpy.py may lie beside his data. It is
+# `-m` puts the working directory first, where an untrusted numpy.py may lie beside the data. It is
 # dropped before anything is imported from it, unless our own packages lie there.
 _is_first = __name__ == "__main__" and not sys.flags.safe_path
 if _is_first and sys.path[0] != __file__.rpartition("/data_prep/")[0]:

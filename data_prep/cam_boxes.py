@@ -103,8 +103,8 @@ def boxes_from_map(prob: ProbArray, settings: MapBoxes) -> list[ScoredBox]:
     if prob.ndim != 2 or not prob.size or not (prob.min() >= 0 and prob.max() <= 1):
         raise ValueError(f"prob must be (H, W) in [0, 1] and not nan, got shape {prob.shape}")
     found = _components(prob, prob > settings.threshold, settings.merge)
-    share = found.area / prob.size
-    kept = (share >= settings.min_area) & (share <= settings.max_area)
+    fraction = found.area / prob.size
+    kept = (fraction >= settings.min_area) & (fraction <= settings.max_area)
     if not kept.any() and settings.always is not None:
         found = _components(prob, prob > _level(prob, settings), settings.merge)
         kept = found.top
@@ -203,12 +203,12 @@ def cam_boxes(
     source = read_manifest(manifest)
     localizer = Localizer.load(checkpoint, device, segmenter)
     unboxed = _unboxed(source.samples, box_fraction, seed)
-    answers = _localized(source, unboxed, localizer, boxes, batch_size)
-    rejected = [answer for answer in answers.values() if isinstance(answer, RejectedInput)]
+    results = _localized(source, unboxed, localizer, boxes, batch_size)
+    rejected = [result for result in results.values() if isinstance(result, RejectedInput)]
     samples = [
-        _answered(sample, answers.get(sample.id))
+        _with_boxes(sample, results.get(sample.id))
         for sample in source.samples
-        if not isinstance(answers.get(sample.id), RejectedInput)
+        if not isinstance(results.get(sample.id), RejectedInput)
     ]
     notes = {
         "checkpoint": checkpoint.name,
@@ -220,7 +220,7 @@ def cam_boxes(
         "seed": seed,
     }
     status = derive(source, out, samples, rejected, {"cam_boxes": notes})
-    found = [answer for answer in answers.values() if isinstance(answer, tuple)]
+    found = [result for result in results.values() if isinstance(result, tuple)]
     sys.stdout.write(
         f"{out}: {len(samples)} images, {sum(map(bool, found))} boxed by the network with "
         f"{sum(map(len, found))} boxes, {found.count(())} in which it sees nothing, "
@@ -229,11 +229,11 @@ def cam_boxes(
     return status
 
 
-def _unboxed(samples: Iterable[Sample], share: float, seed: int) -> list[Sample]:
+def _unboxed(samples: Iterable[Sample], fraction: float, seed: int) -> list[Sample]:
     """Manipulated samples without boxes, and those that do not keep their boxes."""
     manipulated = [sample for sample in samples if sample.label == 1]
     boxed = [sample.id for sample in manipulated if sample.boxes is not None]
-    keeping = nested_fraction(boxed, share, seed)
+    keeping = nested_fraction(boxed, fraction, seed)
     return [sample for sample in manipulated if sample.id not in keeping]
 
 
@@ -245,7 +245,7 @@ def _localized(
     batch_size: int,
 ) -> dict[str, tuple[Box, ...] | RejectedInput]:
     """Yield boxes of every sample, or why it has none, by id, in the order of the samples."""
-    answers: dict[str, tuple[Box, ...] | RejectedInput] = {sample.id: () for sample in samples}
+    results: dict[str, tuple[Box, ...] | RejectedInput] = {sample.id: () for sample in samples}
     console = Console(stderr=True)
 
     def images() -> Iterator[tuple[str, ImageArray]]:
@@ -255,12 +255,12 @@ def _localized(
                 yield sample.id, _image(manifest, sample)
             except RejectedInput as error:
                 console.print(f"rejected {error}", markup=False, soft_wrap=True)
-                answers[sample.id] = error
+                results[sample.id] = error
 
     for key, _, (prob, _) in localizer.localize_each(images(), batch_size):
         relative = prob / max(float(prob.max()), 1e-6)
-        answers[key] = tuple(one.box for one in boxes_from_map(relative, settings))
-    return answers
+        results[key] = tuple(one.box for one in boxes_from_map(relative, settings))
+    return results
 
 
 def _image(manifest: Manifest, sample: Sample) -> ImageArray:
@@ -272,7 +272,7 @@ def _image(manifest: Manifest, sample: Sample) -> ImageArray:
         raise RejectedInput(sample.image, "bad_path", str(error)) from error
 
 
-def _answered(sample: Sample, boxes: tuple[Box, ...] | RejectedInput | None) -> Sample:
+def _with_boxes(sample: Sample, boxes: tuple[Box, ...] | RejectedInput | None) -> Sample:
     """The sample with the network's boxes, without a pseudo-mask of other boxes."""
     if not isinstance(boxes, tuple):
         return sample

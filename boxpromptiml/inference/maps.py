@@ -11,7 +11,7 @@ from boxpromptiml.records import ProbArray
 Precision = Literal["fp32", "bf16"]
 
 
-class Answer(NamedTuple):
+class NetworkOutput(NamedTuple):
     """Output of a network for a batch, before the sigmoid."""
 
     logits: FloatArray  # (B, 1, h, w)
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
 class Network(Protocol):
     """Runs a student or a WCBnet: `inference.torch_network`, `inference.onnx_networks`."""
 
-    def __call__(self, image: FloatArray, /) -> Answer:
+    def __call__(self, image: FloatArray, /) -> NetworkOutput:
         """Map and score of inputs (B, C, h, w)."""
         ...
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.maps import Answer, Precision
+from boxpromptiml.inference.maps import NetworkOutput, Precision
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, OTHER_FILE, from_json
 from boxpromptiml.io.files import require_local_file
 from boxpromptiml.models.inputs import FloatArray
@@ -63,9 +63,9 @@ class OnnxNetwork:
         said = self._session.get_modelmeta().custom_metadata_map
         self.description = from_json(said.get(DESCRIPTION_KEY), path)
 
-    def __call__(self, image: FloatArray) -> Answer:
+    def __call__(self, image: FloatArray) -> NetworkOutput:
         """Logits of inputs (B, C, h, w)."""
-        return Answer(*self._session.run(["logits", "image_logit"], {"image": image}))
+        return NetworkOutput(*self._session.run(["logits", "image_logit"], {"image": image}))
 
 
 class OpenVinoNetwork:
@@ -114,12 +114,12 @@ class OpenVinoNetwork:
             self._front, model = core.compile_model(front[0], "CPU", exact), front[1]
         self._model = core.compile_model(model, "CPU", settings)
 
-    def __call__(self, image: FloatArray) -> Answer:
+    def __call__(self, image: FloatArray) -> NetworkOutput:
         """Logits of inputs (B, C, h, w)."""
         inputs = [image]
         if self._front is not None:
             inputs.append(self._front(inputs)[0])
-        return Answer(*self._model(inputs).values())
+        return NetworkOutput(*self._model(inputs).values())
 
 
 def _read(path: Path) -> bytes:

@@ -8,7 +8,7 @@ import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
-from boxpromptiml.inference.maps import Answer
+from boxpromptiml.inference.maps import NetworkOutput
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.weights import require_device
 from boxpromptiml.models.inputs import FloatArray
@@ -31,14 +31,14 @@ class TorchNetwork:
         self._bf16 = bf16
 
     @torch.inference_mode()
-    def __call__(self, image: FloatArray) -> Answer:
+    def __call__(self, image: FloatArray) -> NetworkOutput:
         """Logits of inputs (B, C, h, w)."""
         fed = torch.from_numpy(image).to(self._like).contiguous(memory_format=torch.channels_last)
         kind = self._like.device.type
         # Without bf16 of our own, Lightning's precision stays in force.
         with torch.autocast(kind, torch.bfloat16) if self._bf16 else nullcontext():
             logits, image_logit = self.module(fed)
-        return Answer(logits.float().cpu().numpy(), image_logit.float().cpu().numpy())
+        return NetworkOutput(logits.float().cpu().numpy(), image_logit.float().cpu().numpy())
 
 
 def open_torch(

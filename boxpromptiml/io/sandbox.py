@@ -135,7 +135,7 @@ class _Child:
         self._bounds, self._limits, self._ready = bounds, limits, False
         settings = asdict(bounds) | {"limits": asdict(limits), "pixels": self._pixels}
         # It finds what we find. -P: `-c` alone imports from the working directory first, where a
-        # stranger's numpy.py may lie beside his photographs.
+        # foreign numpy.py may lie beside the photographs.
         paths = os.pathsep.join(filter(None, sys.path))
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
             [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings)],

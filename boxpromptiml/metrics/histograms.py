@@ -124,7 +124,7 @@ def cuts(thresholds: npt.ArrayLike, values: Floats) -> npt.NDArray[np.intp]:
 def auc(manipulated: npt.NDArray[Any], authentic: npt.NDArray[Any]) -> Floats:
     """Area under the ROC curve from counts by level; ties count one half.
 
-    The share of pairs (manipulated, authentic) in which the manipulated one has the higher level:
+    The fraction of pairs (manipulated, authentic) where the manipulated one has the higher level:
     the Mann-Whitney U statistic divided by the number of pairs. Exact for integer counts.
 
     Args:

@@ -113,8 +113,8 @@ def _auc(manipulated: ProbArray, authentic: ProbArray) -> float:
     few, many = (authentic, manipulated) if swap else (manipulated, authentic)
     below = int(np.searchsorted(many, few, side="left").sum())
     below_or_tied = int(np.searchsorted(many, few, side="right").sum())
-    share = (below + below_or_tied) / (2 * len(few) * len(many))
-    return 1 - share if swap else share
+    fraction = (below + below_or_tied) / (2 * len(few) * len(many))
+    return 1 - fraction if swap else fraction
 
 
 def _curve(manipulated: ProbArray, authentic: ProbArray) -> npt.NDArray[np.float64]:

@@ -34,7 +34,7 @@ def own_state(callback: ModelCheckpoint, state: object) -> dict[str, Any]:
     """The state of a checkpoint callback without any path that its checkpoint file gave.
 
     Lightning deletes what the paths in this state name as soon as there is a better checkpoint, and
-    the file may come from a stranger. So of every path only the name is used, and only if the
+    the file may be untrusted. So of every path only the name is used, and only if the
     callback's own folder holds a file of this name.
 
     Args:

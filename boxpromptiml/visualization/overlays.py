@@ -32,7 +32,7 @@ TRIMAP_COLOURS: dict[int, Colour] = {
     UNSURE: (0, 114, 178),  # blue, about as far from black as from white in luminance
     MANIPULATED: (255, 255, 255),
 }
-_TINT = 0.4  # share of the colour inside a flagged region; its contour is opaque
+_TINT = 0.4  # weight of the colour inside a flagged region; its contour is opaque
 
 
 def overlay(

@@ -11,7 +11,7 @@ from boxpromptiml.records import Sample
 from data_prep.checks.across import Inspected
 from data_prep.checks.one_image import FileFacts
 
-_AREAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.9)  # shares of an image
+_AREAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.9)  # fractions of an image
 _MEGAPIXELS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _QUALITIES = (0.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)
 

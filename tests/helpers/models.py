@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer, seed_everything
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.export import describe, export
 from boxpromptiml.inference.formats import write_safetensors
-from boxpromptiml.inference.maps import Answer
+from boxpromptiml.inference.maps import NetworkOutput
 from boxpromptiml.inference.spec import ModelSpec, Refinement
 from boxpromptiml.models.configs import FusionConfig, StudentConfig, WCBConfig
 from boxpromptiml.models.inputs import FloatArray, NetworkInput
@@ -84,10 +84,10 @@ def save_student(path: Path, mode: Literal["resize", "native"] = "native") -> Pa
     return path
 
 
-def brightness(image: FloatArray) -> Answer:
+def brightness(image: FloatArray) -> NetworkOutput:
     """A network whose logit is the brightness of its own pixel."""
     logits = image.mean(1, keepdims=True)
-    return Answer(logits, logits.max((1, 2, 3)))
+    return NetworkOutput(logits, logits.max((1, 2, 3)))
 
 
 def file_maker(tmp_path_factory: pytest.TempPathFactory, shared: bool) -> FileMaker:
