@@ -9,11 +9,14 @@ An image-label network's map stays coarse: its refinement by regions needs boxpr
 
 import io
 import json
+import os
 import sys
 
 import numpy as np
-import onnxruntime
 from PIL import Image
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, which would ask its maker's server
+import onnxruntime
 
 
 def area_weights(length, size):

@@ -11,6 +11,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # ... nor for those that the tests 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: every core has a process with tests of its own
 
 import hypothesis

@@ -1,5 +1,6 @@
 """Loads a trained network and its spec from a checkpoint or a `.safetensors` file."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,34 @@ def load_localizer(path: Path) -> tuple[Student | WCBNet, ModelSpec]:
         spec = ModelSpec.from_dict(values, str(path))
     else:
         checkpoint = load_weights(path)
+        _check_sums(path)
         if DESCRIPTION_KEY not in checkpoint or "state_dict" not in checkpoint:
             raise UserError(f"{path}: not a checkpoint of `boxpromptiml fit`")
         spec = ModelSpec.from_dict(checkpoint[DESCRIPTION_KEY], str(path))
         state = _named(checkpoint["state_dict"], f"{spec.kind}.", path)
-    with torch.device("meta"):  # costs no memory, whatever the file asks for
-        outline = build_network(spec)
+    try:
+        with torch.device("meta"):  # costs no memory, whatever the file asks for
+            outline = build_network(spec)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     outline.backbone.forget_cut(state, "backbone.")
     check_fit(outline, state, path)
     network = build_network(spec)
     load_into(network, state, path)
     return network.eval(), spec
+
+
+def _check_sums(path: Path) -> None:
+    """UserError if a bit has changed since `torch.save` wrote the archive: it does not look."""
+    if not zipfile.is_zipfile(path):
+        return  # the format of before PyTorch 1.6 has no sums
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: is damaged: {error}; copy it again") from error
+    if damaged is not None:
+        raise UserError(f"{path}: is damaged: the sum of {damaged} is wrong; copy it again")
 
 
 def _named(state: object, prefix: str, path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Neither can run code when it is read. The metadata (`inference.spec`) is in the header of a
 `.safetensors` file and in the `metadata_props` of an `.onnx` file, which `inference.onnx_networks`
-reads.
+reads. It contains the hash of the file, so that a changed bit is noticed.
 """
 
 import warnings
@@ -14,7 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.spec import DESCRIPTION_KEY, from_json, to_json
+from boxpromptiml.inference.onnx_networks import import_onnxruntime
+from boxpromptiml.inference.spec import (
+    DESCRIPTION_KEY,
+    SEAL,
+    check_seal,
+    from_json,
+    sealed,
+    to_json,
+)
 from boxpromptiml.io.files import write_bytes
 from boxpromptiml.io.weights import load_weights
 from boxpromptiml.models.student import Student
@@ -33,7 +41,7 @@ _TRIED = ((1, 96, 128), (3, 77, 50))
 def write_safetensors(path: Path, network: Student | WCBNet, description: dict[str, Any]) -> None:
     """Write a network's weights and its metadata, atomically."""
     state = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
-    write_bytes(path, save(state, {DESCRIPTION_KEY: to_json(description)}))
+    write_bytes(path, sealed(save(state, {DESCRIPTION_KEY: to_json(description | SEAL)})))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -43,6 +51,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any
         UserError: If the file is missing, damaged, or without boxpromptiml metadata.
     """
     state = load_weights(path)
+    check_seal(path.read_bytes(), path)
     with safe_open(path, framework="pt") as stream:
         found = stream.metadata()
     return state, from_json((found or {}).get(DESCRIPTION_KEY), path)
@@ -71,15 +80,15 @@ def write_onnx(
     """
     try:
         import onnx  # noqa: F401, PLC0415
-        import onnxruntime  # noqa: PLC0415
         import onnxscript  # noqa: F401, PLC0415
     except ImportError as error:
         raise UserError(f'{error.name} is not installed: pip install -e ".[export]"') from error
+    onnxruntime = import_onnxruntime()
     fixed = network.backbone.fixed_size
     size = _TRACED[1:] if fixed is None else fixed
     model = _trace(network, torch.rand(_TRACED[0], channels, *size), fixed is None)
-    model.metadata_props.add(key=DESCRIPTION_KEY, value=to_json(description))
-    data = model.SerializeToString()
+    model.metadata_props.add(key=DESCRIPTION_KEY, value=to_json(description | SEAL))
+    data = sealed(model.SerializeToString())
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     tried = _TRIED if fixed is None else ((1, *fixed), (3, *fixed))
     worst = max(_difference(network, session, torch.rand(b, channels, h, w)) for b, h, w in tried)

@@ -77,7 +77,8 @@ def localize(
         precision: bf16 is faster where the processor knows it, and not exact; for torch,
             compile and openvino.
         isolate: Decode the images in a process of their own, which a file that breaks the decoder
-            takes with it instead of the job.
+            takes with it instead of the job; run an .onnx network in another, with limits of time
+            and memory.
         decode_seconds: Beyond it an isolated image is rejected.
         threads: For the network. Default: what OMP_NUM_THREADS says, else the processors that are
             idle when the job starts; more would wait for each other.
@@ -86,7 +87,9 @@ def localize(
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     with _decoder(isolate, decode_seconds) as decode:  # starts while the network is loaded
         threads = default_threads() if threads is None else threads
-        localizer = Localizer.load(checkpoint, device, segmenter, runtime, precision, threads)
+        localizer = Localizer.load(
+            checkpoint, device, segmenter, runtime, precision, threads, isolate
+        )
         sys.stderr.write(f"runtime: {localizer.runtime}, {threads} threads\n")
         inputs, rejected = find_inputs(images, out)
         if not inputs:

@@ -58,6 +58,7 @@ class Localizer:
         runtime: Runtime = "auto",
         precision: Precision = "fp32",
         threads: int | None = None,
+        isolate: bool = False,
     ) -> "Localizer":
         """Load a localizer's file as data, without running code in it.
 
@@ -71,12 +72,13 @@ class Localizer:
             runtime: What runs the network; see `inference.runtimes`.
             precision: bf16 is faster where the processor supports it, and not exact.
             threads: For the network; None: as the runtime does by itself.
+            isolate: Run an `.onnx` file in a child process, under limits of time and memory.
 
         Raises:
             UserError: If the file is missing, damaged or of another kind, if the runtime cannot run
                 it, or if its segmenter needs weights that are not given.
         """
-        opened = open_network(Path(checkpoint), runtime, device, precision, threads)
+        opened = open_network(Path(checkpoint), runtime, device, precision, threads, isolate)
         spec = opened.spec
         if spec.refinement is not None:
             own = spec.refinement.segmenter

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from boxpromptiml.errors import UserError
 from boxpromptiml.models.inputs import FloatArray, sigmoid, to_stored_size
 from boxpromptiml.records import ProbArray
 
@@ -40,13 +41,16 @@ def probability_maps(
 
     Returns:
         Probabilities (H, W), one an image; image scores (B,) in [0, 1].
+
+    Raises:
+        UserError: The network's output is of another shape than its input, or not finite.
     """
     maps = [np.empty((0, 0), np.float32)] * len(images)
     scores = np.zeros(len(images), np.float32)
     shapes = [image.shape for image in images]
     for shape in sorted(set(shapes)):
         members = [i for i, other in enumerate(shapes) if other == shape]
-        logits, image_logit = network(np.stack([images[i] for i in members]))
+        logits, image_logit = _output(network, np.stack([images[i] for i in members]))
         scores[members] = sigmoid(image_logit)
         for i, logit_map in zip(members, logits[:, 0], strict=True):
             maps[i] = to_stored_size(logit_map, sizes[i])
@@ -68,6 +72,9 @@ def tiled_map(
 
     Returns:
         Probabilities (H, W), and the image score, the highest of the tiles.
+
+    Raises:
+        UserError: As `probability_maps`.
     """
     height, width = image.shape[-2:]
     tile_h, tile_w = min(tile[0], height), min(tile[1], width)
@@ -78,11 +85,26 @@ def tiled_map(
     for top in _starts(height, tile_h):
         for left in _starts(width, tile_w):
             rows, columns = slice(top, top + tile_h), slice(left, left + tile_w)
-            logits, image_logit = network(np.ascontiguousarray(image[None, :, rows, columns]))
+            part = np.ascontiguousarray(image[None, :, rows, columns])
+            logits, image_logit = _output(network, part)
             total[rows, columns] += logits[0, 0] * weight
             weights[rows, columns] += weight
             highest = np.maximum(highest, image_logit)
     return sigmoid(total / weights), float(sigmoid(highest)[0])
+
+
+def _output(network: Network, batch: FloatArray) -> NetworkOutput:
+    """A network's output for a batch (B, C, h, w), if it can be meant."""
+    logits, image_logit = network(batch)
+    wanted = (len(batch), 1, *batch.shape[2:])
+    if logits.shape != wanted or image_logit.shape != wanted[:1]:
+        raise UserError(f"the network gives a map of shape {logits.shape}, not {wanted}")
+    if not (np.isfinite(logits).all() and np.isfinite(image_logit).all()):
+        raise UserError(
+            "the network gives values that are not finite: its file is damaged, or its training "
+            "diverged"
+        )
+    return NetworkOutput(logits, image_logit)
 
 
 def _starts(length: int, tile: int) -> list[int]:

@@ -11,9 +11,27 @@ from typing import Any
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import NetworkOutput, Precision
-from boxpromptiml.inference.spec import DESCRIPTION_KEY, OTHER_FILE, from_json
+from boxpromptiml.inference.spec import DESCRIPTION_KEY, OTHER_FILE, check_seal, from_json
 from boxpromptiml.io.files import require_local_file
 from boxpromptiml.models.inputs import FloatArray
+
+
+def import_onnxruntime() -> Any:
+    """The package `onnxruntime`, which reports nothing to its maker.
+
+    Without the variable it stores an identifier of the device under ~/.cache when it is imported,
+    and looks for a server of its maker some seconds later.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when its library is loaded
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError as error:
+        raise UserError('onnxruntime is not installed: pip install -e ".[export]"') from error
+    onnxruntime.disable_telemetry_events()  # where somebody has imported it before
+    return onnxruntime
 
 
 class OnnxNetwork:
@@ -30,16 +48,14 @@ class OnnxNetwork:
 
     Raises:
         UserError: If ONNX Runtime is missing, does not support device or precision, or cannot read
-            the file; if the file has no boxpromptiml metadata, or refers to other files.
+            the file; if the file has no boxpromptiml metadata, refers to other files, or
+            has other inputs and outputs than an exported network.
     """
 
     def __init__(
         self, path: Path, device: str, precision: Precision, threads: int | None = None
     ) -> None:
-        try:
-            import onnxruntime  # noqa: PLC0415
-        except ImportError as error:
-            raise UserError('ONNX Runtime is not installed: pip install -e ".[export]"') from error
+        onnxruntime = import_onnxruntime()
         if precision != "fp32":
             raise UserError("ONNX Runtime runs at fp32 here: use --runtime openvino for bf16")
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -62,10 +78,17 @@ class OnnxNetwork:
             raise UserError(_unreadable(path, "ONNX Runtime", error)) from error
         said = self._session.get_modelmeta().custom_metadata_map
         self.description = from_json(said.get(DESCRIPTION_KEY), path)
+        self._path = path
+        ends = (self._session.get_inputs(), self._session.get_outputs())
+        _check_ends(path, *({one.name: _float_rank(one) for one in side} for side in ends))
 
     def __call__(self, image: FloatArray) -> NetworkOutput:
         """Logits of inputs (B, C, h, w)."""
-        return NetworkOutput(*self._session.run(["logits", "image_logit"], {"image": image}))
+        try:
+            found = self._session.run(["logits", "image_logit"], {"image": image})
+        except Exception as error:  # the library's own types
+            raise UserError(_unreadable(self._path, "ONNX Runtime", error)) from error
+        return NetworkOutput(*found)
 
 
 class OpenVinoNetwork:
@@ -83,7 +106,8 @@ class OpenVinoNetwork:
 
     Raises:
         UserError: If OpenVINO is missing, does not support the device, or cannot read the file; if
-            the file has no boxpromptiml metadata, or refers to other files.
+            the file has no boxpromptiml metadata, refers to other files, or
+            has other inputs and outputs than an exported network.
     """
 
     def __init__(
@@ -107,6 +131,13 @@ class OpenVinoNetwork:
         except RuntimeError as error:
             raise UserError(_unreadable(path, "OpenVINO", error)) from error
         self.description = from_json(_openvino_metadata(model), path)
+        _check_ends(
+            path,
+            *(
+                {one.get_any_name(): one.get_partial_shape().rank.get_length() for one in side}
+                for side in (model.inputs, model.outputs)
+            ),
+        )
         front = _cut_front(model) if precision == "bf16" else None
         self._front: Any = None
         if front is not None:
@@ -122,6 +153,27 @@ class OpenVinoNetwork:
         return NetworkOutput(*self._model(inputs).values())
 
 
+_INPUTS = {"image": 4}
+_OUTPUTS = {"logits": 4, "image_logit": 1}
+
+
+def _check_ends(path: Path, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+    """UserError unless names and ranks are those that `boxpromptiml export` gives."""
+    if inputs != _INPUTS or outputs != _OUTPUTS:
+        raise UserError(
+            f"{path}: takes {_shown(inputs)} and gives {_shown(outputs)}; it should take "
+            f"{_shown(_INPUTS)} and give {_shown(_OUTPUTS)}: create it with `boxpromptiml export`"
+        )
+
+
+def _float_rank(end: Any) -> int:
+    return len(end.shape or ()) if end.type == "tensor(float)" else -1
+
+
+def _shown(ranks: dict[str, int]) -> str:
+    return ", ".join(f"{name} (rank {rank})" for name, rank in ranks.items())[:200] or "nothing"
+
+
 def _read(path: Path) -> bytes:
     """Read a file and make sure that it refers to no other files.
 
@@ -130,12 +182,13 @@ def _read(path: Path) -> bytes:
     has none. `boxpromptiml export` keeps the letters out of the metadata.
 
     Raises:
-        UserError: If it is not a regular file, or contains the key.
+        UserError: If it is not a regular file, contains the key, or its bytes have changed.
     """
     require_local_file(path)
     data = path.read_bytes()
     if OTHER_FILE.encode() in data:
         raise UserError(f"{path}: keeps its weights in other files; export it as a single file")
+    check_seal(data, path)
     return data
 
 

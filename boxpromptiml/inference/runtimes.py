@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.inference.isolated_network import IsolatedNetwork
 from boxpromptiml.inference.maps import Network, Precision
 from boxpromptiml.inference.onnx_networks import OnnxNetwork, OpenVinoNetwork
 from boxpromptiml.inference.spec import ModelSpec
@@ -37,6 +38,7 @@ def open_network(
     device: str = "cpu",
     precision: Precision = "fp32",
     threads: int | None = None,
+    isolate: bool = False,
 ) -> OpenedNetwork:
     """Load a localizer's file into a runtime.
 
@@ -51,6 +53,8 @@ def open_network(
         precision: bf16 is faster where the processor supports it, and not exact.
         threads: On a CPU; None: what OMP_NUM_THREADS says, else every processor. PyTorch's are
             those of the whole process, and stay as they are for None.
+        isolate: Run an `.onnx` file in a child process, under limits of time and memory, as is
+            advisable for a stranger's; see `isolated_network`.
 
     Raises:
         UserError: If the file cannot be read or does not match the runtime, or if the runtime is
@@ -76,7 +80,11 @@ def open_network(
     said = f"{runtime}, {device}, {precision}"
     if exported:
         kind = OnnxNetwork if runtime == "onnx" else OpenVinoNetwork
-        exact = kind(path, device, precision, threads)
+        exact: OnnxNetwork | OpenVinoNetwork | IsolatedNetwork
+        if isolate and device == "cpu":
+            exact = IsolatedNetwork(kind.__name__, path, device, precision, threads)
+        else:
+            exact = kind(path, device, precision, threads)
         return OpenedNetwork(exact, ModelSpec.from_dict(exact.description, str(path)), said)
     try:
         from boxpromptiml.inference.torch_network import open_torch  # noqa: PLC0415

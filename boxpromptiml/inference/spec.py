@@ -6,6 +6,7 @@ been checked against the types and limits of the records below.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.files import sha256_bytes
 from boxpromptiml.io.strict_json import check_fields, parse_as, parse_json
 from boxpromptiml.models.bayes import Prior
 from boxpromptiml.models.configs import STRICT, CamConfig, StudentConfig, WCBConfig
@@ -27,6 +29,9 @@ OTHER_FILE = "location"  # the word by which an ONNX graph refers to a file besi
 SCHEMA_VERSION = 1
 
 _MAX_TEXT = 2**16  # characters of a description as JSON; ours have about a thousand
+_SEAL_KEY = "file_sha256"
+SEAL = {_SEAL_KEY: "0" * 64}  # to be part of the description of a file that is to be sealed
+_SEALED = re.compile(rb'file_sha256[\\":\s]{1,8}([0-9a-f]{64})')
 _PATHS = ("weights", "cache")  # of a segmenter, on this machine; they stay out of files
 
 Threshold = Annotated[float, Ge(0), Le(1)]
@@ -36,6 +41,34 @@ def to_json(description: Mapping[str, Any]) -> str:
     """One line of JSON in which `OTHER_FILE` never occurs."""
     text = json.dumps(description, sort_keys=True, allow_nan=False)
     return text.replace(OTHER_FILE, f"\\u{ord(OTHER_FILE[0]):04x}{OTHER_FILE[1:]}")
+
+
+def sealed(data: bytes) -> bytes:
+    """A file whose description has the key `SEAL`, with the hash of all its bytes there.
+
+    The hash is taken with zeros in its own place.
+    """
+    found = _SEALED.search(data)
+    if found is None:
+        raise RuntimeError("the description has no place for the file's hash")
+    start, end = found.span(1)
+    return data[:start] + sha256_bytes(data).encode() + data[end:]
+
+
+def check_seal(data: bytes, path: Path) -> None:
+    """Compare the bytes of a file with the hash in it, if there is one: older files have none.
+
+    Raises:
+        UserError: A bit has changed since the file was written.
+    """
+    found = _SEALED.search(data)
+    if found is None:
+        return
+    start, end = found.span(1)
+    if sha256_bytes(data[:start] + SEAL[_SEAL_KEY].encode() + data[end:]) != found[1].decode():
+        raise UserError(
+            f"{path}: is damaged: its bytes are not those that were written; copy it again"
+        )
 
 
 def from_json(text: str | None, path: Path) -> dict[str, Any]:

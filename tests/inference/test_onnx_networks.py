@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.inference import onnx_networks
 from boxpromptiml.inference.onnx_networks import OnnxNetwork, OpenVinoNetwork
 from boxpromptiml.inference.spec import ModelSpec
+from tests.helpers import onnx_graphs
 from tests.helpers.models import FileMaker
 
 onnx = pytest.importorskip("onnx")
@@ -81,6 +83,7 @@ def test_the_check_above_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     onnx.save(model("constant", elsewhere("secret.bin")), tmp_path / "evil.onnx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(onnx_networks, "OTHER_FILE", "\0never\0")
+    monkeypatch.setattr(onnx_networks, "_check_ends", lambda *_: None)
     network = OnnxNetwork(tmp_path / "evil.onnx", "cpu", "fp32")
     np.testing.assert_array_equal(network._session.run(None, {})[0], SECRET)
 
@@ -112,6 +115,40 @@ def test_files_of_others_and_damaged_ones_are_refused(kind: Kind, tmp_path: Path
         kind(tmp_path / "none.onnx", "cpu", "fp32")
     with pytest.raises(UserError, match="folder"):
         kind(tmp_path, "cpu", "fp32")
+
+
+FLOAT64 = TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [
+        ([("picture", [1, 3, 8, 8])], None, r"takes picture \(rank 4\)"),
+        ([("image", [3, 8, 8])], None, r"takes image \(rank 3\)"),
+        ([("image", [1, 3, 8, 8]), ("more", [1])], None, r"more \(rank 1\)"),
+        (None, [("logits", [1, 1, 8, 8])], r"gives logits \(rank 4\);"),
+        (None, [("logits", [8, 8]), ("image_logit", [1])], r"logits \(rank 2\)"),
+        (None, [("map", [1, 1, 8, 8]), ("image_logit", [1])], r"map \(rank 4\)"),
+        (None, [("logits", [1, 1, 8, 8], FLOAT64), ("image_logit", [1])], "logits"),
+    ],
+)
+def test_inputs_and_outputs_are_checked_once(
+    tmp_path: Path, inputs: list[Any] | None, outputs: list[Any] | None, message: str
+) -> None:
+    outputs = outputs or [("logits", [1, 1, 8, 8]), ("image_logit", [1])]
+    nodes = []
+    for name, shape, *kind in outputs:
+        dtype = kind[0] if kind else TensorProto.FLOAT
+        zeros = helper.make_tensor("z", dtype, shape, np.zeros(shape).ravel())
+        nodes.append(helper.make_node("Constant", [], [name], value=zeros))
+    ends = [
+        [onnx_graphs.value(*one) for one in side]
+        for side in (inputs or [onnx_graphs.IMAGE], outputs)
+    ]
+    made = onnx_graphs.graph(nodes, *ends)
+    path = onnx_graphs.save(tmp_path / "other.onnx", made)
+    with pytest.raises(UserError, match=message):
+        OnnxNetwork(path, "cpu", "fp32")
 
 
 @pytest.mark.parametrize(
