@@ -44,7 +44,7 @@ def test_it_gives_the_same_numbers(exported: FileMaker) -> None:
     ("make", "limits", "message"),
     [
         (onnx_graphs.endless, {"seconds": 3.0}, "takes more than 3 s"),
-        (onnx_graphs.greedy, {}, "memory|cannot be run|no ONNX file"),
+        (onnx_graphs.greedy, {}, r"cannot be run|not an ONNX file|memory"),
         (onnx_graphs.another_size, {}, r"map of shape \(2, 1, 20, 9\)"),
     ],
 )
