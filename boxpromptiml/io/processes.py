@@ -1,7 +1,8 @@
-"""Child processes that end with the process that started them, even if that one is killed."""
+"""Starting our own programs as child processes that end with us, even if we are killed."""
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -9,9 +10,21 @@ _PARENT = "BOXPROMPTIML_CHILD_OF"
 _SECONDS = 1.0
 
 
+def python_command(*words: str) -> list[str]:
+    """The command line of a Python that imports nothing from the working directory.
+
+    A foreign numpy.py may lie there beside the photographs; `-m` and `-c` would find it first.
+    """
+    return [sys.executable, "-P", *words]
+
+
 def child_environment() -> dict[str, str]:
-    """The environment for a child process that calls `end_with_parent`."""
-    return os.environ | {_PARENT: str(os.getpid())}
+    """The environment for a child process: it finds the modules that we find.
+
+    One that calls `end_with_parent` ends with us.
+    """
+    paths = os.pathsep.join(filter(None, sys.path))
+    return os.environ | {"PYTHONPATH": paths, _PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:

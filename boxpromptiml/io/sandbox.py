@@ -30,6 +30,7 @@ import numpy as np
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo, Limits
+from boxpromptiml.io.processes import child_environment, python_command
 from boxpromptiml.records import ImageArray
 
 _PROGRAM = "from boxpromptiml.io.sandbox import serve; serve()"
@@ -134,14 +135,11 @@ class _Child:
         os.close(made)
         self._bounds, self._limits, self._ready = bounds, limits, False
         settings = asdict(bounds) | {"limits": asdict(limits), "pixels": self._pixels}
-        # It finds what we find. -P: `-c` alone imports from the working directory first, where a
-        # foreign numpy.py may lie beside the photographs.
-        paths = os.pathsep.join(filter(None, sys.path))
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings)],
+            python_command("-c", _PROGRAM, json.dumps(settings)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             pass_fds=[self._pixels], start_new_session=True,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths},
+            env=child_environment() | {"OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
 
     def close(self) -> None:

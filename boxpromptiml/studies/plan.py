@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.strict_yaml import read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_SHARED = re.compile(f"{_NAME.pattern}/{_NAME.pattern}")
+_SETTING = re.compile(r"(?:model|data|trainer|checkpoint)(?:\.\w+)*|seed_everything")
 _PROGRAMS = ("boxpromptiml", "data_prep")
 
 
@@ -87,11 +91,17 @@ class Training:
         ]
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, trusted: bool = False) -> Study:
     """Read and check a study's file.
 
+    Args:
+        path: Of the file.
+        trusted: Whether the user has named code to trust; its `prepare` may then use
+            configurations from anywhere.
+
     Raises:
-        UserError: Naming the file and the field.
+        UserError: Naming the file and the field; among other things for settings and commands
+            that reach further than a training of ours.
     """
     try:
         plan = TypeAdapter(Study).validate_json(json.dumps(renamed(read_yaml(path)), default=str))
@@ -101,22 +111,68 @@ def read_study(path: Path) -> Study:
         raise UserError(f"{path}: {place}: {first['msg']}") from error
     except (TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
+    for place, problem in _problems(plan):
+        raise UserError(f"{path}: {place}: {problem}")
+    for command in plan.prepare:
+        if wrong := _problem_of_command(command, None if trusted else path.parent):
+            raise UserError(f"{path}: prepare: {command!r} {wrong}")
+    return plan
+
+
+def _problems(plan: Study) -> Iterator[tuple[str, str]]:
+    """Place and text of what is wrong with a study whose types are right."""
     if plan.reference not in plan.variants:
-        raise UserError(f"{path}: reference: {plan.reference!r} is none of {sorted(plan.variants)}")
+        yield "reference", f"{plan.reference!r} is none of {sorted(plan.variants)}"
+    yield from (("settings", problem) for problem in _problems_of_settings(plan.settings))
     for name, variant in plan.variants.items():
         if not _NAME.fullmatch(name):
-            raise UserError(f"{path}: variants: {name!r} must consist of letters, digits, - and _")
-        if (
-            variant.same_as
-            and [bool(_NAME.fullmatch(n)) for n in variant.same_as.split("/")] != [True] * 2
-        ):
-            raise UserError(
-                f"{path}: variants.{name}.same_as: {variant.same_as!r} must be STUDY/VARIANT"
+            yield "variants", f"{name!r} must consist of letters, digits, - and _"
+        if variant.same_as and not _SHARED.fullmatch(variant.same_as):
+            yield f"variants.{name}.same_as", f"{variant.same_as!r} must be STUDY/VARIANT"
+        for problem in _problems_of_settings(variant.settings):
+            yield f"variants.{name}.settings", problem
+
+
+def _problems_of_settings(settings: dict[str, Any]) -> Iterator[str]:
+    """Keys that are none of an experiment's, such as `trust`, which only a person may give."""
+    for key in settings:
+        if not _SETTING.fullmatch(key):
+            yield (
+                f"{key!r} is not a setting of an experiment; these begin with model, data, trainer "
+                "or checkpoint, or are seed_everything"
             )
-    for command in plan.prepare:
-        if not command.startswith(tuple(f"{program} " for program in _PROGRAMS)):
-            raise UserError(f"{path}: prepare: {command!r} must begin with one of {_PROGRAMS}")
-    return plan
+
+
+def _problem_of_command(command: str, folder: Path | None) -> str | None:
+    """What is wrong with a command of `prepare`.
+
+    Args:
+        command: As written in the study's file.
+        folder: Configurations must lie below it or below the working directory; None if anywhere.
+    """
+    try:
+        program, *words = shlex.split(command)
+    except ValueError as error:  # no word at all, or a quotation that does not end
+        return f"is not a command line: {error}"
+    if program not in _PROGRAMS:
+        return f"must begin with one of {_PROGRAMS}"
+    for before, word in pairwise([program, *words]):
+        if word.startswith("--trust"):
+            return "must not name code to trust; give --trust to `boxpromptiml study` yourself"
+        flag, _, value = word.rpartition("=")
+        is_configuration = (flag or before) in ("-c", "--config")
+        is_configuration |= value.endswith((".yaml", ".yml"))  # a group's, as in --data=FILE
+        if folder and is_configuration and not _is_below(value, folder):
+            return (
+                f"uses {value}, a configuration outside the study's folder and the working "
+                "directory; move it there, or add --trust=NAME if you know and trust both"
+            )
+    return None
+
+
+def _is_below(path: str, folder: Path) -> bool:
+    real = Path(path).resolve()
+    return any(real.is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
 
 
 def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:

@@ -5,7 +5,6 @@ changes. Every training is a separate process with its own run folder, so an int
 resumes where it was, and each run can be opened, reported and repeated alone.
 """
 
-import json
 import re
 import shlex
 import signal
@@ -16,14 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import IO
+from typing import IO, TypedDict
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
 from boxpromptiml.evaluation.runs import read_state, score_run
-from boxpromptiml.io.files import write_json
-from boxpromptiml.io.processes import child_environment
+from boxpromptiml.io.files import remove_temporaries, write_json
+from boxpromptiml.io.processes import child_environment, python_command
+from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.records import Split
 from boxpromptiml.studies.plan import (
     Study,
@@ -63,11 +64,9 @@ class Children:
             if self._stopped:
                 raise UserError("stopped before it began")
             process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
-                [sys.executable, "-m", *words],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
+                python_command("-m", *words), stdout=stream, stderr=subprocess.STDOUT,
                 env=child_environment(),
-            )
+            )  # fmt: skip
             self._running.add(process)
         return process
 
@@ -100,6 +99,18 @@ def children_die_with_us() -> Iterator[Children]:
 
 
 _STATE = "study_run.json"
+_TRAINER_VERBS = ("fit", "validate", "test", "predict")
+
+
+class State(TypedDict):
+    """How far a training of a study is."""
+
+    signature: str  # fingerprint of what it was started with
+    finished: bool
+    words: list[str]  # of its command line
+
+
+_STATE_TYPE = TypeAdapter(State)
 
 
 def study(
@@ -109,6 +120,7 @@ def study(
     only: list[str] | None = None,
     jobs: int = 1,
     split: Split = "test",
+    trust: list[str] | None = None,
 ) -> int:
     """Train and score every variant of a study, and write one table with 95 % intervals.
 
@@ -123,18 +135,25 @@ def study(
         only: Names of the variants to train; the table holds all that are finished.
         jobs: Trainings at a time.
         split: Which images to score.
+        trust: Modules or classes that the experiments may name besides ours; their code is run. A
+            study's file cannot give this itself.
     """
-    plan = read_study(file)
+    plan = read_study(file, trusted=bool(trust))
     folder = out or Path("runs/studies") / file.stem
     trainings = plan_trainings(plan, folder, seeds or plan.seeds)
     if unknown := sorted(set(only or []) - set(plan.variants)):
         raise UserError(f"--only {unknown}: no such variant; {file} has {sorted(plan.variants)}")
     wanted = [t for t in trainings if not only or t.variant in only]
+    trusting = [f"--trust={name}" for name in trust or []]
     with children_die_with_us() as children:
         for number, command in enumerate(plan.prepare):
-            _prepare(command, folder / "prepare" / f"{number}.json", children)
+            _prepare(command, folder / "prepare" / f"{number}.json", children, trusting)
         failed = _run_all(
-            wanted, jobs, children, lambda training: _score(training, split, folder, plan)
+            wanted,
+            jobs,
+            children,
+            lambda training: _train(training, children, trusting),
+            lambda training: _score(training, split, folder, plan),
         )
     table = _table(plan, folder, split)
     table.write(folder)
@@ -144,11 +163,13 @@ def study(
     return EXIT_FAILED if failed else EXIT_OK
 
 
-def _prepare(command: str, marker: Path, children: Children) -> None:
+def _prepare(command: str, marker: Path, children: Children, trusting: list[str]) -> None:
     """Run a command that makes data, unless it has been run before and its output exists."""
     program, *words = shlex.split(command)
+    if program == "boxpromptiml" and words and words[0] in _TRAINER_VERBS:
+        words += trusting
     made = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--out"]
-    ran = marker.exists() and json.loads(marker.read_text())["command"] == command
+    ran = marker.exists() and read_json(marker) == {"command": command}
     if ran and all(path.exists() for path in made):
         return
     sys.stderr.write(f"preparing: {command}\n")
@@ -165,7 +186,11 @@ def _score(training: Training, split: Split, folder: Path, plan: Study) -> None:
 
 
 def _run_all(
-    trainings: list[Training], jobs: int, children: Children, score: Callable[[Training], None]
+    trainings: list[Training],
+    jobs: int,
+    children: Children,
+    train: Callable[[Training], None],
+    score: Callable[[Training], None],
 ) -> list[str]:
     """Train and score all; returns a line for each training that failed."""
     scoring = Lock()
@@ -174,7 +199,8 @@ def _run_all(
         training.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(training.folder / ".lock", timeout=0):
-                _train(training, children)
+                remove_temporaries(training.folder)  # of a study that was killed
+                train(training)
                 with scoring:
                     score(training)
         except Timeout:
@@ -192,11 +218,11 @@ def _run_all(
             raise
 
 
-def _train(training: Training, children: Children) -> None:
+def _train(training: Training, children: Children, trusting: list[str]) -> None:
     """Run `fit`, from the last checkpoint if there is one, unless the training is finished."""
     state_file, last = training.folder / _STATE, training.folder / "checkpoints" / "last.ckpt"
     wanted = training_fingerprint(training)
-    state = json.loads(state_file.read_text()) if state_file.exists() else None
+    state = read_as(_STATE_TYPE, state_file) if state_file.exists() else None
     if state and state["signature"] != wanted:
         raise UserError(
             f"{training.folder} was trained with other settings or data; delete it, or choose "
@@ -208,9 +234,8 @@ def _train(training: Training, children: Children) -> None:
     resume = [f"--ckpt_path={last}"] if last.exists() else []
     sys.stderr.write(f"training: {training.variant}, seed {training.seed}\n")
     log = training.folder / "fit.log"
-    status = children.run(
-        ["boxpromptiml", *training.words, "--trainer.enable_progress_bar=false", *resume], log
-    )
+    words = [*training.words, "--trainer.enable_progress_bar=false", *resume, *trusting]
+    status = children.run(["boxpromptiml", *words], log)
     if status:
         raise UserError(f"`fit` ended with status {status}; see {log}")
     write_json(state_file, {"signature": wanted, "finished": True, "words": training.words})

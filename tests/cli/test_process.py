@@ -4,15 +4,11 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-
-from boxpromptiml.cli.process import PARENT
 
 V1 = Path(__file__).parents[1] / "compat" / "v1"
 COMMANDS = {
@@ -81,38 +77,3 @@ def test_what_is_trusted_is_found_in_the_working_directory(tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert "class_path: mine.Mine" in done.stdout
-
-
-_STUDY = """
-import os, subprocess, sys, time
-env = os.environ | {sys.argv[1]: str(os.getpid())}
-words = [sys.executable, "-c", sys.argv[2]]
-child = subprocess.Popen(words, env=env, stdout=subprocess.PIPE)
-child.stdout.readline()
-print(child.pid, flush=True)
-time.sleep(600)
-"""
-_CHILD = """
-import sys, time
-from boxpromptiml.cli import main
-main(["--version"])
-sys.stdout.flush()
-time.sleep(600)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl")
-def test_a_child_ends_with_its_study_however_that_ends() -> None:
-    study = subprocess.Popen(
-        [sys.executable, "-c", _STUDY, PARENT, _CHILD], stdout=subprocess.PIPE, text=True
-    )
-    assert study.stdout is not None
-    child = Path("/proc", study.stdout.readline().strip())
-    assert child.exists()
-    study.send_signal(signal.SIGKILL)
-    study.wait()
-    deadline = time.monotonic() + 30
-    while child.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not child.exists()
-    study.stdout.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from boxpromptiml.io import processes
+from boxpromptiml.io.processes import child_environment, python_command
 
 CHILD = """
 import signal, sys, time
@@ -65,3 +66,18 @@ def test_a_process_that_is_nobodys_child_lives_on(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("BOXPROMPTIML_CHILD_OF", str(os.getppid()))
     processes.end_with_parent()
     assert called == [os.getppid()]
+
+
+def test_a_child_finds_what_we_find_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a stranger ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "found"))
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "ours.py").write_text("print('ours')")
+    command = python_command("-c", "import json, ours")
+    done = subprocess.run(
+        command, env=child_environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ours\n", "")

@@ -1,5 +1,6 @@
 """What a study's file may say, and the trainings that follow."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,48 @@ def test_a_study_that_yaml_stumbles_over_is_one_clear_error(tmp_path: Path, text
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(UserError, match=r"s\.yaml"):
         read_study(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"settings": {"trust": "evil"}}, "'trust' is not a setting of an experiment"),
+        ({"settings": {"trainer.max_epochs": 1, "config": "x.yaml"}}, "'config' is not a setting"),
+        ({"settings": {"model --trust": 1}}, "is not a setting"),
+        ({"settings": {"ckpt_path": "x.ckpt"}}, "'ckpt_path' is not a setting"),
+        (
+            {"variants": {"a": {"what": "x", "settings": {"trust": ["evil"]}}}},
+            "variants.a.settings: 'trust'",
+        ),
+        ({"prepare": ["boxpromptiml fit --trust=evil"]}, "must not name code to trust"),
+        ({"prepare": ["boxpromptiml fit --trust evil"]}, "must not name code to trust"),
+        ({"prepare": ["boxpromptiml study --file x --trust a"]}, "must not name code to trust"),
+        ({"prepare": ["boxpromptiml fit --config /elsewhere/x.yaml"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit --config=/elsewhere/x"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit -c /elsewhere/x"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit --data=/elsewhere/x.yaml"]}, "outside the study's"),
+        ({"prepare": ["data_prep 'boxes"]}, "No closing quotation"),
+        ({"prepare": [""]}, "is not a command line"),
+        ({"prepare": ["data_prep_evil boxes"]}, "must begin with one of"),
+    ],
+)
+def test_a_study_reaches_no_further_than_trainings(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        read_study(write(tmp_path, **changes))
+
+
+def test_configurations_beside_the_study_or_in_the_working_directory_may_be_used(
+    tmp_path: Path,
+) -> None:
+    commands = [
+        f"boxpromptiml fit --config {tmp_path}/x.yaml",
+        "boxpromptiml fit --config experiments/image_label.yaml --seed_everything=1",
+    ]
+    assert read_study(write(tmp_path, prepare=commands)).prepare == commands
+    (tmp_path / "link.yaml").symlink_to("/elsewhere/x.yaml")
+    outside = write(tmp_path, prepare=[f"boxpromptiml fit --config {tmp_path}/link.yaml"])
+    with pytest.raises(UserError, match="outside the study's"):
+        read_study(outside)
+    assert read_study(outside, trusted=True).prepare
