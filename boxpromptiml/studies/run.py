@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
-from typing import IO, TypedDict
+from typing import IO
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
@@ -102,7 +103,8 @@ _STATE = "study_run.json"
 _TRAINER_VERBS = ("fit", "validate", "test", "predict")
 
 
-class State(TypedDict):
+@dataclass(frozen=True)
+class State:
     """How far a training of a study is."""
 
     signature: str  # fingerprint of what it was started with
@@ -223,14 +225,14 @@ def _train(training: Training, children: Children, trusting: list[str]) -> None:
     state_file, last = training.folder / _STATE, training.folder / "checkpoints" / "last.ckpt"
     wanted = training_fingerprint(training)
     state = read_as(_STATE_TYPE, state_file) if state_file.exists() else None
-    if state and state["signature"] != wanted:
+    if state and state.signature != wanted:
         raise UserError(
             f"{training.folder} was trained with other settings or data; delete it, or choose "
             "another --out"
         )
-    if state and state["finished"]:
+    if state and state.finished:
         return
-    write_json(state_file, {"signature": wanted, "finished": False, "words": training.words})
+    write_json(state_file, asdict(State(wanted, False, training.words)))
     resume = [f"--ckpt_path={last}"] if last.exists() else []
     sys.stderr.write(f"training: {training.variant}, seed {training.seed}\n")
     log = training.folder / "fit.log"
@@ -238,7 +240,7 @@ def _train(training: Training, children: Children, trusting: list[str]) -> None:
     status = children.run(["boxpromptiml", *words], log)
     if status:
         raise UserError(f"`fit` ended with status {status}; see {log}")
-    write_json(state_file, {"signature": wanted, "finished": True, "words": training.words})
+    write_json(state_file, asdict(State(wanted, True, training.words)))
 
 
 def _table(plan: Study, folder: Path, split: Split) -> StudyTable:

@@ -110,8 +110,9 @@ class StudyTable:
 
     def markdown(self) -> str:
         """The table as Markdown, with a note on what its intervals mean."""
+        title, reference = _cell(self.title), _cell(self._reference_text())
         head = (
-            f"| {self.title} | F1 at 0.5 | against {self._reference_text()} | best F1 | AUC "
+            f"| {title} | F1 at 0.5 | against {reference} | best F1 | AUC "
             "| pixel FPR on authentic images | F1 by seed |\n|---|---|---|---|---|---|---|\n"
         )
         lines = [self._line(variant) for variant in self.variants]
@@ -134,7 +135,7 @@ class StudyTable:
                 for seed, f1 in zip(variant.seeds, variant.by_seed("f1"), strict=True)
             ),
         )
-        return f"| {' | '.join(cells)} |\n"
+        return f"| {' | '.join(map(_cell, cells))} |\n"
 
     def _show_difference(self, variant: VariantScores) -> str:
         difference, seeds = self.difference(variant), self._common_seeds(variant)
@@ -199,12 +200,14 @@ class StudyTable:
             if is_reference:
                 axes.axvline(f1.value, color=BASELINE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.set_yticks(
-            range(len(self.variants)), [variant.what for variant in reversed(self.variants)]
+            range(len(self.variants)),
+            [variant.what for variant in reversed(self.variants)],
+            parse_math=False,
         )
         axes.set(xlabel="mean F1 at 0.5 (bars: 95 % over images; ticks: seeds)")
         axes.set_xlim(left=0)
         axes.set_ylim(-0.6, max(len(self.variants), 1) - 0.4)
-        axes.set_title(self.title, fontsize=10)
+        axes.set_title(self.title, fontsize=10, parse_math=False)
         return figure
 
     def write(self, folder: Path) -> None:
@@ -212,6 +215,11 @@ class StudyTable:
         write_json(folder / "study.json", self.as_json())
         write_text(folder / "study.md", self.markdown())
         save_figure(self.figure(), folder / "study")
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _show(interval: Interval, sign: bool = False, percent: bool = False) -> str:

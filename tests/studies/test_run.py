@@ -13,6 +13,7 @@ import yaml
 from filelock import FileLock
 
 from boxpromptiml.cli import main
+from boxpromptiml.studies.run import Children
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,8 +156,10 @@ def test_an_unknown_arm_is_refused(done: Path, capsys: pytest.CaptureFixture[str
     assert "no such variant" in capsys.readouterr().err
 
 
-def test_sigterm_stops_the_trainings_and_the_study_goes_on_later(
-    data_root: Path, tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
+    data_root: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     path = write(tmp_path, data_root, prepare=[])
     plan = yaml.safe_load(path.read_text())
@@ -164,16 +167,51 @@ def test_sigterm_stops_the_trainings_and_the_study_goes_on_later(
     plan["settings"]["trainer.max_epochs"] = 400
     plan["settings"]["trainer.check_val_every_n_epoch"] = 400
     path.write_text(yaml.safe_dump(plan))
-    words = ["study", "--file", str(path), "--out", str(tmp_path / "out")]
-    study = subprocess.Popen([sys.executable, "-m", "boxpromptiml", *words], cwd=ROOT)
-    last = tmp_path / "out/masks/seed_0/checkpoints/last.ckpt"
+    words = [sys.executable, "-m", "boxpromptiml", "study", "--file", str(path), "--out",
+             str(tmp_path / "out")]  # fmt: skip
+    run = tmp_path / "out/masks/seed_0"
+    last = run / "checkpoints/last.ckpt"
+    study = subprocess.Popen(words, cwd=ROOT)
     deadline = time.monotonic() + 240
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    study.send_signal(signal.SIGTERM)
-    assert study.wait(120) == 128 + signal.SIGTERM
+    study.send_signal(how)
+    assert study.wait(120) == (128 + how if how == signal.SIGTERM else -how)
     written = last.stat().st_mtime_ns
     time.sleep(2)  # several epochs, if the training had outlived the study
     assert last.stat().st_mtime_ns == written
-    state = json.loads((tmp_path / "out/masks/seed_0/study_run.json").read_text())
+    state = json.loads((run / "study_run.json").read_text())
     assert not state["finished"]
+    study = subprocess.Popen(words, cwd=ROOT)
+    while last.stat().st_mtime_ns == written and time.monotonic() < deadline:
+        time.sleep(0.2)
+    study.send_signal(signal.SIGTERM)
+    study.wait(120)
+    log = (run / "fit.log").read_text()
+    assert f"Restored all states from the checkpoint at {last}" in log
+
+
+def test_trust_is_handed_on_from_the_person_alone(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def record(_: Children, words: list[str], log: Path) -> int:
+        commands.append(list(words))
+        return int(words[1] == "fit" and "--seed_everything=0" in words)
+
+    monkeypatch.setattr(Children, "run", record)
+    prepare = [
+        f"data_prep boxes --manifest {data_root}/train.jsonl --out {tmp_path}/boxes.jsonl",
+        "boxpromptiml fit --config experiments/image_label.yaml",
+    ]
+    shutil.copy(data_root / "train.jsonl", tmp_path / "boxes.jsonl")
+    path = write(tmp_path, data_root, prepare=prepare)
+    words = ["study", "--file", str(path), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert not any(word.startswith("--trust") for command in commands for word in command)
+    commands.clear()
+    shutil.rmtree(tmp_path / "out")
+    assert main([*words, "--trust", "mylab.tasks", "mylab.data"]) == 1
+    trusting = ["--trust=mylab.tasks", "--trust=mylab.data"]
+    assert [command[-2:] == trusting for command in commands] == [False, True, True, True]

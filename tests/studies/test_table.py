@@ -1,5 +1,7 @@
 """The numbers of a study's table, from evaluations made by hand."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,13 @@ def test_files_are_written_and_equal_results_give_equal_bytes(tmp_path: Path) ->
     assert names == ["study.json", "study.md", "study.png", "study.svg"]
     for name in names:
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
+
+
+@pytest.mark.parametrize("text", ["$\\frac$", "a | b\nc", "$x$ <b>", "\\"])
+def test_any_text_names_a_variant(text: str, tmp_path: Path) -> None:
+    shown = table()
+    odd = replace(shown.variants[1], what=text)
+    StudyTable(text, "a", "test", (shown.variants[0], odd)).write(tmp_path)
+    lines = (tmp_path / "study.md").read_text().splitlines()
+    assert all(re.sub(r"\\\|", "", line).count("|") == 8 for line in lines[:4])
+    assert (tmp_path / "study.png").stat().st_size > 1000
