@@ -1,8 +1,8 @@
-"""Five ways to turn a map into scores, as one table: ours, and how four groups of peers score.
+"""Five scoring protocols in one table: ours, and those of four groups of peers.
 
-Numbers of different presets are not comparable. What a preset does is what the fields of its
-`ScoringPreset` say and nothing else. Where a peer's own code is wrong, we do not follow: AUC counts
-ties as one half everywhere, and no image is dropped. The peers' formulas are read from their code.
+Scores under different presets are not comparable. A preset does what the fields of its
+`ScoringPreset` say and nothing else. Formulas are read from the peers' code, but we do not copy its
+errors: AUC counts ties as one half everywhere, and no image is dropped.
 
 | preset | pixels | images in the pixel means | image level |
 |---|---|---|---|
@@ -43,16 +43,17 @@ class ScoringPreset:
         skips_border: Pixels near the region's outline do not count: what an erosion by 15 and a
             dilation by 11 pixels leave between them (TruFor's `metrics.py`). A region narrower than
             15 pixels leaves none; the image's F1 is then 0, or nan where nothing else is flagged.
-        permutes: F1 is the larger one of the map's and of its inverse's (TruFor), and `best_f1` is
-            each image's at its own best threshold.
+        permutes: F1 is the larger of the map's and its inverse's (TruFor), and `best_f1` is that of
+            each image at its own best threshold.
         averages_authentic: Images without manipulated pixels enter the pixel means, with F1 0.
         authentic_iou: IoU of such an image where nothing is flagged; 0 where something is.
-        authentic_auc: AUC of such an image: nan, left out, or a number.
+        authentic_auc: AUC of such an image; nan to leave it out.
         epsilon: Added to denominators, so that 0 / 0 is 0.
-        product_f1: F1 is made of precision and recall, each with its epsilon (IMDLBenCo).
+        product_f1: F1 is computed from precision and recall, each with its epsilon (IMDLBenCo).
         image_f1_of_rates: Image F1 is the harmonic mean of sensitivity and specificity (MVSS-Net's
             `calculate_img_score`), and a combined F1 joins it with the pixel F1.
-        image_score_is_maximum: Whatever score the method gives, the largest pixel is taken.
+        image_score_is_maximum: The image score is the map's maximum, whatever score the method
+            gives.
     """
 
     stretches: bool = False
@@ -87,18 +88,18 @@ PRESETS: dict[PresetName, ScoringPreset] = {
 
 
 class PixelScores(NamedTuple):
-    """Scores of one image; nan where undefined or where the preset has none for the image.
+    """Scores of one image; nan if a score is undefined or the preset excludes the image.
 
     Attributes:
-        f1: At the threshold.
-        iou: At the threshold.
-        auc: At any threshold.
-        precision: At the threshold; nan where nothing is flagged.
-        recall: At the threshold.
-        best_f1: At the image's own best threshold.
-        flagged: Share of the pixels that count which are above the threshold.
-        f1_curve: (256,) at `THRESHOLDS`.
-        rates: What the other curves are made of; None for an image without manipulated pixels.
+        f1: F1 at the threshold.
+        iou: IoU at the threshold.
+        auc: Area under the ROC curve.
+        precision: Precision at the threshold; nan if nothing is flagged.
+        recall: Recall at the threshold.
+        best_f1: F1 at the image's own best threshold.
+        flagged: Fraction of the scored pixels above the threshold.
+        f1_curve: (256,) F1 at `THRESHOLDS`.
+        rates: Data of the other curves; None for an image without manipulated pixels.
     """
 
     f1: float
@@ -113,7 +114,7 @@ class PixelScores(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Of one manipulated image, each (257,): all pixels flagged, then at `THRESHOLDS`.
+    """Rates of one manipulated image, each (257,): with all pixels flagged, then at `THRESHOLDS`.
 
     `precision` is nan where nothing is flagged, `false_positive` where no pixel is authentic.
     """
@@ -133,8 +134,8 @@ def score_pixels(
     """All pixel scores of one image.
 
     Args:
-        preset: The rules.
-        levels: (H, W) map.
+        preset: The scoring protocol.
+        levels: (H, W) levels of the map.
         truth: (H, W), True = manipulated.
         threshold: A pixel is flagged strictly above it.
         values: The probability of each level, rising; evenly spaced from 0 to 1 by default.
@@ -190,7 +191,7 @@ def _f1_by_cut(preset: ScoringPreset, found: Flagged) -> Floats:
 
 
 def _is_of_one_class(tp: int, fp: int, positives: int, pixels: int) -> bool:
-    """Whether map and truth are the same single class, where TruFor has no score at 0.5."""
+    """Whether map and truth are one and the same class, for which TruFor has no score at 0.5."""
     nothing = positives == 0 and tp + fp == 0
     everything = positives == pixels and tp + fp == pixels
     return nothing or everything
@@ -226,7 +227,7 @@ def _authentic(
 
 
 def outside_border(truth: MaskArray) -> MaskArray:
-    """Pixels (H, W) that TruFor scores: the eroded region and what its dilation does not reach."""
+    """Pixels (H, W) that TruFor scores: the eroded region, and all outside the dilated one."""
     region = truth.astype(np.uint8)
     inner = cv2.erode(region, np.ones((_ERODE, _ERODE), np.uint8))
     outer = cv2.dilate(region, np.ones((_DILATE, _DILATE), np.uint8))
@@ -238,9 +239,9 @@ def at_network_size(
     truth: MaskArray,
     size: tuple[int, int],
 ) -> tuple[npt.NDArray[Any], MaskArray]:
-    """Map and mask at the network's (H, W): the mask by nearest, the map by linear interpolation.
+    """Resize map and mask to the network's (H, W): mask by nearest pixel, map linearly.
 
-    A map that has the size is left alone: a network's own output is what IMDLBenCo scores.
+    A map of that size is not changed: IMDLBenCo scores a network's own output.
 
     Args:
         grey: (H, W) evenly spaced levels, or probabilities.

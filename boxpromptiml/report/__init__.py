@@ -1,1 +1,1 @@
-"""What a trained localizer gives back: maps, tables, reports."""
+"""report.html: a run's training, scores, plots and failures on one page."""

@@ -1,4 +1,4 @@
-"""`boxpromptiml report`: a run's folder read, scored where it is not yet, and put on a page."""
+"""`boxpromptiml report`: reads a run's folder, scores it if needed, and writes report.html."""
 
 import platform
 import sys
@@ -44,18 +44,18 @@ def report(
     out: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """One page that says what a run was trained on, how good it is, how sure, where it fails.
+    """Write a page on a run: what it was trained on, how good it is, how sure, where it fails.
 
     Scores the checkpoint first unless RUN/evaluation/SPLIT is up to date. Writes report.html, which
     needs no server and no network, and its plots as RUN/plots/NAME.png and .svg.
 
     Args:
-        run: Folder of a `boxpromptiml fit`.
-        compare: Folders of other runs; differences are paired, image by image.
-        split: Rows of the run's manifests to report on.
-        checkpoint: The one that was best on validation, or that of the last epoch.
+        run: Run folder of `boxpromptiml fit`.
+        compare: Folders of other runs; differences are paired by image.
+        split: Split of the run's manifests to report on.
+        checkpoint: `best` on validation, or `last` epoch.
         out: File to write; RUN/report.html by default.
-        device: Where the network runs if it has to: cpu or cuda.
+        device: Where the network runs, if scores are missing: cpu or cuda.
     """
     scored = [_scored(folder, split, checkpoint, device) for folder in (run, *compare)]
     path = out or run / "report.html"
@@ -77,7 +77,7 @@ def build_report(scored: Sequence[ScoredRun], folder: Path | None) -> Report:
 
     Args:
         scored: The run, and those to compare it with.
-        folder: Where the plots are written as files; None writes none.
+        folder: Folder for the plots as files; None for none.
     """
     first = scored[0]
     runs = dict(zip(_names([one.run.folder for one in scored]), scored, strict=True))
@@ -101,7 +101,7 @@ def build_report(scored: Sequence[ScoredRun], folder: Path | None) -> Report:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of paths, as many as make them distinct; numbered if nothing does."""
+    """Names for paths: as many last parts as make them distinct, else numbered."""
     parts = [folder.resolve().parts for folder in folders]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-count:]) for part in parts]
@@ -128,7 +128,7 @@ def _existing(paths: Sequence[Path]) -> list[Manifest]:
 def _training(
     scored: ScoredRun, history: History
 ) -> tuple[Training | str, tuple[GalleryImage, ...]]:
-    """The training, or why it is not known, and the worst of its pseudo-masks."""
+    """The training, or why it is unknown, and its worst pseudo-masks."""
     try:
         paths = scored.run.manifests("train")
     except UserError as error:
@@ -153,7 +153,7 @@ def _training(
 def _plots(
     runs: Mapping[str, ScoredRun], history: History, folder: Path | None
 ) -> tuple[Plot, ...]:
-    """All plots, drawn once: into the page and, where a folder is given, into files."""
+    """Draw all plots once, for the page and, if a folder is given, as files."""
     first = next(iter(runs.values()))
     f1, precision_recall, roc = (
         {name: _points(run.evaluation, curve) for name, run in runs.items()}
@@ -238,14 +238,14 @@ def _robustness(run: Path, folder: Path | None) -> Plot:
 
 
 def _svg(name: str, figure: Figure, folder: Path | None) -> str:
-    """The figure as SVG text; written as NAME.png and NAME.svg too, where a folder is given."""
+    """The figure as SVG text; also written as NAME.png and NAME.svg if a folder is given."""
     if folder is not None:
         plots.save_figure(figure, folder / name)
     return plots.figure_svg(figure, name)
 
 
 def _sampled(values: Sequence[T]) -> list[T]:
-    """At most `_TABLE_ROWS` of the values, evenly, both ends among them."""
+    """At most `_TABLE_ROWS` of the values, evenly spaced, with both ends."""
     if len(values) <= _TABLE_ROWS:
         return list(values)
     last = len(values) - 1
@@ -259,7 +259,7 @@ def _versions(evaluation: Evaluation) -> dict[str, str]:
 
 
 def _checksums(scored: ScoredRun) -> dict[str, str]:
-    """Of the files that the run and its scores were made of; those that are gone are left out."""
+    """Hashes of the files behind the run and its scores, without missing ones."""
     run = scored.run
     paths = [scored.checkpoint, run.folder / "config.yaml"]
     for split in ("train", "val"):

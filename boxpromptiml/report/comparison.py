@@ -1,4 +1,4 @@
-"""Runs beside each other: their scores, paired differences, and where their settings differ."""
+"""Comparison of runs: scores, paired differences, and differing settings."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ _MAX_SETTINGS = 60
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run, and its difference to the first one over the images that both were scored on.
+    """A run, and its difference from the first one over the images that both were scored on.
 
     Attributes:
-        name: How the page calls it.
+        name: Name on the page.
         scores: Scores over all its images.
-        common: How many images both runs have.
-        only_here: How many images only this run has.
-        only_first: How many images only the first run has.
-        other_truth: How many common images have another ground truth here.
+        common: Number of images that both runs have.
+        only_here: Number of images that only this run has.
+        only_first: Number of images that only the first run has.
+        other_truth: Number of common images with a different ground truth.
         scored_differently: Settings of the evaluation that differ: here, and of the first run.
         is_same: Whether both are the same run, or copies of it.
         differences: This run minus the first one, paired image by image, by key.
@@ -45,7 +45,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the page shows of several runs.
+    """The part of the page that compares runs.
 
     Attributes:
         first: The run that the report is of.
@@ -65,7 +65,7 @@ def compare(runs: Mapping[str, ScoredRun]) -> Comparison:
     """Compare runs with the first of them, image by image.
 
     Args:
-        runs: Two or more, by the name that the page calls them.
+        runs: Two or more, by their names on the page.
     """
     (name, first), *others = runs.items()
     return Comparison(
@@ -122,7 +122,7 @@ def _is_same(run: ScoredRun, first: ScoredRun) -> bool:
 
 
 def judge(key: str, difference: Interval) -> str:
-    """`better`, `worse` or `not clear`, as the interval of a difference lies about 0."""
+    """`better`, `worse` or `not clear`, from the interval of a difference."""
     if not (is_finite(difference.low) and is_finite(difference.high)):
         return "not clear"
     if difference.low <= 0 <= difference.high:
@@ -139,7 +139,7 @@ def _settings(configs: list[dict[str, Any]]) -> dict[str, tuple[str | None, ...]
 
 
 def _without_folder(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted settings; the run's own folder is no difference."""
+    """Settings under dotted names, with the run's own folder replaced by RUN."""
     trainer = config.get("trainer")
     folder = str((trainer if isinstance(trainer, dict) else {}).get("default_root_dir") or "")
     return {key: value.replace(folder, "RUN") if folder else value for key, value in flat(config)}

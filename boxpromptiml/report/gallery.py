@@ -1,7 +1,7 @@
-"""The gallery of a report: which images it shows, and their pixels read from the run's files.
+"""The gallery of a report: the choice of images, and their pixels from the run's files.
 
-Images are drawn one after the other and only thumbnails are kept, so the page and the memory stay
-small however many and large the images are.
+Images are drawn one after the other and only thumbnails are kept, which limits page and memory for
+any number and size of images.
 """
 
 import math
@@ -55,18 +55,18 @@ class GalleryImage:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images that are shown, and how many there are.
+    """The images to show, and counts of all images.
 
     Attributes:
         shown: Manipulated images, lowest F1 first.
         shown_authentic: Authentic images, largest flagged fraction first.
         f1: Pixel F1 of all manipulated images that have one, shown or not.
-        manipulated: How many manipulated images there are.
-        authentic: How many authentic images there are.
-        false_positives: How many authentic images have a flagged pixel.
-        worst: How many of `shown` are the first by F1.
-        best: How many of `shown` are the last by F1.
-        seed: Chose those of `shown` that are neither, at random.
+        manipulated: Number of manipulated images.
+        authentic: Number of authentic images.
+        false_positives: Number of authentic images with a flagged pixel.
+        worst: Number of images in `shown` that are the lowest by F1.
+        best: Number of images in `shown` that are the highest by F1.
+        seed: Seed of the random choice of the other images in `shown`.
     """
 
     shown: tuple[GalleryImage, ...] = ()
@@ -86,7 +86,7 @@ class Gallery:
 
     @cached_property
     def place_by_name(self) -> dict[str, int]:
-        """The place of each of `shown` in the order of their ids, from 0."""
+        """Position of each image of `shown` in the order of ids, from 0."""
         return {id_: place for place, id_ in enumerate(sorted(image.id for image in self.shown))}
 
     @property
@@ -113,9 +113,9 @@ def make_gallery(
 
     Args:
         scored: All images that were scored, in any order.
-        draw: Gives the panels of an image for the longer side of a thumbnail in pixels and the
-            most characters that all panels together may take: `StoredPixels.draw`.
-        limit: Most images to show.
+        draw: Draws the panels of an image, given the longer side of a thumbnail in pixels and the
+            maximum number of characters of all panels together: `StoredPixels.draw`.
+        limit: Maximum number of images to show.
         seed: Decides which of the images are drawn at random.
     """
     manipulated = sorted((one for one in scored if one.manipulated), key=_lowest_f1_first)
@@ -150,7 +150,7 @@ def _lowest_f1_first(image: GalleryImage) -> tuple[bool, float, str]:
 def _choose(
     ordered: Sequence[GalleryImage], limit: int, seed: int
 ) -> tuple[list[GalleryImage], int, int]:
-    """Images to show, in their order; how many of them are the first and the last of all."""
+    """Images to show, in order, and how many of them are the lowest and the highest of all."""
     if len(ordered) <= limit:
         return list(ordered), len(ordered), 0
     worst, best = limit // 2, limit // 4
@@ -175,7 +175,7 @@ class StoredPixels:
         self._maps = _maps_folder(folder, evaluation.metrics)
 
     def draw(self, image: GalleryImage, side: int, most: int) -> tuple[Panel, ...]:
-        """The panels of an image, see `draw_panels`; if a file cannot be used, the reason."""
+        """The panels of an image, see `draw_panels`; the reason if a file cannot be used."""
         return _draw(lambda: self._views(image), side, most)
 
     def _views(self, image: GalleryImage) -> Views:
@@ -234,7 +234,7 @@ def _draw(read: Callable[[], Views], side: int, most: int) -> tuple[Panel, ...]:
 
 
 def _maps_folder(folder: Path, metrics: dict[str, Any]) -> Path:
-    """Where the maps lie: beside the scores, or where they lay when they were scored."""
+    """Folder of the maps: beside the scores, or where they were when scored."""
     beside = folder / "predictions"
     found = beside if beside.is_dir() else Path(str(metrics.get("predictions", beside)))
     return found / "prob" if (found / "prob").is_dir() else found

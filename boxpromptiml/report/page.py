@@ -1,8 +1,8 @@
-"""The page a person opens: what was trained on what, how good it is, how sure, where it fails.
+"""The page of a report: training, scores, intervals, failures.
 
-One HTML file that needs no server, no script and no network, so that it can be mailed, archived
-or attached to a run. All sentences are in the templates. Names from datasets are untrusted and stay
-text.
+One HTML file that needs no server, no script and no network, so that it can be mailed, archived or
+attached to a run. All sentences are in the templates. Names from datasets are untrusted and always
+escaped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,11 +35,11 @@ class Plot:
     """A plot of the page; its title and caption are in plots.jinja, by its name.
 
     Attributes:
-        name: A plain word: the section's id and the name of the files in plots/.
-        svg: The drawing, by `plots.figure_svg`; empty where there is nothing to draw.
-        columns: Of the table of its values, for those who do not see it.
+        name: Id of the section, and name of the files in plots/.
+        svg: The drawing, by `plots.figure_svg`; empty if there is nothing to draw.
+        columns: Columns of the table of its values, for readers who cannot see it.
         rows: The values, as text.
-        split: The images that it is of, where the page cannot know.
+        split: The images it shows, if they are not those of the report.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
         title: Heading of the page.
@@ -61,12 +61,12 @@ class Report:
         groups: Scores by dataset, kind, region size.
         plots: In the page's order.
         gallery: The images.
-        training: What was trained on what, or why that is not known.
+        training: The training, or why it is unknown.
         settings: Nested values are shown under dotted names.
-        versions: Version of each package that took part.
+        versions: Version of each package involved.
         checksums: SHA-256 of each file that the numbers depend on.
         comparison: With other runs; None if there are none.
-        worst_pseudo_masks: Those of the training that overlap least with the ground truth.
+        worst_pseudo_masks: Training pseudo-masks with the lowest overlap with the ground truth.
     """
 
     title: str
@@ -85,7 +85,7 @@ class Report:
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write the page, whole or not at all; equal reports give equal bytes."""
+    """Write the page atomically; equal reports give equal bytes."""
     write_text(path, render(report))
 
 
@@ -130,12 +130,12 @@ def _environment() -> Environment:
 
 
 def _finalize(value: object) -> object:
-    """Called for everything that a template prints, before it is escaped."""
+    """Convert a value that a template prints, before it is escaped."""
     return text.visible(value) if type(value) is str else value
 
 
 def _code(words: str) -> Markup:
-    """What stands between backticks as code."""
+    """Text with code spans for backticks."""
     parts = [escape(text.visible(part)) for part in words.split("`")]
     return Markup().join(
         Markup("<code>{}</code>").format(part) if number % 2 else part

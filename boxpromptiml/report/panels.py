@@ -1,6 +1,6 @@
-"""The pictures of one image of a gallery, as small as a page of a thousand images needs.
+"""The pictures of one gallery image, small enough for a page of a thousand images.
 
-A photograph is embedded once; boxes and outlines are lines over it.
+A photograph is embedded once; boxes and outlines are drawn over it as SVG lines.
 """
 
 import base64
@@ -40,8 +40,8 @@ class Views:
     Attributes:
         image: (H, W, 3) RGB.
         boxes: The coarse boxes, float pixels, half-open.
-        pseudo_mask: What the teacher made of them; None where there is none.
-        prob: What the localizer says, in [0, 1]; None where it was not asked.
+        pseudo_mask: The teacher's pseudo-mask; None if there is none.
+        prob: The prediction in [0, 1]; None if there is none.
         truth: True = manipulated; None for an authentic image.
     """
 
@@ -53,7 +53,7 @@ class Views:
 
 
 class Panel(NamedTuple):
-    """One picture; `uri` is empty where there is nothing to show, and `alt` then says why."""
+    """One picture; `uri` is empty if there is nothing to show, and `alt` then says why."""
 
     caption: str
     alt: str
@@ -64,18 +64,18 @@ class Panel(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """Characters that it takes of the page."""
+        """Number of characters that it takes in the page."""
         return len(self.uri) + len(self.lines)
 
 
 def draw_panels(views: Views, side: int = 400, most: int = 90_000) -> tuple[Panel, ...]:
-    """The pictures of an image, at the best quality at which they fit.
+    """Draw the pictures of an image, at the best quality at which they fit.
 
     Args:
         views: Its pixels.
         side: The longer side of every picture, in pixels; smaller images stay as they are.
-        most: Characters that all pictures together may take. A side of 64 is the least, even if
-            that takes more.
+        most: Maximum number of characters of all pictures together; exceeded only if a side of 64
+            pixels does not fit.
     """
     photo = overlays.thumbnail(views.image, side)
     others = _others(views, (photo.shape[0], photo.shape[1]))

@@ -1,4 +1,4 @@
-"""How a report writes its metrics, numbers, intervals and names."""
+"""Formatting of metrics, numbers, intervals and names in a report."""
 
 import math
 import unicodedata
@@ -18,7 +18,7 @@ HEADLINE, BASELINE = "headline", "baseline"
 
 
 class Metric(NamedTuple):
-    """How the page presents a metric.
+    """Presentation of a metric on the page.
 
     Attributes:
         group: Heading of the table it stands in, or `HEADLINE` or `BASELINE`.
@@ -78,7 +78,7 @@ METRICS = {
 
 
 def metric(key: str) -> Metric:
-    """How a metric is presented; one that is not in `METRICS` under its key."""
+    """Presentation of a metric; one that is not in `METRICS` gets its key as name."""
     return METRICS.get(key, Metric("Other", key, "", ""))
 
 
@@ -96,7 +96,7 @@ def is_finite(value: float | None) -> bool:
 
 
 def format_value(value: float | None, unit: Unit = "", signed: bool = False) -> str:
-    """A number as a person reads it; a dash for None, nan and infinities.
+    """A number as text; a dash for None, nan and infinities.
 
     Args:
         value: The number; a fraction in [0, 1] if the unit is percent.
@@ -130,7 +130,7 @@ def format_bounds(score: Interval, unit: Unit = "score", signed: bool = False) -
 
 
 def percent(value: float) -> float:
-    """The place of a score on a scale from 0 to 100 percent, one decimal; 0 if it is not finite."""
+    """A score as percent from 0 to 100 with one decimal; 0 if it is not finite."""
     return round(100 * min(max(value, 0.0), 1.0), 1) if math.isfinite(value) else 0.0
 
 
@@ -147,7 +147,7 @@ def amount(number: int, one: str, many: str = "") -> str:
 def visible(text: str) -> str:
     r"""Text with control characters and marks of writing direction spelt out.
 
-    Both could make a name look like another, or turn the words around it.
+    Both could make a name look like another, or reorder the text around it.
 
     Example:
         >>> visible("photo\u202egnp.exe")

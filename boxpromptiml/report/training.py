@@ -1,4 +1,4 @@
-"""What a run was trained on, and how the training went: from its folder and its manifests."""
+"""Training data and history of a run, from its folder and manifests."""
 
 import csv
 import math
@@ -28,9 +28,9 @@ class TrainingImages:
     """The images that a run was trained on.
 
     Attributes:
-        annotations: How many manipulated images were trained with each kind of supervision.
-        origins: Where the boxes came from that pseudo-masks and filled boxes were made of.
-        authentic: How many authentic images took part.
+        annotations: Number of manipulated images by kind of supervision.
+        origins: Origins of the boxes behind pseudo-masks and filled boxes.
+        authentic: Number of authentic images.
         datasets: Their names, sorted.
     """
 
@@ -42,13 +42,13 @@ class TrainingImages:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the pseudo-mask job reports of one training manifest.
+    """Summary of the pseudo-mask job for one training manifest.
 
     Attributes:
-        path: Of its summary.json.
+        path: Path of its summary.json.
         teacher: Name of the teacher.
-        status: How many images ended in each status.
-        images: How many pseudo-masks were compared with ground truth.
+        status: Number of images by status.
+        images: Number of pseudo-masks compared with ground truth.
         iou: Their mean IoU, unsure pixels left out; None if it was not measured.
         f1: Their mean F1, unsure pixels left out; None if it was not measured.
         unsure: Mean fraction of unsure pixels; None if it was not measured.
@@ -71,7 +71,7 @@ class BestEpoch(NamedTuple):
     Attributes:
         epoch: Counted from 1.
         score: The pixel F1.
-        validations: How many validations had a pixel F1.
+        validations: Number of validations with a pixel F1.
     """
 
     epoch: int
@@ -85,13 +85,13 @@ class Training:
 
     Attributes:
         task: Class name of the LightningModule, such as DistillTask; may be empty.
-        backbone: Of the network; may be empty.
+        backbone: Backbone of the network; may be empty.
         pretrained: Weights that the network started from; None for random ones.
         planned: `trainer.max_epochs`; None or -1 for no limit.
-        epochs: How many epochs were logged; 0 if none.
+        epochs: Number of logged epochs.
         best: The best validation; None if none was logged.
         images: The images.
-        audits: Of the pseudo-masks, one a manifest that has one.
+        audits: Audits of the pseudo-masks, one per manifest that has one.
     """
 
     task: str
@@ -105,15 +105,15 @@ class Training:
 
 
 def describe_training(config: Config, manifests: Sequence[Manifest], history: History) -> Training:
-    """What the page says of a training.
+    """Describe a training.
 
     Args:
         config: The content of config.yaml.
-        manifests: Those of `data.train`.
-        history: What was logged, see `read_history`.
+        manifests: The manifests of `data.train`.
+        history: Logged values, see `read_history`.
 
     Raises:
-        UserError: If the configuration or a summary.json is not what our jobs write.
+        UserError: If the configuration or a summary.json is malformed.
     """
     model = section(config, "model.init_args")
     network = section(model, "student" if "student" in model else "wcbnet")
@@ -207,10 +207,10 @@ _SUMMARY = TypeAdapter(_Summary)
 
 
 def read_audit(manifest: Path) -> Audit | None:
-    """What summary.json beside a manifest says of its pseudo-masks; None without one.
+    """Read the summary.json beside a manifest; None without one.
 
     Raises:
-        UserError: If the file is there, but no such summary.
+        UserError: If the file exists but is not such a summary.
     """
     path = manifest.parent / "summary.json"
     if not path.exists():
@@ -234,10 +234,10 @@ def read_audit(manifest: Path) -> Audit | None:
 def read_history(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Loss and validation scores by epoch, counted from 1; empty where nothing was logged.
 
-    A training that went on from a checkpoint left its earlier epochs in metrics_before_N.csv.
+    A resumed training has its earlier epochs in metrics_before_N.csv.
 
     Raises:
-        UserError: If a file is no such table.
+        UserError: If a file is not such a table.
     """
     earlier = sorted(run.glob("metrics_before_*.csv"), key=_number, reverse=True)
     found: dict[str, dict[int, float]] = {}
