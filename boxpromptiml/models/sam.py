@@ -23,6 +23,8 @@ OFFICIAL_SHA256 = {
     "sam_vit_l_0b3195.pth": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
     "sam_vit_b_01ec64.pth": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
 }
+_WRAPPERS = ("model", "state_dict", "model_state_dict")  # keys under which tools save weights
+_POSITION = "image_encoder.pos_embed"
 _WIDTHS = {1280: "vit_h", 1024: "vit_l", 768: "vit_b"}  # channels of the image encoder
 
 
@@ -44,7 +46,7 @@ def load_sam(checkpoint: Path, model_type: ModelType) -> tuple[Sam, str]:
             f"{checkpoint}: is a damaged download: its SHA-256 is {sha256}, Meta's is {official}; "
             "download it again, or rename it if these weights are your own"
         )
-    state = load_weights(checkpoint)
+    state = _unwrapped(load_weights(checkpoint))
     found = _architecture(state)
     if found is None:
         raise UserError(
@@ -60,7 +62,22 @@ def load_sam(checkpoint: Path, model_type: ModelType) -> tuple[Sam, str]:
     return sam, sha256
 
 
+def _unwrapped(state: dict[str, Any]) -> dict[str, Any]:
+    """The weights in Meta's names, out of what fine-tuning tools put around them.
+
+    That is a dictionary such as `{"model": ...}`, and a prefix of all names such as `module.`.
+    """
+    for wrapper in _WRAPPERS:
+        inner = state.get(wrapper)
+        if isinstance(inner, dict) and all(isinstance(key, str) for key in inner):
+            return _unwrapped(inner)
+    prefix = next((key.removesuffix(_POSITION) for key in state if key.endswith(_POSITION)), "")
+    if not all(key.startswith(prefix) for key in state):
+        return state
+    return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
 def _architecture(state: dict[str, Any]) -> str | None:
     """The model type that a state dict most likely belongs to, from the encoder's width."""
-    position = state.get("image_encoder.pos_embed")
+    position = state.get(_POSITION)
     return _WIDTHS.get(position.shape[-1]) if isinstance(position, torch.Tensor) else None

@@ -40,7 +40,6 @@ def test_wrong_model_type_names_the_right_one(tmp_path: Path, width: int, held: 
     "state",
     [
         {"vision_encoder.pos_embed": torch.zeros(1, 64, 64, 768)},
-        {"model": {"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}},
         {"image_encoder.pos_embed": torch.zeros(1, 64, 64, 96)},
         {"image_encoder.pos_embed": 3},
     ],
@@ -48,4 +47,25 @@ def test_wrong_model_type_names_the_right_one(tmp_path: Path, width: int, held: 
 def test_other_networks_are_refused(tmp_path: Path, state: dict[str, object]) -> None:
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match="holds no weights of Segment Anything"):
+        load_sam(tmp_path / "w.pth", "vit_b")
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [
+        ("model", ""),
+        ("state_dict", "module."),
+        ("model_state_dict", "sam_model."),
+        (None, "module."),
+        (None, "model.sam."),
+    ],
+)
+def test_what_tools_put_around_the_weights_is_taken_off(
+    tmp_path: Path, wrapper: str | None, prefix: str
+) -> None:
+    names = {"image_encoder.pos_embed": torch.zeros(1, 2, 2, 1024), "x": torch.zeros(1)}
+    weights: dict[str, object] = {f"{prefix}{name}": value for name, value in names.items()}
+    content = weights if wrapper is None else {wrapper: weights, "epoch": 3}
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="holds vit_l weights, not vit_b"):
         load_sam(tmp_path / "w.pth", "vit_b")

@@ -264,12 +264,14 @@ def shallow(network: Sam) -> Sam:
     return network
 
 
+@pytest.mark.slow
 def test_true_vit_b_from_both_formats(tmp_path: Path) -> None:
     torch.manual_seed(0)
     stock = sam_model_registry["vit_b"]()
     torch.nn.init.normal_(stock.image_encoder.pos_embed, std=0.02)  # zeros as built
     state = stock.state_dict()
-    torch.save(state, tmp_path / "b.pth")
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    torch.save({"model": wrapped, "epoch": 3}, tmp_path / "b.pth")  # as fine-tuning tools save it
     save_file(state, tmp_path / "b.safetensors")
     for name in ("b.pth", "b.safetensors"):
         network, sha256 = load_sam(tmp_path / name, "vit_b")
