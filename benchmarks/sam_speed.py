@@ -147,8 +147,8 @@ def decoders(rounds: int, counts: tuple[int, ...] = (1, 4, 16)) -> float:
 
         variants: dict[str, Callable[[], object]] = {
             "loop": loop,
-            "ours": lambda boxes=boxes: teacher.propose(image, boxes),  # type: ignore[misc]
-            "batch": lambda boxes=boxes: batched.propose(image, boxes),  # type: ignore[misc]
+            "ours": lambda boxes=boxes: list(teacher.propose(image, boxes)),  # type: ignore[misc]
+            "batch": lambda boxes=boxes: list(batched.propose(image, boxes)),  # type: ignore[misc]
         }
         seconds = interleaved(variants, rounds)
         each = statistics.median(seconds["loop"]) / count * 1e3

@@ -6,6 +6,7 @@ input. Images are RGB, channel last (H, W, 3) uint8 in [0, 255] on the disk side
 `logits` real, `prob` in [0, 1], `mask` binary.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
@@ -140,8 +141,12 @@ class Teacher(Protocol):
         """Name, SHA-256 of the weights and every setting that changes a proposal."""
         ...
 
-    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
-        """One proposal for every box (N, 4) of an image (H, W, 3), in the order of the boxes."""
+    def propose(self, image: ImageArray, boxes: BoxArray) -> Iterable[Proposal]:
+        """One proposal for every box (N, 4) of an image (H, W, 3), in the order of the boxes.
+
+        A teacher should yield them one by one: a mask of the size of the image for each of
+        hundreds of boxes fills the memory.
+        """
         ...
 
 

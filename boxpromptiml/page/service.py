@@ -81,8 +81,10 @@ class Desk:
                 f"The box must have x0 < x1 and y0 < y1, inside the image of {size[1]} x {size[0]}."
             )
         with self.lock:
-            levels, answers = pseudo_mask(self.teacher, image, as_array([inside]), self.consensus)
-        return Marked(inside, levels, answers[0].score, answers[0].note)
+            levels, judgements = pseudo_mask(
+                self.teacher, image, as_array([inside]), self.consensus
+            )
+        return Marked(inside, levels, judgements[0].score, judgements[0].note)
 
 
 def box_between(first: Point, second: Point, shown: tuple[int, int], size: tuple[int, int]) -> Box:

@@ -11,8 +11,10 @@ others. The sure pixels themselves are decided no better than by one proposal: c
 does not correct. Jitter 0.1 leaves 9 % unsure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,8 +82,15 @@ def jittered(
     return np.stack([boxes.astype(np.float32), *moved], axis=1).reshape(-1, 4)
 
 
+class Judgement(NamedTuple):
+    """What remains of a proposal after its mask was fused: the teacher's score, and its note."""
+
+    score: float
+    note: str
+
+
 def fuse(
-    proposals: Sequence[Sequence[Proposal]], size: tuple[int, int], consensus: Consensus
+    proposals: Iterable[Sequence[Proposal]], size: tuple[int, int], consensus: Consensus
 ) -> TrimapArray:
     """One pseudo-mask (H, W) from the proposals for every box: the highest value over the boxes.
 
@@ -116,19 +125,29 @@ def _box_trimap(
 
 def pseudo_mask(
     teacher: Teacher, image: ImageArray, boxes: BoxArray, consensus: Consensus
-) -> tuple[TrimapArray, list[Proposal]]:
-    """The pseudo-mask (H, W) of an image and the proposals behind it, box after box.
+) -> tuple[TrimapArray, list[Judgement]]:
+    """The pseudo-mask (H, W) of an image, and the teacher's judgement of each proposal.
 
     The teacher is called once with all copies of all boxes (N, 4), so that it encodes the image
-    once. The result depends on image, boxes, teacher and settings only.
+    once; no more than the masks of one box are in memory. The result depends on image, boxes,
+    teacher and settings only.
     """
     size = (image.shape[0], image.shape[1])
     boxes = np.ascontiguousarray(boxes, dtype=np.float32).reshape(-1, 4)
     rng = generator(consensus.seed, boxes.tobytes())
     prompts = jittered(boxes, consensus.copies, consensus.jitter, size, rng)
-    proposals = teacher.propose(image, prompts) if len(prompts) else []
-    if len(proposals) != len(prompts):
-        raise RuntimeError(f"the teacher gave {len(proposals)} proposals for {len(prompts)} boxes")
-    step = consensus.copies
-    groups = [proposals[start : start + step] for start in range(0, len(proposals), step)]
-    return fuse(groups, size, consensus), proposals
+    proposals = iter(teacher.propose(image, prompts) if len(prompts) else ())
+    judgements: list[Judgement] = []
+
+    def by_box() -> Iterator[list[Proposal]]:
+        for _ in range(len(boxes)):
+            of_box = list(islice(proposals, consensus.copies))
+            judgements.extend(Judgement(p.score, p.note) for p in of_box)
+            if len(of_box) == consensus.copies:
+                yield of_box
+
+    trimap = fuse(by_box(), size, consensus)
+    given = len(judgements) + sum(1 for _ in proposals)
+    if given != len(prompts):
+        raise RuntimeError(f"the teacher gave {given} proposals for {len(prompts)} boxes")
+    return trimap, judgements

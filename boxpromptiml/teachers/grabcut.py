@@ -8,6 +8,9 @@ regions. Only pixels where the guess is doubtful are left for the graph cut (Rot
 Blake: "GrabCut", SIGGRAPH 2004) to decide.
 """
 
+from collections.abc import Iterator
+from functools import partial
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -76,12 +79,13 @@ class GrabCutTeacher:
         }
         return {"name": "grabcut", "weights_sha256": None, "settings": settings}
 
-    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
-        """One proposal for each box (N, 4) of an image (H, W, 3), in order.
+    def propose(self, image: ImageArray, boxes: BoxArray) -> Iterator[Proposal]:
+        """Yield one proposal for each box (N, 4) of an image (H, W, 3), in order.
 
         Boxes do not influence each other.
         """
-        return [_propose(image, Box(*(float(v) for v in box))) for box in boxes]
+        for box in boxes:
+            yield _propose(image, Box(*(float(v) for v in box)))
 
 
 def _propose(image: ImageArray, box: Box) -> Proposal:
@@ -90,19 +94,19 @@ def _propose(image: ImageArray, box: Box) -> Proposal:
     width, height = inside[2:] - inside[:2]
     if min(width, height) <= 0:
         return Proposal(np.zeros(size, dtype=bool), 0.0, box, "degenerate: box outside the image")
-    fallback = ellipse(inside, size)
+    fallback = partial(ellipse, inside, size)
     if min(width, height) < _MIN_SIDE:
-        return Proposal(fallback, 0.0, box, f"degenerate: box under {_MIN_SIDE} pixels")
+        return Proposal(fallback(), 0.0, box, f"degenerate: box under {_MIN_SIDE} pixels")
     window = pixel_slices(expand(inside[None], _MARGIN, size)[0], size)
     small, small_box = _reduce(image[window], inside, window)
     if np.ptp(small) < _FLAT:
-        return Proposal(fallback, 0.0, box, "degenerate: no contrast")
+        return Proposal(fallback(), 0.0, box, "degenerate: no contrast")
     guess = _guess(small, small_box)
     cut = _cut(small, guess)
     mask = _paste(cut, window, inside, size)
     fill = float(mask.sum() / (width * height))
     if not _MIN_FILL <= fill <= _MAX_FILL:
-        return Proposal(fallback, 0.0, box, f"degenerate: fills {fill:.0%} of the box")
+        return Proposal(fallback(), 0.0, box, f"degenerate: fills {fill:.0%} of the box")
     return Proposal(mask, _agreement(guess > 0.5, cut), box)
 
 

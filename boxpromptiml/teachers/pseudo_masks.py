@@ -44,9 +44,9 @@ from boxpromptiml.manifests.sidecars import (
     teacher_signature,
     write_sidecar,
 )
-from boxpromptiml.records import MANIPULATED, UNSURE, Proposal, Sample, Teacher, TrimapArray
+from boxpromptiml.records import MANIPULATED, UNSURE, Sample, Teacher, TrimapArray
 from boxpromptiml.teachers.audit import audit
-from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
+from boxpromptiml.teachers.consensus import Consensus, Judgement, pseudo_mask
 from boxpromptiml.teachers.shards import Shard, claim
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
@@ -174,10 +174,10 @@ class _MaskMaker:
         if info.sha256 != known:
             raise RejectedInput(image_path, "changed", "is not the file that was imported")
         boxes = geometry.as_array(sample.boxes or ())
-        trimap, proposals = pseudo_mask(self.teacher, image, boxes, self.consensus)
+        trimap, judgements = pseudo_mask(self.teacher, image, boxes, self.consensus)
         png = images.encode_png(trimap)
         write_bytes(path, png)
-        status = _status(trimap, proposals)
+        status = _status(trimap, judgements)
         write_sidecar(
             path,
             Sidecar(
@@ -187,8 +187,8 @@ class _MaskMaker:
                 mask_sha256=sha256_bytes(png),
                 boxes=sample.boxes or (),
                 teacher={"teacher": self.teacher.settings, "consensus": self.consensus.settings},
-                scores=tuple(round(p.score, 6) for p in proposals),
-                notes=tuple(p.note for p in proposals if p.note),
+                scores=tuple(round(one.score, 6) for one in judgements),
+                notes=tuple(one.note for one in judgements if one.note),
                 status=status,
                 unsure=round(float(np.mean(trimap == UNSURE)), 6),
             ),
@@ -206,10 +206,10 @@ def _fresh_sidecar(path: Path, wanted: str) -> Sidecar | None:
     return sidecar if whole else None
 
 
-def _status(trimap: TrimapArray, proposals: Iterable[Proposal]) -> Status:
+def _status(trimap: TrimapArray, judgements: Iterable[Judgement]) -> Status:
     if not (trimap == MANIPULATED).any():
         return "unsure"
-    return "degenerate" if any(proposal.note for proposal in proposals) else "ok"
+    return "degenerate" if any(one.note for one in judgements) else "ok"
 
 
 def _make_all(work: _MaskMaker, samples: Sequence[Sample], num_workers: int) -> _Tally:

@@ -4,6 +4,7 @@ SAM (Kirillov et al., ICCV 2023, https://arxiv.org/abs/2304.02643) runs from its
 are the choice among its masks and their confinement to the box.
 """
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
@@ -100,36 +101,36 @@ class SamTeacher:
         }
 
     @torch.inference_mode()
-    def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
-        """Encode the image once and decode every box.
+    def propose(self, image: ImageArray, boxes: BoxArray) -> Iterator[Proposal]:
+        """Encode the image once, then decode the boxes one batch after the other.
+
+        Take all proposals of one image before asking for the next: the encoding is kept between.
 
         Args:
             image: (H, W, 3) RGB in [0, 255].
             boxes: (N, 4) x0 y0 x1 y1, half-open pixels of the image.
 
-        Returns:
+        Yields:
             One proposal a box, in order; none for no box, and then no network runs. The note is
             `degenerate: empty` where nothing of the mask lies in the confined box, and
             `degenerate: image too thin` where SAM's own resizing would leave no pixel.
         """
         if not len(boxes):
-            return []
+            return
         size = image.shape[:2]
         transform = self._predictor.transform
         if 0 in transform.get_preprocess_shape(*size, transform.target_length):
-            note, nothing = "degenerate: image too thin", np.zeros(size, dtype=bool)
-            return [Proposal(nothing.copy(), 0.0, _as_box(box), note) for box in boxes]
+            for box in boxes:
+                nothing = np.zeros(size, dtype=bool)
+                yield Proposal(nothing, 0.0, _as_box(box), "degenerate: image too thin")
+            return
         encode(self._predictor, image, self._options.precision)
         limits = geometry.expand(boxes, self._options.margin, size)
-        proposals: list[Proposal] = []
         for start in range(0, len(boxes), self._box_batch):
             chunk = slice(start, start + self._box_batch)
             logits, scores = self._decode(boxes[chunk])
-            proposals += [
-                self._proposal(*decoded)
-                for decoded in zip(boxes[chunk], limits[chunk], logits, scores, strict=True)
-            ]
-        return proposals
+            for decoded in zip(boxes[chunk], limits[chunk], logits, scores, strict=True):
+                yield self._proposal(*decoded)
 
     def _decode(self, boxes: BoxArray) -> tuple[torch.Tensor, list[float]]:
         """Low-resolution logits (N, 1, h, w) and predicted IoU of the best mask for each box.

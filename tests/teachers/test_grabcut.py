@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from boxpromptiml.geometry import union_mask
 from boxpromptiml.manifests.sidecars import teacher_signature
 from boxpromptiml.records import BoxArray, ImageArray, MaskArray, Teacher
 from boxpromptiml.teachers import grabcut as module
-from boxpromptiml.teachers.consensus import Consensus
+from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 from boxpromptiml.teachers.grabcut import GrabCutTeacher, ellipse
 
 SIZE = (120, 160)
@@ -33,7 +34,7 @@ def iou(a: MaskArray, b: MaskArray) -> float:
 
 def test_finds_an_object_that_no_box_or_ellipse_describes() -> None:
     image, truth = scene()
-    (proposal,) = GrabCutTeacher().propose(image, LOOSE)
+    (proposal,) = list(GrabCutTeacher().propose(image, LOOSE))
     assert iou(proposal.mask, truth) > 0.9
     assert iou(ellipse(LOOSE[0], SIZE), truth) < 0.6
     assert proposal.note == ""
@@ -49,14 +50,14 @@ def test_beats_the_plain_rectangle_start_where_texture_alone_differs(
     image = np.repeat(rng.normal(120, 18, (*SIZE, 1)), 3, axis=2).clip(0, 255).astype(np.uint8)
     truth = ellipse((55, 35, 105, 85), SIZE, 1.0)
     image[truth] = 120
-    proposal = GrabCutTeacher().propose(image, LOOSE)[0].mask
+    proposal = next(GrabCutTeacher().propose(image, LOOSE)).mask
     labels = np.zeros(SIZE, np.uint8)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(image, labels, (46, 26, 68, 68), *models, 5, cv2.GC_INIT_WITH_RECT)
     assert iou(proposal, truth) > 0.8
     assert iou(proposal, truth) > iou((labels & 1).astype(bool), truth)
     monkeypatch.setattr(module, "_TEXTURE", 0)
-    blind = GrabCutTeacher().propose(image, LOOSE)[0].mask
+    blind = next(GrabCutTeacher().propose(image, LOOSE)).mask
     assert iou(proposal, truth) > iou(blind, truth) + 0.02
 
 
@@ -77,10 +78,10 @@ def test_the_same_proposal_whatever_came_before_and_however_many_threads() -> No
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(1)
-        first = GrabCutTeacher().propose(image, boxes)
+        first = list(GrabCutTeacher().propose(image, boxes))
         cv2.setNumThreads(4)
         cv2.setRNGSeed(99)
-        backwards = GrabCutTeacher().propose(image.copy(), boxes[::-1])[::-1]
+        backwards = list(GrabCutTeacher().propose(image.copy(), boxes[::-1]))[::-1]
     finally:
         cv2.setNumThreads(before)
     for a, b in zip(first, backwards, strict=True):
@@ -93,18 +94,18 @@ def test_leaves_the_image_and_the_boxes_alone() -> None:
     image.setflags(write=False)
     boxes = LOOSE.copy()
     boxes.setflags(write=False)
-    GrabCutTeacher().propose(image, boxes)
+    list(GrabCutTeacher().propose(image, boxes))
 
 
 def test_no_boxes_no_proposals() -> None:
-    assert GrabCutTeacher().propose(scene()[0], np.zeros((0, 4), np.float32)) == []
+    assert list(GrabCutTeacher().propose(scene()[0], np.zeros((0, 4), np.float32))) == []
 
 
 def test_keeps_the_resolution_of_large_images() -> None:
     image, truth = scene()
     large = cv2.resize(image, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
     mask = cv2.resize(truth.astype(np.uint8), None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST) > 0
-    (proposal,) = GrabCutTeacher().propose(large, LOOSE * 6)
+    (proposal,) = list(GrabCutTeacher().propose(large, LOOSE * 6))
     assert proposal.mask.shape == large.shape[:2]
     assert iou(proposal.mask, mask) > 0.85
 
@@ -121,7 +122,7 @@ def test_keeps_the_resolution_of_large_images() -> None:
     ],
 )
 def test_boxes_that_nothing_can_be_learned_from(box: tuple[float, ...], note: str) -> None:
-    (proposal,) = GrabCutTeacher().propose(scene()[0], np.array([box], np.float32))
+    (proposal,) = list(GrabCutTeacher().propose(scene()[0], np.array([box], np.float32)))
     assert proposal.note.startswith("degenerate: ")
     assert note in proposal.note
     assert proposal.score == 0
@@ -137,14 +138,14 @@ def test_a_flat_image_gets_an_ellipse_and_a_note() -> None:
 def test_a_proposal_that_hardly_fills_the_box_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     speck = lambda crop, guess: np.zeros(crop.shape[:2], bool)  # noqa: E731
     monkeypatch.setattr(module, "_cut", speck)
-    (proposal,) = GrabCutTeacher().propose(scene()[0], LOOSE)
+    (proposal,) = list(GrabCutTeacher().propose(scene()[0], LOOSE))
     assert proposal.note == "degenerate: fills 0% of the box"
     assert np.array_equal(proposal.mask, ellipse(LOOSE[0], SIZE))
 
 
 def test_the_box_may_be_the_whole_image() -> None:
     image, _ = scene()
-    (proposal,) = GrabCutTeacher().propose(image, np.array([[0, 0, 160, 120]], np.float32))
+    (proposal,) = list(GrabCutTeacher().propose(image, np.array([[0, 0, 160, 120]], np.float32)))
     assert proposal.mask.any()
     assert 0 <= proposal.score <= 1
 
@@ -152,7 +153,7 @@ def test_the_box_may_be_the_whole_image() -> None:
 def test_a_box_partly_outside_is_the_same_as_its_part_inside() -> None:
     image, _ = scene()
     out, cut = np.array([[-40, 20, 90, 100]], np.float32), np.array([[0, 20, 90, 100]], np.float32)
-    a, b = (GrabCutTeacher().propose(image, boxes)[0] for boxes in (out, cut))
+    a, b = (next(GrabCutTeacher().propose(image, boxes)) for boxes in (out, cut))
     assert np.array_equal(a.mask, b.mask)
     assert a.box.x0 == -40
 
@@ -172,7 +173,7 @@ def test_any_box_in_any_image_gets_a_proposal_inside_the_box(
     boxes: BoxArray = np.array([[x0, y0, x1, y1]], np.float32)
     rng = np.random.default_rng(seed)
     image = rng.integers(0, levels, (*size, 3)).astype(np.uint8) * (255 // levels)
-    (proposal,) = GrabCutTeacher().propose(image, boxes)
+    (proposal,) = list(GrabCutTeacher().propose(image, boxes))
     assert proposal.mask.dtype == bool
     assert proposal.mask.shape == size
     assert 0 <= proposal.score <= 1
@@ -201,3 +202,19 @@ def test_clusters_are_the_nearest_centres(monkeypatch: pytest.MonkeyPatch) -> No
     assert count == 3
     assert [len(set(part)) for part in cluster.reshape(3, 40)] == [1, 1, 1]
     assert len(set(cluster.ravel())) == 3
+
+
+def test_hundreds_of_boxes_take_the_memory_of_one() -> None:
+    """Each mask is of the image's size: 60 of them would be 38 MB here."""
+    image = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)
+    corners = np.random.default_rng(1).integers(0, 760, (60, 2))
+    boxes = np.concatenate([corners, corners + 40], axis=1).astype(np.float32)
+    tracemalloc.start()
+    try:
+        trimap, judgements = pseudo_mask(GrabCutTeacher(), image, boxes, Consensus())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(judgements) == 60
+    assert trimap.any()
+    assert peak < 20e6

@@ -50,6 +50,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_they_end_with_the_job_and_its_claim_is_free(
     data_root: Path, tmp_path: Path, method: str

@@ -268,6 +268,7 @@ def test_what_a_killed_run_left_behind_is_removed(train: Manifest, tmp_path: Pat
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_interrupted_leaves_nothing_half_written(data_root: Path, tmp_path: Path) -> None:
     """Ctrl-C at a random point, then a resume: the same bytes as an undisturbed run."""
     out, whole = tmp_path / "out", tmp_path / "whole"

@@ -68,7 +68,7 @@ def test_equals_metas_predictor(count: int, box_batch: int | None) -> None:
     for seed, size in enumerate(SIZES):
         image, boxes = an_image(size, seed), some_boxes(count, size, seed)
         predictor.set_image(image)
-        proposals = tested.propose(image, boxes)
+        proposals = list(tested.propose(image, boxes))
         assert [proposal.box for proposal in proposals] == [Box(*box) for box in boxes.tolist()]
         for proposal, box in zip(proposals, boxes, strict=True):
             mask, quality, best = reference(predictor, box)
@@ -102,10 +102,10 @@ def test_single_answer_without_multimask() -> None:
     image, boxes = an_image(size), some_boxes(5, size)
     predictor = SamPredictor(tiny_sam())
     predictor.set_image(image)
-    single = teacher(multimask=False).propose(image, boxes)
+    single = list(teacher(multimask=False).propose(image, boxes))
     for proposal, box in zip(single, boxes, strict=True):
         same(proposal.mask, reference(predictor, box, multimask=False)[0])
-    plain = teacher().propose(image, boxes)
+    plain = list(teacher().propose(image, boxes))
     assert any((a.mask != b.mask).any() for a, b in zip(single, plain, strict=True))
 
 
@@ -127,7 +127,9 @@ def test_confined_to_the_box_and_its_margin(
     size = (height, width)
     image, boxes = an_image(size, seed), some_boxes(2, size, seed)
     pair[1].set_image(image)
-    proposals = SamTeacher(pair[0], "tiny", "", SamOptions(margin=margin)).propose(image, boxes)
+    proposals = list(
+        SamTeacher(pair[0], "tiny", "", SamOptions(margin=margin)).propose(image, boxes)
+    )
     for proposal, box in zip(proposals, boxes, strict=True):
         side = box[2:] - box[:2]
         x0, y0 = np.floor(np.maximum(box[:2] - np.float32(margin) * side, 0)).astype(int)
@@ -158,7 +160,7 @@ def test_empty_answers_are_noted() -> None:
 
 def test_image_too_thin_for_sam_is_noted() -> None:
     size = (1, 4000)
-    proposals = teacher().propose(an_image(size), some_boxes(3, size))
+    proposals = list(teacher().propose(an_image(size), some_boxes(3, size)))
     assert [proposal.note for proposal in proposals] == ["degenerate: image too thin"] * 3
     assert all(p.mask.shape == size and not p.mask.any() and p.score == 0 for p in proposals)
 
@@ -177,9 +179,9 @@ def test_one_encoding_an_image_none_without_boxes(box_batch: int) -> None:
     for name, part in (("encoder", network.image_encoder), ("decoder", network.mask_decoder)):
         part.register_forward_pre_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     tested = SamTeacher(network, "tiny", "", SamOptions(box_batch=box_batch))
-    assert tested.propose(an_image((9, 9)), np.zeros((0, 4), np.float32)) == []
+    assert list(tested.propose(an_image((9, 9)), np.zeros((0, 4), np.float32))) == []
     assert calls == {"encoder": 0, "decoder": 0}
-    tested.propose(an_image((9, 9)), some_boxes(7, (9, 9)))
+    list(tested.propose(an_image((9, 9)), some_boxes(7, (9, 9))))
     assert calls == {"encoder": 1, "decoder": {1: 7, 3: 3}[box_batch]}
 
 
@@ -200,7 +202,7 @@ def test_only_the_chosen_masks_are_upscaled(monkeypatch: pytest.MonkeyPatch) -> 
         return original(self, masks, *sizes)
 
     monkeypatch.setattr(Sam, "postprocess_masks", spy)
-    teacher(box_batch=64).propose(an_image((9, 9)), some_boxes(5, (9, 9)))
+    list(teacher(box_batch=64).propose(an_image((9, 9)), some_boxes(5, (9, 9))))
     assert shapes == [(1, 1)] * 5
 
 
@@ -211,8 +213,8 @@ def test_frozen_and_repeatable() -> None:
     assert not any(values.requires_grad for values in network.parameters())
     image, boxes = an_image((40, 50)), some_boxes(3, (40, 50))
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    first = tested.propose(image, boxes)
-    tested.propose(an_image((70, 20), 1), some_boxes(2, (70, 20)))  # no state is left behind
+    first = list(tested.propose(image, boxes))
+    list(tested.propose(an_image((70, 20), 1), some_boxes(2, (70, 20))))  # no state is left behind
     for a, b in zip(first, tested.propose(image, boxes), strict=True):
         np.testing.assert_array_equal(a.mask, b.mask)
         assert a.score == b.score
@@ -286,8 +288,8 @@ def test_true_vit_b_from_both_formats(tmp_path: Path) -> None:
     predictor = SamPredictor(shallow(stock))
     predictor.set_image(image)
     mask, quality, _ = reference(predictor, boxes[0])
-    (proposal,) = SamTeacher(shallow(network), "vit_b", sha256, SamOptions(margin=WIDE)).propose(
-        image, boxes
+    (proposal,) = list(
+        SamTeacher(shallow(network), "vit_b", sha256, SamOptions(margin=WIDE)).propose(image, boxes)
     )
     same(proposal.mask, mask)
     assert proposal.score == pytest.approx(min(max(quality, 0), 1), abs=1e-5)

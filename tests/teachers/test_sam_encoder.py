@@ -97,6 +97,7 @@ def answers(predictor: SamPredictor) -> list[np.ndarray]:
     return [predictor.predict(box=box, multimask_output=False)[0][0] for box in boxes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_masks_of_the_true_architecture(
     stock_answers: tuple[Sam, np.ndarray, list[np.ndarray]], precision: Precision

@@ -109,6 +109,7 @@ def command(root: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "data_prep", "pseudo-masks", *words]
 
 
+@pytest.mark.slow
 def test_two_processes_in_one_folder_at_once(
     data_root: Path, alone: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
