@@ -53,10 +53,10 @@ def test_a_changed_picture_is_found_again_and_no_other(
 
 
 def test_pages_that_show_nothing_have_no_hash() -> None:
-    assert hashed(np.full((50, 60, 3), 200, np.uint8)) is None
+    assert picture_hash(np.full((50, 60, 3), 200, np.uint8)) is None
     faint = np.random.default_rng(0).integers(127, 130, (50, 60, 3)).astype(np.uint8)
-    assert hashed(faint) is None
-    assert hashed(np.eye(3, dtype=np.uint8)[:1, :, None].repeat(3, 2) * 255) is not None
+    assert picture_hash(faint) is None
+    assert picture_hash(np.eye(3, dtype=np.uint8)[:1, :, None].repeat(3, 2) * 255) is not None
 
 
 def test_nothing_among_nothing() -> None:
