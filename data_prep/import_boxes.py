@@ -1,7 +1,6 @@
 """`python -m data_prep import-boxes`: boxes drawn in an annotation tool to a manifest."""
 
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Literal
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
+from boxpromptiml.io.folders import files_below
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.annotations import (
@@ -155,11 +155,7 @@ def _read_all(
 
 def _files(folder: Path, suffix: str) -> Iterator[Path]:
     """Files with an ending below a folder, in sorted order; links to folders are not followed."""
-    for here, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            if name.lower().endswith(suffix) and not name.startswith("."):
-                yield Path(here, name)
+    yield from (path for path in files_below(folder) if path.name.lower().endswith(suffix))
 
 
 def _check_labels(labels: Sequence[str], annotated: Iterable[AnnotatedImage]) -> None:

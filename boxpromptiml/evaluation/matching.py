@@ -27,6 +27,7 @@ from pydantic import Field, TypeAdapter
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import read_text
+from boxpromptiml.io.folders import files_below
 from boxpromptiml.io.map_files import SUFFIXES
 from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.manifests.manifest import confined, safe_name
@@ -148,7 +149,7 @@ def find_predictions(folder: Path) -> tuple[list[PredictionFile], dict[str, list
         UserError: If there is no map, or a line of the table is not what it must be.
     """
     root = folder / "prob" if (folder / "prob").is_dir() else folder
-    maps = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    maps = [path for path in files_below(root) if path.suffix.lower() in SUFFIXES]
     if not maps:
         raise UserError(
             f"{root}: no maps ({', '.join(SUFFIXES)}); give a folder of probability maps"

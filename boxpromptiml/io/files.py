@@ -20,6 +20,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.folders import files_below, make_folder
 
 _CHUNK = 1 << 20
 _MAX_SMALL = 2**26  # bytes of a file that is read whole
@@ -170,7 +171,7 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
         durable: Whether the file must survive a power cut. False is for many small files that can
             be made again: ten thousand take seconds instead of minutes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     short = sha256_bytes(os.fsencode(path.name))[:16]  # a long name has no room for more
     temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
     try:
@@ -235,7 +236,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: If another job holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
@@ -250,7 +251,8 @@ def remove_temporaries(folder: Path) -> int:
 
     Call it only while no other process writes into the folder.
     """
-    left = [path for path in folder.rglob(".*.tmp") if _TEMPORARY.fullmatch(path.name)]
+    found = files_below(folder, hidden=True)
+    left = [path for path in found if _TEMPORARY.fullmatch(path.name)]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)

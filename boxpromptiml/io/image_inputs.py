@@ -7,6 +7,7 @@ from pathlib import Path
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import refuse_address
+from boxpromptiml.io.folders import files_below
 
 _ENDINGS = (".png", ".jpg")  # of the files that a job writes under a name
 _MAX_NAME_BYTES = 200
@@ -54,7 +55,7 @@ def _behind(pattern: str) -> Iterator[tuple[Path, Path]]:
         ) from error
     path = Path(pattern)
     if _is_folder(path):
-        files = [file for file in sorted(path.rglob("*")) if not _is_folder(file)]
+        files = files_below(path)
         if not files:
             raise RejectedInput(pattern, "empty_folder", "holds no files")
         yield from ((file, path) for file in files)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
+from boxpromptiml.io.folders import files_below
 from boxpromptiml.records import MaskArray
 from boxpromptiml.synth.regions import connected_parts
 from data_prep.annotations.coco import name_and_size, read_content, repeated
@@ -58,7 +59,7 @@ def find_outlines(regions: Path, photographs: Sequence[tuple[str, Path]]) -> dic
     by_key = _unique(photographs)
     found: dict[str, Outlines] = {}
     if regions.is_dir():
-        files = [path for path in sorted(regions.rglob("*")) if path.is_file()]
+        files = [path for path in files_below(regions) if path.is_file()]
         masks = _unique((_stem(path.relative_to(regions)), path) for path in files)
         found |= {key: masks[_stem(Path(key))] for key in by_key if _stem(Path(key)) in masks}
     else:

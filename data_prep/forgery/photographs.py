@@ -8,6 +8,7 @@ from typing import NamedTuple
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import shrink
 from boxpromptiml.io import images
+from boxpromptiml.io.folders import files_below
 from boxpromptiml.records import ImageArray
 from data_prep.forgery.outlines import Outlines, read_outlines
 
@@ -101,11 +102,11 @@ def list_photographs(folders: list[Path], out: Path) -> list[tuple[str, Path]]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"--photos {folder}: no such folder")
-        for path in sorted(folder.rglob("*")):
-            relative = path.relative_to(folder)
-            hidden = any(part.startswith(".") for part in relative.parts)
-            if not (hidden or path.is_dir() or written in _followed(path).parents):
-                found.append((relative.as_posix(), path))
+        found += (
+            (path.relative_to(folder).as_posix(), path)
+            for path in files_below(folder)
+            if written not in _followed(path).parents
+        )
     return found
 
 

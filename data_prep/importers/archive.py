@@ -19,9 +19,10 @@ from typing import BinaryIO
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import atomic_writer
+from boxpromptiml.io.folders import is_hidden
 from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.manifests.manifest import check_relative
-from data_prep.importers.raw import MAX_TEXT, RawData, RawFolder, decode_text, is_hidden
+from data_prep.importers.raw import MAX_TEXT, RawData, RawFolder, decode_text
 
 _CHUNK = 1 << 20
 _DAMAGE = (

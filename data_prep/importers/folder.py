@@ -13,13 +13,13 @@ from pathlib import Path
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
+from boxpromptiml.io.folders import is_hidden
 from boxpromptiml.manifests.manifest import confined
 from boxpromptiml.records import Box, Sample, Split
 from data_prep.annotations import AnnotatedImage, coco
 from data_prep.annotations.fitting import View, fit_boxes
 from data_prep.importers import Imported
 from data_prep.importers.checking import check_name, refuse_empty, relative_name
-from data_prep.importers.raw import is_hidden
 
 _KINDS = ("splice", "copymove", "removal")
 _FOLDERS = ("tampered", "authentic", "masks")

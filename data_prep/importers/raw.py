@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io.folders import is_hidden
 
 MAX_TEXT = 64 * 2**20
 
@@ -44,35 +45,37 @@ class RawFolder:
         self.root = folder.resolve()
         self._skipped = {path.resolve() for path in skipped}
         self.rejected: list[RejectedInput] = []
-        self.names = sorted(self._walk("", self.root))
+        self.names = sorted(self._walk())
 
-    def _walk(self, prefix: str, folder: Path | str) -> Iterator[str]:
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            reason = "permission" if isinstance(error, PermissionError) else "unreadable"
-            message = f"the folder cannot be listed: {error.strerror}"
-            self.rejected.append(RejectedInput(self.shown(prefix), reason, message))
-            return
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            name = prefix + entry.name
+    def _walk(self) -> Iterator[str]:
+        waiting = [""]  # folders; a tree may be deeper than Python's recursion
+        while waiting:
+            prefix = waiting.pop()
             try:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                is_linked_folder = not is_folder and entry.is_symlink() and entry.is_dir()
-            except OSError as error:  # links in a circle
-                message = f"cannot be looked at: {error.strerror}"
-                self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
+                entries = list(os.scandir(f"{self.root}/{prefix}"))
+            except OSError as error:
+                reason = "permission" if isinstance(error, PermissionError) else "unreadable"
+                message = f"the folder cannot be listed: {error.strerror}"
+                self.rejected.append(RejectedInput(self.shown(prefix), reason, message))
                 continue
-            if is_folder:
-                if Path(entry.path) not in self._skipped:
-                    yield from self._walk(f"{name}/", entry.path)
-            elif is_linked_folder:
-                message = "is a link to a folder, which is not followed; give the folder itself"
-                self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
-            else:
-                yield name
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                name = prefix + entry.name
+                try:
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    is_linked_folder = not is_folder and entry.is_symlink() and entry.is_dir()
+                except OSError as error:  # links in a circle
+                    message = f"cannot be looked at: {error.strerror}"
+                    self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
+                    continue
+                if is_linked_folder:
+                    message = "is a link to a folder, which is not followed; give the folder itself"
+                    self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
+                elif not is_folder:
+                    yield name
+                elif Path(entry.path) not in self._skipped:
+                    waiting.append(f"{name}/")
 
     def shown(self, name: str) -> str:
         """Path below the folder as the user named it."""
@@ -88,12 +91,6 @@ class RawFolder:
     def place(self, name: str, wanted: str) -> Path:
         """Path of the file; `wanted` is not used."""
         return self.root / name
-
-
-def is_hidden(part: str) -> bool:
-    """Whether a file or folder name is left out: dot files, and what Macs and Windows leave."""
-    left = part.casefold() in ("__macosx", "thumbs.db", "desktop.ini")
-    return left or (part.startswith(".") and part not in (".", ".."))
 
 
 def decode_text(data: bytes, shown: str) -> str:

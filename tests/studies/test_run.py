@@ -116,7 +116,7 @@ def test_two_studies_do_not_train_in_one_folder(
     words = ["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")]
     with FileLock(done / "out/masks/seed_0/.lock"):
         assert main(words) == 1
-    assert "another study is at work" in capsys.readouterr().err
+    assert "another study is running" in capsys.readouterr().err
 
 
 def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(

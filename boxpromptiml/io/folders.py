@@ -1,0 +1,74 @@
+"""Folders of any depth: what lies below them, and making them.
+
+`Path.rglob`, `os.walk` and `Path.mkdir(parents=True)` recurse, and end at a thousand levels.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_logger = logging.getLogger(__name__)
+_LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")  # by macOS and Windows
+
+
+def files_below(folder: Path, hidden: bool = False) -> list[Path]:
+    """The files below a folder, in sorted order.
+
+    Links to folders are not followed; links to files, also broken ones, and everything else that
+    is no folder are among the files. A folder that cannot be listed is logged and left out.
+
+    Args:
+        folder: To look below.
+        hidden: Whether to list hidden files and folders, too (`is_hidden`).
+    """
+    found: list[Path] = []
+    waiting = [str(folder)]
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            if not hidden and is_hidden(entry.name):
+                continue
+            is_folder = False
+            with suppress(OSError):  # links in a circle
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not is_folder and entry.is_dir():
+                    continue
+            if is_folder:
+                waiting.append(entry.path)
+            else:
+                found.append(Path(entry.path))
+    return sorted(found)
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        _logger.warning("%s: the folder cannot be listed: %s", folder[:200], error.strerror)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no one's data: dot files, and Thumbs.db and kin.
+
+    Example:
+        >>> [name for name in ("a.jpg", ".a.jpg", "Thumbs.db", "..") if is_hidden(name)]
+        ['.a.jpg', 'Thumbs.db']
+    """
+    dot = name.startswith(".") and name not in (".", "..")
+    return dot or name.casefold() in _LEFT_BEHIND
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with all above it; nothing happens if it is there.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    missing = []
+    while not folder.is_dir() and folder != folder.parent:
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
