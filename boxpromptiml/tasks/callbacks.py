@@ -97,7 +97,8 @@ class GuardedCheckpoint(ModelCheckpoint):
         """
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, LocalizationData) and trainer.limit_val_batches and self.monitor:
-            refuse_uncomputable(self.monitor, data.val_sources)
+            others = not type(pl_module).__module__.startswith("boxpromptiml.")
+            refuse_uncomputable(self.monitor, data.val_sources, others)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that there is something to train."""

@@ -14,18 +14,25 @@ _LOWER_IS_BETTER = "false_alarm"
 _PREFIXES = ("val/", "val/coarse_")
 
 
-def refuse_uncomputable(monitor: str, sources: Iterable[Source]) -> None:
-    """Check that a score of ours can be computed from the validation images.
+def refuse_uncomputable(monitor: str, sources: Iterable[Source], others: bool = True) -> None:
+    """Check that the score that chooses the checkpoint can be computed.
 
     Args:
-        monitor: Name of the score, such as `val/pixel_f1`; names that are not ours are accepted.
+        monitor: Name of the score, such as `val/pixel_f1`.
         sources: The validation images.
+        others: Whether the task may log scores beside ours; their names are accepted.
 
     Raises:
-        UserError: If the score would be nan; it names one that can be computed.
+        UserError: If there is no such score, or it would be nan; it names one that can be computed.
     """
     name = next((monitor[len(p) :] for p in _PREFIXES[::-1] if monitor.startswith(p)), "")
-    if name not in _computable({(0, False), (1, True)}):
+    known = _computable({(0, False), (1, True)})
+    if name not in known:
+        if not others and monitor != "train/loss":
+            raise UserError(
+                f"checkpoint.monitor={monitor}: no such score; there are "
+                + ", ".join(f"val/{one}" for one in sorted(known))
+            )
         return
     kinds = [(source.sample.label, source.sample.mask is not None) for source in sources]
     computable = _computable(set(kinds))

@@ -9,6 +9,8 @@ import torch
 from boxpromptiml.errors import UserError
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 
+REMEDY = "Lower --model.lr or set --trainer.gradient_clip_val=1. Checkpoints are untouched"
+
 
 class DivergedError(UserError):
     """The loss or the weights have become NaN or infinite."""

@@ -46,20 +46,6 @@ def test_weights_that_are_not_finite_are_never_written(data_root: Path, tmp_path
     assert not (tmp_path / "bad.ckpt").exists()
 
 
-def test_a_map_does_not_depend_on_its_neighbours(data_root: Path) -> None:
-    data = make_data(data_root, eval_batch_size=6)
-    data.setup("predict")
-    (batch,) = data.predict_dataloader()
-    batch["extent"] = [(64, 96)] * 3 + [(50, 80)] * 3
-    task = make_task().eval()
-    with torch.inference_mode():
-        maps = task.predict_step(batch, 0)
-        alone = task.network(batch["image"][4:5, :, :50, :80]).logits
-    assert [tuple(p.shape) for p in maps["prob"]] == [(64, 96)] * 6
-    resized = torch.nn.functional.interpolate(alone, size=(64, 96), mode="bilinear")
-    torch.testing.assert_close(maps["prob"][4], resized.sigmoid()[0, 0], atol=1e-5, rtol=1e-4)
-
-
 def test_same_seed_same_weights(data_root: Path, tmp_path: Path) -> None:
     def train(folder: Path) -> dict[str, torch.Tensor]:
         task = make_task()

@@ -50,6 +50,12 @@ def test_images_without_labels_and_masks_choose_nothing(sources: list[Source]) -
         refuse_uncomputable("val/pixel_f1", unknown)
 
 
+@pytest.mark.parametrize("monitor", ["val/pixel_f2", "pixel_f1", "test/pixel_f1"])
+def test_a_misspelt_score_is_refused(sources: list[Source], monitor: str) -> None:
+    with pytest.raises(UserError, match=r"no such score; there are .*val/pixel_f1"):
+        refuse_uncomputable(monitor, sources, others=False)
+
+
 @pytest.mark.parametrize("monitor", ["val/pixel_f1", "val/coarse_auc", "val/best_f1", "my/own"])
 def test_other_scores_are_accepted(sources: list[Source], monitor: str) -> None:
     refuse_uncomputable(monitor, sources)
