@@ -46,6 +46,10 @@ _VERBS = {
         "a page in the browser: draw a box, see pseudo-mask and map",
         "boxpromptiml.page.command:page",
     ),
+    "complexity": (
+        "parameters, multiply-adds, latency and memory of a network",
+        "boxpromptiml.evaluation.complexity:complexity",
+    ),
     "export": (
         "a checkpoint as .onnx or .safetensors",
         "boxpromptiml.inference.export:export",
