@@ -59,14 +59,14 @@ def import_boxes(
 ) -> int:
     """Give the images of a manifest the boxes of an annotation tool.
 
-    Images are joined by path: that of the annotation must end that of the manifest or the other way
-    round, so a bare file name will do where it is unique. Below a folder of VOC, YOLO or LabelMe
-    files, subfolders are part of the name. Images that no annotation names stay as they are and are
-    listed in <out stem>.unannotated.jsonl where they have no boxes. What cannot be used is listed
-    in <out stem>.errors.jsonl, and the exit status is 3; an image with a shape that cannot be used
-    stays as it is, since its other boxes may not be all. A box that leaves its image is cut to it.
-    Labels of images never change. An image whose boxes are those it has, to a thousandth of a
-    pixel, keeps its boxes, their origin and its pseudo-mask.
+    Images are joined by path: one path must end with the other, so a bare file name is enough if it
+    is unique. Below a folder of VOC, YOLO or LabelMe files, subfolders are part of the name. Images
+    without an annotation are unchanged and, if they have no boxes, listed in <out
+    stem>.unannotated.jsonl. What cannot be used is listed in <out stem>.errors.jsonl, and the exit
+    status is 3; an image with an unusable shape is unchanged, since its other boxes may be
+    incomplete. A box that extends beyond its image is clipped. Labels of images never change. An
+    image whose boxes are the same to a thousandth of a pixel keeps its boxes, their origin and its
+    pseudo-mask.
 
     Args:
         manifest: The images.
@@ -75,15 +75,15 @@ def import_boxes(
             labelstudio (its own JSON).
         out: Manifest to write (.jsonl).
         labels: Keep only boxes of these labels (YOLO: class numbers); all by default.
-        empty: What an image is that is listed without any shape. CVAT and YOLO exports list images
-            that nobody has opened yet: unannotated keeps those apart.
-        join: name also joins what no path joins, by the bare file name where only one image has it;
-            without the escapes and hashes that Label Studio and Roboflow add, and without an ending
-            where the annotation has none.
-        view: What boxes were drawn on where an image has an EXIF orientation: upright (as viewers
-            and most tools show it) or stored. Needed for such images, no matter for all others.
-        yolo: What seven values a line are that end in an integer: polygons of three corners, or
-            tracks (class x y w h confidence id).
+        empty: Meaning of an image without shapes: `annotated` as empty, or `unannotated`, for CVAT
+            and YOLO exports, which also list images that nobody has opened yet.
+        join: `name` also joins by the bare file name, if it is unique, without the escapes and
+            hashes that Label Studio and Roboflow add, and without a suffix if the annotation has
+            none.
+        view: For images with an EXIF orientation: whether boxes were drawn on the `upright` picture
+            (as viewers and most tools show it) or on the `stored` pixels.
+        yolo: Meaning of lines of seven values that end in an integer: `polygons` of three corners,
+            or `tracks` (class x y w h confidence id).
     """
     source = read_manifest(manifest)
     suffix, read = _READERS[format]
@@ -129,7 +129,7 @@ def import_boxes(
 def _read_all(
     source: Path, kind: Format, suffix: str, read: _Read
 ) -> tuple[list[AnnotatedImage], list[RejectedInput]]:
-    """Every image of every file; a bad file of a folder does not lose the others."""
+    """Read every image of every file; a bad file in a folder does not affect the others."""
     if not source.is_dir():
         single = read(source, "")
         return single.images, single.rejected
@@ -154,12 +154,12 @@ def _read_all(
 
 
 def _files(folder: Path, suffix: str) -> Iterator[Path]:
-    """Files with an ending below a folder, in sorted order; links to folders are not followed."""
+    """Yield files with a suffix below a folder, sorted; links to folders are not followed."""
     yield from (path for path in files_below(folder) if path.name.lower().endswith(suffix))
 
 
 def _check_labels(labels: Sequence[str], annotated: Iterable[AnnotatedImage]) -> None:
-    """A misspelt label would make every image one without boxes."""
+    """Refuse unknown labels: a misspelled one would leave every image without boxes."""
     known = Counter(shape.label for image in annotated for shape in image.shapes)
     unknown = sorted(set(labels) - known.keys())
     if unknown:
@@ -168,19 +168,19 @@ def _check_labels(labels: Sequence[str], annotated: Iterable[AnnotatedImage]) ->
 
 
 def _counts(annotated: AnnotatedImage, empty: str) -> bool:
-    """Whether an image was looked at by a person."""
+    """Whether a person has annotated an image."""
     has_shapes = bool(annotated.shapes or annotated.rejected)
     return annotated.annotated and (empty == "annotated" or has_shapes)
 
 
 @dataclass
 class _Applied:
-    """What became of the images that an annotation names.
+    """The images of the manifest with their new boxes.
 
     Attributes:
         samples: All samples so far, with their new boxes.
-        rejected: What could not be used.
-        clipped: Number of boxes that were cut to their image.
+        rejected: Unusable annotations.
+        clipped: Number of clipped boxes.
         unread: Number of images whose orientation is unknown, since they cannot be read.
     """
 
@@ -197,7 +197,7 @@ class _Applied:
         labels: Sequence[str],
         view: View | None,
     ) -> None:
-        """Give the next sample its boxes, or leave it as it is if they cannot be trusted."""
+        """Give the next sample its boxes, or leave it unchanged if they cannot be trusted."""
         orientation: int | None = 1
         if annotated.shapes and view != "stored":
             orientation = _orientation(manifest, sample)
@@ -217,7 +217,7 @@ class _Applied:
         self.samples.append(_with_boxes(sample, annotated, fitted))
 
     def warn(self) -> None:
-        """Say what is accepted and yet worth a look."""
+        """Warn about what was accepted but should be looked at."""
         if self.clipped:
             _logger.warning("%d boxes left their image and were cut to it", self.clipped)
         if self.unread:
@@ -234,7 +234,7 @@ def _orientation(manifest: Manifest, sample: Sample) -> int | None:
 
 
 def _with_boxes(sample: Sample, annotated: AnnotatedImage, fitted: FittedBoxes) -> Sample:
-    """The sample with new boxes, or as it is if these are not known to be all, or not new."""
+    """The sample with new boxes; unchanged if these may be incomplete or are not new."""
     if fitted.rejected:
         return sample
     if sample.label == 0:

@@ -83,24 +83,26 @@ def import_dataset(
     verify: bool = False,
     view: View | None = None,
 ) -> int:
-    """Write the manifest of a raw dataset; images stay where they are.
+    """Write the manifest of a raw dataset; images are not moved.
 
-    What cannot be used is listed with path and reason in a file beside the manifest
-    (train.jsonl: train.errors.jsonl), and the exit status is 3. Masks that no threshold describes
-    are written anew into train.masks/, the members of an archive into train.files/. The manifest's
-    first line says how masks are read, what was corrected, and which counts are unexpected.
+    What cannot be used is listed with path and reason in a file beside the manifest (train.jsonl:
+    train.errors.jsonl), and the exit status is 3. Masks that need conversion are rewritten into
+    train.masks/, members of an archive are written into train.files/. The manifest's first line
+    says how masks are read, what was corrected, and which counts are unexpected.
 
     Args:
         dataset: Layout of the source. folder: tampered/, authentic/, masks/ and boxes.json (COCO);
-            pairs: what IMDLBenCo, WSCL or SCAF read; else the public dataset of that name.
+            pairs: the formats of IMDLBenCo, ForensicHub, WSCL and SCAF; else the public dataset of
+            that name.
         source: The dataset's folder or zip archive; for pairs also a list (.json).
         out: Manifest to write (.jsonl).
-        split: The split that all its images get; by default the dataset's own, else train.
-        name: Name of the dataset in the manifest; for folder and pairs the source's by default.
+        split: Split of all images; by default the dataset's own, else train.
+        name: Name of the dataset in the manifest; for folder and pairs the source's name by
+            default.
         mask_threshold: Mask values above this are manipulated; by default the dataset's own.
         verify: Decode every image and mask; by default only headers are read.
-        view: What the boxes of a folder were drawn on where an image has an EXIF orientation:
-            upright (as viewers and most tools show it) or stored.
+        view: For images with an EXIF orientation: whether the boxes of a folder were drawn on the
+            `upright` picture (as viewers and most tools show it) or on the `stored` pixels.
     """
     if dataset == "folder":
         if not source.is_dir():

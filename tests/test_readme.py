@@ -1,5 +1,7 @@
 """The README's tour, line by line, on tiny data: what it promises must run as it stands."""
 
+import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from boxpromptiml.cli import main
 from boxpromptiml.io import images
+from data_prep.__main__ import _JOBS as JOBS
 from data_prep.__main__ import main as data_prep
 from tests.helpers.data import make_folder
 
@@ -96,3 +99,12 @@ def test_files_and_tests_named_in_a_text_exist(text: Path) -> None:
             if not re.search(r"[A-Z]{4}|foo|\*", path.replace("README", "")):
                 assert (ROOT / path).exists(), path
                 assert f"def {test}(" in (ROOT / path).read_text() if test else True, span
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_guide_lists_every_option_of_a_job(job: str) -> None:
+    guide = (ROOT / "data_prep" / "README.md").read_text().partition("## Options")[2]
+    (row,) = re.findall(rf"^\| `{job}` \|.*", guide, re.MULTILINE)
+    module, name = JOBS[job][1].split(":")
+    options = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    assert set(re.findall(r"--\w+", row)) == {f"--{option}" for option in options}

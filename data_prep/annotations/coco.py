@@ -1,16 +1,16 @@
 """COCO JSON: `images`, `annotations` and, for labels, `categories`.
 
 `bbox` is [x, y, width, height] in pixels of the picture it was drawn on; where it is missing, the
-box is that of `segmentation` (polygons or run lengths). CVAT keeps the turn of a box in
+box is that of `segmentation` (polygons or run lengths). CVAT stores the rotation of a box in
 `attributes.rotation`. Ids are compared as text: tools disagree on 1 and "1".
 
-A listed image without annotations was annotated as empty, unless its `annotated` says false, as
-`export-boxes` writes it, or annotations are left over that belong to no listed image: then its own
-may be among them. Images that share an id or a name are all rejected: nobody knows which one an
-annotation means.
+A listed image without annotations was annotated as empty, unless its `annotated` is false, as
+`export-boxes` writes it, or the file has annotations of no listed image, which may be its own.
+Images that share an id or a name are all rejected, since annotations would be ambiguous.
 
-The file is read whole, for its ids may point anywhere: some seven times its size in memory, eleven
-with boxes alone. COCO's own instances_train2017.json, 450 MB, is below the limit.
+The file is read as a whole, since ids may refer to anything in it; this takes about seven times its
+size in memory, eleven with boxes alone. COCO's own instances_train2017.json, 450 MB, is below the
+limit.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ _Origins = set[str | None]
 
 
 def read(path: Path) -> Annotations:
-    """All images of a COCO file; one bad annotation does not lose the rest.
+    """Read all images of a COCO file; a bad annotation does not affect the others.
 
     Raises:
         UserError: If the file as a whole is not COCO, or its boxes are corners.
@@ -89,7 +89,7 @@ def _finished(
 
 
 def id_text(value: object) -> str:
-    """An id as text, so that 1 and "1" are one; `TypeError` for what is neither number nor text."""
+    """An id as text, so that 1 and "1" are equal; `TypeError` if it is neither number nor text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError(f"{str(value)[:40]!r} is not an id")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -130,7 +130,7 @@ def name_and_size(
     """Name and (H, W) of an image with an id and a name of its own.
 
     Raises:
-        KeyError, TypeError, ValueError: Where it has not; for `screening`.
+        KeyError, TypeError, ValueError: If it has none; `screening` handles them.
     """
     name = image_name(image["file_name"])
     if ("id", id_text(image["id"])) in twice or ("file_name", name) in twice:
@@ -139,7 +139,7 @@ def name_and_size(
 
 
 def _refuse_corners(annotations: list[Any], images: dict[str, AnnotatedImage], path: Path) -> None:
-    """UserError if the file's boxes are [x0, y0, x1, y1]: some fit by chance, and are wrong."""
+    """Refuse a file whose boxes are [x0, y0, x1, y1]: some would fit by chance and be wrong."""
     unread: list[RejectedInput] = []
     count = leaving = 0
     for annotation in annotations:
@@ -194,6 +194,6 @@ def _origin(attributes: object) -> str | None:
 
 
 def _common_origin(origins: _Origins) -> BoxOrigin | Literal["unsaid"] | None:
-    """What all boxes of an image say; `unsaid` where they say nothing or differ."""
+    """The common origin of an image's boxes; `unsaid` if they have none or differ."""
     known: tuple[BoxOrigin | None, ...] = (*get_args(BoxOrigin), None)
     return next((origin for origin in known if origins == {origin}), "unsaid")

@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one XML file a task, with its boxes, polygons, masks and ellipses."""
+"""CVAT for images 1.1: one XML file per task, with boxes, polygons, masks and ellipses."""
 
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -18,7 +18,7 @@ from data_prep.annotations.screen import (
 
 
 def read(path: Path) -> Annotations:
-    """All images of a task; a turned box or ellipse gives the upright box around it.
+    """Read all images of a task; a rotated box or ellipse gives the upright box around it.
 
     Raises:
         UserError: If the file as a whole is not an export of images.

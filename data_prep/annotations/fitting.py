@@ -1,8 +1,7 @@
 """From the shapes of an annotation to boxes in the stored pixels of its image.
 
 Viewers and most annotation tools show a photograph upright, by its EXIF orientation; pixels, masks
-and boxes here are those that the file stores. So boxes that were drawn on the upright picture are
-turned back.
+and boxes here are those stored in the file. So boxes drawn on the upright picture are rotated back.
 """
 
 from collections.abc import Collection
@@ -24,8 +23,9 @@ class FittedBoxes(NamedTuple):
 
     Attributes:
         boxes: Inside the image, in stored pixels.
-        rejected: Shapes that give no box; the others do not tell the whole of the image then.
-        clipped: Number of boxes that left the image by more than two pixels and were cut to it.
+        rejected: Unusable shapes; if there are any, the boxes are incomplete.
+        clipped: Number of boxes that extended more than two pixels beyond the image and were
+            clipped.
     """
 
     boxes: tuple[Box, ...]
@@ -41,19 +41,18 @@ def fit_boxes(
     view: View | None = None,
     labels: Collection[str] = (),
 ) -> FittedBoxes:
-    """The boxes of one image, cut to it.
+    """The boxes of one image, clipped to it.
 
     Args:
-        annotated: What the file says of the image.
-        name: Of the image, for messages.
+        annotated: The image's annotation.
+        name: Name of the image, for messages.
         size: (H, W) of the stored pixels.
         orientation: EXIF orientation of the image, 1 to 8.
-        view: Which picture the boxes were drawn on, if its orientation is not 1.
-        labels: Keep only boxes of these labels; every box for none.
+        view: The picture that the boxes were drawn on, if its orientation is not 1.
+        labels: Keep only boxes of these labels; all boxes if empty.
 
     Raises:
-        RejectedInput: If the boxes refer to another size, or to one of two views and `view` does
-            not say to which.
+        RejectedInput: If the boxes refer to another size, or if `view` is needed and not given.
     """
     if orientation != 1 and view is None and annotated.shapes:
         raise RejectedInput(
@@ -89,10 +88,10 @@ def fit_boxes(
 
 
 def stored_corners(corners: Corners, size: tuple[int, int], orientation: int) -> Corners:
-    """Corners in stored pixels of a box that was drawn on the upright picture.
+    """Corners in stored pixels of a box drawn on the upright picture.
 
     Args:
-        corners: x0 y0 x1 y1 in the picture as it is shown.
+        corners: x0 y0 x1 y1 in the upright picture.
         size: (H, W) of the stored pixels.
         orientation: EXIF orientation (tag 274), 1 to 8.
 
@@ -112,7 +111,7 @@ def stored_corners(corners: Corners, size: tuple[int, int], orientation: int) ->
 
 
 def leaves(corners: Corners, size: tuple[float, float]) -> bool:
-    """Whether a box leaves an image of (H, W) by more than two pixels."""
+    """Whether a box extends more than two pixels beyond an image of (H, W)."""
     x0, y0, x1, y1 = corners
     return min(x0, y0) < -OVERSHOOT or x1 > size[1] + OVERSHOOT or y1 > size[0] + OVERSHOOT
 

@@ -1,4 +1,4 @@
-"""Which image of a manifest an annotation means: by path, never by position."""
+"""Join annotations to the images of a manifest, by path, never by position."""
 
 import re
 import unicodedata
@@ -26,21 +26,21 @@ def join_images(
     with_ending: bool = True,
     by: JoinBy = "path",
 ) -> tuple[dict[str, AnnotatedImage], list[RejectedInput]]:
-    """Find the image of every annotation: one path must end the other, in whole parts.
+    """Find the image of every annotation: one path must end with the other, in whole parts.
 
-    `x.jpg` and `mine/tampered/x.jpg` mean `tampered/x.jpg`; `authentic/x.jpg` does not. A path that
-    is the same goes before one that only ends alike. By `name`, what finds no image so is joined by
-    its bare name, if only one image has it (`base_names`).
+    `x.jpg` and `mine/tampered/x.jpg` mean `tampered/x.jpg`; `authentic/x.jpg` does not. An equal
+    path takes precedence over an equal ending. With `name`, the remaining annotations are joined by
+    bare name, if only one image has it (`base_names`).
 
     Args:
         samples: The images of the manifest.
-        annotated: What annotation files say of images.
-        with_ending: False if the annotations do not tell the ending of their images (YOLO).
-        by: Whether bare names join what paths do not.
+        annotated: The annotated images of all files.
+        with_ending: False if the annotations do not contain the suffix of their images (YOLO).
+        by: Whether bare names may join what paths do not.
 
     Returns:
-        Annotations by sample id, and what names no image, more than one image, or one that another
-        annotation names too.
+        Annotations by sample id, and rejections of those that match no image, several images, or
+        one that another annotation matches too.
     """
     annotated = list(annotated)
     paths = _Paths(samples, annotated, with_ending)
@@ -69,9 +69,9 @@ def join_images(
 
 
 class _Paths:
-    """Images by path. Only ends of paths that an annotation names are kept.
+    """Images by the ends of their paths. Only ends that some annotation has are kept.
 
-    So the work grows with the number of names, however many of them are alike.
+    So the work grows linearly with the number of names.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class _Paths:
                     self._ending[end].append(sample)
 
     def find(self, name: str) -> list[Sample]:
-        """Images of this very path, else those that end it or that it ends; at most a few."""
+        """Images with this path, else those where one path ends with the other; at most a few."""
         path = _normal(name)
         if path in self._same:
             return self._same[path]
@@ -98,7 +98,7 @@ class _Paths:
 
 
 def _by_name(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """Images by bare name, and by bare name without ending."""
+    """Images by bare name, with and without suffix."""
     found: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         name = _normal(sample.image).rpartition("/")[2]
@@ -109,10 +109,10 @@ def _by_name(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
 
 
 def base_names(path: str) -> list[str]:
-    """Bare names that an annotation may mean, the plainest first.
+    """Bare names that an annotation may refer to, the most literal first.
 
-    Undone are the escapes of addresses (`%20`), Label Studio's eight digits and a dash before the
-    name, and Roboflow's `x_jpg.rf.HASH`.
+    Removes URL escapes (`%20`), Label Studio's eight digits and a dash before the name, and
+    Roboflow's `x_jpg.rf.HASH`.
 
     Example:
         >>> base_names("data/0a1b2c3d-x%20y.jpg")
@@ -129,12 +129,12 @@ def base_names(path: str) -> list[str]:
 
 
 def _normal(path: str) -> str:
-    """A path in one Unicode form, in which file systems differ, without empty or `.` parts."""
+    """A path in one Unicode form (file systems differ), without empty or `.` parts."""
     return str(PurePosixPath(unicodedata.normalize("NFC", path)))
 
 
 def _ends(path: str) -> Iterator[str]:
-    """What follows each slash of a path, the longest first."""
+    """The ends of a path after each slash, the longest first."""
     place = path.find("/")
     while place >= 0:
         yield path[place + 1 :]

@@ -1,4 +1,4 @@
-"""LabelMe: one JSON file an image; `imagePath` is relative to that file."""
+"""LabelMe: one JSON file per image; `imagePath` is relative to that file."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
 
 def read(path: Path, location: str = "") -> Annotations:
-    """The image of a LabelMe file, with a box around every shape that has an area.
+    """Read the image of a LabelMe file, with a box around every shape that has an area.
 
     Raises:
         UserError: If the file as a whole is not LabelMe.

@@ -1,7 +1,7 @@
-"""Label Studio's own JSON: a list of tasks, each an image with the annotations of its people.
+"""Label Studio's own JSON: a list of tasks, each an image with its annotations.
 
-Coordinates are percent of the picture as it was shown. Label Studio puts eight digits before the
-name of an uploaded file, which `import-boxes --join name` takes away.
+Coordinates are percent of the displayed picture. Label Studio puts eight digits before the name of
+an uploaded file, which `import-boxes --join name` ignores.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _WITHOUT_SHAPE = ("choices", "rating", "textarea", "number", "taxonomy", "dateti
 
 
 def read(path: Path) -> Annotations:
-    """All images of an export; a task that nobody has annotated stays unknown.
+    """Read all images of an export; a task without annotations is not annotated.
 
     Raises:
         UserError: If the file as a whole is not a list of tasks.

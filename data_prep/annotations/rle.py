@@ -1,9 +1,9 @@
-"""COCO run lengths: read with care, packed, and their boxes without making the mask.
+"""COCO run lengths: checked, packed, and their boxes without building the mask.
 
 Runs alternate between background and foreground, down the columns. The text form packs them in
 groups of five bits, as the COCO API does; from the fourth run on it holds the difference to the run
 before the last. pycocotools reads beyond the end of damaged text (cocodataset/cocoapi#362), so
-untrusted files are read here; the tests compare the two.
+untrusted files are read by this code; tests compare the two.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def checked_runs(rle: dict[str, Any], size: tuple[float, float]) -> list[int]:
     """The runs of `{"size": [h, w], "counts": list or text}`, background first.
 
     Args:
-        rle: As found in a file; anything wrong with it raises `ValueError`, `TypeError` or
+        rle: As found in a file; malformed content raises `ValueError`, `TypeError` or
             `KeyError`.
         size: (H, W) of the image, which the run lengths must fill.
     """

@@ -1,4 +1,4 @@
-"""What every reader of annotations needs: bounded files, strict JSON, XML without DTD, numbers."""
+"""Shared by the annotation readers: bounded files, strict JSON, XML without DTD, numbers."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -68,10 +68,10 @@ def read_xml(path: Path, root: str, max_bytes: int = _MAX_XML_BYTES) -> Element:
 
 @contextmanager
 def screening(place: str, rejected: list[RejectedInput]) -> Iterator[None]:
-    """Turn what malformed content raises inside into a rejection; the rest goes on.
+    """Turn errors of malformed content into a rejection, and continue.
 
     Raises:
-        UserError: If so much was rejected that the file cannot be what it is taken for.
+        UserError: If so much was rejected that the file must be of another format.
     """
     if len(rejected) == _MAX_REJECTED:
         raise UserError(f"{place}: {_MAX_REJECTED} entries are broken, the first: {rejected[0]}")
@@ -84,7 +84,7 @@ def screening(place: str, rejected: list[RejectedInput]) -> Iterator[None]:
 
 
 def number(value: object) -> float:
-    """A finite number from JSON or from text; `ValueError` for all else."""
+    """A finite number from JSON or text; else `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{str(value)[:40]!r} is not a number")
     try:
@@ -97,7 +97,7 @@ def number(value: object) -> float:
 
 
 def size_of(width: object, height: object) -> tuple[float, float]:
-    """(H, W) of an image, positive; `ValueError` where a file does not tell it."""
+    """(H, W) of an image, positive; `ValueError` if a file does not contain it."""
     size = number(height), number(width)
     if min(size) <= 0:
         raise ValueError(f"an image cannot be of {size[1]:g} x {size[0]:g}")
@@ -105,12 +105,12 @@ def size_of(width: object, height: object) -> tuple[float, float]:
 
 
 def turned(corners: Corners, degrees: float, about: tuple[float, float] | None = None) -> Corners:
-    """The upright box around a box that was turned, by default about its middle.
+    """The upright box around a box rotated, by default, about its centre.
 
     Args:
-        corners: x0 y0 x1 y1 before the turn.
+        corners: x0 y0 x1 y1 before the rotation.
         degrees: Clockwise, since y runs down.
-        about: The point (x, y) that stays in place.
+        about: The centre (x, y) of the rotation.
     """
     x0, y0, x1, y1 = corners
     if degrees == 0:
@@ -127,7 +127,7 @@ def turned(corners: Corners, degrees: float, about: tuple[float, float] | None =
 def around_ellipse(
     middle: tuple[float, float], radii: tuple[float, float], degrees: float
 ) -> Corners:
-    """The upright box around an ellipse that was turned about its middle (x, y)."""
+    """The upright box around an ellipse rotated about its centre (x, y)."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     right = math.hypot(radii[0] * cosine, radii[1] * sine)
     down = math.hypot(radii[0] * sine, radii[1] * cosine)
@@ -140,10 +140,10 @@ def hull(x: Sequence[float], y: Sequence[float]) -> Corners:
 
 
 def image_name(name: object, location: str = "") -> str:
-    r"""The path that an annotation joins by.
+    r"""The path by which an annotation is joined.
 
     A bare file name lies where its annotation lies (`location`, the folder relative to what the
-    user gave); a path is taken as it is. Windows paths are turned, `..` and roots are dropped.
+    user gave); a path is used as it is. Windows paths are converted, `..` and roots are dropped.
 
     Example:
         >>> image_name("x.jpg", "b"), image_name("..\\a\\x.jpg", "b")

@@ -1,8 +1,8 @@
-"""Pascal VOC: one XML file an image.
+"""Pascal VOC: one XML file per image.
 
-Coordinates are taken as written, x0 y0 x1 y1 from 0: so write CVAT, Label Studio and globox. The
-original VOC counted from 1; such boxes come out one pixel to the right and below. CVAT keeps the
-turn of a box in an attribute `rotation` of its object.
+Coordinates are taken as written, x0 y0 x1 y1 from 0, as CVAT, Label Studio and globox write them.
+The original VOC counts from 1; its boxes come out one pixel to the right and below. CVAT stores the
+rotation of a box in an attribute `rotation` of its object.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ _MAX_BYTES = 16 * 2**20
 
 
 def read(path: Path, location: str = "") -> Annotations:
-    """The image of a VOC file, with the `bndbox` of every `object`.
+    """Read the image of a VOC file, with the `bndbox` of every `object`.
 
     Raises:
         UserError: If the file as a whole is not VOC.

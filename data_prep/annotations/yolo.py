@@ -1,10 +1,10 @@
-"""YOLO: one text file an image, one shape a line, in fractions of the image.
+"""YOLO: one text file per image, one shape per line, in fractions of the image.
 
-A line is `class x y w h` (x, y: the centre), with a confidence behind it or not, or a polygon
+A line is `class x y w h` (x, y: the centre), optionally followed by a confidence, or a polygon
 `class x y x y x y ...` of three or more corners. An empty file is an image annotated as empty. The
-label of a shape is its class number. The image's ending and size are not told.
+label of a shape is its class number. The image's suffix and size are unknown.
 
-Trackers write `class x y w h confidence id`, which has as many values as a triangle.
+Trackers write `class x y w h confidence id`, which have as many values as triangles.
 """
 
 import re
@@ -24,12 +24,12 @@ _TRACK_WORDS = 7  # class x y w h confidence id
 
 
 def read(path: Path, location: str = "", lines: Lines | None = None) -> Annotations:
-    """The image of a YOLO file; its name is without ending.
+    """Read the image of a YOLO file; its name has no suffix.
 
     Args:
         path: The file.
-        location: Its folder, relative to what the user gave.
-        lines: What a line of seven values is.
+        location: Its folder, relative to the user's path.
+        lines: Meaning of lines of seven values.
 
     Raises:
         UserError: If the file cannot be read, or `lines` is None and all its lines of seven values

@@ -2,9 +2,9 @@
 
 ```
 tampered/<kind>_<n>.jpg   masks/<stem>.png (0 | 255)   authentic/*.jpg   boxes.json (COCO, XYWH)
-```
-Masks and boxes join images by name, never by position. A tampered image without a mask is kept (it
-can train from boxes); one without an entry in boxes.json has unknown boxes, not none.
+``` Masks and boxes join images by name, never by position. A tampered image without a mask is kept
+(it can be trained on with boxes); one without an entry in boxes.json has unknown boxes, not an
+empty list.
 """
 
 from collections.abc import Mapping
@@ -34,15 +34,15 @@ def import_folder(
     verify: bool = False,
     view: View | None = None,
 ) -> Imported:
-    """Read the layout; without `verify` only headers and hashes are read of the images.
+    """Import the layout; without `verify` only headers and hashes of images are read.
 
     Args:
         source: The folder.
         dataset: Name of the dataset in the manifest.
-        split: The split that all its images get.
+        split: Split of all images.
         mask_threshold: Mask values above this are manipulated; None for 0 | 255.
         verify: Decode images and masks as well.
-        view: What boxes.json was drawn on, for images with an EXIF orientation.
+        view: The picture that boxes.json refers to, for images with an EXIF orientation.
 
     Raises:
         UserError: If the folder holds neither tampered/ nor authentic/, or boxes.json is not COCO.
@@ -74,7 +74,7 @@ def import_folder(
 
 
 def _annotated(source: Path, rejected: list[RejectedInput]) -> dict[str, AnnotatedImage]:
-    """What boxes.json says, by the path of the image."""
+    """The annotations of boxes.json by the path of the image."""
     path = source / _BOXES
     if not path.exists():
         return {}
@@ -84,7 +84,7 @@ def _annotated(source: Path, rejected: list[RejectedInput]) -> dict[str, Annotat
 
 
 def _unclaimed(source: Path) -> list[str]:
-    """A warning of what the layout does not name, since masks may be in there."""
+    """A warning about files outside the layout, which may contain masks."""
     others = [
         f"{path.name}/" if path.is_dir() else path.name
         for path in sorted(source.iterdir())
@@ -98,12 +98,12 @@ def _unclaimed(source: Path) -> list[str]:
 
 @dataclass
 class _Folder:
-    """The source, what the user decided of it, and what was found so far.
+    """The source, the user's options, and the results so far.
 
     Attributes:
-        rejected: What cannot be used.
+        rejected: Unusable files.
         seen: Paths of all files, below the source.
-        clipped: Number of boxes that were cut to their images.
+        clipped: Number of clipped boxes.
     """
 
     source: Path
@@ -119,9 +119,9 @@ class _Folder:
         self.clipped = 0
 
     def by_stem(self, name: str) -> dict[str, Path]:
-        """Files of a sub-folder by name without ending; of two with one stem the later is rejected.
+        """Files of a sub-folder by stem; of two with the same stem the later is rejected.
 
-        What leads out of the source through a link is rejected, as every later job rejects it.
+        Links that lead out of the source are rejected, as in every later job.
         """
         folder = self.source / name
         try:
@@ -190,7 +190,7 @@ class _Folder:
     def _boxes(
         self, annotated: AnnotatedImage, name: str, info: images.ImageInfo
     ) -> tuple[Box, ...] | None:
-        """The boxes of an image; None where they are not known to be all."""
+        """The boxes of an image; None if they may be incomplete."""
         try:
             fitted = fit_boxes(annotated, name, info.size, info.orientation, self.view)
         except RejectedInput as error:

@@ -1,14 +1,14 @@
-"""Datasets that were already prepared for another project.
+"""Datasets prepared for another project.
 
 IMDLBenCo: folders `Tp/` and `Gt/` (and `Au/`), or a list [["Tp/6.jpg", "Gt/6.jpg"], ["Tp/8.jpg",
 "Negative"], ..]. ForensicHub: a list [{"path", "mask", "label"}, ..]. WSCL: {"id": {"subset",
 "path", "label", "mask"}, ..}. SCAF: `train/` and `test/` with `Image/` and `GT/`, and `train.txt`,
-`test.txt` that name the images to use; scribbles are no masks.
+`test.txt` that name the images to use; scribbles are not masks.
 
 Masks of IMDLBenCo and ForensicHub may be JPEG and are read above 127, as they do; masks of 0 | 1
 need `--mask_threshold 0` there. Paths in a list are relative to its folder, or to the folder above
-if they begin with its name; absolute paths of another machine are taken from the first folder on
-that is there.
+if they begin with its name; absolute paths of another machine are resolved from the first folder
+that exists here.
 """
 
 import os
@@ -31,7 +31,7 @@ _MAX_LIST_BYTES = 64 * 2**20
 
 
 def pairs(source: Path) -> DatasetLayout:
-    """The description of a source: of its folders, or of the list (.json) that it is."""
+    """The layout of a source: its folders, or the list (.json) that it is."""
     is_list = source.suffix.lower() == ".json"
     return DatasetLayout(
         name="pairs",
@@ -84,7 +84,7 @@ def _split(key: str) -> Split | None:
 
 
 def _listed(tree: Tree, path: Path) -> Iterator[RawItem]:
-    """Items of a list; an entry that is of no known kind is rejected."""
+    """Yield the items of a list; an entry of an unknown kind is rejected."""
     for key, entry in _entries(path):
         try:
             image, mask, label, split = _parse(entry)
