@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from boxpromptiml.geometry import union_mask
 from boxpromptiml.manifests.sidecars import teacher_signature
-from boxpromptiml.records import BoxArray, ImageArray, MaskArray, Teacher
+from boxpromptiml.records import Box, BoxArray, ImageArray, MaskArray, Teacher
 from boxpromptiml.teachers import grabcut as module
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 from boxpromptiml.teachers.grabcut import GrabCutTeacher, ellipse
@@ -48,7 +48,7 @@ def test_beats_the_plain_rectangle_start_where_texture_alone_differs(
     """An inpainted region: same colour as its surroundings, but smooth."""
     rng = np.random.default_rng(3)
     image = np.repeat(rng.normal(120, 18, (*SIZE, 1)), 3, axis=2).clip(0, 255).astype(np.uint8)
-    truth = ellipse((55, 35, 105, 85), SIZE, 1.0)
+    truth = ellipse(Box(55, 35, 105, 85), SIZE, 1.0)
     image[truth] = 120
     proposal = next(GrabCutTeacher().propose(image, LOOSE)).mask
     labels = np.zeros(SIZE, np.uint8)
@@ -103,7 +103,7 @@ def test_no_boxes_no_proposals() -> None:
 
 def test_keeps_the_resolution_of_large_images() -> None:
     image, truth = scene()
-    large = cv2.resize(image, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
+    large: ImageArray = cv2.resize(image, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
     mask = cv2.resize(truth.astype(np.uint8), None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST) > 0
     (proposal,) = list(GrabCutTeacher().propose(large, LOOSE * 6))
     assert proposal.mask.shape == large.shape[:2]
@@ -190,7 +190,7 @@ def test_an_ellipse_is_never_empty_and_stays_inside(box: tuple[float, ...]) -> N
 
 
 def test_an_ellipse_has_the_area_of_an_ellipse() -> None:
-    mask = ellipse((10, 20, 210, 120), (140, 220), 1.0)
+    mask = ellipse(Box(10, 20, 210, 120), (140, 220), 1.0)
     assert mask.sum() == pytest.approx(np.pi * 100 * 50, rel=0.005)
     assert np.array_equal(mask[20:120, 10:210], mask[20:120, 10:210][::-1, ::-1])
 

@@ -80,7 +80,7 @@ def test_what_comes_out(train: Manifest, tmp_path: Path) -> None:
         path = written.pseudo_mask_path(sample)
         assert (path is None) == (sample.label == 0)
         if path:
-            inside = geometry.union_mask(geometry.as_array(sample.boxes), sample.size)
+            inside = geometry.union_mask(geometry.as_array(sample.boxes or ()), sample.size)
             np.testing.assert_array_equal(images.read_trimap(path) == 255, inside)
             assert read_sidecar(path).boxes == sample.boxes
     data = LocalizationData(
@@ -178,8 +178,11 @@ def test_audit_agrees_with_scikit_learn(train: Manifest, tmp_path: Path) -> None
     f1s, ious = {}, {}
     for sample in written.samples:
         if sample.pseudo_mask:
-            truth = images.read_mask(written.mask_path(sample)).ravel()
-            mask = (images.read_trimap(written.pseudo_mask_path(sample)) == 255).ravel()
+            paths = written.mask_path(sample), written.pseudo_mask_path(sample)
+            assert paths[0] is not None
+            assert paths[1] is not None
+            truth = images.read_mask(paths[0]).ravel()
+            mask = (images.read_trimap(paths[1]) == 255).ravel()
             f1s[sample.id], ious[sample.id] = f1_score(truth, mask), jaccard_score(truth, mask)
     assert audit["images"] == 6
     assert audit["f1"] == pytest.approx(np.mean(list(f1s.values())), abs=1e-9)
@@ -216,7 +219,9 @@ def test_a_path_out_of_the_root_and_an_odd_mask_cost_one_image_each(
     linked = manifest.image_path(manifest.samples[0])
     linked.rename(tmp_path / "elsewhere.jpg")
     linked.symlink_to(tmp_path / "elsewhere.jpg")
-    images.write_png(manifest.mask_path(manifest.samples[1]), np.zeros((9, 9), np.uint8))
+    odd_mask = manifest.mask_path(manifest.samples[1])
+    assert odd_mask is not None
+    images.write_png(odd_mask, np.zeros((9, 9), np.uint8))
     summary = run_job(manifest, tmp_path / "out", FilledBox(), Consensus())
     assert summary["status"] == {"authentic": 3, "ok": 5, "rejected": 1}
     assert summary["audit"]["images"] == 4
@@ -241,6 +246,7 @@ class Fatal(FilledBox):
         if self.number:
             raise OSError(self.number, os.strerror(self.number), "/full/disk")
         os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("killed")
 
 
 def test_a_killed_worker_is_said_and_the_job_goes_on_later(train: Manifest, tmp_path: Path) -> None:

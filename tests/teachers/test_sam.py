@@ -230,7 +230,12 @@ def test_settings_tell_what_changes_a_proposal() -> None:
     assert tested.settings["official"] is False
     assert tested.settings["versions"]["segment-anything"] == "1.0"
     assert signed() == signed(box_batch=8)
-    others = [{}, {"margin": 0.2}, {"multimask": False}, {"precision": "bf16"}]
+    others: list[dict[str, Any]] = [
+        {},
+        {"margin": 0.2},
+        {"multimask": False},
+        {"precision": "bf16"},
+    ]
     assert len({signed(**changed) for changed in others}) == 4
     assert "precision" not in signed(precision="fp32")  # as before there was a choice
     meta = SamTeacher(tiny_sam(), "vit_b", OFFICIAL_SHA256["sam_vit_b_01ec64.pth"])
