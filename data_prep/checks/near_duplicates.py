@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from boxpromptiml.records import ImageArray, MaskArray
 
-MAX_RISE_BITS, MAX_LEVEL_BITS = 15, 7
+MAX_RISE_BITS, MAX_BRIGHT_BITS = 15, 7
 MIN_CORRELATION = 0.5
 
 HashArray = npt.NDArray[np.uint64]
@@ -41,12 +41,12 @@ class PictureHash(NamedTuple):
 
     Attributes:
         rises: 64 bits: where the brightness rises to the right.
-        levels: 64 bits: where it is above the mean.
+        bright: 64 bits: where it is above the mean.
         thumbnail: 16 x 16 grey pixels, row by row.
     """
 
     rises: int
-    levels: int
+    bright: int
     thumbnail: bytes
 
 
@@ -74,8 +74,8 @@ def picture_hash(image: ImageArray) -> PictureHash | None:
         return None
     nine = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     eight = cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA)
-    rises, levels = nine[:, 1:] > nine[:, :-1], eight > eight.mean()
-    return PictureHash(_packed(rises), _packed(levels), thumbnail.tobytes())
+    rises, bright = nine[:, 1:] > nine[:, :-1], eight > eight.mean()
+    return PictureHash(_packed(rises), _packed(bright), thumbnail.tobytes())
 
 
 def near_duplicates(
@@ -131,11 +131,11 @@ def _close(
     Every hash is compared with every other: 2 x 10^8 pairs take about a second.
     """
     theirs = [(_array([h.rises for h in second]), MAX_RISE_BITS)]
-    theirs.append((_array([h.levels for h in second]), MAX_LEVEL_BITS))
+    theirs.append((_array([h.bright for h in second]), MAX_BRIGHT_BITS))
     step = max(1, _COMPARISONS // max(len(second), 1))
     for start in range(0, len(first), step):
         rows = first[start : start + step]
-        ours = _array([h.rises for h in rows]), _array([h.levels for h in rows])
+        ours = _array([h.rises for h in rows]), _array([h.bright for h in rows])
         near = [
             np.bitwise_count(own[:, None] ^ other[None, :]) <= most
             for own, (other, most) in zip(ours, theirs, strict=True)
@@ -180,14 +180,14 @@ def _array(hashes: Sequence[int]) -> HashArray:
 
 
 def _distance(one: PictureHash, other: PictureHash) -> int:
-    return min((one.rises ^ other.rises).bit_count(), (one.levels ^ other.levels).bit_count())
+    return min((one.rises ^ other.rises).bit_count(), (one.bright ^ other.bright).bit_count())
 
 
 def _by_hashes(fingerprints: Sequence[PictureHash]) -> list[list[int]]:
     """Indices grouped by equal hashes."""
     groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for index, one in enumerate(fingerprints):
-        groups[one.rises, one.levels].append(index)
+        groups[one.rises, one.bright].append(index)
     return list(groups.values())
 
 

@@ -18,7 +18,7 @@ class Portion(NamedTuple):
         dataset: Name of its importer.
         split: The split that gets them.
         manipulated: Published number of forgeries; None: all of them, no number is published.
-        authentic: Likewise for authentic images; 0: they are not used.
+        authentic: Published number of authentic images; None: all there are; 0: they are not used.
         groups: Groups that a published list assigns to this split.
         listed_in: Source of that list.
     """

@@ -125,7 +125,7 @@ def test_wrong_sources_are_one_clear_line(
     (tmp_path / "other" / "Au.zip").write_bytes(b"")
     for source, said in (
         ("nowhere", "no such folder"),
-        ("a.rar", "no zip archive"),
+        ("a.rar", "nor a zip archive"),
         ("empty", "nothing of casia_v2"),
         ("other", "unpack Au.zip"),
     ):

@@ -103,7 +103,9 @@ def test_no_boxes_no_proposals() -> None:
 
 def test_keeps_the_resolution_of_large_images() -> None:
     image, truth = scene()
-    large: ImageArray = cv2.resize(image, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
+    large: ImageArray = cv2.resize(image, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC).astype(
+        np.uint8
+    )
     mask = cv2.resize(truth.astype(np.uint8), None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST) > 0
     (proposal,) = list(GrabCutTeacher().propose(large, LOOSE * 6))
     assert proposal.mask.shape == large.shape[:2]

@@ -75,7 +75,7 @@ def test_many_equal_pictures_are_all_named_but_not_all_combinations() -> None:
 
 def test_a_close_hash_of_another_picture_is_no_pair() -> None:
     a, b = hashed(scene(1)), hashed(scene(2))
-    assert near_duplicates([a], [PictureHash(a.rises, a.levels, b.thumbnail)]) == []
+    assert near_duplicates([a], [PictureHash(a.rises, a.bright, b.thumbnail)]) == []
 
 
 hashes = st.lists(st.integers(0, 2**64 - 1), max_size=12)
@@ -102,7 +102,7 @@ def test_close_hashes_are_those_that_comparing_all_finds(
         for i, a in enumerate(ours)
         for j, b in enumerate(theirs)
         if (a.rises ^ b.rises).bit_count() <= module.MAX_RISE_BITS
-        or (a.levels ^ b.levels).bit_count() <= module.MAX_LEVEL_BITS
+        or (a.bright ^ b.bright).bit_count() <= module.MAX_BRIGHT_BITS
     }
     with mock.patch.object(module, "_COMPARISONS", comparisons):
         found = [
