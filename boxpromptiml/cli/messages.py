@@ -1,4 +1,4 @@
-"""What a person is told when a command line or configuration is wrong: one line, with the fix."""
+"""One-line messages, with a remedy, for wrong command lines and configurations."""
 
 import re
 import sys
@@ -25,11 +25,11 @@ class OneLineErrors(ArgumentParser):
     """Mixin for jsonargparse's parsers: a mistake is one line on stderr, and status 2."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and end.
+        """Print the mistake and exit with status 2.
 
         Args:
             message: jsonargparse's own, which may have many lines.
-            ex: The error behind it; says which subcommand's parser it is about.
+            ex: The underlying error; names the parser of the subcommand.
         """
         parser = getattr(ex, "subcommand_parser", None) or self
         program = parser.prog.replace(" [options]", "")
@@ -41,10 +41,10 @@ class OneLineErrors(ArgumentParser):
 
 
 def one_line(message: str, known: Iterable[str]) -> str:
-    """A message of jsonargparse's in one line, with the nearest of the known names.
+    """A message of jsonargparse as one line, with the nearest known name.
 
     Args:
-        message: Of one or many lines.
+        message: The message, of one or more lines.
         known: Names of options, dotted, with or without leading dashes.
 
     Example:
@@ -83,7 +83,7 @@ def refusal(message: str) -> str | None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'X'?` for the nearest known word, or nothing.
+    """The text `; did you mean 'X'?` for the nearest known word, or an empty text.
 
     Example:
         >>> suggestion("lokalize", ["localize", "fit"])
@@ -96,7 +96,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def _informative(text: str) -> Iterator[str]:
-    """The lines that say what is wrong, without those that repeat the types."""
+    """The lines that describe the mistake, without those that repeat types."""
     lines = iter(text.splitlines())
     for raw in lines:
         line = raw.strip().removeprefix("- ").strip()
@@ -124,7 +124,7 @@ def _names(parser: ArgumentParser) -> list[str]:
 
 
 def _nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like a wrong one; its last part where only that was given."""
+    """The known name closest to a wrong one; only its last part if only that was given."""
     bare = wrong.lstrip("-")
     names = {name.lstrip("-"): name for name in known if not name.endswith("+")}
     if found := get_close_matches(bare, names, n=1, cutoff=0.75):

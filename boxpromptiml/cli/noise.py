@@ -1,4 +1,4 @@
-"""What libraries print that tells a user of `fit` nothing: adverts, and advice that we follow."""
+"""Messages of libraries that do not help users of `fit`: adverts, and advice already followed."""
 
 import logging
 import warnings
@@ -23,7 +23,7 @@ _WARNINGS = (  # regular expressions of whole beginnings
 
 
 def quiet() -> None:
-    """Drop these messages and warnings for the whole process."""
+    """Suppress these messages and warnings in the whole process."""
     for pattern in _WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):

@@ -1,4 +1,4 @@
-"""What every command does to its process before it starts to work."""
+"""Set-up of the process, before any command starts to work."""
 
 import logging
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def prepare_process() -> None:
-    """Make the process fit for any surrounding.
+    """Prepare the process for any environment.
 
-    Standard streams that the caller has closed are opened on /dev/null, names of files that are no
-    text can be printed, and child processes import nothing from the working directory.
+    Closed standard streams are opened on /dev/null, file names that are not UTF-8 can be printed,
+    and child processes import nothing from the working directory.
     """
     _open_standard_streams()
     if Path(__file__).parents[2] != Path.cwd():  # else our own packages are found there
@@ -19,7 +19,7 @@ def prepare_process() -> None:
 
 
 def _open_standard_streams() -> None:
-    """A file that we open would otherwise get the number of a closed stream, and be written to."""
+    """Open closed standard streams, lest another file gets their number and is written to."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""The words of a command line, brought into the form that jsonargparse accepts."""
+"""Converts the words of a command line into the form that jsonargparse accepts."""
 
 import inspect
 import json
@@ -37,7 +37,7 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
 
 
 def read_none(words: Sequence[str]) -> list[str]:
-    """The words with `None`, which some programs write for no value, as YAML's `null`.
+    """The words with `null` in place of `None`, which some programs write for no value.
 
     Example:
         >>> read_none(["fit", "--data.cache=None", "--model.pretrained", "None", "--out", "None/a"])

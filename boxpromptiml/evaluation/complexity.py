@@ -1,4 +1,4 @@
-"""`boxpromptiml complexity`: what a network costs, for a table or a model card."""
+"""`boxpromptiml complexity`: size, operations, latency and memory of a network."""
 
 import ctypes
 import statistics
@@ -27,12 +27,13 @@ class Complexity:
     """Cost of one image.
 
     Attributes:
-        parameters: Weights of the network, those without a gradient included.
-        multiply_adds: Of convolutions, matrix products and attention; half of PyTorch's FLOPs.
+        parameters: Number of weights, including those that are not trained.
+        multiply_adds: Multiply-adds of convolutions, matrix products and attention; half of
+            PyTorch's FLOPs.
         seconds: Median wall clock of a forward pass.
         peak_memory: Bytes that a forward pass takes beyond the loaded network.
         size: Height and width of the input, in pixels.
-        device: Where it ran, and with how many threads on a CPU.
+        device: Device and, for a CPU, the number of threads.
     """
 
     parameters: int
@@ -56,11 +57,11 @@ def complexity(
     Args:
         model: A checkpoint of `boxpromptiml fit`, .safetensors of `boxpromptiml export`, or a YAML
             configuration of `fit`, whose network is built with random weights.
-        size: Height and width of the input; that of the model by default.
+        size: Height and width of the input; the model's own by default.
         device: cpu or cuda.
-        threads: On a CPU.
-        repeats: Forward passes whose median time counts, after two that do not.
-        out: JSON file to write as well.
+        threads: Number of threads on a CPU.
+        repeats: Number of timed forward passes, after two for warm-up; the median is reported.
+        out: JSON file to write, in addition.
     """
     if repeats < 1 or not 1 <= threads <= 1024:
         raise UserError("--repeats must be 1 or more, --threads from 1 to 1024")
@@ -89,8 +90,8 @@ def measure(
     """Run a network on random images (1, channels, *size).
 
     Args:
-        network: On the device that counts; it is put in evaluation mode.
-        channels: Of its input.
+        network: The network on its device; put in evaluation mode.
+        channels: Number of input channels.
         size: Height and width of its input, in pixels.
         repeats: Timed forward passes.
     """
@@ -137,7 +138,7 @@ def _peak_memory(network: torch.nn.Module, image: torch.Tensor) -> int:
 
 
 def _resident(field: str) -> int:
-    """Bytes of this process in memory: VmRSS now, VmHWM at most."""
+    """Resident memory of this process in bytes: VmRSS (now) or VmHWM (peak)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
@@ -152,7 +153,7 @@ def _network(model: Path) -> tuple[torch.nn.Module, ModelSpec]:
 
 
 def _configured(path: Path) -> ModelSpec:
-    """The network and input of a configuration of `fit`; what it leaves out has its default."""
+    """The network and input of a configuration of `fit`; omitted settings have their defaults."""
     config: Any = renamed(read_yaml(path))
     try:
         task, data = config["model"], config.get("data") or {}

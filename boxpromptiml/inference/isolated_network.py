@@ -1,8 +1,7 @@
-"""An exported network in a child process, under limits of time and memory.
+"""Runs an exported network in a child process with limits on time and memory.
 
-A graph can hold loops, and sizes that no image justifies. The child may take what it likes within
-its limits; beyond them it is killed, and the job ends with one line. What comes back are numbers
-of a known count, never objects.
+A graph can contain loops and unreasonable sizes. Beyond its limits the child is killed, and the job
+ends with one line. The child returns a known count of numbers, never objects.
 """
 
 import json
@@ -30,10 +29,10 @@ _HEADER = 16  # bytes of a length as decimal digits, padded
 
 @dataclass(frozen=True, slots=True)
 class NetworkBounds:
-    """What running an exported network may cost.
+    """Limits on running an exported network.
 
     Attributes:
-        seconds: Wall clock, for loading it and for every batch.
+        seconds: Wall clock for loading, and for every batch.
         memory: Bytes of data that the child may hold; a batch of 16 megapixels in a TinyViT takes
             less than half of the default.
     """
@@ -46,21 +45,21 @@ DEFAULT_NETWORK_BOUNDS = NetworkBounds()
 
 
 class IsolatedNetwork:
-    """A `Network` whose work is done in a child process. Use it from one thread.
+    """A `Network` that runs in a child process. Use it from one thread.
 
     Args:
         kind: Name of a class of `onnx_networks`.
-        path: `.onnx`.
+        path: The `.onnx` file.
         device: As for that class.
         precision: As for that class.
         threads: As for that class.
-        bounds: Of the child.
+        bounds: Limits of the child.
 
     Attributes:
-        description: What the file says about itself.
+        description: The file's metadata.
 
     Raises:
-        UserError: As that class; or it takes longer, or more memory, than allowed.
+        UserError: As that class, and if loading exceeds the limits.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class IsolatedNetwork:
         """Logits of inputs (B, C, h, w).
 
         Raises:
-            UserError: The network cannot run on it, or not within its limits.
+            UserError: If the network cannot run on this input, or exceeds its limits.
         """
         deadline = self._deadline()
         self._send(_framed(json.dumps(image.shape).encode()), deadline)
@@ -97,7 +96,7 @@ class IsolatedNetwork:
         return NetworkOutput(logits, self._floats((count,), deadline))
 
     def close(self) -> None:
-        """End the child."""
+        """Stop the child."""
         self._process.kill()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -178,7 +177,7 @@ def _framed(data: bytes) -> bytes:
 
 
 def serve() -> None:
-    """The child: load the network, say what it is, then run every batch that comes."""
+    """The child's main loop: load the network, send its metadata, then run every batch."""
     from boxpromptiml.inference import onnx_networks  # noqa: PLC0415 - its own process
 
     kind, path, device, precision, threads, memory = json.loads(sys.argv[1])

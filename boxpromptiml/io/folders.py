@@ -1,6 +1,6 @@
-"""Folders of any depth: what lies below them, and making them.
+"""Lists and creates folders of any depth.
 
-`Path.rglob`, `os.walk` and `Path.mkdir(parents=True)` recurse, and end at a thousand levels.
+`Path.rglob`, `os.walk` and `Path.mkdir(parents=True)` recurse and fail beyond a thousand levels.
 """
 
 import logging
@@ -16,12 +16,12 @@ _LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")  # by macOS and Windows
 def files_below(folder: Path, hidden: bool = False) -> list[Path]:
     """The files below a folder, in sorted order.
 
-    Links to folders are not followed; links to files, also broken ones, and everything else that
-    is no folder are among the files. A folder that cannot be listed is logged and left out.
+    Links to folders are not followed; links to files, also broken ones, and everything else that is
+    not a folder count as files. A folder that cannot be listed is logged and skipped.
 
     Args:
-        folder: To look below.
-        hidden: Whether to list hidden files and folders, too (`is_hidden`).
+        folder: The folder.
+        hidden: Whether to include hidden files and folders (`is_hidden`).
     """
     found: list[Path] = []
     waiting = [str(folder)]
@@ -50,7 +50,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no one's data: dot files, and Thumbs.db and kin.
+    """Whether a name is that of a hidden or system file, not data: dot files, Thumbs.db etc.
 
     Example:
         >>> [name for name in ("a.jpg", ".a.jpg", "Thumbs.db", "..") if is_hidden(name)]
@@ -61,10 +61,10 @@ def is_hidden(name: str) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder with all above it; nothing happens if it is there.
+    """Create a folder and its parents; an existing folder is accepted.
 
     Raises:
-        OSError: If that is not possible.
+        OSError: If it cannot be created.
     """
     missing = []
     while not folder.is_dir() and folder != folder.parent:

@@ -1,4 +1,4 @@
-"""Image files that somebody names on a command line, and a distinct output name for each."""
+"""Image files named on a command line, and a distinct output name for each."""
 
 import os
 import unicodedata
@@ -18,16 +18,15 @@ def find_inputs(
 ) -> tuple[list[tuple[Path, Path]], list[RejectedInput]]:
     """Files behind paths, folders (with all below) and globs.
 
-    What lies below `out`, also by way of links, was written by the job itself and is left out.
+    Files below `out`, also through links, were written by the job itself and are left out.
 
     Args:
-        patterns: As given.
-        out: Folder that the job writes.
+        patterns: Paths, folders and globs.
+        out: Output folder of the job.
 
     Returns:
-        Every file once, with the folder that its name is relative to; a path that leads nowhere
-        is among them, so that it is reported by whoever opens it. And a rejection for every
-        pattern that yields nothing.
+        Every file once, with the folder that its name is relative to (missing files too, which are
+        reported when opened), and a rejection for every pattern without a match.
     """
     found: dict[Path, Path] = {}
     rejected: list[RejectedInput] = []
@@ -78,7 +77,7 @@ def _glob(anchor: Path, pattern: str) -> Iterable[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Like `is_dir`, which raises for a link whose target is too long a name, and for a NUL."""
+    """Like `Path.is_dir`, but False where that raises: for overlong link targets and NUL."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -95,15 +94,15 @@ def _is_below(file: Path, folder: Path) -> bool:
 def name_inputs(
     inputs: Iterable[tuple[Path, Path]], taken: Mapping[str, Path] | None = None
 ) -> dict[str, Path]:
-    """A distinct output name for every file: its path below its folder, without the ending.
+    """A distinct output name for every file: its path below its folder, without suffix.
 
-    Names are paths of files to be: `x` becomes x.png, so no other name may begin with x.png/. They
-    stay distinct where capitals or the composition of accents do not count.
+    Names become paths of files: `x` becomes x.png, so no other name may begin with x.png/. They
+    stay distinct on file systems that ignore case or the composition of accents.
 
     Args:
         inputs: Files, each once, and the folder that its name is relative to.
-        taken: Names that are given already, such as by an earlier run; a file that has one keeps
-            it, and no other file gets it.
+        taken: Names in use, such as by an earlier run; a file that has one keeps it, and no other
+            file gets it.
 
     Returns:
         Files by name, in the order of the inputs.
@@ -121,7 +120,7 @@ def name_inputs(
 
 
 class _Names:
-    """Names that were given, as paths that files and folders have then."""
+    """The names in use, as paths of files and folders."""
 
     def __init__(self, taken: Iterable[str]) -> None:
         self._files: set[str] = set()
@@ -151,7 +150,7 @@ class _Names:
 
 
 def _places(name: str) -> tuple[set[str], set[str]]:
-    """Paths of the files of a name, and of the folders that they lie in."""
+    """Paths of a name's files, and of their folders."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     parts = folded.split("/")
     folders = {"/".join(parts[:count]) for count in range(1, len(parts))}

@@ -1,10 +1,9 @@
-"""Probability maps as files: what we write, and what other programs write.
+"""Probability maps as files: our own format, and those of other programs.
 
-We write grey 16-bit PNGs whose level l means the probability l / 65535. In the map of a network
-that is sure of everything, or that has learnt nothing yet, many pixels that differ in probability
-then share a level, and the area under the ROC curve (AUC) changes. Such a PNG has a private chunk
-with the same map on a finer scale, which only this module reads: the AUC of a map that is read back
-is within 0.001 of the map's own.
+We write grey 16-bit PNGs whose level l means the probability l / 65535. If a network is extremely
+confident or untrained, many pixels with different probabilities then share a level, which changes
+the area under the ROC curve (AUC). Such a PNG has a private chunk with the same map on a finer
+scale, which only this module reads: the AUC of a map read back is within 0.001 of the original's.
 """
 
 import io
@@ -37,11 +36,11 @@ _DTYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64")
 
 @dataclass(frozen=True)
 class StoredMap:
-    """A probability map of few levels.
+    """A probability map with discrete levels.
 
     Attributes:
-        levels: (H, W).
-        values: (256,) or (65536,), the probability of each level, rising.
+        levels: (H, W) level of each pixel.
+        values: (256,) or (65536,), probability of each level, ascending.
     """
 
     levels: npt.NDArray[np.uint8] | Levels
@@ -65,7 +64,7 @@ def quantise(prob: ProbArray) -> StoredMap:
 
 
 def encode_map(prob: ProbArray) -> bytes:
-    """The PNG of a map (H, W) in [0, 1]."""
+    """Encode a map (H, W) in [0, 1] as PNG."""
     even, fine = _quantised(prob)
     if fine is None:
         return images.encode_png(even)
@@ -75,9 +74,9 @@ def encode_map(prob: ProbArray) -> bytes:
 
 
 def _quantised(prob: ProbArray) -> tuple[Levels, tuple[Levels, Knots] | None]:
-    """Even levels (H, W); where they are too coarse, also finer ones and the knots of their scale.
+    """Evenly spaced levels (H, W) and, if too coarse, finer ones with the knots of their scale.
 
-    A probability half-way between two levels takes the lower one, so that 0.5 is not above 0.5.
+    A probability half-way between two levels gets the lower one, so that 0.5 is not above 0.5.
     """
     even = np.ceil(prob * np.float32(_TOP) - np.float32(0.5)).clip(0, _TOP).astype(np.uint16)
     if not _merges(prob, even):
@@ -87,7 +86,7 @@ def _quantised(prob: ProbArray) -> tuple[Levels, tuple[Levels, Knots] | None]:
 
 
 def _merges(prob: ProbArray, levels: Levels) -> bool:
-    """Whether any level makes more than `_MAX_MERGED` of the pixels equal that are not."""
+    """Whether any level merges more than the fraction `_MAX_MERGED` of the pixels."""
     counts = np.bincount(levels.ravel(), minlength=_TOP + 1)
     crowded = counts > _MAX_MERGED * levels.size
     chosen = crowded[levels]
@@ -98,7 +97,7 @@ def _merges(prob: ProbArray, levels: Levels) -> bool:
 
 
 def _knots(prob: ProbArray) -> Knots:
-    """Up to 1025 rising values of the map with at most 1/1024 of its pixels between two of them."""
+    """Up to 1025 ascending values of the map, at most 1/1024 of its pixels between neighbours."""
     ordered = np.sort(prob, axis=None)
     places = np.linspace(0, ordered.size - 1, _KNOTS).round().astype(np.intp)
     return np.unique(ordered[places]).astype(np.float32)
@@ -110,7 +109,7 @@ def _places(count: int) -> npt.NDArray[np.int64]:
 
 
 def _levels_between(prob: ProbArray, knots: Knots) -> Levels:
-    """Linear between the knots; only a knot's own value takes its level."""
+    """Interpolate linearly between knots; only a knot's own value gets its level."""
     places = _places(len(knots))
     above = np.searchsorted(knots, prob)  # the first knot that is not below
     is_knot = knots[above] == prob
@@ -126,13 +125,13 @@ def _on_scale(levels: Levels, knots: Knots) -> StoredMap:
 
 
 def read_map(path: Path) -> StoredMap:
-    """A map that any program wrote.
+    """Read a map written by any program.
 
-    Takes grey PNG and TIFF of 8 or 16 bits, where the largest level means 1; and probabilities in
-    [0, 1] as float TIFF, as .npy, or as the array `map` of an .npz (TruFor's), or its only array.
+    Accepts grey PNG and TIFF of 8 or 16 bits, whose largest level means 1, and probabilities in [0,
+    1] as float TIFF, .npy, or the array `map` of an .npz (TruFor's), or its only array.
 
     Raises:
-        RejectedInput: If the file cannot be read, or holds no map of probabilities.
+        RejectedInput: If the file cannot be read, or does not contain a map of probabilities.
     """
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz"):
@@ -165,7 +164,7 @@ def _read_picture(path: Path) -> StoredMap:
 
 
 def _of_numbers(path: Path, array: npt.NDArray[Any]) -> StoredMap:
-    """A map of an array whose numbers are levels or probabilities."""
+    """Convert an array of levels or probabilities into a map."""
     sides = [side for side in array.shape if side != 1]  # (1, H, W, 1) is one map (H, W)
     numbers = array if array.ndim == 2 else array.reshape(sides)
     if numbers.ndim != 2 or not numbers.size:
@@ -181,7 +180,7 @@ def _of_numbers(path: Path, array: npt.NDArray[Any]) -> StoredMap:
 
 
 def _member(data: bytes) -> bytes:
-    """The .npy of the array `map` of an .npz, or of its only array."""
+    """Bytes of the array `map` of an .npz, or of its only array."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         arrays = {PurePosixPath(one.filename).stem: one for one in archive.infolist()}
         chosen = arrays.get("map", next(iter(arrays.values())) if len(arrays) == 1 else None)
@@ -194,7 +193,7 @@ def _member(data: bytes) -> bytes:
 
 
 def _from_npy(data: bytes) -> npt.NDArray[Any]:
-    """The array of a .npy file's bytes, whose header is believed in nothing; no object is made."""
+    """Parse the bytes of a .npy file with an untrusted header; objects are never unpickled."""
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     readers = {

@@ -1,4 +1,4 @@
-"""Starting our own programs as child processes that end with us, even if we are killed."""
+"""Start our own programs as child processes that end with this process, even if it is killed."""
 
 import os
 import signal
@@ -13,15 +13,15 @@ _SECONDS = 1.0
 def python_command(*words: str) -> list[str]:
     """The command line of a Python that imports nothing from the working directory.
 
-    A foreign numpy.py may lie there beside the photographs; `-m` and `-c` would find it first.
+    An untrusted numpy.py may lie there beside the photographs; `-m` and `-c` would import it first.
     """
     return [sys.executable, "-P", *words]
 
 
 def child_environment() -> dict[str, str]:
-    """The environment for a child process: it finds the modules that we find.
+    """The environment for a child process, in which it finds the same modules.
 
-    One that calls `end_with_parent` ends with us.
+    A child that calls `end_with_parent` ends with this process.
     """
     paths = os.pathsep.join(filter(None, sys.path))
     return os.environ | {"PYTHONPATH": paths, _PARENT: str(os.getpid())}
@@ -30,8 +30,7 @@ def child_environment() -> dict[str, str]:
 def end_with_parent() -> None:
     """Send this process SIGTERM within a second after its parent ended.
 
-    Only if the parent started it with `child_environment`. A training then still saves its
-    checkpoint.
+    It only works if the parent used `child_environment`. A training still saves its checkpoint.
     """
     parent = os.environ.get(_PARENT)
     if parent == str(os.getppid()):

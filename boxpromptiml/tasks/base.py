@@ -63,7 +63,7 @@ class LocalizerTask(ScoredModule):
         return data
 
     def setup(self, stage: str) -> None:
-        """Check that the precision keeps what the network looks at.
+        """Check that the precision suits the network's input.
 
         Raises:
             UserError: If pixels would be rounded to half precision before their residuals or error

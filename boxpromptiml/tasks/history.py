@@ -1,4 +1,4 @@
-"""The metrics.csv of a run, which never replaces that of an earlier run."""
+"""Logger of metrics.csv that never overwrites that of an earlier run."""
 
 from itertools import count
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write to it, what of an earlier run is in it, and how it ended."""
+"""The folder of a run: its lock, files of earlier runs, and the state of its last training."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from boxpromptiml.tasks.supervised import SupervisionCount
 
 
 def lock_folder(folder: Path) -> FileLock:
-    """Make a folder and hold it for this process, until released or until the process ends.
+    """Create a folder and lock it for this process, until released or until the process ends.
 
     Raises:
         UserError: If another training holds it.
