@@ -15,7 +15,7 @@ from rich.progress import track
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.matching import PredictionFile, have_scores, match_predictions
-from boxpromptiml.evaluation.scores import Curves, Summary, region_size
+from boxpromptiml.evaluation.scores import Curves, DatasetScores, region_size
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.map_files import StoredMap, quantise, read_map
 from boxpromptiml.manifests.sources import (
@@ -138,19 +138,19 @@ def evaluate_predictions(
     given = have_scores(predictions, files) and not PRESETS[settings.preset].image_score_is_maximum
     rows: list[ImageRow] = []
     curves = Curves()
-    for number, (row, scores) in enumerate(_scored(wanted, files, settings, given)):
+    for number, (row, pixel_scores) in enumerate(_scored(wanted, files, settings, given)):
         rows.append(row)
-        curves.add(number, scores)
+        curves.add(number, pixel_scores)
     preset = PRESETS[settings.preset]
     numbers = (settings.threshold, settings.resamples, settings.seed, LEVEL)
-    summary = Summary(rows, curves, preset, *numbers)
+    scores = DatasetScores(rows, curves, preset, *numbers)
     head = _head(predictions, manifests, settings, given)
     labels = Counter(row.label for row in rows)
     counts = {"manipulated": labels[1], "authentic": labels[0], "unknown": labels[None]}
     metrics = head | {
         "images": counts,
-        "scores": summary.scores(),
-        "groups": summary.groups(),
+        "scores": scores.scores(),
+        "groups": scores.groups(),
         "curves": curves.as_points(),
     }
     return Evaluation(metrics, tuple(rows))

@@ -5,19 +5,21 @@ Like `test --data.degrade.…`, but for many degradations in one run and with in
 
 import csv
 import io
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from boxpromptiml.errors import EXIT_OK, UserError
 from boxpromptiml.evaluation.degraded import SCORES, DegradedTest
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file, write_json, write_text
+from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.manifests.sources import Source, read_sources, require_truth
 from boxpromptiml.metrics.bootstrap import Interval, difference_interval
 from boxpromptiml.segmenters.config import SegmenterConfig
@@ -27,7 +29,7 @@ from boxpromptiml.visualization.plots import Condition, robustness_figure, save_
 SCHEMA_VERSION = 1
 _SETTINGS = ("checkpoint", "manifests", "split", "threshold", "seed", "segmenter")
 
-Found = dict[str, Any]  # the content of robustness.json
+Robustness = dict[str, Any]  # the content of robustness.json
 
 
 def robustness(
@@ -101,7 +103,9 @@ def _make_folder(out: Path) -> None:
         raise UserError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
 
 
-def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], split: str) -> Found:
+def _fresh(
+    test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], split: str
+) -> Robustness:
     """The content of robustness.json before any condition is scored."""
     segmenter = test.localizer.segmenter
     return {
@@ -117,10 +121,10 @@ def _fresh(test: DegradedTest, checkpoint: Path, manifests: Sequence[Path], spli
     }
 
 
-def _add(found: Found, condition: Degradation, test: DegradedTest, progress: str) -> None:
+def _add(found: Robustness, condition: Degradation, test: DegradedTest, progress: str) -> None:
     """Score a condition and insert its row in order; `none` also keeps the F1 of every image."""
     scored = test.score(condition, progress)
-    row: Found = {"name": condition.name, "level": condition.level}
+    row: Robustness = {"name": condition.name, "level": condition.level}
     row |= {name: mean.to_json() for name, mean in scored.means.items()}
     if condition.name in PLATFORMS:
         row["resized"] = {"value": scored.resized, "count": len(test.sources)}
@@ -137,7 +141,7 @@ def _file(path: Path) -> dict[str, str]:
     return {"path": str(path), "sha256": sha256_file(path)}
 
 
-def _resume(path: Path, fresh: Found) -> Found:
+def _resume(path: Path, fresh: Robustness) -> Robustness:
     """The results of an earlier run, or `fresh`; UserError if their settings differ."""
     if not path.exists():
         return fresh
@@ -159,21 +163,57 @@ def _identity(setting: Any) -> Any:
     return setting["sha256"] if isinstance(setting, dict) and "path" in setting else setting
 
 
-def read_robustness(path: Path) -> Found:
+@dataclass(frozen=True)
+class _Mean:
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A condition of robustness.json; it has more fields, which not every version writes."""
+
+    name: str
+    level: float | None
+    pixel_f1: _Mean
+    iou: _Mean
+    auc: _Mean
+    false_alarm_pixels: _Mean
+    difference: _Mean | None = None
+
+    def __post_init__(self) -> None:
+        _degradation({"name": self.name, "level": self.level})
+
+
+@dataclass(frozen=True)
+class _Content:
+    schema_version: Literal[1]
+    checkpoint: dict[str, str] | None
+    manifests: list[dict[str, str]] | None
+    split: str
+    threshold: float | None
+    seed: int | None
+    segmenter: dict[str, Any] | None
+    conditions: list[_Row]
+    clean_f1: list[float | None] | None = None
+
+
+_CONTENT = TypeAdapter(_Content)
+
+
+def read_robustness(path: Path) -> Robustness:
     """The content of a robustness.json.
 
     Raises:
-        UserError: If it is not one, or has another version.
+        UserError: If it is not one, or of another version.
     """
     try:
-        found: Found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {found['schema_version']}")
-        [found[name] for name in _SETTINGS]
-        for row in found["conditions"]:
-            _degradation(row), [Interval.from_json(row[name]) for name in SCORES]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a robustness.json ({error}); delete it") from error
+        read_as(_CONTENT, path, strict=True)
+        found: Robustness = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}: not a robustness.json; delete it") from error
     return found
 
 
@@ -207,11 +247,11 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
 def _table(rows: Iterable[Mapping[str, Any]]) -> str:
     lines = [
         f"{'condition':<14}{'F1':>7}  {'95 % interval':<16}{'change':>7}  {'95 % interval':<18}"
-        f"{'IoU':>7}{'AUC':>7}{'flagged':>9}"
+        f"{'IoU':>7}{'AUC':>7}{'pixel FPR':>11}"
     ]
     same = []
     for row in rows:
-        f1, iou, auc, alarm = (Interval.from_json(row[name]) for name in SCORES)
+        f1, iou, auc, fpr = (Interval.from_json(row[name]) for name in SCORES)
         bounds, change = f"[{f1.low:.3f}, {f1.high:.3f}]", f"{'-':>7}  {'':<18}"
         if row.get("difference"):
             drop = Interval.from_json(row["difference"])
@@ -220,7 +260,7 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> str:
             same.append(row["name"])
         lines.append(
             f"{_degradation(row)!s:<14}{f1.value:>7.3f}  {bounds:<16}{change}"
-            f"{iou.value:>7.3f}{auc.value:>7.3f}{alarm.value:>9.4f}"
+            f"{iou.value:>7.3f}{auc.value:>7.3f}{fpr.value:>11.4f}"
         )
     lines.append("change: paired change of F1 from the stored images")
     lines.append("flagged: pixel FPR on authentic images")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rich.console import Console
 from rich.progress import track
@@ -17,7 +17,7 @@ from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file, write_bytes, write_json, write_jsonl
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.old_names import renamed
-from boxpromptiml.io.strict_json import parse_json
+from boxpromptiml.io.strict_json import read_json
 from boxpromptiml.io.strict_yaml import read_yaml
 from boxpromptiml.manifests.manifest import safe_name
 from boxpromptiml.manifests.sources import Source, read_sources, stored_image
@@ -54,6 +54,10 @@ class Run:
             raise UserError(f"not a run's folder: {error}") from error
         if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
             raise UserError(f"{path}: not the config.yaml of `boxpromptiml fit`")
+        for split in get_args(Split):
+            named = config["data"].get(split) or []
+            if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+                raise UserError(f"{path}: data.{split} must be a list of paths")
         return cls(folder, config)
 
     def manifests(self, split: Split) -> list[Path]:
@@ -123,9 +127,9 @@ def score_run(
 def read_state(folder: Path) -> dict[str, Any] | None:
     """What a complete evaluation folder was made of; None if it is not complete."""
     try:
-        state = parse_json((folder / _SCORED).read_text(encoding="utf-8"), str(folder / _SCORED))
+        state = read_json(folder / _SCORED)
         read_evaluation(folder)
-    except (OSError, ValueError):  # a UserError is one
+    except UserError:
         return None
     return state if isinstance(state, dict) else None
 
@@ -152,11 +156,11 @@ def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
     Raises:
         RejectedInput: If an image is missing, damaged or not the manifest's.
     """
-    listed = track(sources, "localizing", console=Console(stderr=True), transient=True)
-    images = ((source.sample.id, stored_image(source)) for source in listed)
     rows = []
-    for key, _, (prob, score) in localizer.localize_each(images):
-        name = safe_name(key)
+    known = track(sources, "localizing", console=Console(stderr=True), transient=True)
+    pixels = ((source, stored_image(source)) for source in known)
+    for source, _, (prob, score) in localizer.localize_each(pixels):
+        name = safe_name(source.sample.id)
         write_bytes(out / "prob" / f"{name}.png", encode_map(prob))
-        rows.append({"id": key, "name": name, "image_score": round(score, 6)})
+        rows.append({"id": source.sample.id, "name": name, "image_score": round(score, 6)})
     write_jsonl(out / "predictions.jsonl", rows)

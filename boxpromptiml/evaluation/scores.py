@@ -97,7 +97,7 @@ def _points(x: Floats, y: Floats) -> list[list[float]]:
 
 
 @dataclass(frozen=True)
-class Summary:
+class DatasetScores:
     """Rows, curves and settings from which the scores of an evaluation are computed.
 
     Attributes:

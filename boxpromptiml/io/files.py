@@ -28,6 +28,9 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:[:/]", re.IGNORECASE)  # Path("http://x") reads http:/x
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Where a cell begins for a program that takes ; or a tab for the separator, or a line for a row.
+_CELL_BEGINS = re.compile(r"""([;|\t\r\n]"*)(?=['=+\-@\t\r])""")
+_GUARDED = re.compile(r"""([;|\t\r\n]"*)'""")
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -211,7 +214,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON value, indented, atomically. NaN is refused: it is not JSON."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """One JSON value, indented. NaN is refused: it is not JSON."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -259,9 +267,10 @@ def remove_temporaries(folder: Path) -> int:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file without formulas: cells that a spreadsheet would run get a leading '.
+    """A CSV file without formulas: what a spreadsheet would run gets a leading '.
 
-    None and nan become empty cells.
+    That holds whether the program splits cells at commas, semicolons, tabs or bars. None and nan
+    become empty cells; `plain_cell` gives a text back as it was.
     """
     text = io.StringIO()
     lines = [columns, *([_cell(value) for value in row] for row in rows)]
@@ -277,9 +286,16 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    # A leading ' is doubled, so that reading gives back what was written.
-    is_odd = isinstance(value, str) and value.startswith((*_FORMULA, "'"))
-    return f"'{value}" if is_odd else value
+    if not isinstance(value, str):
+        return value
+    # A ' in such a place is doubled, so that reading gives back what was written.
+    guarded = _CELL_BEGINS.sub(r"\1'", value)
+    return f"'{guarded}" if value.startswith((*_FORMULA, "'")) else guarded
+
+
+def plain_cell(cell: str) -> str:
+    """The text that `csv_text` wrote as this cell."""
+    return _GUARDED.sub(r"\1", cell.removeprefix("'"))
 
 
 def require_local_file(path: Path) -> None:

@@ -52,16 +52,16 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
-def read_as(adapter: TypeAdapter[T], path: Path) -> T:
+def read_as(adapter: TypeAdapter[T], path: Path, strict: bool = False) -> T:
     """The value of a JSON file of a known type.
 
     Raises:
         UserError: Naming the file and the field, as `files.read_bytes` and `parse_as`.
     """
-    return parse_as(adapter, read_text(path), str(path))
+    return parse_as(adapter, read_text(path), str(path), strict)
 
 
-def parse_as(adapter: TypeAdapter[T], text: str, where: str) -> T:
+def parse_as(adapter: TypeAdapter[T], text: str, where: str, strict: bool = False) -> T:
     """JSON of a known type.
 
     Raises:
@@ -69,7 +69,7 @@ def parse_as(adapter: TypeAdapter[T], text: str, where: str) -> T:
     """
     parse_json(text, where)
     try:
-        return adapter.validate_json(text)
+        return adapter.validate_json(text, strict=strict or None)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])[:200]

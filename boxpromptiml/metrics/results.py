@@ -3,14 +3,17 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import csv_text, write_json, write_text
-from boxpromptiml.io.strict_json import parse_json
+from boxpromptiml.io.files import atomic_writer, csv_text, json_text, plain_cell, read_text
+from boxpromptiml.io.strict_json import parse_as, parse_json
 
 SCHEMA_VERSION = 1
 
@@ -60,15 +63,78 @@ class ImageRow:
 
 COLUMNS = tuple(field.name for field in fields(ImageRow))
 _TEXTS = ("id", "dataset", "kind", "group", "region_size", "name")
+_ROW = TypeAdapter(ImageRow)
+_MAX_TABLE = 2**30  # bytes of per_image.csv
+
+
+@dataclass(frozen=True)
+class _Score:
+    """One score of metrics.json; None where it is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+    best_f1_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class _Labels:
+    manipulated: int
+    authentic: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class _Bootstrap:
+    resamples: Annotated[int, Field(ge=1, le=1_000_000)]
+    seed: Annotated[int, Field(ge=0)]
+    level: Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class _Named:
+    path: str
+    sha256: str
+
+
+def _has_count(group: dict[str, _Score | int]) -> dict[str, _Score | int]:
+    if [name for name, value in group.items() if isinstance(value, int)] != ["count"]:
+        raise ValueError("must hold scores and their count")
+    return group
+
+
+Group = Annotated[dict[str, _Score | int], AfterValidator(_has_count)]
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    """What metrics.json must hold; more is left alone."""
+
+    preset: str
+    threshold: float
+    split: str | None
+    manifests: list[_Named]
+    predictions: str
+    image_score: Literal["predictions", "maximum"]
+    images: _Labels
+    scores: dict[str, _Score]
+    groups: dict[str, dict[str, Group]]
+    curves: dict[str, list[tuple[float, float]]]
+    versions: dict[str, str]
+    bootstrap: _Bootstrap
+
+
+_METRICS = TypeAdapter(_Metrics)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The result of `evaluate`.
+    """What `evaluate` finds.
 
     Attributes:
-        metrics: The content of metrics.json; None stands for an undefined score.
-        rows: One row per image, in the manifests' order.
+        metrics: The content of metrics.json; None stands for what is undefined.
+        rows: In the manifests' order.
     """
 
     metrics: dict[str, Any]
@@ -76,12 +142,24 @@ class Evaluation:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write both files, metrics.json last: where it exists, the rows belong to it."""
-    metrics = folder / "metrics.json"
-    metrics.unlink(missing_ok=True)
+    """Write metrics.json and per_image.csv.
+
+    Both are complete on the disk before either takes its place, so earlier scores stay if the disk
+    is full. metrics.json comes last and is gone in between: where it is, the rows belong to it.
+
+    Args:
+        folder: Made if it is not there.
+        evaluation: What to write.
+    """
+    metrics, table = folder / "metrics.json", folder / "per_image.csv"
     lines = ([getattr(row, column) for column in COLUMNS] for row in evaluation.rows)
-    write_text(folder / "per_image.csv", csv_text(COLUMNS, lines))
-    write_json(metrics, evaluation.metrics)
+    with atomic_writer(metrics) as head, atomic_writer(table) as rows:
+        head.write(json_text(evaluation.metrics).encode("utf-8", errors="backslashreplace"))
+        rows.write(csv_text(COLUMNS, lines).encode("utf-8", errors="backslashreplace"))
+        for stream in (head, rows):
+            stream.flush()
+            os.fsync(stream.fileno())
+        metrics.unlink(missing_ok=True)
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -90,51 +168,47 @@ def read_evaluation(folder: Path) -> Evaluation:
     Raises:
         UserError: If a file is missing, damaged, or of a newer version.
     """
-    path = folder / "metrics.json"
-    metrics = parse_json(_text(path), str(path))
+    path, table = folder / "metrics.json", folder / "per_image.csv"
+    text = _text(path)
+    metrics = parse_json(text, str(path))
     version = metrics.get("schema_version") if isinstance(metrics, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
             f"{path}: schema {version!r}, this version reads {SCHEMA_VERSION}; "
             "run `boxpromptiml evaluate` again"
         )
-    table = folder / "per_image.csv"
+    parse_as(_METRICS, text, str(path), strict=True)
     reader = csv.DictReader(io.StringIO(_text(table), newline=""))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise UserError(f"{table}: columns are not {','.join(COLUMNS)}; run evaluate again")
     try:
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise UserError(f"{table}: columns are not {','.join(COLUMNS)}; run evaluate again")
         rows = tuple(_row(cells) for cells in reader)
-    except (TypeError, ValueError, csv.Error) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{first['loc'][0]}: {first['msg']}; run evaluate again"
+        raise UserError(f"{table}:{reader.line_num}: {message}") from error
+    except (ValueError, csv.Error) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{table}:{reader.line_num}: {error}; run evaluate again") from error
     return Evaluation(metrics, rows)
 
 
 def _text(path: Path) -> str:
     try:
-        # As bytes: universal newlines would change a \r inside a cell.
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read: {error}; `boxpromptiml evaluate` writes it"
-        ) from error
+        return read_text(path, _MAX_TABLE)
+    except UserError as error:
+        raise UserError(f"{error}; `boxpromptiml evaluate` writes it") from error
 
 
 def _row(cells: dict[str, str]) -> ImageRow:
     if None in cells.values() or len(cells) > len(COLUMNS):
         raise ValueError(f"must have {len(COLUMNS)} cells")
-    texts = {name: cells[name].removeprefix("'") for name in _TEXTS}
-    numbers = {
-        name: float(cells[name]) if cells[name] else math.nan
-        for name in COLUMNS
-        if name not in (*_TEXTS, "label", "height", "width")
+    fields_ = {
+        name: plain_cell(cell) if name in _TEXTS else cell or math.nan
+        for name, cell in cells.items()
     }
-    return ImageRow(
-        label=int(cells["label"]) if cells["label"] else None,
-        height=int(cells["height"]),
-        width=int(cells["width"]),
-        **texts,  # type: ignore[arg-type]
-        **numbers,  # type: ignore[arg-type]
-    )
+    return _ROW.validate_python(fields_ | {"label": cells["label"] or None})
 
 
 _COLUMNS = {"pixel_f1": "pixel F1", "iou": "IoU", "auc": "AUC", "false_alarm_pixels": "pixel FPR"}
@@ -185,7 +259,7 @@ def _line(name: str, scores: dict[str, Any], count: int) -> list[str]:
 def _cell(score: dict[str, Any] | None) -> str:
     if score is None or score["value"] is None:
         return "-"
-    if score["low"] is None:
+    if score["low"] is None or score["high"] is None:
         return f"{score['value']:.3f}"
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 

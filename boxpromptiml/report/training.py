@@ -1,18 +1,20 @@
 """Training data and history of a run, from its folder and manifests."""
 
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from boxpromptiml.data.supervision import Annotation, SourceWeights, Supervision, training_target
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.strict_json import parse_as
+from boxpromptiml.io.files import read_text
+from boxpromptiml.io.strict_json import read_as
 from boxpromptiml.manifests.manifest import Manifest
 from boxpromptiml.manifests.splits import nested_fraction
 
@@ -21,6 +23,7 @@ History = Mapping[str, Sequence[tuple[int, float]]]  # (epoch from 1, value) by 
 
 _CURVES = ("train/loss", "val/pixel_f1", "val/iou", "val/auc", "val/image_auc")
 _CHOICE = "val/pixel_f1"
+_MAX_LOG = 2**28  # bytes
 
 
 @dataclass(frozen=True)
@@ -138,33 +141,54 @@ def section(config: Config, dotted: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@dataclass(frozen=True)
+class _Data:
+    """The settings of `data` that choose the training images."""
+
+    supervision: Supervision = "pseudo"
+    weights: SourceWeights = SourceWeights()
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: int = 0
+    include_authentic: bool = True
+
+
+_DATA = TypeAdapter(_Data)
+
+
+def _data(config: Config) -> _Data:
+    values = section(config, "data")
+    known = {field.name: values[field.name] for field in fields(_Data) if field.name in values}
+    unknown = section(config, "data.weights").keys() - {one.name for one in fields(SourceWeights)}
+    if unknown:
+        raise UserError(f"config.yaml: data.weights: no such source as {sorted(unknown)[0]!r}")
+    try:
+        return _DATA.validate_python(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"config.yaml: data.{place}: {first['msg']}") from error
+
+
 def count_images(config: Config, manifests: Sequence[Manifest]) -> TrainingImages:
     """Count the training images as `fit` chooses them.
 
     Raises:
         UserError: If `data` of the configuration has other settings than `fit` takes.
     """
-    data = section(config, "data")
-    supervision: Supervision = data.get("supervision", "pseudo")
-    try:
-        weights = SourceWeights(**section(config, "data.weights"))
-    except TypeError as error:
-        raise UserError(f"config.yaml: data.weights: {error}") from error
+    data = _data(config)
     samples = [s for manifest in manifests for s in manifest.samples if s.split == "train"]
     chosen: set[str] = set()
     for label in (0, 1):
         ids = [sample.id for sample in samples if sample.label == label]
-        chosen |= nested_fraction(
-            ids, float(data.get("train_fraction", 1.0)), int(data.get("seed", 0))
-        )
+        chosen |= nested_fraction(ids, data.train_fraction, data.seed)
     annotations: Counter[Annotation] = Counter()
     origins: Counter[str | None] = Counter()
     datasets: set[str] = set()
     authentic = 0
     for sample in samples:
-        target = training_target(sample, supervision, weights)
-        with_authentic = data.get("include_authentic", True)
-        if sample.id not in chosen or target is None or (sample.label == 0 and not with_authentic):
+        target = training_target(sample, data.supervision, data.weights)
+        left_out = sample.label == 0 and not data.include_authentic
+        if sample.id not in chosen or target is None or left_out:
             continue
         datasets.add(sample.dataset)
         if sample.label == 0:
@@ -215,10 +239,7 @@ def read_audit(manifest: Path) -> Audit | None:
     path = manifest.parent / "summary.json"
     if not path.exists():
         return None
-    try:
-        summary = parse_as(_SUMMARY, path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    summary = read_as(_SUMMARY, path)
     return Audit(
         path=path,
         teacher=summary.teacher.name,
@@ -266,14 +287,13 @@ def _read(path: Path) -> dict[str, dict[int, float]]:
     """Value by epoch of each curve: the mean of a loss, the last value of a score."""
     curves: dict[str, dict[int, list[float]]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                for name in _CURVES:
-                    if row.get("epoch") and row.get(name):
-                        epoch = int(float(row["epoch"])) + 1
-                        values = curves.setdefault(name, {}).setdefault(epoch, [])
-                        values.append(float(row[name]))
-    except (OSError, ValueError, csv.Error) as error:
+        for row in csv.DictReader(io.StringIO(read_text(path, _MAX_LOG), newline="")):
+            for name in _CURVES:
+                if row.get("epoch") and row.get(name):
+                    epoch = int(float(row["epoch"])) + 1
+                    values = curves.setdefault(name, {}).setdefault(epoch, [])
+                    values.append(float(row[name]))
+    except (ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"{path}: cannot read the training's log: {error}") from error
     return {
         name: {

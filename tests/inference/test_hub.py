@@ -130,7 +130,9 @@ def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
     score = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 7}
     metrics = {
         "schema_version": 1, "preset": "default", "threshold": 0.5,
-        "images": {"manipulated": 7, "authentic": 0, "unknown": 0}, "bootstrap": {"level": 0.95},
+        "images": {"manipulated": 7, "authentic": 0, "unknown": 0},
+        "bootstrap": {"level": 0.95, "resamples": 9, "seed": 0}, "split": "test", "manifests": [],
+        "predictions": "p", "curves": {}, "versions": {},
         "groups": {"kind": {"a\n```x": {"pixel_f1": score, "count": 7}}},
         "scores": {"pixel_f1": score}, "image_score": "maximum",
     }  # fmt: skip
@@ -152,7 +154,7 @@ def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
     assert text.count("```") == 3  # the block of code, and the name inside a line of the table
     assert not [line for line in text.splitlines() if line.startswith("```x")]
     (tmp_path / "scores" / "metrics.json").write_text('{"schema_version": 1}')
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="preset: Field required"):
         localizer.save_pretrained(tmp_path / "mine", evaluation=tmp_path / "scores")
 
 
