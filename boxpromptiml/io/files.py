@@ -45,7 +45,7 @@ def sha256_file(path: Path) -> str:
         OSError: If it cannot be read, or is not a regular file.
     """
     digest = hashlib.sha256()
-    with _open_regular(path) as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -81,7 +81,7 @@ def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
             larger than `max_bytes`, or cannot be read.
     """
     try:
-        with _open_regular(path) as stream:
+        with open_regular(path) as stream:
             data = b"".join(_pieces(stream, max_bytes + 1))
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error
@@ -91,8 +91,12 @@ def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
     return data
 
 
-def _open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file, without blocking on a pipe."""
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading, without waiting for a pipe's other end.
+
+    Raises:
+        OSError: If it is a folder, a pipe or a device, or cannot be opened.
+    """
     stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()

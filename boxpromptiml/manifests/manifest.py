@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import files
-from boxpromptiml.io.files import PositionalFile, json_line, sha256_bytes
+from boxpromptiml.io.files import PositionalFile, json_line, open_regular, sha256_bytes
 from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.manifests.rows import Places, Rows, repeated
 from boxpromptiml.records import Sample
@@ -141,15 +141,13 @@ def read_rows(path: Path) -> tuple[Header, Rows[Sample], list[UserError]]:
         UserError: If the file cannot be read, or its header is wrong.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return _header(stream, path), *_rows(stream, path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the manifest: {error}") from error
 
 
 def _header(stream: IO[bytes], path: Path) -> Header:
-    if not stream.seekable():
-        raise UserError(f"{path}: is a pipe; a manifest must be a file, it is read again and again")
     line = stream.readline()
     if not line:
         raise UserError(

@@ -1,6 +1,8 @@
 """Scoring a run's folder: done once, never at the cost of what was scored before."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import yaml
 
 from boxpromptiml.cli import main
 from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation import runs
+from boxpromptiml.evaluation.robustness import read_robustness
 from boxpromptiml.evaluation.runs import Run, read_state, score_run
 
 
@@ -109,3 +113,37 @@ def test_a_split_without_manifests_is_named(run: Path) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=r"data\.test names no manifest"):
         score_run(run, "test", "last")
+
+
+@pytest.mark.parametrize("named", ["3", "x.jsonl", "[3]", "{a: b}", "[[a]]"])
+def test_manifests_must_be_a_list_of_paths(tmp_path: Path, named: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"data:\n  test: {named}\n")
+    with pytest.raises(UserError, match=r"config\.yaml: data\.test must be a list"):
+        Run.open(tmp_path)
+
+
+def test_pipes_in_a_run_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    os.mkfifo(tmp_path / "scored.json")
+    os.mkfifo(tmp_path / "robustness.json")
+    with pytest.raises(UserError, match="not a regular file"):
+        Run.open(tmp_path)
+    with pytest.raises(UserError, match="not a regular file"):
+        read_robustness(tmp_path / "robustness.json")
+    assert read_state(tmp_path) is None
+
+
+def test_a_full_disk_leaves_the_earlier_scores(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = score_run(run, "test", "last")
+    before = stamps(out)
+    (out / "scored.json").unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs, "write_evaluation", full)
+    with pytest.raises(OSError, match="No space"):
+        score_run(run, "test", "last")
+    left = stamps(out)
+    assert left == {path: stamp for path, stamp in before.items() if path.name != "scored.json"}
+    assert sorted(path.name for path in out.parent.iterdir()) == ["last"]

@@ -162,10 +162,8 @@ def test_a_bad_sample_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    other_end = os.open(tmp_path / "pipe", os.O_RDWR)
-    with pytest.raises(UserError, match="is a pipe"):
+    with pytest.raises(UserError, match="is not a regular file"):
         read_manifest(tmp_path / "pipe")
-    os.close(other_end)
 
 
 def test_missing_empty_binary_and_newer_files(tmp_path: Path) -> None:

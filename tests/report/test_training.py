@@ -1,5 +1,6 @@
 """What a run was trained on, and the course of its training, read whole and of no other run."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +97,36 @@ def test_a_configuration_of_another_program_is_described_as_far_as_it_goes() -> 
     found = describe_training({"model": 3, "data": {}, "trainer": []}, [], {})
     assert (found.task, found.backbone, found.planned, found.epochs) == ("", "", None, 0)
     assert found.audits == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"supervision": "guess"},
+        {"train_fraction": "half"},
+        {"train_fraction": 0},
+        {"seed": []},
+        {"weights": {"pseudo": "much"}},
+        {"include_authentic": 3},
+    ],
+)
+def test_edited_settings_are_named(data: dict[str, object]) -> None:
+    (key,) = data
+    with pytest.raises(UserError, match=rf"config\.yaml: data\.{key}"):
+        count_images({"data": data}, [])
+
+
+def test_pipes_and_endless_devices_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "summary.json")
+    (tmp_path / "metrics.csv").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"summary\.json: .*not a regular file"):
+        read_audit(tmp_path / "train.jsonl")
+    with pytest.raises(UserError, match=r"metrics\.csv: .*not a regular file"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("row", ["inf,,1,1,", "nan,,1,1,", "0,,1,\0,", "1e400,,1,1,"])
+def test_odd_numbers_in_a_log_are_named(tmp_path: Path, row: str) -> None:
+    write(tmp_path / "metrics.csv", row)
+    with pytest.raises(UserError, match=r"metrics\.csv"):
+        read_history(tmp_path)
