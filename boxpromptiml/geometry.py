@@ -1,4 +1,4 @@
-"""Geometry of boxes and of label maps: where things lie, and where they lie at another size.
+"""Geometry of boxes, and resizing of images, trimaps and region maps without shifts.
 
 Boxes are (N, 4) float32 x0 y0 x1 y1, half-open pixels of the stored image. A pixel (column c,
 row r) covers [c, c+1) x [r, r+1); so the box of one pixel is (c, r, c+1, r+1) and a box of the
@@ -40,7 +40,7 @@ def as_array(boxes: Iterable[Box]) -> BoxArray:
 
 
 def clip(boxes: BoxArray, size: tuple[int, int]) -> BoxArray:
-    """Cut boxes (N, 4) to an image of `size` (H, W)."""
+    """Clip boxes (N, 4) to an image of `size` (H, W)."""
     height, width = size
     limit = np.array([width, height, width, height], dtype=np.float32)
     clipped: BoxArray = np.clip(boxes, 0, limit).astype(np.float32)
@@ -48,14 +48,14 @@ def clip(boxes: BoxArray, size: tuple[int, int]) -> BoxArray:
 
 
 def rescale(boxes: BoxArray, old: tuple[int, int], new: tuple[int, int]) -> BoxArray:
-    """Carry boxes (N, 4) from an image of size `old` (H, W) to the same image at size `new`."""
+    """Rescale boxes (N, 4) from an image of size `old` (H, W) to the same image at size `new`."""
     sy, sx = new[0] / old[0], new[1] / old[1]
     scaled: BoxArray = (boxes * np.array([sx, sy, sx, sy])).astype(np.float32)
     return scaled
 
 
 def expand(boxes: BoxArray, fraction: float, size: tuple[int, int]) -> BoxArray:
-    """Grow boxes (N, 4) by `fraction` of their width and height on every side, cut to `size`.
+    """Expand boxes (N, 4) by `fraction` of their width and height on every side, clipped to `size`.
 
     Example:
         >>> expand(as_array([Box(10, 10, 20, 30)]), 0.5, (100, 100)).tolist()
@@ -72,10 +72,10 @@ def jitter(
     """Move every side of boxes (N, 4) by up to `fraction` of the box's extent, uniformly.
 
     Args:
-        boxes: To be moved.
+        boxes: The boxes.
         fraction: In [0, 0.5): opposite sides never cross.
-        size: (H, W) of the image; the result lies inside and keeps at least one pixel a side.
-        rng: Where the movements come from.
+        size: (H, W) of the image; the result lies inside and has sides of at least one pixel.
+        rng: Random generator.
 
     Raises:
         ValueError: If `fraction` is out of range.
@@ -97,7 +97,7 @@ def _at_least_a_pixel(box: BoxArray, size: tuple[int, int]) -> BoxArray:
 
 
 def pixel_slices(box: BoxArray | Box, size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the pixels that a box touches, cut to an image of `size` (H, W).
+    """Rows and columns of the pixels that a box touches, clipped to an image of `size` (H, W).
 
     Example:
         >>> pixel_slices(Box(0.5, 1.0, 2.0, 3.2), (10, 10))
@@ -134,9 +134,9 @@ def union_mask(boxes: BoxArray, size: tuple[int, int]) -> MaskArray:
 
 
 def shrink(image: ImageArray, side: int) -> ImageArray:
-    """An image (H, W, 3) whose longer side is at most `side` pixels, by area averages.
+    """Shrink an image (H, W, 3) to at most `side` pixels on the longer side, by area averages.
 
-    An image that is small enough already is returned as it is; none is enlarged.
+    Smaller images are returned unchanged.
     """
     height, width = image.shape[:2]
     scale = side / max(height, width)
@@ -147,9 +147,9 @@ def shrink(image: ImageArray, side: int) -> ImageArray:
 
 
 def nearest(labels: RegionArray, size: tuple[int, int]) -> RegionArray:
-    """Region numbers (h, w) at another size (H, W).
+    """Resize region numbers (h, w) to another size (H, W).
 
-    Each new pixel takes the number of the old pixel that holds its centre, so no number is ever
+    Each new pixel gets the number of the old pixel that contains its centre, so numbers are never
     averaged and nothing is shifted.
     """
     if labels.shape == size:
@@ -163,10 +163,10 @@ def nearest(labels: RegionArray, size: tuple[int, int]) -> RegionArray:
 
 
 def resize_by_area(array: npt.NDArray[T], size: tuple[int, int]) -> npt.NDArray[T]:
-    """An image (H, W, C), uint8 or float32, at another size: (h, w, C) area averages.
+    """Resize an image (H, W, C), uint8 or float32, to (h, w, C) by area averages.
 
-    Each new pixel is the mean of the area that it covers, larger or smaller, so nothing is shifted.
-    OpenCV averages only if no axis grows while the other shrinks; then it takes two steps here.
+    Each new pixel is the mean of the area that it covers, so nothing is shifted. OpenCV averages
+    only if no axis grows while the other shrinks; in that case this takes two steps.
     """
     height, width, channels = array.shape
     steps = [size]
@@ -188,7 +188,7 @@ def resize_by_area(array: npt.NDArray[T], size: tuple[int, int]) -> npt.NDArray[
 
 
 def resize_trimap(trimap: TrimapArray, size: tuple[int, int]) -> TrimapArray:
-    """A trimap (H, W) at another size (h, w), by the area that each class covers.
+    """Resize a trimap (H, W) to (h, w), by the area that each class covers.
 
     Classes are never averaged and nothing is shifted. A new pixel is manipulated if at least half
     of it is covered by manipulated pixels, authentic if more than half is covered by authentic
@@ -234,7 +234,7 @@ def _covered(
 
 
 def _pixels_of_lost_regions(mask: MaskArray, shown: MaskArray) -> Iterator[tuple[int, int]]:
-    """Of each region of a mask (H, W) that `shown` (h, w) lacks, the pixel that it covers most."""
+    """The most covered pixel of each region of a mask (H, W) that `shown` (h, w) lacks."""
     height, width = shown.shape
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     regions = labels.astype(np.int32, copy=False)
@@ -254,9 +254,10 @@ def _pixels_of_lost_regions(mask: MaskArray, shown: MaskArray) -> Iterator[tuple
 
 
 def _touched(start: int, stop: int, old: int, new: int) -> tuple[int, npt.NDArray[np.int64]]:
-    """The first of the new pixels that old pixels start, ..., stop - 1 touch, and their edges.
+    """The first new pixel that old pixels start, ..., stop - 1 touch, and the new pixels' edges.
 
-    The edges are cut to the old pixels and counted from their start, in units of 1 / new old pixel.
+    Edges are clipped to the old pixels and counted from their start, in units of 1 / new of an old
+    pixel.
     """
     first, last = start * new // old, -(-stop * new // old)
     edges = np.clip(np.arange(first, last + 1) * old, start * new, stop * new) - start * new

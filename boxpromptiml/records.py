@@ -82,7 +82,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a teacher proposes for one box.
+    """A teacher's proposal for one box.
 
     Attributes:
         mask: (H, W) bool at the stored size.
@@ -101,7 +101,7 @@ Supervised = Literal["mask", "pseudo", "box", "label", "authentic"]
 
 
 class Batch(TypedDict):
-    """What a dataloader yields.
+    """A batch of a dataloader.
 
     `target`, `valid`, `weight`, `supervision` and `lost` exist in training only; `regions` of a
     segmenter in evaluation only; `truth`, the ground truth, is None where it is unknown or not

@@ -135,7 +135,7 @@ def _inspect(
 
 
 class ForgeryResult(NamedTuple):
-    """What became of one specification.
+    """Result for one specification.
 
     Attributes:
         samples: The forgery and, where it was asked for, its untouched host; empty if rejected.

@@ -95,7 +95,7 @@ def dispatch(
     start: Callable[[list[str]], int],
     args: Sequence[str] | None,
 ) -> int:
-    """What is common to the programs with commands: help, version, and what no command is.
+    """Dispatch a command; also handles help, version and unknown commands.
 
     Args:
         program: Its name, for messages.

@@ -1,4 +1,4 @@
-"""Scoring probability maps of any method against manifests: in Python, and as `evaluate`."""
+"""Score probability maps of any method against manifests, in Python or by `evaluate`."""
 
 import platform
 import sys
@@ -50,15 +50,15 @@ _PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What the scores depend on beside maps and masks.
+    """Settings of an evaluation.
 
     Attributes:
         preset: See `boxpromptiml.metrics.presets`.
         threshold: A pixel, or an image by its score, is flagged strictly above it.
-        split: Rows to score; None: all.
-        size: The network's (H, W); `benco-resize` needs it, no other preset takes it.
-        resamples: Draws of the bootstrap.
-        seed: Of the bootstrap.
+        split: Split to score; None for all rows.
+        size: The network's (H, W); required by `benco-resize`, not allowed for other presets.
+        resamples: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
     """
 
     preset: PresetName = "default"
@@ -96,10 +96,10 @@ def evaluate(
 
     Writes metrics.json (scores with 95 % intervals, also by dataset, forgery kind and region size,
     and curves) and per_image.csv, and prints a table. Every row of the split needs a map of its
-    stored size and every map a row; otherwise nothing is written.
+    stored size, and every map needs a row; otherwise nothing is written.
 
     Args:
-        predictions: Output of `localize` or `predict`, or a folder of maps, nested as you like and
+        predictions: Output of `localize` or `predict`, or a folder of maps, in subfolders or not,
             named by the manifest's ids or image paths (x.png or x.jpg.png for x.jpg): grey PNG or
             TIFF of 8 or 16 bits (the largest level is 1), probabilities as float TIFF, .npy, or
             .npz (TruFor's `map`).
@@ -109,10 +109,10 @@ def evaluate(
             first. benco-resize: at --size, authentic images count as 0. trufor-permuted: better of
             map and inverse, no region borders. mvss: image F1 of sensitivity and specificity.
         threshold: A pixel is flagged strictly above it, and so is an image by its score.
-        split: Rows to score; null for all.
+        split: Split to score; null for all rows.
         size: The network's [H, W], for benco-resize.
-        resamples: Draws of the bootstrap.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
     """
     settings = EvaluateSettings(preset, threshold, split, size, resamples, seed)
     evaluation = evaluate_predictions(predictions, manifest, settings)
@@ -124,7 +124,7 @@ def evaluate(
 def evaluate_predictions(
     predictions: Path, manifests: Sequence[Path], settings: EvaluateSettings
 ) -> Evaluation:
-    """Score a folder of maps; images are read one after the other and only their scores kept.
+    """Score a folder of maps, reading one image at a time and keeping only its scores.
 
     Raises:
         UserError: If a row has no or several maps, a map no row, a row no ground truth, an id is in
@@ -162,7 +162,7 @@ def _scored(
     settings: EvaluateSettings,
     given: bool,
 ) -> Iterator[tuple[ImageRow, PixelScores]]:
-    """Row and scores of every image; at the end, a look at what the levels of the maps mean."""
+    """Yield row and scores of every image; finally check the levels of all maps."""
     highest, few = 0.0, []
     console = Console(stderr=True)
     pairs = zip(wanted, files, strict=True)
@@ -189,7 +189,7 @@ def _scored(
 
 
 def _uses_few_levels(stored: StoredMap) -> bool:
-    """Whether a map has few levels and is no mask, which has two."""
+    """Whether a map has few levels but more than the two of a mask."""
     used = np.unique(stored.levels)
     is_mask = len(used) <= 2 and stored.values[used[-1]] in (0, 1)
     return len(used) <= _FEW_LEVELS and not is_mask
@@ -236,7 +236,7 @@ def _score(
 def _resized(
     stored: StoredMap, truth: MaskArray, size: tuple[int, int]
 ) -> tuple[StoredMap, MaskArray]:
-    """Map and mask at a network's (H, W); 8-bit levels stay such, as IMDLBenCo scores them."""
+    """Map and mask at a network's (H, W); 8-bit levels stay 8-bit, as in IMDLBenCo."""
     if stored.levels.dtype == np.uint8:
         levels, mask = at_network_size(stored.levels, truth, size)
         return StoredMap(levels, stored.values), mask
@@ -247,7 +247,7 @@ def _resized(
 def _head(
     predictions: Path, manifests: Sequence[Path], settings: EvaluateSettings, given: bool
 ) -> dict[str, Any]:
-    """What metrics.json says of where its numbers come from."""
+    """The part of metrics.json that records the settings and inputs."""
     sums = {str(path): sha256_file(path) for path in manifests}
     return {
         "schema_version": SCHEMA_VERSION,

@@ -1,4 +1,4 @@
-"""Which prediction file belongs to which row of a manifest. Nothing is guessed, nothing dropped.
+"""Match prediction files to the rows of a manifest; nothing is guessed, nothing dropped.
 
 A folder of predictions is what `localize` wrote (prob/NAME.png, and predictions.jsonl with `name`
 and `path`), what `predict` wrote (with `name` and `id`), or the files of any other method, see

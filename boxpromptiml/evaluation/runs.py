@@ -1,4 +1,4 @@
-"""A run's folder, scored: its checkpoint's maps of one split, and the evaluation of these maps."""
+"""Scores a run's folder: maps of one split by its checkpoint, and their evaluation."""
 
 import os
 import shutil
@@ -30,11 +30,11 @@ _SCORED = "scored.json"
 
 @dataclass(frozen=True)
 class Run:
-    """What `boxpromptiml fit` left in a folder.
+    """A run folder of `boxpromptiml fit`.
 
     Attributes:
         folder: `trainer.default_root_dir` of the run.
-        config: The content of its config.yaml.
+        config: Content of its config.yaml.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Run:
         """Read a run's folder.
 
         Raises:
-            UserError: If it holds no config.yaml of a `fit`.
+            UserError: If it contains no config.yaml of `fit`.
         """
         path = folder / "config.yaml"
         try:
@@ -61,7 +61,7 @@ class Run:
         return cls(folder, config)
 
     def manifests(self, split: Split) -> list[Path]:
-        """The manifests of a split, as the configuration names them.
+        """The manifests of a split, as named in the configuration.
 
         Raises:
             UserError: If it names none.
@@ -76,7 +76,7 @@ class Run:
         return self.folder / "checkpoints" / f"{which}.ckpt"
 
     def evaluation(self, split: Split, which: Which) -> Path:
-        """Folder of the scores of a split by a checkpoint."""
+        """Folder of the evaluation of a split by a checkpoint."""
         return self.folder / "evaluation" / split / which
 
 
@@ -85,8 +85,8 @@ def score_run(
 ) -> Path:
     """Localize a split with a run's checkpoint and evaluate the maps, unless that is up to date.
 
-    What was scored before stays until the new scores are complete. Where the checkpoint or a
-    manifest is gone, earlier scores are returned as they are.
+    Earlier scores are kept until the new ones are complete, and are used if the checkpoint or a
+    manifest no longer exists.
 
     Returns:
         The evaluation's folder, RUN/evaluation/SPLIT/WHICH; the maps lie in its predictions/.
@@ -125,7 +125,7 @@ def score_run(
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """What a complete evaluation folder was made of; None if it is not complete."""
+    """Inputs that a complete evaluation folder was made from; None if it is incomplete."""
     try:
         state = read_json(folder / _SCORED)
         read_evaluation(folder)
@@ -136,7 +136,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` when the block is left without an exception."""
+    """A new folder that replaces `folder` if the block ends without an exception."""
     fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{n}") for n in ("new", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -154,7 +154,7 @@ def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
     """Write prob/NAME.png of every image and predictions.jsonl, as `boxpromptiml predict` does.
 
     Raises:
-        RejectedInput: If an image is missing, damaged or not the manifest's.
+        RejectedInput: If an image is missing, damaged or not the one in the manifest.
     """
     rows = []
     known = track(sources, "localizing", console=Console(stderr=True), transient=True)

@@ -1,4 +1,4 @@
-"""`boxpromptiml localize`: a trained localizer on images nobody has annotated."""
+"""`boxpromptiml localize`: a trained localizer on any images."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -56,32 +56,31 @@ def localize(
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
     Writes prob/NAME.png (16-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
-    predictions.jsonl and predictions.csv. An input that cannot be read, or leads to no image, is
-    listed in errors.jsonl, the rest is localized, and the exit status is 3. The same command again
-    continues where a killed one ended: images that are localized already, by the same weights and
-    settings, are kept. Rows of other images stay.
+    predictions.jsonl and predictions.csv. Inputs that cannot be read or match no image are listed
+    in errors.jsonl, the rest is localized, and the exit status is 3. The same command resumes a
+    killed job: predictions by the same weights and settings are kept. Rows of other images are kept
+    too.
 
     Args:
-        checkpoint: Of `boxpromptiml fit`, or .safetensors or .onnx of `boxpromptiml export`.
+        checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors or .onnx file of `export`.
         images: Files, folders or quoted glob patterns.
         out: Folder to write.
         tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input.
         threshold: A pixel is flagged strictly above it; the checkpoint's by default.
-        batch_size: Images through the network at a time.
+        batch_size: Images per forward pass.
         overlays: Write overlay/.
         device: cpu or cuda.
-        segmenter: Refine the maps by these regions instead of the checkpoint's own choice
+        segmenter: Refine the maps with these regions instead of the checkpoint's own
             (`--segmenter.name=none` for the coarse maps of an image-label checkpoint).
         runtime: What runs the network. `auto`: PyTorch, and ONNX Runtime or OpenVINO for .onnx;
-            `compile` spends a minute on every new size, and pays off for many images of one.
-        precision: bf16 is faster where the processor knows it, and not exact; for torch,
-            compile and openvino.
-        isolate: Decode the images in a process of their own, which a file that breaks the decoder
-            takes with it instead of the job; run an .onnx network in another, with limits of time
-            and memory.
-        decode_seconds: Beyond it an isolated image is rejected.
-        threads: For the network. Default: what OMP_NUM_THREADS says, else the processors that are
-            idle when the job starts; more would wait for each other.
+            `compile` spends a minute on every new size, and pays off for many images of one size.
+        precision: bf16 is faster where the processor supports it, and not exact; for torch, compile
+            and openvino.
+        isolate: Decode images in a child process, so that a file that breaks the decoder does not
+            end the job; run an .onnx network in another, with limits on time and memory.
+        decode_seconds: Time limit per image for isolated decoding.
+        threads: Threads of the network. Default: OMP_NUM_THREADS, else the number of processors
+            that are idle when the job starts; more would wait for each other.
     """
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
@@ -114,7 +113,7 @@ def localize(
 
 
 def _fingerprint(checkpoint: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
-    """Of everything but the image that a prediction depends on; threads and batches it does not."""
+    """Fingerprint of everything but the image that changes a prediction."""
     segmenter = localizer.segmenter
     return fingerprint(
         {
@@ -129,11 +128,11 @@ def _fingerprint(checkpoint: Path, localizer: Localizer, tile: bool, threshold: 
 
 
 class _Job:
-    """What is written for every image, and what an earlier run has written already.
+    """Writes the outputs of a job, and knows those of earlier runs.
 
     Attributes:
-        earlier: Its rows, by name.
-        errors: Inputs that were rejected in this run; each is in errors.jsonl at once.
+        earlier: Rows of earlier runs, by name.
+        errors: Rejected inputs of this run; each is written to errors.jsonl at once.
     """
 
     def __init__(
@@ -152,7 +151,7 @@ class _Job:
         write_jsonl(out / "errors.jsonl", ())
 
     def is_done(self, name: str, path: Path) -> bool:
-        """Whether an earlier run has localized this very image with the same settings."""
+        """Whether an earlier run has localized the same image with the same settings."""
         row = self.earlier.get(name)
         if row is None or row.made_by != self._made_by or not path.is_file():
             return False
@@ -161,7 +160,7 @@ class _Job:
         return all(file.is_file() for file in there) and sha256_file(path) == row.sha256
 
     def reject(self, error: RejectedInput) -> None:
-        """Tell the user, and note it in errors.jsonl."""
+        """Report a rejected input, and append it to errors.jsonl."""
         self._console.print(f"rejected {error}", markup=False, soft_wrap=True)
         self.errors.append(error)
         with (self._out / "errors.jsonl").open("ab") as stream:

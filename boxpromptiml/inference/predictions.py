@@ -1,4 +1,4 @@
-"""The files that a prediction consists of; `evaluate` and the report read them back."""
+"""Prediction files of `localize`, which `evaluate` and the report read back."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -20,15 +20,15 @@ class Prediction:
     """One row of predictions.jsonl and predictions.csv.
 
     Attributes:
-        name: Of the output files, below prob/, mask/ and overlay/.
-        path: The image, as it was given.
-        height: Of the stored image, in pixels.
-        width: Of the stored image, in pixels.
+        name: Name of the output files below prob/, mask/ and overlay/.
+        path: The image, as given.
+        height: Height of the stored image in pixels.
+        width: Width of the stored image in pixels.
         image_score: Probability in [0, 1] that anything in the image is manipulated.
         threshold: A pixel is flagged where its probability is strictly above.
         area: Fraction of the pixels that are flagged.
-        sha256: Of the image file.
-        notes: What the decoder had to decide (alpha dropped, orientation not applied, ...).
+        sha256: Hash of the image file.
+        notes: Decisions of the decoder (alpha dropped, orientation not applied, ...).
         made_by: Fingerprint of weights and settings; empty in rows of earlier versions.
     """
 
@@ -79,15 +79,15 @@ def write_prediction(
 
 
 class PredictionTable:
-    """The rows of an output folder: those of earlier runs, and new ones as they are made.
+    """The rows of an output folder, of earlier runs and of this one.
 
     A row is appended to predictions.jsonl when its files are written, so that a killed job loses
-    nothing. On leaving the block predictions.jsonl is written anew, one row a name, and so is
-    predictions.csv, with cells that no spreadsheet takes for a formula.
+    nothing. On leaving the block predictions.jsonl is rewritten with one row per name, and so is
+    predictions.csv, without cells that a spreadsheet would run as a formula.
 
     Args:
         out: The output folder; one job at a time may use it.
-        kept: Rows of earlier runs that stay.
+        kept: Rows of earlier runs to keep.
     """
 
     def __init__(self, out: Path, kept: Iterable[Prediction]) -> None:
@@ -104,7 +104,7 @@ class PredictionTable:
         self._write()
 
     def append(self, row: Prediction) -> None:
-        """Add a row; it is in the file when this returns."""
+        """Add a row to the table and, at once, to the file."""
         self._rows[row.name] = row
         self._stream.write(json_line(asdict(row)))
         self._stream.flush()
@@ -118,9 +118,9 @@ class PredictionTable:
 
 
 def read_rows(out: Path) -> dict[str, Prediction]:
-    """Rows of earlier runs by name, the last of each name, whose map is still there.
+    """Read rows of earlier runs by name, the last of each name, whose map still exists.
 
-    What is no row, such as the half of one that a killed job left, is passed over: its image is
+    Invalid rows, such as a half-written one of a killed job, are skipped; their images are
     localized again.
     """
     path = out / "predictions.jsonl"

@@ -1,4 +1,4 @@
-"""What runs a trained network: PyTorch, torch.compile, ONNX Runtime or OpenVINO.
+"""Runtimes of a trained network: PyTorch, torch.compile, ONNX Runtime, OpenVINO.
 
 All have the same inputs and outputs; at precision fp32 their probabilities agree to 1e-5. PyTorch
 is imported only for its own files.
@@ -103,7 +103,7 @@ def _best_for_onnx(device: str, precision: Precision) -> Runtime:
 
 
 def default_threads() -> int:
-    """What OMP_NUM_THREADS says, else the processors that are idle now, at least one.
+    """OMP_NUM_THREADS, else the number of processors that are idle now, at least one.
 
     On a machine that others use, threads beyond the idle processors wait for each other: a
     photograph of 12 megapixels took 43 s in one thread and more than 300 s in two.

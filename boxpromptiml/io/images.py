@@ -80,7 +80,7 @@ _MAX_AMBIGUOUS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may cost; the default for pixels is Pillow's own limit, which holds anyway."""
+    """Limits on a file; the default for pixels is Pillow's own limit, which always applies."""
 
     max_bytes: int = 256 * 2**20
     max_pixels: int = 89_478_485
@@ -92,14 +92,14 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """Where pixels come from.
+    """Facts about a decoded file.
 
     Attributes:
         format: JPEG, PNG, TIFF, BMP or WEBP, by content.
         mode: Pillow's name of the stored pixels, such as RGB, P or I;16.
         size: (H, W) of the stored pixels.
         orientation: EXIF tag 274 in 1 to 8; 1 when absent or invalid. Never applied.
-        sha256: Of the file's bytes.
+        sha256: Hash of the file's bytes.
         notes: What was dropped, converted or looks odd, a few words each.
     """
 
@@ -139,7 +139,7 @@ def decode_image(
 
 
 def probe(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> ImageInfo:
-    """What `read_image` would say of a file, without decoding pixels.
+    """The facts that `read_image` would return, without decoding pixels.
 
     Raises:
         RejectedInput: As `read_image`, but damage behind the header goes unnoticed.

@@ -1,4 +1,4 @@
-"""The one loader of tensors: local files, data only, and errors that a person can act on.
+"""The only loader of tensors: local files, data only, helpful errors.
 
 A pickle runs code when it is read; `weights_only=True` is what stops it. It is passed explicitly
 because PyTorch's default yields to the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
@@ -31,8 +31,8 @@ def load_weights(path: Path) -> dict[str, Any]:
         checkpoints.
 
     Raises:
-        UserError: The path is an address, missing or no regular file; the file is no checkpoint,
-            is damaged, or holds objects other than tensors and plain values.
+        UserError: If the path is an address, missing or not a regular file, or the file is not a
+            checkpoint, damaged, or contains objects other than tensors and plain values.
     """
     require_local_file(path)
     try:
@@ -82,12 +82,12 @@ def check_fit(module: nn.Module, state: Mapping[str, Any], source: Path | str) -
     """Compare names and shapes; the module may be on the device `meta`, where it has no memory.
 
     Args:
-        module: Says what is expected.
-        state: What a file holds.
+        module: The module that the weights are for.
+        state: Content of a file.
         source: The file, for the message.
 
     Raises:
-        UserError: With the first few names that are missing, unexpected, of another shape or no
+        UserError: With the first few names that are missing, unexpected, of another shape or not
             plain tensors.
     """
     own = module.state_dict()
@@ -117,7 +117,7 @@ def _read(path: Path) -> Any:
 
 
 def _explain(path: Path, error: Exception) -> str:
-    """PyTorch's own message is not shown: it recommends weights_only=False."""
+    """A message in place of PyTorch's own, which recommends weights_only=False."""
     if isinstance(error, OSError):
         return f"{path}: cannot be read: {error.strerror}"
     if found := _CODE.search(str(error)):
@@ -136,7 +136,7 @@ def _explain(path: Path, error: Exception) -> str:
 
 
 def _stored_shape(value: Any) -> tuple[int, ...] | str:
-    """The shape of a tensor of which every value is in the file; of anything else what it is."""
+    """Shape of a tensor that is stored completely; a description of anything else."""
     if not isinstance(value, torch.Tensor):
         return type(value).__name__
     if value.layout is not torch.strided or value.is_quantized or value.is_meta:

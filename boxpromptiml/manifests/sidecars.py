@@ -22,7 +22,7 @@ Status = Literal["ok", "degenerate", "unsure", "authentic"]
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """How one pseudo-mask came to be.
+    """Record of how one pseudo-mask was made.
 
     Attributes:
         schema_version: Version of this format.

@@ -52,8 +52,8 @@ def check_size(found: tuple[int, ...], sample: Sample, path: str) -> None:
 
     Args:
         found: (H, W) of the file.
-        sample: Of the manifest.
-        path: Of the file, for the message.
+        sample: The sample.
+        path: Path of the file, for the message.
 
     Raises:
         RejectedInput: If they differ.
@@ -81,10 +81,10 @@ def stored_image(source: Source) -> ImageArray:
 
 
 class Sources(Sequence[Source]):
-    """The rows of manifests one after the other; each is read from its file when asked for.
+    """The rows of several manifests in order; each is read from its file on access.
 
     Args:
-        manifests: With the rows that count.
+        manifests: The manifests, with the rows to use.
     """
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
@@ -112,7 +112,7 @@ class Sources(Sequence[Source]):
                 yield Source(manifest, sample)
 
     def where(self, chosen: Iterable[bool]) -> "Sources":
-        """Those that are chosen, one flag a source."""
+        """The sources whose flag is True."""
         flags = np.fromiter(chosen, bool, len(self))
         return Sources(
             replace(manifest, samples=manifest.samples.where(flags[first:end]))
@@ -134,7 +134,7 @@ def read_sources(paths: Sequence[Path], split: Split | None = None) -> Sources:
 
 
 def of_split(sources: Sources, split: Split | None, names: str) -> Sources:
-    """Those of a split, or all.
+    """The sources of a split, or all sources.
 
     Raises:
         UserError: Naming the manifests, if there are none.
@@ -152,8 +152,8 @@ def require_truth(sources: Sequence[Source], place: str) -> None:
     """Make sure that every image can be scored.
 
     Args:
-        sources: Images to be scored.
-        place: Where they were given, for the message.
+        sources: The images.
+        place: Option that named them, for the message.
 
     Raises:
         UserError: If one has neither a ground-truth mask nor the label 0.

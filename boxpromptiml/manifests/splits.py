@@ -1,4 +1,4 @@
-"""Dividing samples: nested fractions, and parts that no group of siblings straddles."""
+"""Divide samples: nested fractions, and parts that never split a group of siblings."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def nested_fraction(ids: Iterable[str], fraction: float, seed: int) -> set[str]:
 
 
 def _shuffled(keys: Iterable[str], seed: int) -> list[str]:
-    """Keys in an order that depends on seed and key alone, so that one more moves no other."""
+    """Keys in an order that depends on seed and key alone, so that a new key moves no other."""
     kept = list(keys)
     return [kept[place] for place in hash_order(f"{seed}/{key}" for key in kept)]
 
@@ -32,11 +32,11 @@ def take_by_group(
 ) -> tuple[list[Sample], list[Sample]]:
     """Take about `count` samples, whole groups only.
 
-    Never more than `count`. Fewer, where there are enough, by less than the size of the largest
-    group: groups are drawn by `seed`, and those that no longer fit are passed over.
+    The result has at most `count` samples and, if there are enough, falls short by less than the
+    size of the largest group: groups are drawn by `seed`, and those that no longer fit are skipped.
 
     Returns:
-        The taken and the others, each in their order.
+        The taken samples and the others, each in their order.
     """
     kept = list(samples)
     sizes = Counter(sample.group for sample in kept)

@@ -95,13 +95,13 @@ def read_study(path: Path, trusted: bool = False) -> Study:
     """Read and check a study's file.
 
     Args:
-        path: Of the file.
-        trusted: Whether the user has named code to trust; its `prepare` may then use
-            configurations from anywhere.
+        path: The study's file.
+        trusted: Whether the user has given --trust; `prepare` may then use configurations from
+            anywhere.
 
     Raises:
-        UserError: Naming the file and the field; among other things for settings and commands
-            that reach further than a training of ours.
+        UserError: Naming the file and the field; also for settings and commands beyond a training
+            of ours.
     """
     try:
         plan = TypeAdapter(Study).validate_json(json.dumps(renamed(read_yaml(path)), default=str))
@@ -120,7 +120,7 @@ def read_study(path: Path, trusted: bool = False) -> Study:
 
 
 def _problems(plan: Study) -> Iterator[tuple[str, str]]:
-    """Place and text of what is wrong with a study whose types are right."""
+    """Place and text of every problem of a study of the right types."""
     if plan.reference not in plan.variants:
         yield "reference", f"{plan.reference!r} is none of {sorted(plan.variants)}"
     yield from (("settings", problem) for problem in _problems_of_settings(plan.settings))
@@ -134,7 +134,7 @@ def _problems(plan: Study) -> Iterator[tuple[str, str]]:
 
 
 def _problems_of_settings(settings: dict[str, Any]) -> Iterator[str]:
-    """Keys that are none of an experiment's, such as `trust`, which only a person may give."""
+    """Problems with keys that no experiment has, such as `trust`, which only the user may give."""
     for key in settings:
         if not _SETTING.fullmatch(key):
             yield (
@@ -144,11 +144,11 @@ def _problems_of_settings(settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _problem_of_command(command: str, folder: Path | None) -> str | None:
-    """What is wrong with a command of `prepare`.
+    """The problem with a command of `prepare`; None if it is fine.
 
     Args:
-        command: As written in the study's file.
-        folder: Configurations must lie below it or below the working directory; None if anywhere.
+        command: The command as written in the file.
+        folder: Configurations must be below it or below the working directory; None for anywhere.
     """
     try:
         program, *words = shlex.split(command)

@@ -105,7 +105,7 @@ _TRAINER_VERBS = ("fit", "validate", "test", "predict")
 
 @dataclass(frozen=True)
 class State:
-    """How far a training of a study is."""
+    """State of a training of a study, as stored in its folder."""
 
     signature: str  # fingerprint of what it was started with
     finished: bool
@@ -133,12 +133,12 @@ def study(
     Args:
         file: The study, a file of experiments/studies/.
         out: Folder to write; runs/studies/NAME by default.
-        seeds: Instead of the file's.
+        seeds: Seeds to use instead of the file's.
         only: Names of the variants to train; the table holds all that are finished.
-        jobs: Trainings at a time.
+        jobs: Number of trainings at a time.
         split: Which images to score.
         trust: Modules or classes that the experiments may name besides ours; their code is run. A
-            study's file cannot give this itself.
+            study's file cannot set this itself.
     """
     plan = read_study(file, trusted=bool(trust))
     folder = out or Path("runs/studies") / file.stem

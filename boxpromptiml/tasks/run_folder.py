@@ -64,7 +64,7 @@ def own_state(callback: ModelCheckpoint, state: object) -> dict[str, Any]:
 
 
 def summary(trainer: Trainer, task: LightningModule, wanted: str | None) -> str:
-    """How a training ended, in a few lines.
+    """Summary of a finished training, in a few lines.
 
     Args:
         trainer: After `fit`.

@@ -1,14 +1,14 @@
 """From a teacher's proposals to one pseudo-mask with values 0, 127 and 255.
 
-One proposal a box and their union is what the BoxPromptIML paper does (arXiv 2511.20359). Prompt
-jitter, which is ours, goes further: the teacher is prompted with several shifted copies of every
-box. Where the proposals agree the pseudo-mask is sure, where they do not it is `UNSURE`, which the
-loss ignores.
+One proposal per box and their union is the method of the BoxPromptIML paper (arXiv 2511.20359).
+Prompt jitter, which is ours, goes further: the teacher is prompted with several shifted copies of
+every box. Where the proposals agree the pseudo-mask is sure, where they do not it is `UNSURE`,
+which the loss ignores.
 
-Measured with GrabCut (benchmarks/grabcut_quality.py): five copies with jitter 0.05 leave 5 % of
-the boxes' pixels unsure, and of those a single proposal gets 56 % right, against 85 % of the
-others. The sure pixels themselves are decided no better than by one proposal: consensus filters, it
-does not correct. Jitter 0.1 leaves 9 % unsure.
+Measured with GrabCut (benchmarks/grabcut_quality.py): five copies with jitter 0.05 leave 5 % of the
+boxes' pixels unsure, and of those a single proposal gets 56 % right, against 85 % of the others. On
+the sure pixels it is no better than one proposal: consensus filters, it does not correct. Jitter
+0.1 leaves 9 % unsure.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,12 +39,12 @@ class Consensus:
     """How the proposals for one image become one pseudo-mask.
 
     Attributes:
-        copies: Prompts a box; 1 is the paper: the plain union, nothing unsure by disagreement.
+        copies: Prompts per box; 1 as in the paper: the plain union, nothing unsure by disagreement.
         jitter: How far a side of a copy may move, as a fraction of the box, in [0, 0.5).
         upper: A pixel is manipulated if at least this fraction of a box's proposals contain it.
         lower: A pixel is authentic if at most this fraction of a box's proposals contain it.
         min_score: Proposals with a lower score do not count; a box with none left is unsure.
-        seed: Of the jitter; the boxes themselves are mixed in, so order does not matter.
+        seed: Seed of the jitter; it is combined with the boxes, so order does not matter.
     """
 
     copies: int = 1
@@ -83,7 +83,7 @@ def jittered(
 
 
 class Judgement(NamedTuple):
-    """What remains of a proposal after its mask was fused: the teacher's score, and its note."""
+    """Score and note of a proposal, kept after its mask was fused."""
 
     score: float
     note: str
@@ -110,7 +110,7 @@ def _box_trimap(
 ) -> TrimapArray:
     """Trimap (H, W) of one box by its trusted proposals; without any, the box is unsure.
 
-    An empty proposal does not count: the person who drew the box saw something there.
+    An empty proposal is ignored: the person who drew the box saw something there.
     """
     trimap = np.full(size, AUTHENTIC, dtype=np.uint8)
     votes = [p.mask for p in proposals if p.score >= consensus.min_score and p.mask.any()]

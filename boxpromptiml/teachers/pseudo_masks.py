@@ -111,7 +111,7 @@ def mask_name(sample: Sample) -> str:
 
 
 class _Result(NamedTuple):
-    """What became of one sample."""
+    """Result for one sample."""
 
     status: Status | Literal["no_boxes", "rejected"]
     made: bool  # False: there was nothing to make, or an earlier run had made it
@@ -121,7 +121,7 @@ class _Result(NamedTuple):
 
 @dataclass
 class _Tally:
-    """What became of all samples so far: a byte each, and the errors."""
+    """Results of all samples so far: one byte each, and the errors."""
 
     status: Counter[str] = field(default_factory=Counter)
     made: int = 0
@@ -148,7 +148,7 @@ class _MaskMaker:
     signature: str
 
     def __call__(self, sample: Sample) -> _Result:
-        """What became of the sample; whatever is wrong with its files is a rejection."""
+        """Bring a sample up to date; problems with its files become a rejection."""
         if sample.label == 0:
             return _Result("authentic", made=False)
         if not sample.boxes:

@@ -28,7 +28,7 @@ class Shape(NamedTuple):
 
 
 class AnnotatedImage(NamedTuple):
-    """What a file says of one image.
+    """The annotation of one image in a file.
 
     Attributes:
         place: File and position, for messages.
