@@ -198,3 +198,26 @@ def test_last_starts_afresh_where_there_is_none(
     arguments = [*command(data_root, tmp_path), "--trainer.max_epochs=1", "--ckpt_path=last"]
     assert main(arguments) == 0
     assert last(tmp_path)["epoch"] == 0
+
+
+@pytest.mark.slow
+def test_two_processes_resume_bit_identically_too(
+    module: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """With averaged weights and loader processes; Lightning starts the second process."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{module}:{Path.cwd()}"}
+
+    def fit(name: str, kill: tuple[str, int, int, str] | None, *more: str) -> int:
+        words = [
+            *command(data_root, tmp_path / name, 1, kill), "--trainer.devices=2",
+            "--trainer.strategy=ddp", "--data.batch_size=1", "--trainer.max_epochs=3", *more,
+        ]  # fmt: skip
+        program = [sys.executable, "-m", "boxpromptiml", *words]
+        return subprocess.run(program, env=environment, check=False, timeout=500).returncode
+
+    assert fit("whole", None) == 0
+    assert fit("killed", ("train", 1, 1, "SIGKILL")) == -signal.SIGKILL
+    assert fit("killed", None, "--ckpt_path=last") == 0
+    whole, resumed = last(tmp_path / "whole"), last(tmp_path / "killed")
+    for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states"):
+        assert differences(resumed[part], whole[part], part) == []
