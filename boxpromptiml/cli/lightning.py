@@ -83,8 +83,11 @@ class TrainerCLI(LightningCLI):
         _settle_loggers(config.trainer, fitting=self.subcommand == "fit")
         if self.subcommand == "predict":
             config.return_predictions = False  # PredictionWriter writes them; memory stays flat
-        if config.get("ckpt_path"):
-            refuse_address(config.ckpt_path)
+        self._wanted = config.get("ckpt_path")
+        if self._wanted:
+            refuse_address(self._wanted)
+            folder = Path(config.trainer.default_root_dir) / "checkpoints"
+            config.ckpt_path = _checkpoint(self._wanted, folder, fitting=self.subcommand == "fit")
         if config.get("weights_only") is False:
             raise UserError("--weights_only=false runs code from the checkpoint; it is not offered")
         config.weights_only = True  # Lightning's None yields to an environment variable
@@ -101,11 +104,26 @@ class TrainerCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say what was learned from, where the checkpoints are, and what to do next."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            wanted = self.config[self.subcommand].get("ckpt_path")
-            sys.stdout.write(summary(self.trainer, self.model, wanted))
+            sys.stdout.write(summary(self.trainer, self.model, self._wanted))
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's version imports what the checkpoint's `hyper_parameters` name."""
+
+
+def _checkpoint(wanted: str, folder: Path, fitting: bool) -> str | None:
+    """The file that `--ckpt_path=last` or `best` means, whatever the loggers are.
+
+    Raises:
+        UserError: If it does not exist; only `fit --ckpt_path=last` starts from scratch then.
+    """
+    if wanted not in ("last", "best"):
+        return wanted
+    file = folder / f"{wanted}.ckpt"
+    if file.exists():
+        return str(file)
+    if fitting and wanted == "last":
+        return None
+    raise UserError(f"--ckpt_path={wanted}: there is no {file}")
 
 
 def _settle_loggers(trainer: Namespace, fitting: bool) -> None:

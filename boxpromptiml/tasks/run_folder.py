@@ -1,5 +1,6 @@
 """The folder of a run: its lock, files of earlier runs, and the state of its last training."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.tasks.supervised import SupervisionCount
+
+log = logging.getLogger(__name__)
 
 
 def lock_folder(folder: Path) -> FileLock:
@@ -27,6 +30,8 @@ def lock_folder(folder: Path) -> FileLock:
             f"another training is writing to {folder}: wait for it, or choose another "
             "--trainer.default_root_dir"
         ) from None
+    except NotImplementedError:
+        log.warning("%s: its file system has no locks; start only one training there", folder)
     return lock
 
 

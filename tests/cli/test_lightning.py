@@ -1,5 +1,6 @@
 """`fit`: how it ends, and Trainer options that once ended in a traceback."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 
+from boxpromptiml.cli import main
 from boxpromptiml.data import dataset
 from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.records import Batch, ImageArray
@@ -70,6 +72,24 @@ def test_last_without_a_checkpoint_says_that_it_starts_from_scratch(
     assert f"STARTED FROM SCRATCH, since {folder} had no last.ckpt" in capsys.readouterr().out
     assert fit(data_root, tmp_path, *words) == 0
     assert f"resumed from {folder / 'last.ckpt'}" in capsys.readouterr().out
+
+
+def test_last_and_best_are_of_the_run_whatever_the_logger(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": str(tmp_path / "logs"), "name": "mine"},
+    }
+    words = [f"--trainer.logger={json.dumps(logger)}", "--trainer.max_epochs=1"]
+    assert fit(data_root, tmp_path, *words) == 0
+    assert fit(data_root, tmp_path, *words, "--ckpt_path=last") == 0
+    assert f"resumed from {tmp_path / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().out
+    tested = [f"--config={tmp_path}/config.yaml", f"--data.test=[{data_root}/test.jsonl]"]
+    assert main(["test", *tested, "--ckpt_path=best"]) == 0
+    (tmp_path / "checkpoints" / "best.ckpt").unlink()
+    assert main(["test", *tested, "--ckpt_path=best"]) == 1
+    assert "--ckpt_path=best: there is no" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
