@@ -28,7 +28,7 @@ AUTHENTIC, UNSURE, MANIPULATED = 0, 127, 255  # values of a trimap
 
 Split = Literal["train", "val", "test"]
 BoxOrigin = Literal["human", "cam", "mask"]
-ModelType = Literal["vit_h", "vit_l", "vit_b"]  # of Segment Anything
+ModelType = Literal["vit_h", "vit_l", "vit_b", "vit_t"]  # of Segment Anything; t: MobileSAM
 
 
 class Box(NamedTuple):

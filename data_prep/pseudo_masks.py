@@ -48,7 +48,7 @@ def pseudo_masks(
         out: Folder to write.
         teacher: grabcut needs no weights; sam needs a checkpoint.
         checkpoint: SAM's weights (.pth or .safetensors), a local file.
-        model_type: SAM's architecture (default: vit_h).
+        model_type: SAM's architecture (default: vit_h); vit_t is MobileSAM.
         device: Where SAM runs: cpu or cuda (default: cpu).
         multimask: Let SAM propose three masks a box and keep the one it scores highest (default:
             true).

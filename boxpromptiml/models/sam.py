@@ -1,7 +1,7 @@
 """Loads Segment Anything from a local weights file and checks the file's identity.
 
 The network itself (Kirillov et al., ICCV 2023, https://arxiv.org/abs/2304.02643) comes from the
-package segment-anything.
+package segment-anything; `vit_t` is MobileSAM.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from segment_anything.modeling import Sam
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import require_local_file, sha256_file
 from boxpromptiml.io.weights import load_into, load_weights
+from boxpromptiml.models.mobile_sam import FIRST_WEIGHT, build_mobile_sam, renamed
 from boxpromptiml.records import ModelType
 
 # SHA-256 of the files at dl.fbaipublicfiles.com/segment_anything. The digits in their names are
@@ -51,13 +52,16 @@ def load_sam(checkpoint: Path, model_type: ModelType) -> tuple[Sam, str]:
     if found is None:
         raise UserError(
             f"{checkpoint}: holds no weights of Segment Anything in the layout of Meta's files; "
-            "SAM 2, MobileSAM and transformers files do not fit"
+            "SAM 2 and transformers files do not fit"
         )
     if found != model_type:
         raise UserError(
             f"{checkpoint}: holds {found} weights, not {model_type}; set model_type to {found}"
         )
-    sam = sam_model_registry[model_type](checkpoint=None)
+    if model_type == "vit_t":
+        sam, state = build_mobile_sam(), renamed(state)
+    else:
+        sam = sam_model_registry[model_type](checkpoint=None)
     load_into(sam, state, checkpoint)
     return sam, sha256
 
@@ -71,7 +75,9 @@ def _unwrapped(state: dict[str, Any]) -> dict[str, Any]:
         inner = state.get(wrapper)
         if isinstance(inner, dict) and all(isinstance(key, str) for key in inner):
             return _unwrapped(inner)
-    prefix = next((key.removesuffix(_POSITION) for key in state if key.endswith(_POSITION)), "")
+    prefix = ""
+    for known in (_POSITION, FIRST_WEIGHT):
+        prefix = next((key.removesuffix(known) for key in state if key.endswith(known)), prefix)
     if not all(key.startswith(prefix) for key in state):
         return state
     return {key.removeprefix(prefix): value for key, value in state.items()}
@@ -79,5 +85,7 @@ def _unwrapped(state: dict[str, Any]) -> dict[str, Any]:
 
 def _architecture(state: dict[str, Any]) -> str | None:
     """The model type that a state dict most likely belongs to, from the encoder's width."""
+    if FIRST_WEIGHT in state:
+        return "vit_t"
     position = state.get(_POSITION)
     return _WIDTHS.get(position.shape[-1]) if isinstance(position, torch.Tensor) else None

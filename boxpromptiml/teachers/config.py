@@ -63,7 +63,7 @@ def make_teacher(
     Args:
         name: `grabcut` has no weights and none of the following options; `sam` needs a checkpoint.
         checkpoint: SAM's weights, a local `.pth` or `.safetensors` file.
-        model_type: SAM's architecture; `vit_h` by default.
+        model_type: SAM's architecture; `vit_h` by default, `vit_t` is MobileSAM.
         device: As in `SamOptions`, whose defaults stand for None here and below.
         multimask: As in `SamOptions`.
         margin: As in `SamOptions`.

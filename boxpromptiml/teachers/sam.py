@@ -87,6 +87,7 @@ class SamTeacher:
         are byte for byte one of Meta's three files.
         """
         options = self._options
+        packages = ["segment-anything"] + (["timm"] if self._model_type == "vit_t" else [])
         settings = {"multimask": options.multimask, "margin": options.margin}
         return {
             "name": "sam",
@@ -95,7 +96,7 @@ class SamTeacher:
             "official": self._weights_sha256 in OFFICIAL_SHA256.values(),
             "settings": settings | ({} if options.precision == "fp32" else {"precision": "bf16"}),
             "versions": {
-                "segment-anything": version("segment-anything"),
+                **{name: version(name) for name in packages},
                 "torch": torch.__version__.split("+")[0],  # "+cu132" names the build, not the code
             },
         }

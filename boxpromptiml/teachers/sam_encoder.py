@@ -76,9 +76,9 @@ def _attend(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
-def speed_up(encoder: ImageEncoderViT) -> None:
+def speed_up(encoder: nn.Module) -> None:
     """Give every block of an encoder a `FastAttention`, in place; nothing else changes."""
-    for block in encoder.blocks:
+    for block in encoder.blocks if isinstance(encoder, ImageEncoderViT) else ():
         if isinstance(block.attn, Attention) and block.attn.use_rel_pos:
             block.attn = FastAttention(block.attn)
 
