@@ -9,6 +9,7 @@ Reason codes of a rejection:
     missing, permission, unreadable: the system does not give us the file
     not_a_file: folder, symbolic link, FIFO, socket or device
     empty, too_many_bytes, too_many_pixels, side_too_long: outside `Limits`
+    camera_raw: a TIFF of a camera (DNG, NEF, CR2, ...), whose first picture is a preview
     unknown_format: no readable header of JPEG, PNG, TIFF, BMP or WebP
     truncated_or_corrupt, out_of_memory: the header is fine, decoding fails
     too_many_scans: a progressive JPEG that goes over its pixels hundreds of times
@@ -28,14 +29,14 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from boxpromptiml.errors import RejectedInput
@@ -52,6 +53,8 @@ _SUFFIXES = {
 _CONVERTIBLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"}  # by Pillow, to RGB
 _GREY_16 = {"I;16", "I;16B"}
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
+_TIFF_SUBFILE_TYPE, _TIFF_SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
+_MAX_SUB_DIRECTORIES = 16
 _TIFF_SAMPLES, _TIFF_PLANAR, _TIFF_SAMPLE_FORMAT = 277, 284, 339
 
 # Pillow turns oriented TIFFs while it loads them; these turn them back.
@@ -355,6 +358,12 @@ def _open(
     frames = getattr(picture, "is_animated", False) and not mpo
     progressive = bool(picture.info.get("progressive"))
     scans = sum(1 for _ in _SCAN.finditer(data)) if progressive else 1
+    if tags and _is_camera_raw(tags, data, size):
+        message = (
+            "is camera raw, of which only a preview would be read; develop it first, and save the "
+            "whole picture as TIFF or PNG"
+        )
+        raise RejectedInput(name, "camera_raw", message)
     for failed, reason, message in (
         (max(size) > limits.max_side, "side_too_long", f"has a side above {limits.max_side}"),
         (size[0] * size[1] > most, "too_many_pixels", f"has more than {most} pixels"),
@@ -382,6 +391,29 @@ def _open(
     applying = tuple(note for note, applies in notes.items() if applies)
     sha256 = files.sha256_bytes(data)
     return picture, ImageInfo(kind, mode, size, orientation, sha256, applying)
+
+
+def _is_camera_raw(
+    tags: TiffImagePlugin.ImageFileDirectory_v2, data: bytes, size: tuple[int, int]
+) -> bool:
+    """Whether the first picture of a TIFF stands for a larger one that we cannot read.
+
+    Cameras put a preview first. Pyramids, which put smaller pictures into their sub-directories,
+    are no camera raw.
+    """
+    is_preview = bool(tags.get(_TIFF_SUBFILE_TYPE, 0) & 1)
+    if is_preview or _DNG_VERSION in tags or data[8:10] == b"CR":  # Canon's magic number
+        return True
+    offsets = tags.get(_TIFF_SUB_DIRECTORIES, ())
+    for offset in (offsets if isinstance(offsets, tuple) else (offsets,))[:_MAX_SUB_DIRECTORIES]:
+        below = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        with suppress(Exception):  # damage there does not concern the picture that is read
+            stream = io.BytesIO(data)
+            stream.seek(offset)
+            below.load(stream)
+            if below[_TIFF_HEIGHT] * below[_TIFF_WIDTH] > size[0] * size[1]:
+                return True
+    return False
 
 
 def _is_16_bit(picture: ImageFile.ImageFile) -> bool:

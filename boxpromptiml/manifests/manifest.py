@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import files
 from boxpromptiml.io.files import PositionalFile, json_line, open_regular, sha256_bytes
+from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.manifests.rows import Places, Rows, repeated
 from boxpromptiml.records import Sample
@@ -154,6 +155,8 @@ def _header(stream: IO[bytes], path: Path) -> Header:
             f"{path}: the manifest is empty; write one with `python -m data_prep import`"
         )
     header = parse_as(_HEADER, _text(line), f"{path}:1")
+    if "\0" in header.image_root + header.pseudo_root:
+        raise UserError(f"{path}:1: image_root and pseudo_root must not hold NUL")
     if header.schema_version != SCHEMA_VERSION:
         raise UserError(
             f"{path}: manifest schema {header.schema_version}, this version reads "
@@ -206,6 +209,9 @@ def _problem(sample: Sample) -> str | None:
     height, width = sample.size
     if not (sample.id and height > 0 and width > 0):
         return "id must not be empty and size must be positive"
+    most = DEFAULT_LIMITS.max_pixels
+    if height * width > most:  # arrays of that size might not fit into memory, either
+        return f"size is {width} x {height}, above the {most} pixels that an image may have"
     if sample.label not in (0, 1, None):
         return f"label must be 0, 1 or null, got {sample.label}"
     for box in sample.boxes or ():
@@ -213,6 +219,10 @@ def _problem(sample: Sample) -> str | None:
             return f"box {list(box)} is empty, inverted or outside the image of {width} x {height}"
     if sample.box_origin is not None and sample.boxes is None:
         return f"box_origin {sample.box_origin!r} without boxes"
+    return _problem_of_paths(sample)
+
+
+def _problem_of_paths(sample: Sample) -> str | None:
     for relative in (sample.image, sample.mask, sample.pseudo_mask):
         if relative is not None:
             try:

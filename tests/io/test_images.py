@@ -775,3 +775,56 @@ def test_every_reason_is_documented() -> None:
     assert len(codes) > 15
     assert images.__doc__
     assert [code for code in codes if code not in images.__doc__] == []
+
+
+def _tiff(path: Path, first: tuple[int, int], below: tuple[int, int] | None, **tags: Any) -> Path:
+    """A TIFF with a picture of a size and, if given, another in a sub-directory."""
+    with tifffile.TiffWriter(path) as writer:
+        pixels = RNG.integers(0, 255, (*first, 3), dtype=np.uint8)
+        writer.write(pixels, photometric="rgb", subifds=int(below is not None), **tags)
+        if below is not None:
+            writer.write(RNG.integers(0, 4095, below, dtype=np.uint16), photometric="minisblack")
+    return path
+
+
+_DNG = [(50706, "B", 4, (1, 4, 0, 0), True)]  # DNGVersion
+
+
+@pytest.mark.parametrize(
+    ("first", "below", "tags"),
+    [
+        ((12, 16), (80, 120), {"subfiletype": 1}),  # Nikon, Sony, Pentax
+        ((12, 16), (80, 120), {}),
+        ((12, 16), (80, 120), {"subfiletype": 1, "extratags": _DNG}),
+        ((80, 120), None, {"extratags": _DNG}),
+    ],
+)
+def test_camera_raw_is_not_taken_for_its_preview(
+    first: tuple[int, int], below: tuple[int, int] | None, tags: dict[str, Any], tmp_path: Path
+) -> None:
+    path = _tiff(tmp_path / "a.tif", first, below, **tags)
+    for read in (read_image, images.probe, images.read_mask):
+        with pytest.raises(RejectedInput, match="develop it first") as caught:
+            read(path)
+        assert caught.value.reason == "camera_raw"
+
+
+def test_canon_raw_is_known_by_its_magic_number(tmp_path: Path) -> None:
+    data = bytearray(_tiff(tmp_path / "a.tif", (12, 16), None).read_bytes())
+    first = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[first : first + 2], "little")
+    directory = data[first : first + 2 + 12 * count + 4]
+    data[4:8] = len(data).to_bytes(4, "little")
+    data[8:12] = b"CR\x02\x00"
+    with pytest.raises(RejectedInput, match="camera raw"):
+        decode_image(bytes(data + directory), "a.cr2")
+
+
+def test_a_pyramid_is_its_largest_picture(tmp_path: Path) -> None:
+    path = _tiff(tmp_path / "a.tif", (80, 120), (40, 60))
+    assert read_image(path)[1].size == (80, 120)
+
+
+def test_a_damaged_sub_directory_does_not_concern_the_picture(tmp_path: Path) -> None:
+    path = _tiff(tmp_path / "a.tif", (80, 120), None, extratags=[(330, "I", 1, 2**31, True)])
+    assert read_image(path)[1].size == (80, 120)

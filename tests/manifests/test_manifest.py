@@ -223,3 +223,21 @@ def test_the_files_of_an_id_are_in_nobodys_way() -> None:
     assert len(files) == 3 * len(ids)
     assert folders.isdisjoint(files)
     assert safe_name("x/v1.0/y") == "x/v1.0/y"
+
+
+@pytest.mark.parametrize("key", ["image_root", "pseudo_root"])
+def test_a_root_with_nul_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UserError, match=r"m\.jsonl:1: image_root and pseudo_root"):
+        read_manifest(_write(tmp_path / "m.jsonl", {**HEADER, key: "a\0b"}, ROW))
+
+
+@pytest.mark.parametrize("key", ["id", "image", "group", "dataset"])
+def test_half_a_character_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UserError, match=r"m\.jsonl:2: .*JSON"):
+        read_manifest(_write(tmp_path / "m.jsonl", HEADER, {**ROW, key: "a\ud800b"}))
+
+
+def test_a_size_that_no_image_may_have_is_refused(tmp_path: Path) -> None:
+    """Else arrays of that size are made before anyone finds that the file is missing."""
+    with pytest.raises(UserError, match=r"m\.jsonl:2: size is 60000 x 50000, above the 89478485"):
+        read_manifest(_write(tmp_path / "m.jsonl", HEADER, {**ROW, "size": [50000, 60000]}))
