@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, roc_auc_score
 
 from boxpromptiml.cli import call, run
@@ -287,6 +289,40 @@ def test_masks_of_0_and_1_are_not_taken_for_probabilities(data: Data) -> None:
         data.write().evaluate()
     data.maps["made/3"][0, 0] = 2  # faint, but a map
     assert value(data.write().evaluate(), "pixel_f1") == 0
+
+
+def test_maps_of_few_levels_are_said(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    data.evaluate()
+    assert "warning" not in capsys.readouterr().err
+    for levels in data.maps.values():
+        levels[:] = levels // 60  # a map that lives below 4/255
+    data.write().evaluate()
+    said = "warning: 10 of 10 maps use at most 16 levels, such as"
+    assert said in " ".join(capsys.readouterr().err.split())
+    for levels in data.maps.values():
+        levels[:] = np.where(levels > 1, 255, 0)  # masks have two, and mean them
+    data.write().evaluate()
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [".jpg.png", ".jpg.npz", ".npy", ".tif"])
+def test_maps_of_other_programs_in_nested_folders_score_alike(data: Data, ending: str) -> None:
+    expected = data.evaluate(threshold=0.6).metrics["scores"]
+    shutil.rmtree(data.root / "out")
+    for number in range(10):
+        path = data.root / "out" / "theirs" / "im" / f"{number}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prob = (data.maps[f"made/{number}"] / 255).astype(np.float32)
+        if ending == ".npy":
+            np.save(path, prob)
+        elif ending == ".jpg.npz":
+            np.savez_compressed(path, map=prob, conf=prob[::2], score=0.5)
+        else:
+            deep = np.round(prob * 65535).astype(np.uint16)
+            Image.fromarray(deep if ending == ".jpg.png" else prob).save(path)
+    found = data.evaluate(threshold=0.6).metrics["scores"]
+    for name in ("pixel_f1", "iou", "auc", "precision", "recall", "false_alarm_pixels"):
+        assert found[name]["value"] == pytest.approx(expected[name]["value"], abs=1e-6), name
 
 
 def test_the_command_writes_both_files_and_prints_a_table(

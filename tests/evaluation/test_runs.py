@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +15,10 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation import runs
 from boxpromptiml.evaluation.robustness import read_robustness
 from boxpromptiml.evaluation.runs import Run, read_state, score_run
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.manifests.sources import ground_truth, read_sources, stored_image
+from boxpromptiml.metrics.pixel import score_image
+from boxpromptiml.metrics.results import read_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,18 @@ def test_a_second_time_nothing_is_done(run: Path) -> None:
     assert metrics["predictions"] == str(out / "predictions")
     assert score_run(run, "test", "last") == out
     assert stamps(out) == before
+
+
+def test_scores_of_the_files_are_those_of_the_network(run: Path, data_root: Path) -> None:
+    """After one epoch all probabilities lie close together: 8-bit files would make them equal."""
+    scores = read_evaluation(score_run(run, "test", "last")).metrics["scores"]
+    localizer = Localizer.load(run / "checkpoints" / "last.ckpt")
+    sources = [s for s in read_sources([data_root / "test.jsonl"], "test") if s.sample.label]
+    maps = [localizer.localize([stored_image(source)])[0].prob for source in sources]
+    found = [score_image(p, ground_truth(s)) for p, s in zip(maps, sources, strict=True)]
+    assert max(float(np.ptp(prob)) for prob in maps) < 0.25
+    assert scores["auc"]["value"] == pytest.approx(np.mean([one.auc for one in found]), abs=1e-3)
+    assert scores["pixel_f1"]["value"] == pytest.approx(np.mean([o.f1 for o in found]), abs=1e-3)
 
 
 def test_best_and_last_do_not_overwrite_each_other(run: Path) -> None:
