@@ -21,11 +21,11 @@ from huggingface_hub.errors import (
 )
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import TorchNetwork
 from boxpromptiml.inference.export import describe
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.maps import Network
 from boxpromptiml.inference.spec import ModelSpec
-from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.io.files import require_local_file, write_text
 from boxpromptiml.metrics.results import read_evaluation, score_table
 from boxpromptiml.models.student import Student

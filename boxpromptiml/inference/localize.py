@@ -29,12 +29,11 @@ from boxpromptiml.io.files import (
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import ImageInfo, read_image
 from boxpromptiml.io.progress import track
-from boxpromptiml.io.sandbox import DEFAULT_BOUNDS, IsolatedDecoder
+from boxpromptiml.io.sandbox import DEFAULT_BOUNDS, Decoder, IsolatedDecoder
 from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 
 _VERSION = 1  # raise it when a prediction changes without a setting changing
-Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]
 
 
 def localize(

@@ -20,7 +20,7 @@ class NetworkOutput(NamedTuple):
 
 
 class Network(Protocol):
-    """Runs a student or a WCBnet: `inference.torch_network`, `inference.onnx_networks`."""
+    """Runs a student or a WCBnet: `inference.checkpoint`, `inference.onnx_networks`."""
 
     def __call__(self, image: FloatArray, /) -> NetworkOutput:
         """Map and score of inputs (B, C, h, w)."""

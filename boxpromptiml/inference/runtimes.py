@@ -87,7 +87,7 @@ def open_network(
             exact = kind(path, device, precision, threads)
         return OpenedNetwork(exact, ModelSpec.from_dict(exact.description, str(path)), said)
     try:
-        from boxpromptiml.inference.torch_network import open_torch  # noqa: PLC0415
+        from boxpromptiml.inference.checkpoint import open_torch  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UserError(
             f"{path}: needs {error.name}, which is not installed; .onnx does not"

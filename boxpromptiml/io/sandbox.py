@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ class Bounds:
 
 
 DEFAULT_BOUNDS = Bounds()
+
+Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]  # `images.read_image`, here or in a child
 
 
 class IsolatedDecoder:

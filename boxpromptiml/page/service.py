@@ -1,6 +1,5 @@
 """Inference service behind the page."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -11,11 +10,10 @@ import numpy as np
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import as_array, clip
 from boxpromptiml.inference.localizer import Localizer
-from boxpromptiml.io.images import ImageInfo
+from boxpromptiml.io.sandbox import Decoder
 from boxpromptiml.records import Box, ImageArray, ProbArray, Teacher, TrimapArray
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 
-Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]
 Point = tuple[float, float]  # x, y
 
 

@@ -10,10 +10,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.checkpoint import build_network
+from boxpromptiml.inference.checkpoint import TorchNetwork, build_network
 from boxpromptiml.inference.maps import probability_maps
 from boxpromptiml.inference.spec import ModelSpec
-from boxpromptiml.inference.torch_network import TorchNetwork
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.inputs import FloatArray

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["boxpromptiml.inference.localize", "boxpromptiml.inference.torch_network",
+    ["boxpromptiml.inference.localize", "boxpromptiml.inference.checkpoint",
      "data_prep.import_dataset", "data_prep.check", "data_prep.pseudo_masks",
      "boxpromptiml.cli", "data_prep.__main__", "jsonargparse"]
 )  # fmt: skip

@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.inference.spec import ModelSpec, Refinement, from_json, to_json
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.manifests.sidecars import read_sidecar
 from boxpromptiml.metrics.results import COLUMNS, read_evaluation
+from boxpromptiml.models.configs import WCBConfig
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.studies.plan import read_study
 from data_prep.annotations import Annotations, coco, cvat, labelme, voc, yolo
 from data_prep.annotations.fitting import fit_boxes
@@ -110,6 +114,14 @@ def _study(data: bytes, folder: Path) -> None:
     read_study(folder / "s.yaml")
 
 
+def _model(data: bytes, folder: Path) -> None:
+    """A description that is believed can be written and read again."""
+    path = folder / "m.onnx"
+    spec = ModelSpec.from_dict(from_json(data.decode(errors="replace"), path), str(path))
+    if ModelSpec.from_dict(spec.to_dict()) != spec:
+        raise AssertionError("another description is read than was written")
+
+
 def _archive(data: bytes, folder: Path) -> None:
     (folder / "a.zip").write_bytes(data)
     source = RawArchive(folder / "a.zip", folder / "out")
@@ -152,6 +164,13 @@ def _json(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+_MODEL = ModelSpec(
+    WCBConfig("resnet10t", "sel", (1, 2)),
+    NetworkInput("native", (64, 96), (60, 90)),
+    0.5,
+    refinement=Refinement(SegmenterConfig("slic", segments=30)),
+    trained_on=("CASIA v2",),
+)
 _CELLS = "a,d,splice,g,1,64,96,0.5,0.5,0.5,,0.5,0.5,0.1,0.2,small,n"
 _SIDECAR = {
     "schema_version": 1, "signature": "s", "image_sha256": "i", "mask_sha256": "m",
@@ -181,6 +200,7 @@ TARGETS: dict[str, tuple[bytes, Target]] = {
     "csv": (f"{','.join(COLUMNS)}\n{_CELLS}\n".encode(), _table),
     "metrics": (_json({"schema_version": 1, "scores": {"f1": {"value": 0.5}}}), _metrics),
     "study": (_STUDY.encode(), _study),
+    "model": (to_json(_MODEL.to_dict()).encode(), _model),
     "archive": (_zip(), _archive),
 }
 
