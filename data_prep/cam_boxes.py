@@ -197,6 +197,9 @@ def cam_boxes(
         batch_size: Images per forward pass.
         device: cpu or cuda.
         segmenter: Refine the maps with these regions instead of the checkpoint's own.
+
+    Raises:
+        UserError: If an option is out of range, or manifest or checkpoint cannot be used.
     """
     if not 0 <= box_fraction <= 1:
         raise UserError(f"--box_fraction must be in [0, 1], got {box_fraction}")

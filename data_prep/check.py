@@ -39,6 +39,9 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
         verify: Decode every image and mask: finds damage behind the header, near-duplicates across
             splits, and problems inside masks. By default only headers and hashes are read.
         num_workers: Worker processes.
+
+    Raises:
+        UserError: If no manifest is given, or a named file does not exist.
     """
     manifest = [path for path in manifest if not is_list_beside(path)]
     if not manifest:

@@ -84,6 +84,9 @@ def import_boxes(
             (as viewers and most tools show it) or on the `stored` pixels.
         yolo: Meaning of lines of seven values that end in an integer: `polygons` of three corners,
             or `tracks` (class x y w h confidence id).
+
+    Raises:
+        UserError: If manifest or annotations cannot be read, or options contradict the format.
     """
     source = read_manifest(manifest)
     suffix, read = _READERS[format]

@@ -103,6 +103,10 @@ def import_dataset(
         verify: Decode every image and mask; by default only headers are read.
         view: For images with an EXIF orientation: whether the boxes of a folder were drawn on the
             `upright` picture (as viewers and most tools show it) or on the `stored` pixels.
+
+    Raises:
+        UserError: If the source does not exist, holds nothing of the dataset, or an option does not
+            apply.
     """
     if dataset == "folder":
         if not source.is_dir():

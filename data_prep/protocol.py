@@ -48,6 +48,9 @@ def write_protocol(
         val_fraction: Fraction of every training set to use for validation instead, in whole groups.
             The papers name no validation images, but `fit` needs some, and they must not be test
             images: 0.1 is sensible.
+
+    Raises:
+        UserError: If an option is out of range, or the manifests do not suffice for the protocol.
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"--val_fraction must be 0 or more and below 1, got {val_fraction}")

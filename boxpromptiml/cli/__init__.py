@@ -125,7 +125,12 @@ def dispatch(
 
 
 def run(command: Callable[[], int]) -> int:
-    """Run a command; a user's mistake becomes one line on stderr instead of a traceback."""
+    """Run a command; a user's mistake becomes one line on stderr instead of a traceback.
+
+    Raises:
+        ValueError: If a command raised one that no user's mistake caused: a bug keeps its
+            traceback.
+    """
     log_to_stderr()
     end_with_parent()
     try:

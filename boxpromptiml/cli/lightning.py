@@ -77,7 +77,12 @@ class TrainerCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Keep a run's files in its folder; load checkpoints as data only."""
+        """Keep a run's files in its folder; load checkpoints as data only.
+
+        Raises:
+            UserError: If the configuration asks for what is not supported, such as code from a
+                checkpoint.
+        """
         config = self.config[self.subcommand]
         config.trainer.default_root_dir = sweep_folder(str(config.trainer.default_root_dir))
         _settle_loggers(config.trainer, fitting=self.subcommand == "fit")

@@ -62,6 +62,9 @@ def complexity(
         threads: Number of threads on a CPU.
         repeats: Number of timed forward passes, after two for warm-up; the median is reported.
         out: JSON file to write, in addition.
+
+    Raises:
+        UserError: If the file, the size or the device cannot be used.
     """
     if repeats < 1 or not 1 <= threads <= 1024:
         raise UserError("--repeats must be 1 or more, --threads from 1 to 1024")

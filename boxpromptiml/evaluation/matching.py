@@ -121,7 +121,11 @@ def match_predictions(
 
 
 def have_scores(folder: Path, files: Sequence[PredictionFile]) -> bool:
-    """Whether the predictions have image scores; UserError if only some of them do."""
+    """Whether the predictions have image scores.
+
+    Raises:
+        UserError: If only some of them do.
+    """
     without = [file.name for file in files if file.score is None]
     if 0 < len(without) < len(files):
         raise UserError(
@@ -132,7 +136,11 @@ def have_scores(folder: Path, files: Sequence[PredictionFile]) -> bool:
 
 
 def refuse(folder: Path, complaints: dict[str, list[str]]) -> None:
-    """UserError if there is any complaint, with the counts and the first five of each."""
+    """Refuse predictions with complaints.
+
+    Raises:
+        UserError: If there is any, with counts and the first five of each.
+    """
     lines = [
         f"{len(found)} {what}: {', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''}"
         for what, found in complaints.items()

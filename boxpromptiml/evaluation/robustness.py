@@ -64,6 +64,10 @@ def robustness(
         device: cpu or cuda.
         seed: Seed of the noise.
         segmenter: Refine the maps with these regions instead of the checkpoint's own.
+
+    Raises:
+        UserError: If an option is out of range, no image is manipulated, or `out` belongs to other
+            settings.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")

@@ -25,6 +25,9 @@ def export(checkpoint: Path, out: Path) -> None:
     Args:
         checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors file of this command.
         out: File to write; its suffix selects the format.
+
+    Raises:
+        UserError: If the checkpoint cannot be read, or the format does not support it.
     """
     kind = out.suffix.lower()
     if kind not in (".onnx", ".safetensors"):

@@ -76,6 +76,7 @@ def write_onnx(
         Largest difference in probability from PyTorch, on random images of two sizes.
 
     Raises:
+        RuntimeError: If the graph differs from PyTorch by more than `PARITY`; nothing is written.
         UserError: If the packages of the extra `export` are not installed.
     """
     try:

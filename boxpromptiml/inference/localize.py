@@ -80,6 +80,10 @@ def localize(
         decode_seconds: Time limit per image for isolated decoding.
         threads: Threads of the network. Default: OMP_NUM_THREADS, else the number of processors
             that are idle when the job starts; more would wait for each other.
+
+    Raises:
+        UserError: If an option is out of range, the checkpoint cannot be used, or another job
+            writes to `out`.
     """
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")

@@ -303,7 +303,11 @@ def plain_cell(cell: str) -> str:
 
 
 def require_local_file(path: Path) -> None:
-    """Raise UserError unless `path` is a regular file on this machine; links are followed."""
+    """Require a regular file on this machine; links are followed.
+
+    Raises:
+        UserError: If `path` is an address, a folder, missing, or not a regular file.
+    """
     refuse_address(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name the weights file inside it")
@@ -314,6 +318,10 @@ def require_local_file(path: Path) -> None:
 
 
 def refuse_address(path: Path | str) -> None:
-    """Raise UserError if `path` looks like http://host/file, s3://..., simplecache::http://..."""
+    """Refuse addresses such as http://host/file, s3://..., simplecache::http://...
+
+    Raises:
+        UserError: If `path` looks like one.
+    """
     if _ADDRESS.match(str(path)):
         raise UserError(f"{path}: addresses are not opened; download it and give the local path")

@@ -218,7 +218,11 @@ def read_levels(
 def decode_levels(
     data: bytes, name: str, chunk: bytes = b"", limits: Limits = DEFAULT_LIMITS
 ) -> tuple[npt.NDArray[np.uint8 | np.uint16 | np.float32], bytes | None]:
-    """`read_levels` for a file's bytes in memory; `name` is for messages."""
+    """`read_levels` for a file's bytes in memory; `name` is for messages.
+
+    Raises:
+        RejectedInput: As `read_image`, and if the file has no grey levels.
+    """
     with _rejecting(name):
         picture, info = _open(data, name, limits, floats=True)
         if info.format not in ("PNG", "TIFF") or _is_jpeg_inside(picture):

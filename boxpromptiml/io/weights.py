@@ -48,7 +48,11 @@ def load_weights(path: Path) -> dict[str, Any]:
 
 
 def require_device(device: str) -> None:
-    """Raise UserError unless PyTorch can put weights on `device`."""
+    """Require a device on which PyTorch can put weights.
+
+    Raises:
+        UserError: If its name is unknown, or it is a GPU that is not there.
+    """
     try:
         kind = torch.device(device).type
     except RuntimeError as error:

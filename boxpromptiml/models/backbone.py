@@ -100,6 +100,7 @@ class Backbone(nn.Module):
         """Maps (B, channels[i], ceil(h / strides[i]), ceil(w / strides[i])) of (B, in_chans, h, w).
 
         Raises:
+            RuntimeError: If timm returns other maps than it promised.
             UserError: If the model accepts one input size only, and this is another.
         """
         if self.fixed_size not in (None, tuple(x.shape[-2:])):

@@ -49,6 +49,7 @@ def views_from_gradients(
         method: `gradcam` or `layercam`.
 
     Raises:
+        RuntimeError: If the library returns no map for a block.
         UserError: If the grad-cam library is not installed.
     """
     try:

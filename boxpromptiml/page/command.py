@@ -43,6 +43,9 @@ def page(
             teacher is unsure; `pseudo-masks` uses 1 by default.
         jitter: How far a side of a copy moves, as a fraction of the box.
         device: Where the networks run (cpu, cuda).
+
+    Raises:
+        UserError: If an option cannot be used, or the extra `demo` is not installed.
     """
     consensus = Consensus(copies, jitter)
     is_sam = teacher == "sam"

@@ -139,6 +139,9 @@ def study(
         split: Which images to score.
         trust: Modules or classes that the experiments may name besides ours; their code is run. A
             study's file cannot set this itself.
+
+    Raises:
+        UserError: If the file is wrong, or a command of its `prepare` fails.
     """
     plan = read_study(file, trusted=bool(trust))
     folder = out or Path("runs/studies") / file.stem

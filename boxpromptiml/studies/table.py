@@ -91,7 +91,11 @@ class StudyTable:
     variants: tuple[VariantScores, ...]
 
     def difference(self, variant: VariantScores) -> Interval | None:
-        """F1 of a variant minus the reference's, paired by image, over the seeds both have."""
+        """F1 of a variant minus the reference's, paired by image, over the seeds both have.
+
+        Raises:
+            UserError: If both were scored on different images.
+        """
         reference = next((a for a in self.variants if a.name == self.reference), None)
         if reference is None or reference is variant:
             return None

@@ -196,6 +196,7 @@ class LocalCheckpointIO(CheckpointIO):
         A killed process leaves at most a hidden `.tmp` file, which the next `fit` deletes.
 
         Raises:
+            TypeError: If `storage_options` are given; they are for addresses.
             UserError: If the path is an address.
             OSError: If the disk is full or not writable; an existing file is kept.
         """

@@ -246,7 +246,11 @@ def _draw_platforms(axes: Axes, rows: Sequence[Condition], number: int) -> None:
 
 
 def figure_svg(figure: Figure, salt: str = "plot") -> str:
-    """The `<svg>` element alone, to embed in a page; every id in it begins with `salt`."""
+    """The `<svg>` element alone, to embed in a page; every id in it begins with `salt`.
+
+    Raises:
+        ValueError: If `salt` is not a plain name.
+    """
     if not re.fullmatch(r"[A-Za-z][\w-]*", salt):
         raise ValueError(f"salt must be a plain name, got {salt!r}")
     text = _rendered(figure, "svg", transparent=True).decode()

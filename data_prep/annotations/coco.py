@@ -89,7 +89,11 @@ def _finished(
 
 
 def id_text(value: object) -> str:
-    """An id as text, so that 1 and "1" are equal; `TypeError` if it is neither number nor text."""
+    """An id as text, so that 1 and "1" are equal.
+
+    Raises:
+        TypeError: If it is neither a number nor a text.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError(f"{str(value)[:40]!r} is not an id")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -104,7 +108,11 @@ def _image_id(annotation: object) -> str | None:
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """The object of a COCO file, of which `images` and `annotations` are lists; or `UserError`."""
+    """The content of a COCO file, whose `images` and `annotations` are lists.
+
+    Raises:
+        UserError: If the file cannot be read or is not COCO.
+    """
     content = read_json(path, _MAX_BYTES)
     if not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
         raise UserError(f"{path}: not COCO: needs the lists `images` and `annotations`")

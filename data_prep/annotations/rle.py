@@ -20,6 +20,9 @@ def checked_runs(rle: dict[str, Any], size: tuple[float, float]) -> list[int]:
         rle: As found in a file; malformed content raises `ValueError`, `TypeError` or
             `KeyError`.
         size: (H, W) of the image, which the run lengths must fill.
+
+    Raises:
+        ValueError, TypeError, KeyError: If anything in it is wrong.
     """
     height, width = (int(number(side)) for side in rle["size"])
     if not (height == size[0] and width == size[1]):

@@ -19,7 +19,11 @@ _MAX_XML_BYTES = 32 * 2**20  # the tree in memory is some twenty times the file
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """A whole regular file (never a FIFO), or `UserError`."""
+    """All bytes of a regular file.
+
+    Raises:
+        UserError: If it is missing, not a regular file, too large, or cannot be read.
+    """
     try:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
@@ -31,7 +35,11 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """A UTF-8 file, with or without a byte order mark."""
+    """A UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        UserError: As `read_bytes`, and if it is not UTF-8.
+    """
     try:
         return read_bytes(path, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -39,7 +47,11 @@ def read_text(path: Path, max_bytes: int) -> str:
 
 
 def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
-    """A JSON object, by the strict rules of `strict_json.parse_json`; else `UserError`."""
+    """A JSON object, by the strict rules of `strict_json.parse_json`.
+
+    Raises:
+        UserError: If the file cannot be read or is not a JSON object.
+    """
     content = parse_json(read_text(path, max_bytes), str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object")
@@ -47,7 +59,11 @@ def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def read_json_list(path: Path, max_bytes: int) -> list[Any]:
-    """A JSON array, by the strict rules of `strict_json.parse_json`; else `UserError`."""
+    """A JSON array, by the strict rules of `strict_json.parse_json`.
+
+    Raises:
+        UserError: If the file cannot be read or is not a JSON array.
+    """
     content = parse_json(read_text(path, max_bytes), str(path))
     if not isinstance(content, list):
         raise UserError(f"{path}: not a JSON array")
@@ -55,7 +71,11 @@ def read_json_list(path: Path, max_bytes: int) -> list[Any]:
 
 
 def read_xml(path: Path, root: str, max_bytes: int = _MAX_XML_BYTES) -> Element:
-    """The root element of an XML file, which must be named `root`; any DTD is refused."""
+    """The root element of an XML file, which must be named `root`; any DTD is refused.
+
+    Raises:
+        UserError: If it is not XML, has a DTD, or another root element.
+    """
     data = read_bytes(path, max_bytes)
     try:
         element: Element = fromstring(data, forbid_dtd=True)
@@ -84,7 +104,11 @@ def screening(place: str, rejected: list[RejectedInput]) -> Iterator[None]:
 
 
 def number(value: object) -> float:
-    """A finite number from JSON or text; else `ValueError`."""
+    """A finite number from JSON or text.
+
+    Raises:
+        ValueError: If it is not a finite number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{str(value)[:40]!r} is not a number")
     try:
@@ -97,7 +121,11 @@ def number(value: object) -> float:
 
 
 def size_of(width: object, height: object) -> tuple[float, float]:
-    """(H, W) of an image, positive; `ValueError` if a file does not contain it."""
+    """(H, W) of an image, both positive.
+
+    Raises:
+        ValueError: If it is missing or not positive.
+    """
     size = number(height), number(width)
     if min(size) <= 0:
         raise ValueError(f"an image cannot be of {size[1]:g} x {size[0]:g}")
@@ -144,6 +172,9 @@ def image_name(name: object, location: str = "") -> str:
 
     A bare file name lies where its annotation lies (`location`, the folder relative to what the
     user gave); a path is used as it is. Windows paths are converted, `..` and roots are dropped.
+
+    Raises:
+        TypeError, ValueError: If it is not a text, empty or too long.
 
     Example:
         >>> image_name("x.jpg", "b"), image_name("..\\a\\x.jpg", "b")

@@ -132,7 +132,11 @@ class RawArchive:
         return f"{self._archive}/{name}"
 
     def read_text(self, name: str) -> str:
-        """A text member of at most 64 MiB, byte order mark removed."""
+        """A text member of at most 64 MiB, byte order mark removed.
+
+        Raises:
+            UserError: If it is too large, damaged or not UTF-8.
+        """
         member = self._members[name]
         if member.file_size > MAX_TEXT:
             raise UserError(f"{self.shown(name)}: is larger than {MAX_TEXT >> 20} MiB")

@@ -119,7 +119,11 @@ def check(
 
 
 def check_name(name: str, shown: Path | str) -> None:
-    """Reject a name that is no printable text; `shown` is how messages call the file."""
+    """Require a name of printable text; `shown` is the file's name in messages.
+
+    Raises:
+        RejectedInput: If the name is not printable.
+    """
     if any(not c.isprintable() or 0xD800 <= ord(c) < 0xE000 for c in name):
         message = "has a name that is not printable text; rename it"
         raise RejectedInput(shown, "bad_name", message)
@@ -140,7 +144,11 @@ def relative_name(path: Path, root: Path) -> str:
 
 
 def refuse_empty(mask: MaskArray, path: Path | str) -> None:
-    """Reject the mask of a manipulated image that marks nothing."""
+    """Require that the mask of a manipulated image marks something.
+
+    Raises:
+        RejectedInput: If the mask is empty.
+    """
     if not mask.any():
         raise RejectedInput(path, "empty_mask", "marks no pixel of a manipulated image")
 

@@ -82,7 +82,11 @@ class RawFolder:
         return f"{self._folder}/{name}"
 
     def read_text(self, name: str) -> str:
-        """A text file of at most 64 MiB, byte order mark removed."""
+        """A text file of at most 64 MiB, byte order mark removed.
+
+        Raises:
+            UserError: If it is too large, cannot be read or is not UTF-8.
+        """
         path = self.root / name
         if not path.is_file() or path.stat().st_size > MAX_TEXT:
             raise UserError(f"{path}: is not a file of at most {MAX_TEXT >> 20} MiB")
@@ -94,7 +98,11 @@ class RawFolder:
 
 
 def decode_text(data: bytes, shown: str) -> str:
-    """UTF-8 text without byte order mark; a `UserError` beginning with `shown` otherwise."""
+    """UTF-8 text without byte order mark.
+
+    Raises:
+        UserError: If it is not UTF-8; the message begins with `shown`.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
