@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,8 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from boxpromptiml import Localizer
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import export
-from boxpromptiml.inference.maps import Network, NetworkOutput
-from boxpromptiml.inference.runtimes import open_network
+from boxpromptiml.inference.maps import Network, NetworkOutput, Precision
+from boxpromptiml.inference.runtimes import Runtime, open_network
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
@@ -63,7 +63,7 @@ def variants(checkpoint: Path, exported: Path, compiled: bool) -> dict[str, Netw
         return NetworkOutput(logits.numpy(), image_logit.numpy())
 
     found: dict[str, Network] = {"eager fp32": plain}
-    for name, file, runtime, precision in (
+    choices: tuple[tuple[str, Path, Runtime, Precision], ...] = (
         ("channels_last fp32 (`torch`)", checkpoint, "torch", "fp32"),
         ("channels_last bf16 (`torch`)", checkpoint, "torch", "bf16"),
         ("`compile` fp32", checkpoint, "compile", "fp32"),
@@ -71,13 +71,14 @@ def variants(checkpoint: Path, exported: Path, compiled: bool) -> dict[str, Netw
         ("`onnx` fp32", exported, "onnx", "fp32"),
         ("`openvino` fp32", exported, "openvino", "fp32"),
         ("`openvino` bf16", exported, "openvino", "bf16"),
-    ):
+    )
+    for name, file, runtime, precision in choices:
         if runtime != "compile" or compiled:
             found[name] = open_network(file, runtime, precision=precision).network
     return found
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of every call, taken in turns; the first two rounds are warm-up and left out."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 2):

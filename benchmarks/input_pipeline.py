@@ -33,7 +33,7 @@ from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.records import Box, Sample
+from boxpromptiml.records import Box, Sample, Split
 from data_prep.import_dataset import finish_import
 from data_prep.importers.folder import import_folder
 
@@ -62,8 +62,9 @@ def large_images(root: Path) -> None:
 
 def photographs(source: Path, root: Path) -> None:
     """Manifests of the photographs in FOLDER/train and FOLDER/val."""
-    for split in ("train", "val"):
-        imported = import_folder(source / split, "photos", split, None)  # type: ignore[arg-type]
+    splits: tuple[Split, ...] = ("train", "val")
+    for split in splits:
+        imported = import_folder(source / split, "photos", split, None)
         finish_import(imported, source / split, root / f"{split}.jsonl", "folder")
 
 

@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from boxpromptiml.losses import distillation_loss
-from boxpromptiml.models.fusion import FusionConfig
-from boxpromptiml.models.student import Student, StudentConfig
+from boxpromptiml.models.configs import FusionConfig, StudentConfig
+from boxpromptiml.models.student import Student
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 NATIVE = StudentConfig(
@@ -57,7 +57,7 @@ class Step:
         self.weight = torch.ones(batch)
 
     def _placed(self, student: Student) -> nn.Module:
-        return student.to(memory_format=self.layout)  # type: ignore[call-overload]
+        return student.to(memory_format=self.layout)
 
     def __call__(self) -> None:
         """Do it, as `DistillTask` and Lightning's `bf16-mixed` do."""

@@ -11,41 +11,46 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, which would ask its maker's server
 import onnxruntime
 
+Array = npt.NDArray[Any]
 
-def area_weights(length, size):
+
+def area_weights(length: int, size: int) -> Array:
     """(size, length): the share of every old pixel in every new one."""
     start, old = np.arange(size)[:, None] * length / size, np.arange(length)
     overlap = np.minimum(start + length / size, old + 1) - np.maximum(start, old)
     return (overlap.clip(0) * size / length).astype(np.float32)
 
 
-def line_weights(length, size):
+def line_weights(length: int, size: int) -> Array:
     """(size, length) of bilinear resampling, pixels' centres at 0.5."""
     place = ((np.arange(size)[:, None] + 0.5) * length / size - 0.5).clip(0, length - 1)
     return (1 - abs(place - np.arange(length))).clip(0).astype(np.float32)
 
 
-def resized(array, size, weights):
+def resized(array: Array, size: Sequence[int], weights: Callable[[int, int], Array]) -> Array:
     """(h, w, C) of (H, W, C)."""
     rows, columns = weights(array.shape[0], size[0]), weights(array.shape[1], size[1])
     return np.einsum("hH,HWc,wW->hwc", rows, array, columns, optimize=True)
 
 
-def error_levels(image, quality):
+def error_levels(image: Array, quality: int) -> Array:
     """What one more JPEG compression takes from an image (H, W, 3), in [-1, 1]."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=quality)
     return (np.subtract(image, np.asarray(Image.open(file)), dtype=np.float32) / 16).clip(-1, 1)
 
 
-def localize(session, spec, image):
+def localize(session: Any, spec: dict[str, Any], image: Array) -> tuple[Array, float]:
     """Probabilities (H, W) and image score of an RGB image (H, W, 3) uint8."""
     levels = [error_levels(image, quality) for quality in spec["input"]["error_levels"]]
     if spec["input"].get("mode", spec["input"].get("fit")) == "resize":

@@ -15,6 +15,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import fingerprint
 from boxpromptiml.records import Box, ProbArray, RegionArray
 from data_prep.cam_boxes import MapBoxes, boxes_from_map
+from tests.helpers.approx import approx
 
 EVERYTHING = MapBoxes(threshold=0.5, min_area=0, max_area=1, most=1000, always=None)
 
@@ -124,7 +125,7 @@ def test_the_size_filter_counts_pixels_as_a_share_of_the_image() -> None:
     prob = blobs((0, 0, 2, 2, 0.9), (10, 10, 20, 22, 0.8), (22, 0, 40, 60, 0.6))
     assert len(boxes_from_map(prob, EVERYTHING)) == 3
     settings = replace(EVERYTHING, min_area=5 / 2400, max_area=1000 / 2400)
-    assert boxes_from_map(prob, settings) == [(Box(10, 10, 22, 20), pytest.approx(0.8))]
+    assert boxes_from_map(prob, settings) == [(Box(10, 10, 22, 20), approx(0.8))]
     ring = blobs((0, 0, 40, 60, 0.9), (2, 2, 38, 58, 0.0))
     assert len(boxes_from_map(ring, settings)) == 1  # its box is the whole image, its pixels few
 
@@ -147,7 +148,7 @@ def test_components_are_merged_up_to_a_distance(gap: int) -> None:
     found = boxes_from_map(prob, replace(EVERYTHING, merge=0.1))  # 6 of 60 pixels
     assert len(found) == (1 if gap <= 6 else 2)
     if gap <= 6:
-        assert found == [(Box(5, 5, 20 + gap, 9), pytest.approx(0.7))]  # gaps do not count
+        assert found == [(Box(5, 5, 20 + gap, 9), approx(0.7))]  # gaps do not count
 
 
 ALWAYS = MapBoxes(threshold=0.5, min_area=0.1, max_area=0.5, always=0.5)
@@ -157,10 +158,8 @@ def test_always_takes_what_is_around_the_highest_probability() -> None:
     prob = blobs((5, 5, 15, 15, 0.3), (8, 8, 9, 9, 0.4), (25, 30, 35, 50, 0.25))
     assert boxes_from_map(prob, replace(ALWAYS, always=None)) == []
     mean = (99 * 0.3 + 0.4) / 100
-    assert boxes_from_map(prob, ALWAYS) == [(Box(5, 5, 15, 15), pytest.approx(mean))]
-    assert boxes_from_map(prob, replace(ALWAYS, always=0.9)) == [
-        (Box(8, 8, 9, 9), pytest.approx(0.4))
-    ]
+    assert boxes_from_map(prob, ALWAYS) == [(Box(5, 5, 15, 15), approx(mean))]
+    assert boxes_from_map(prob, replace(ALWAYS, always=0.9)) == [(Box(8, 8, 9, 9), approx(0.4))]
     passes = blobs((5, 5, 25, 25, 0.6), (30, 30, 35, 35, 0.9))
     assert [one.box for one in boxes_from_map(passes, ALWAYS)] == [Box(5, 5, 25, 25)]
 

@@ -21,6 +21,7 @@ from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
 from data_prep.__main__ import main
 from data_prep.cam_boxes import MapBoxes, boxes_from_map
+from tests.helpers.approx import approx
 from tests.helpers.data import make_manifest, mask_file
 
 
@@ -102,7 +103,7 @@ def test_the_boxes_are_around_what_the_map_shows(
     assert len(found) == 3
     for sample in found:
         truth = geometry.from_mask(images.read_mask(mask_file(written, sample)))
-        assert sample.boxes == (pytest.approx(truth, abs=2),)
+        assert sample.boxes == (approx(truth, abs=2),)
     status = main(["pseudo-masks", f"--manifest={tmp_path}/cam.jsonl", f"--out={tmp_path}/pseudo"])
     assert status == 0
     summary = json.loads((tmp_path / "pseudo" / "summary.json").read_text())

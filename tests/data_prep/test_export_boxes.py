@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.__main__ import main
+from tests.helpers.approx import approx
 
 SIZE = (80, 120)
 ROWS = {  # image: label, boxes, origin
@@ -68,7 +69,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         if boxes is None:
             assert sample.boxes is None
         else:
-            assert sample.boxes == tuple(pytest.approx(box, abs=1e-9) for box in boxes)
+            assert sample.boxes == tuple(approx(box, abs=1e-9) for box in boxes)
 
 
 def test_deleted_and_added_boxes_are_a_persons(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ drawn = st.lists(st.tuples(side, side), min_size=1, max_size=4).map(
 @given(boxes=drawn)
 def test_any_box_comes_back(tmp_path: Path, boxes: Any) -> None:
     (sample,) = _round_trip(tmp_path, {"x.jpg": (1, boxes, "mask")})
-    assert sample.boxes == tuple(pytest.approx(box, abs=1e-9) for box in boxes)
+    assert sample.boxes == tuple(approx(box, abs=1e-9) for box in boxes)
 
 
 def test_pycocotools_reads_it(tmp_path: Path) -> None:

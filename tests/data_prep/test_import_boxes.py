@@ -10,6 +10,7 @@ from PIL import Image
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.__main__ import main
+from tests.helpers.approx import approx
 
 SIZE = (80, 120)
 BOX = (1.25, 2.5, 30.75, 40.125)
@@ -94,7 +95,7 @@ def test_every_format_joins_by_path(kind: str, tmp_path: Path) -> None:
     status, samples = _run(manifest, target, kind=kind)
     assert status == 0
     for name, boxes in drawn.items():
-        assert samples[name].boxes == tuple(pytest.approx(box) for box in boxes)
+        assert samples[name].boxes == tuple(approx(box) for box in boxes)
         assert samples[name].box_origin == "human"
     for name in names[-2:]:
         assert samples[name].boxes is None

@@ -44,7 +44,7 @@ def test_images_are_degraded_before_the_networks_own_resize(
         expected = whole_image(degradation(image, 3, source.sample.id), INPUT)
         np.testing.assert_array_equal(item.image, expected)
         assert item.size == (64, 96)
-        assert torch.equal(item.truth, plain[place].truth)
+        torch.testing.assert_close(item.truth, plain[place].truth, rtol=0, atol=0)
 
 
 def test_noise_does_not_depend_on_order_workers_or_batch(data_root: Path) -> None:
@@ -81,6 +81,7 @@ def test_regions_come_back_to_the_stored_size_by_the_nearest_pixel(
     item, source = data[0], data.sources[0]
     image, _ = images.read_image(source.manifest.image_path(source.sample))
     found = segmenter.regions(Degradation("rescale", factor)(image, 0, ""))
+    assert item.regions is not None
     assert item.regions.shape == (64, 96)
     assert item.regions.dtype == torch.int32
     # OpenCV's exact variant takes the pixel under the centre, but knows no 32-bit integers.

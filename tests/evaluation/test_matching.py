@@ -1,6 +1,6 @@
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,18 @@ def rows(
     root: Path,
     split: Any = "test",
     hashes: dict[str, str] | None = None,
-    wanted: Iterable[str] = IMAGES,
+    wanted: Mapping[str, str] = IMAGES,
 ) -> list[Source]:
     samples = [
         Sample(one, "set", split, one, image, (1, 3), 1, None, image_sha256=(hashes or {}).get(one))
         for one, image in wanted.items()
     ]
-    manifest = Manifest(root / "test.jsonl", Header(image_root="data"), tuple(samples))
+    table: Any = tuple(samples)
+    manifest = Manifest(root / "test.jsonl", Header(image_root="data"), table)
     return [Source(manifest, sample) for sample in samples]
 
 
-def folder(root: Path, names: Iterable[str], table: str | None = None) -> Path:
+def folder(root: Path, names: Iterable[str], table: Iterable[object] | None = None) -> Path:
     for name in names:
         images.write_png(root / f"{name}.png", LEVELS)
     if table is not None:

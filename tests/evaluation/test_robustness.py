@@ -47,7 +47,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("student") / "student.ckpt", THRESHOLD)
 
 
-def run(checkpoint: Path, data_root: Path, out: Path, *conditions: str, **more: Any) -> dict:
+def run(
+    checkpoint: Path, data_root: Path, out: Path, *conditions: str, **more: Any
+) -> dict[str, Any]:
     manifest = [data_root / "test.jsonl"]
     assert robustness(checkpoint, manifest, out, conditions=list(conditions), **more) == 0
     return json.loads((out / "robustness.json").read_text())
@@ -106,7 +108,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     broken = {"noise:5"}
     real = DegradedTest.score
 
-    def watched(self, condition: Any, progress: Any) -> Any:
+    def watched(self: Any, condition: Any, progress: Any) -> Any:
         begun.append(str(condition))
         if begun[-1] in broken:
             raise KeyboardInterrupt
@@ -144,9 +146,10 @@ def test_another_setting_is_refused_and_a_moved_file_is_not(
     other = save(tmp_path / "other.ckpt", 0.3)
     with pytest.raises(UserError, match="another checkpoint"):
         run(other, data_root, out, "jpeg:90")
-    for name, value in {
+    others: dict[str, Any] = {
         "threshold": 0.4, "seed": 1, "split": "val", "segmenter": SegmenterConfig("slic")
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, value in others.items():
         manifest = [data_root / ("val.jsonl" if name == "split" else "test.jsonl")]
         wanted = "manifest" if name == "split" else name
         with pytest.raises(UserError, match=f"another {wanted}"):
@@ -255,11 +258,12 @@ def test_regions_refine_the_maps_as_localize_does(
 def test_mistakes_are_said_before_anything_is_scored(
     checkpoint: Path, data_root: Path, tmp_path: Path
 ) -> None:
-    for words, more, said in [
+    mistakes: list[tuple[list[str], dict[str, Any], str]] = [
         (["jpeg:0"], {}, "level of jpeg"),
         (["jpeg"], {"threshold": 1.5}, "threshold"),
         (["jpeg"], {"split": "val"}, '"split": "val"'),
-    ]:
+    ]
+    for words, more, said in mistakes:
         with pytest.raises(UserError, match=said):
             run(checkpoint, data_root, tmp_path, *words, **more)
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,10 @@ from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
 
 SPEC = ModelSpec(StudentConfig("mobilenetv3_small_050"), NetworkInput("native", (64, 64)), 0.5)
-IMAGE = ("image", ["batch", 3, "height", "width"])
-LOGITS, IMAGE_LOGIT = ("logits", ["batch", 1, "height", "width"]), ("image_logit", ["batch"])
+End = tuple[str, list[int | str]]  # name and shape
+IMAGE: End = ("image", ["batch", 3, "height", "width"])
+LOGITS: End = ("logits", ["batch", 1, "height", "width"])
+IMAGE_LOGIT: End = ("image_logit", ["batch"])
 
 
 def value(name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> ValueInfoProto:

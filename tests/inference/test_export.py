@@ -9,14 +9,14 @@ import pytest
 from boxpromptiml import Localizer
 from boxpromptiml.cli import main
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.checkpoint import ModelSpec, build_network
+from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.export import export
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.onnx_networks import OnnxNetwork
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
-from boxpromptiml.models.configs import CamConfig
+from boxpromptiml.models.configs import CamConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.wcbnet import WCBConfig
 from boxpromptiml.segmenters.config import SegmenterConfig
 from tests.helpers.models import FileMaker, Files
 
@@ -51,8 +51,8 @@ def test_localize_gives_the_same_from_either_file(
     assert first["image_score"] == pytest.approx(second["image_score"], abs=2e-6)
     one, two = (Localizer.load(file)(photo) for file in pair[1:])
     np.testing.assert_allclose(one, two, atol=1e-5)
-    tiled = [Localizer.load(file)(photo, tile=True) for file in pair[1:]]
-    np.testing.assert_allclose(*tiled, atol=1e-5)
+    one, two = (Localizer.load(file)(photo, tile=True) for file in pair[1:])
+    np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_the_script_needs_no_torch_and_agrees(pair: Files, photo: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.metrics.results import Evaluation, write_evaluation
+from boxpromptiml.models.configs import WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.models.wcbnet import WCBConfig
 from tests.helpers.hub_server import Hub, running_hub
 
 # Its own process: huggingface_hub reads the address of the Hub and of its cache when imported.
@@ -159,7 +159,7 @@ def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
 
 
 def test_wrong_use_is_said(checkpoint: Path, tmp_path: Path) -> None:
-    onnx = replace(Localizer.load(checkpoint), network=lambda image: None)  # no PyTorch in it
+    onnx = replace(Localizer.load(checkpoint), network=cast(Any, None))  # no PyTorch in it
     with pytest.raises(UserError, match="only PyTorch's weights"):
         onnx.save_pretrained(tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -27,7 +27,9 @@ def run(checkpoint: Path, out: Path, *inputs: object, **options: object) -> int:
 
 
 @pytest.mark.parametrize("mode", ["native", "resize"])
-def test_python_and_command_line_agree(tmp_path: Path, photos: Path, mode: str) -> None:
+def test_python_and_command_line_agree(
+    tmp_path: Path, photos: Path, mode: Literal["resize", "native"]
+) -> None:
     checkpoint = save_student(tmp_path / "s.ckpt", mode)
     assert run(checkpoint, tmp_path / "out", photos) == 0
     localizer = Localizer.load(checkpoint)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import ModelProto
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference import onnx_networks
@@ -37,7 +38,7 @@ def elsewhere(location: str) -> TensorProto:
     return tensor
 
 
-def model(place: str, tensor: TensorProto, description: str | None = "{}") -> onnx.ModelProto:
+def model(place: str, tensor: TensorProto, description: str | None = "{}") -> ModelProto:
     """A graph that answers a tensor, held in one of the places that a graph has for tensors."""
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
     constant = helper.make_node("Constant", [], ["y"], value=tensor)
@@ -141,11 +142,11 @@ def test_inputs_and_outputs_are_checked_once(
         dtype = kind[0] if kind else TensorProto.FLOAT
         zeros = helper.make_tensor("z", dtype, shape, np.zeros(shape).ravel())
         nodes.append(helper.make_node("Constant", [], [name], value=zeros))
-    ends = [
+    into, out = (
         [onnx_graphs.value(*one) for one in side]
         for side in (inputs or [onnx_graphs.IMAGE], outputs)
-    ]
-    made = onnx_graphs.graph(nodes, *ends)
+    )
+    made = onnx_graphs.graph(nodes, into, out)
     path = onnx_graphs.save(tmp_path / "other.onnx", made)
     with pytest.raises(UserError, match=message):
         OnnxNetwork(path, "cpu", "fp32")

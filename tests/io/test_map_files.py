@@ -5,6 +5,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,7 @@ def test_common_maps_are_plain_sixteen_bit_pictures(tmp_path: Path) -> None:
         np.ones((3, 4), np.float32),
     ):
         np.testing.assert_allclose(written(prob, path), prob, atol=1 / 65535)
-        picture = Image.open(path)
+        picture: Any = Image.open(path)
         assert (picture.mode, picture.private_chunks) == ("I;16", [])
     half = written(np.full((2, 2), 0.5, np.float32), path)
     assert not (half > 0.5).any()
@@ -196,7 +197,8 @@ def test_pictures_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_other_programs_see_the_plain_levels_of_a_map_with_a_finer_scale(tmp_path: Path) -> None:
     prob = sigmoid(1e-3 * scene()[0])
     np.testing.assert_allclose(written(prob, tmp_path / "map.png"), prob, atol=1e-5)
-    assert [chunk[0] for chunk in Image.open(tmp_path / "map.png").private_chunks] == [b"bpSC"]
+    picture: Any = Image.open(tmp_path / "map.png")
+    assert [chunk[0] for chunk in picture.private_chunks] == [b"bpSC"]
     plain = np.asarray(Image.open(tmp_path / "map.png"))
     np.testing.assert_allclose(plain / 65535, prob, atol=1 / 65535)
 

@@ -43,6 +43,7 @@ def address(checkpoint: Path, tmp_path: Path) -> Iterator[str]:
         stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)},
     )  # fmt: skip
     try:
+        assert page.stdout is not None
         said = page.stdout.readline()
         assert said == f"http://127.0.0.1:{port}/ (Ctrl-C ends it)\n"
         yield said.split()[0]
@@ -85,7 +86,7 @@ def sides(browser: Browser) -> list[float]:
 
 
 @pytest.mark.parametrize("width", [1280, 375])
-def test_upload_box_and_answers(address: str, photo: Path, tmp_path: Path, width) -> None:
+def test_upload_box_and_answers(address: str, photo: Path, tmp_path: Path, width: int) -> None:
     with Browser(tmp_path / "profile", width, 800) as browser:
         browser.open(address)
         wait_for(lambda: browser.run("return !!document.querySelector('input[type=file]')"))

@@ -1,6 +1,7 @@
 """What the page answers; the page itself is tried in test_page_browser.py."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,7 +26,7 @@ class Filled:
     """A teacher that answers with the whole box, and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked = []
+        self.asked: list[list[list[float]]] = []
 
     def propose(self, image: ImageArray, boxes: BoxArray) -> list[Proposal]:
         self.asked.append(boxes.tolist())
@@ -42,10 +43,18 @@ class Brightness:
         return [Localized((one[..., 0] / 255).astype(np.float32), 0.25) for one in found]
 
 
+def asked(desk: Desk) -> list[list[list[float]]]:
+    teacher: Any = desk.teacher
+    assert isinstance(teacher, Filled)
+    return teacher.asked
+
+
 @pytest.fixture
-def desk() -> Desk:
+def desk() -> Iterator[Desk]:
     with IsolatedDecoder() as decode:
-        yield Desk(Brightness(), Filled(), Consensus(), decode, Lock())
+        localizer: Any = Brightness()
+        teacher: Any = Filled()
+        yield Desk(localizer, teacher, Consensus(), decode, Lock())
 
 
 def test_an_upload_is_decoded_and_localized(desk: Desk, tmp_path: Path) -> None:
@@ -76,7 +85,7 @@ def test_a_box_is_cut_to_the_image_and_answered(desk: Desk) -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     marked = desk.mark(image, Box(-5, 30, 10, 90))
     assert marked.box == Box(0, 30, 10, 40)
-    assert desk.teacher.asked == [[[0, 30, 10, 40]]]
+    assert asked(desk) == [[[0, 30, 10, 40]]]
     assert (marked.levels == MANIPULATED).sum() == 100
     assert (marked.score, marked.note) == (0.75, "odd")
 
@@ -89,7 +98,7 @@ def test_a_box_is_cut_to_the_image_and_answered(desk: Desk) -> None:
 def test_a_box_that_is_none_is_said(desk: Desk, box: Box) -> None:
     with pytest.raises(UserError, match="inside the image of 60 x 40"):
         desk.mark(np.zeros((40, 60, 3), np.uint8), box)
-    assert desk.teacher.asked == []
+    assert asked(desk) == []
 
 
 def test_clicked_pixels_lie_in_the_box_whichever_comes_first() -> None:

@@ -11,7 +11,7 @@ import pytest
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.metrics.results import read_evaluation
-from boxpromptiml.records import Box
+from boxpromptiml.records import Box, BoxOrigin
 from boxpromptiml.report import build
 from boxpromptiml.report.build import build_report
 from boxpromptiml.report.page import Report, render
@@ -61,7 +61,7 @@ def test_summary_says_what_was_trained_scored_and_found(scored: ScoredRun) -> No
 def test_origins_of_boxes_are_told_apart(scored: ScoredRun) -> None:
     path = scored.run.manifests("train")[0]
     manifest = read_manifest(path)
-    origins = ["human", "mask", "cam", "cam", None, None]
+    origins: list[BoxOrigin | None] = ["human", "mask", "cam", "cam", None, None]
     samples = [
         replace(sample, box_origin=origin, boxes=sample.boxes or (Box(1, 1, 5, 5),))
         for sample, origin in zip(manifest.samples, origins, strict=True)
@@ -211,8 +211,13 @@ def test_checksums_are_of_the_files(scored: ScoredRun) -> None:
 def test_command_writes_page_and_plots_twice_the_same(
     scored: ScoredRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calls = []
-    monkeypatch.setattr(build, "score_run", lambda *a: calls.append(a) or scored.folder)
+    calls: list[object] = []
+
+    def score(*arguments: object) -> Path:
+        calls.append(arguments)
+        return scored.folder
+
+    monkeypatch.setattr(build, "score_run", score)
     folder = scored.run.folder
     build.report(folder, split="test", checkpoint="best")
     first = (folder / "report.html").read_bytes()

@@ -1,6 +1,7 @@
 """The page as a browser and a screen reader get it: parsed, never searched as text."""
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 
-from boxpromptiml.io import files
 from boxpromptiml.metrics.bootstrap import Interval
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.metrics.results import Evaluation
@@ -238,10 +238,10 @@ def test_how_sure_counts_the_groups_that_have_an_f1() -> None:
         ({"task": "ImageLabelTask", "epochs": 0}, "WCBnet (image labels only) on calm"),
         ({"epochs": 0}, "trained for at most 5 epochs"),
         ({"best": BestEpoch(1, 0.25, 1)}, "Validated once, after epoch 1 (F1 0.250)."),
-        ({"images": TrainingImages(Counter(mask=2, label=1), Counter(), 0, ("a", "b", "c"))},
+        ({"images": TrainingImages(Counter({"mask": 2, "label": 1}), Counter(), 0, (*"abc",))},
          "on 3 images of datasets “a”, “b” and “c”: 3 manipulated (2 ground-truth masks and "
          "1 image labels only), 0 authentic."),
-        ({"images": TrainingImages(Counter(box=3), Counter({"cam": 2, None: 1}), 0, ("a",))},
+        ({"images": TrainingImages(Counter({"box": 3}), Counter({"cam": 2, None: 1}), 0, ("a",))},
          "3 manipulated (filled boxes), 0 authentic. Boxes: from activation maps of a network "
          "trained on image labels (2) and of unrecorded origin (1)."),
     ],
@@ -331,8 +331,8 @@ def test_page_can_be_read_and_walked_without_sight() -> None:
 def test_text_stands_out_from_its_ground() -> None:
     """WCAG 2.1, 1.4.3: 4.5 to 1."""
     style = page().texts("style")[0]
-    grounds = ["#ffffff", re.search(r"--pale: (#\w+)", style)[1]]
-    inks = [re.search(rf"--{name}: (#\w+)", style)[1] for name in ("ink", "soft")]
+    grounds = ["#ffffff", *re.findall(r"--pale: (#\w+)", style)[:1]]
+    inks = [re.findall(rf"--{name}: (#\w+)", style)[0] for name in ("ink", "soft")]
     inks += re.findall(r"(?<![-\w])color: (#[0-9a-f]{6})", style)
     assert len(inks) >= 5
     assert min(contrast(ink, ground) for ink in inks for ground in grounds) >= 4.5
@@ -368,7 +368,7 @@ def test_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.Mo
     def full_disk(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_report(report(), path)
     assert path.read_text() == "old"

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
@@ -9,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from boxpromptiml.metrics.bootstrap import Interval
 from boxpromptiml.report.run import GroupTable, ScoredRun
 from boxpromptiml.report.text import grouped, metric
+from tests.helpers.approx import approx
 from tests.helpers.report_pages import make_run
 
 PROBS, AUTHENTIC = [0.9, 0.1, 0.9, 0.1], [0.9, 0.1]
@@ -34,7 +36,7 @@ def test_image_scores_stand_beside_those_of_calling_all_manipulated(scored: Scor
     labels, answer = [1] * 4 + [0] * 2, [1] * 6
     assert scored.scores["all_image_f1"].value == pytest.approx(f1_score(labels, answer))
     accuracy = scored.scores["all_image_accuracy"]
-    assert (accuracy.value, accuracy.count) == (pytest.approx(accuracy_score(labels, answer)), 6)
+    assert (accuracy.value, accuracy.count) == (approx(accuracy_score(labels, answer)), 6)
     rows = [metric(key).name for key in grouped(scored.scores)["Whole images"]]
     assert rows[rows.index("Image F1") :] == [
         "Image F1",
@@ -67,7 +69,7 @@ def test_groups_are_lowest_first_and_authentic_is_no_kind(scored: ScoredRun) -> 
 
 def test_a_group_without_f1_or_with_few_images_is_not_the_lowest() -> None:
     def lowest(**groups: tuple[float, int]) -> str | None:
-        rows = {
+        rows: Any = {
             name: (40, {"pixel_f1": Interval(value, math.nan, math.nan, count)})
             for name, (value, count) in groups.items()
         }

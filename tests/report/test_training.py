@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,8 @@ def test_training_images_are_counted_as_fit_chooses_them(tmp_path: Path) -> None
     boxed = [replace(s, box_origin="human" if s.id < "tset/c" else "cam") for s in manifest.samples]
     unboxed = replace(boxed[0], id="u", boxes=None, pseudo_mask=None, box_origin=None)
     test = replace(boxed[0], id="v", split="test")
-    some = replace(manifest, samples=(*boxed, unboxed, test))
+    chosen: Any = (*boxed, unboxed, test)
+    some = replace(manifest, samples=chosen)
 
     def trained_on(**data: object) -> TrainingImages:
         return count_images({"data": data}, [some])

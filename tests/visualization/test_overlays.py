@@ -132,7 +132,7 @@ def test_heat_refuses_what_is_no_probability(value: float) -> None:
 
 def test_levels_are_told_apart_by_luminance_alone() -> None:
     drawn = overlays.trimap_image(np.array([[0, 127, 255]], np.uint8))
-    black, unsure, white = (tuple(int(c) for c in colour) for colour in drawn[0])
+    black, unsure, white = ((int(r), int(g), int(b)) for r, g, b in drawn[0])
     assert (black, white) == ((0, 0, 0), (255, 255, 255))
     assert contrast(black, unsure) > 3
     assert contrast(unsure, white) > 3

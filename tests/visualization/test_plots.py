@@ -1,6 +1,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from boxpromptiml.visualization import plots
 from boxpromptiml.visualization.plots import Condition
+from tests.helpers.approx import approx
 
 NAN = math.nan
 CURVES = {
@@ -80,7 +82,7 @@ def test_curves_are_drawn_as_given_and_never_look_alike() -> None:
         np.testing.assert_array_equal(line.get_xydata(), np.array(points))
     many = {str(n): [(0.0, n / 30), (1.0, n / 30)] for n in range(28)}
     (axes,) = plots.threshold_figure(many).axes
-    lines = axes.get_lines()
+    lines: list[Any] = [*axes.get_lines()]
     looks = {(to_hex(x.get_color()), x.get_marker(), str(x._dash_pattern)) for x in lines}
     assert len(looks) == 28
     assert len({(to_hex(x.get_color()), x.get_marker()) for x in lines[:7]}) == 7
@@ -88,7 +90,9 @@ def test_curves_are_drawn_as_given_and_never_look_alike() -> None:
 
 def test_legend_shows_any_name_as_it_is() -> None:
     (axes,) = plots.threshold_figure(CURVES).axes
-    shown = [text.get_text().strip() for text in axes.get_legend().get_texts()]
+    legend = axes.get_legend()
+    assert legend is not None
+    shown = [text.get_text().strip() for text in legend.get_texts()]
     assert shown[:2] == list(CURVES)[:2]
     assert len(shown[2]) == 40
     svg = plots.figure_svg(plots.threshold_figure(CURVES))
@@ -107,8 +111,8 @@ def test_robustness_has_a_panel_a_kind_with_worse_images_to_the_right() -> None:
     np.testing.assert_array_equal(jpeg.get_lines()[0].get_xydata(), [(50, 0.3), (90, 0.5)])
     assert [label.get_text() for label in networks.get_xticklabels()] == ["Weibo"]
     for axes in figure.axes:
-        assert axes.get_ylim() == (0, pytest.approx(1.12 * 0.7))
-        clean = [x for x in axes.get_lines() if list(x.get_ydata()) == [0.6, 0.6]]
+        assert axes.get_ylim() == (0, approx(1.12 * 0.7))
+        clean = [x for x in axes.get_lines() if np.asarray(x.get_ydata()).tolist() == [0.6, 0.6]]
         assert len(clean) == 1
 
 

@@ -8,6 +8,7 @@ from boxpromptiml.errors import RejectedInput
 from boxpromptiml.records import Box
 from data_prep.annotations import AnnotatedImage, Shape
 from data_prep.annotations.fitting import View, fit_boxes, stored_corners
+from tests.helpers.approx import approx
 
 SIZE = (80, 120)  # (H, W)
 
@@ -62,7 +63,7 @@ def test_boxes_drawn_on_the_upright_picture_cover_the_same_pixels(
         drawn = tuple(np.array(drawn) / (upright.shape[::-1] * 2))
         size = None
     found = fit_boxes(annotated(drawn, size=size), "x", (20, 30), orientation, "upright")
-    assert found.boxes == (pytest.approx((x, y, x + width, y + height)),)
+    assert found.boxes == (approx((x, y, x + width, y + height)),)
 
 
 def test_the_stored_view_changes_nothing() -> None:

@@ -12,6 +12,7 @@ from tests.helpers.annotation_files import (
     fuzzed,
     words,
 )
+from tests.helpers.approx import approx
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_one_bad_line_of_yolo_does_not_lose_the_rest(line: str, tmp_path: Path) 
 
 def test_yolo_polygons_and_lists_of_names(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("0 0.1 0.1 0.5 0.2 0.3 0.9\n")
-    assert boxes_in(yolo, tmp_path / "x.txt")[0] == {"x": (pytest.approx((12, 8, 60, 72)),)}
+    assert boxes_in(yolo, tmp_path / "x.txt")[0] == {"x": (approx((12, 8, 60, 72)),)}
     (tmp_path / "classes.txt").write_text("forged\nauthentic\n")
     (tmp_path / "train.txt").write_text("images/1.jpg\n")
     (tmp_path / "test.txt").write_text("0 0.5 0.5 0.5 0.5\n")  # an image of this name
