@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io import files
 from boxpromptiml.io.files import csv_text, plain_cell
 from boxpromptiml.metrics.results import (
     COLUMNS,
@@ -93,7 +92,7 @@ def test_earlier_scores_stay_when_the_disk_is_full(
             raise OSError(errno.ENOSPC, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     if call < 2:  # both files are on the disk before either is moved, which needs no space
         with pytest.raises(OSError, match="No space"):
             write_evaluation(tmp_path, Evaluation(METRICS, (ROW, ROW)))
