@@ -15,13 +15,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
 
 from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file
+from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.manifests.splits import nested_fraction
@@ -249,15 +248,14 @@ def _localized(
 ) -> dict[str, tuple[Box, ...] | RejectedInput]:
     """Yield boxes of every sample, or why it has none, by id, in the order of the samples."""
     results: dict[str, tuple[Box, ...] | RejectedInput] = {sample.id: () for sample in samples}
-    console = Console(stderr=True)
 
     def images() -> Iterator[tuple[str, ImageArray]]:
         by_size = sorted(samples, key=lambda sample: sample.size)  # one size goes through together
-        for sample in track(by_size, "boxing", console=console):
+        for sample in track(by_size, "boxing", len(by_size)):
             try:
                 yield sample.id, _image(manifest, sample)
             except RejectedInput as error:
-                console.print(f"rejected {error}", markup=False, soft_wrap=True)
+                sys.stderr.write(f"rejected {error}\n")
                 results[sample.id] = error
 
     for key, _, (prob, _) in localizer.localize_each(images(), batch_size):

@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
 
 from boxpromptiml.data.dataset import DatasetItem, EvalDataset
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.maps import probability_maps
+from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.metrics.bootstrap import Interval, mean_interval
 from boxpromptiml.metrics.pixel import pixel_fpr, score_image
@@ -99,7 +98,7 @@ class DegradedTest:
         network_input, segmenter = self.localizer.spec.input, self.localizer.segmenter
         dataset = EvalDataset(self.sources, network_input, True, segmenter, condition, self.seed)
         starts = range(0, len(dataset), self.batch_size)
-        for start in track(starts, title, console=Console(stderr=True)):
+        for start in track(starts, title, len(starts)):
             sources = self.sources[start : start + self.batch_size]
             items = [dataset[start + place] for place in range(len(sources))]
             for item, prob in zip(items, self._maps(items), strict=True):

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.matching import PredictionFile, have_scores, match_predictions
 from boxpromptiml.evaluation.scores import Curves, DatasetScores, region_size
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.map_files import StoredMap, quantise, read_map
+from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import (
     Source,
     check_size,
@@ -166,7 +166,7 @@ def _scored(
     highest, few = 0.0, []
     console = Console(stderr=True)
     pairs = zip(wanted, files, strict=True)
-    for source, file in track(pairs, "scoring", total=len(files), console=console):
+    for source, file in track(pairs, "scoring", len(files)):
         stored = read_map(file.path)
         top = float(stored.values[stored.levels.max()])
         highest = max(highest, top)

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rich.console import Console
-from rich.progress import track
-
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file, write_bytes, write_json, write_jsonl
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.old_names import renamed
+from boxpromptiml.io.progress import track
 from boxpromptiml.io.strict_json import read_json
 from boxpromptiml.io.strict_yaml import read_yaml
 from boxpromptiml.manifests.manifest import safe_name
@@ -157,7 +155,7 @@ def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
         RejectedInput: If an image is missing, damaged or not the one in the manifest.
     """
     rows = []
-    known = track(sources, "localizing", console=Console(stderr=True), transient=True)
+    known = track(sources, "localizing", len(sources))
     pixels = ((source, stored_image(source)) for source in known)
     for source, _, (prob, score) in localizer.localize_each(pixels):
         name = safe_name(source.sample.id)

@@ -90,7 +90,7 @@ def track(results: Iterable[Result], title: str, total: int) -> Iterator[Result]
         yield from _in_lines(results, title, total)
         return
     columns = (
-        TextColumn(title),
+        TextColumn(title, markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
