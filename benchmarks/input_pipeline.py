@@ -35,7 +35,7 @@ from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Box, Sample, Split
 from data_prep.import_dataset import finish_import
-from data_prep.importers.folder import import_folder
+from data_prep.importers.folder import FolderOptions, import_folder
 
 LARGE = 64
 
@@ -64,7 +64,7 @@ def photographs(source: Path, root: Path) -> None:
     """Manifests of the photographs in FOLDER/train and FOLDER/val."""
     splits: tuple[Split, ...] = ("train", "val")
     for split in splits:
-        imported = import_folder(source / split, "photos", split, None)
+        imported = import_folder(source / split, FolderOptions("photos", split))
         finish_import(imported, source / split, root / f"{split}.jsonl", "folder")
 
 

@@ -28,7 +28,7 @@ from data_prep.importers.datasets.korus import KORUS
 from data_prep.importers.datasets.misd import MISD
 from data_prep.importers.datasets.nist16 import NIST16
 from data_prep.importers.datasets.tampcoco import TAMPCOCO
-from data_prep.importers.folder import import_folder
+from data_prep.importers.folder import FolderOptions, import_folder
 from data_prep.importers.layout import DatasetLayout
 from data_prep.importers.pairs import pairs
 
@@ -82,6 +82,7 @@ def import_dataset(
     mask_threshold: int | None = None,
     verify: bool = False,
     view: View | None = None,
+    follow_links: bool = False,
 ) -> int:
     """Write the manifest of a raw dataset; images are not moved.
 
@@ -103,6 +104,8 @@ def import_dataset(
         verify: Decode every image and mask; by default only headers are read.
         view: For images with an EXIF orientation: whether the boxes of a folder were drawn on the
             `upright` picture (as viewers and most tools show it) or on the `stored` pixels.
+        follow_links: Follow symbolic links, as in the cache of the Hugging Face Hub; the manifest
+            names the files that they point to. By default links are rejected.
 
     Raises:
         UserError: If the source does not exist, holds nothing of the dataset, or an option does not
@@ -111,10 +114,16 @@ def import_dataset(
     if dataset == "folder":
         if not source.is_dir():
             raise UserError(f"{source}: no such folder")
-        imported = import_folder(
-            source, name or source.resolve().name, split or "train", mask_threshold, verify, view
+        options = FolderOptions(
+            name or source.resolve().name,
+            split or "train",
+            mask_threshold,
+            verify,
+            view,
+            follow_links,
         )
-        return finish_import(imported, source, out, dataset)
+        imported = import_folder(source, options)
+        return finish_import(imported, imported.root or source, out, dataset)
     if view is not None:
         raise UserError(f"--view belongs to --dataset folder; {dataset} has no boxes")
     description = pairs(source) if dataset == "pairs" else PUBLIC[dataset]
@@ -122,13 +131,13 @@ def import_dataset(
     masks, files = beside / f"{out.stem}.masks", beside / f"{out.stem}.files"
     if description.convert and mask_threshold is not None:
         raise UserError(f"{dataset}: its masks are {description.polarity}; leave --mask_threshold")
-    opened = open_source(source, files, skipped=(masks, files))
+    opened = open_source(source, files, skipped=(masks, files), follow_links=follow_links)
     writes_masks = description.convert is not None or description.unites
     root = Path(os.path.commonpath([opened.root, beside])) if writes_masks else opened.root
     default = source.resolve().stem if dataset == "pairs" else dataset
-    options = ImportOptions(name or default, split, mask_threshold, verify, root, masks)
+    import_options = ImportOptions(name or default, split, mask_threshold, verify, root, masks)
     try:
-        imported = assemble(description, opened, options)
+        imported = assemble(description, opened, import_options)
     except NothingImported as error:
         write_rejections(errors_path(out), error.rejected)
         if not error.rejected:

@@ -1,6 +1,7 @@
 """Importers: the images of a dataset, their masks, and known errors."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxpromptiml.errors import RejectedInput, UserError
@@ -14,11 +15,13 @@ class Imported(NamedTuple):
         samples: Usable images.
         rejected: Unusable items.
         notes: Notes for the manifest's header.
+        root: Folder that the samples' paths are relative to; None if the caller chose it.
     """
 
     samples: list[Sample]
     rejected: list[RejectedInput]
     notes: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    root: Path | None = None
 
 
 class NothingImported(UserError):  # noqa: N818 - says what happened

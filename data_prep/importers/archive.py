@@ -219,7 +219,9 @@ def _directory(stream: BinaryIO) -> tuple[int, int]:
     return max(counts), max(lengths)
 
 
-def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> RawData:
+def open_source(
+    path: Path, unpacked: Path, skipped: Sequence[Path] = (), follow_links: bool = False
+) -> RawData:
     """Open a folder or zip archive; `unpacked` is the folder for an archive's members.
 
     A list (.json) stands for its folder.
@@ -228,11 +230,11 @@ def open_source(path: Path, unpacked: Path, skipped: Sequence[Path] = ()) -> Raw
         UserError: If it is neither.
     """
     if path.is_dir():
-        return RawFolder(path, skipped)
+        return RawFolder(path, skipped, follow_links)
     if not path.is_file():
         raise UserError(f"{path}: no such folder or archive")
     if path.suffix.lower() == ".json":
-        return RawFolder(path.parent, skipped)
+        return RawFolder(path.parent, skipped, follow_links)
     if path.suffix.lower() != ".zip":
         raise UserError(f"{path}: is neither a folder nor a zip archive; give the unpacked folder")
     return RawArchive(path, unpacked)

@@ -20,29 +20,36 @@ from data_prep.annotations import AnnotatedImage, coco
 from data_prep.annotations.fitting import View, fit_boxes
 from data_prep.importers import Imported
 from data_prep.importers.checking import check_name, refuse_empty, relative_name
+from data_prep.importers.raw import common_root
 
 _KINDS = ("splice", "copymove", "removal")
 _FOLDERS = ("tampered", "authentic", "masks")
 _BOXES = "boxes.json"
 
 
-def import_folder(
-    source: Path,
-    dataset: str,
-    split: Split,
-    mask_threshold: int | None,
-    verify: bool = False,
-    view: View | None = None,
-) -> Imported:
-    """Import the layout; without `verify` only headers and hashes of images are read.
+@dataclass(frozen=True, slots=True)
+class FolderOptions:
+    """What the user decides of an import.
 
-    Args:
-        source: The folder.
+    Attributes:
         dataset: Name of the dataset in the manifest.
         split: Split of all images.
         mask_threshold: Mask values above this are manipulated; None for 0 | 255.
         verify: Decode images and masks as well.
         view: The picture that boxes.json refers to, for images with an EXIF orientation.
+        follow_links: Name the files that links point to.
+    """
+
+    dataset: str
+    split: Split = "train"
+    mask_threshold: int | None = None
+    verify: bool = False
+    view: View | None = None
+    follow_links: bool = False
+
+
+def import_folder(source: Path, options: FolderOptions) -> Imported:
+    """Import the layout; without `verify` only headers and hashes of images are read.
 
     Raises:
         UserError: If the folder holds neither tampered/ nor authentic/, or boxes.json is not COCO.
@@ -50,7 +57,7 @@ def import_folder(
     if not any((source / name).is_dir() for name in ("tampered", "authentic")):
         raise UserError(f"{source}: holds neither tampered/ nor authentic/")
     rejected: list[RejectedInput] = []
-    folder = _Folder(source, dataset, split, mask_threshold, verify, view, rejected)
+    folder = _Folder(source, options, rejected)
     annotated = _annotated(source, rejected)
     masks = folder.by_stem("masks")
     samples: list[Sample] = []
@@ -70,7 +77,7 @@ def import_folder(
         if name not in folder.seen
     ]
     notes = {"clipped_boxes": folder.clipped, "warnings": _unclaimed(source)}
-    return Imported(samples, rejected, notes)
+    return Imported(samples, rejected, notes, folder.root)
 
 
 def _annotated(source: Path, rejected: list[RejectedInput]) -> dict[str, AnnotatedImage]:
@@ -101,20 +108,22 @@ class _Folder:
     """The source, the user's options, and the results so far.
 
     Attributes:
+        root: Folder that holds all files; above the source where links are followed.
         rejected: Unusable files.
         seen: Paths of all files, below the source.
         clipped: Number of clipped boxes.
     """
 
     source: Path
-    dataset: str
-    split: Split
-    mask_threshold: int | None
-    verify: bool
-    view: View | None
+    options: FolderOptions
     rejected: list[RejectedInput]
 
     def __post_init__(self) -> None:
+        self.root = self.source
+        if self.options.follow_links:
+            folders = [self.source / name for name in _FOLDERS]
+            files = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
+            self.root = common_root(self.source, files)
         self.seen: set[str] = set()
         self.clipped = 0
 
@@ -125,7 +134,8 @@ class _Folder:
         """
         folder = self.source / name
         try:
-            confined(self.source, name)
+            if not self.options.follow_links:
+                confined(self.source, name)
             paths = sorted(folder.iterdir()) if folder.is_dir() else []
         except UserError:
             message = "is a link that leads out of the source; give the folder itself"
@@ -152,11 +162,13 @@ class _Folder:
             RejectedInput: If image or mask cannot be used.
         """
         check_name(path.name, path)
+        name, stem = path.relative_to(self.source).as_posix(), path.stem
+        key, one = f"{path.parent.name}/{stem}", annotated.get(name)
+        if self.options.follow_links:
+            path, mask = path.resolve(), mask.resolve() if mask else None
         info = images.probe(path)
         if mask is not None and images.probe(mask).size != info.size:
-            raise RejectedInput(mask, "size_mismatch", f"the mask is not of {path.name}'s size")
-        name = relative_name(path, self.source)
-        one = annotated.get(name)
+            raise RejectedInput(mask, "size_mismatch", f"the mask is not of {name}'s size")
         boxes: tuple[Box, ...] | None = () if one is None and not label else None
         origin = None
         if one is not None:
@@ -166,23 +178,23 @@ class _Folder:
                 raise RejectedInput(path, "authentic_has_boxes", f"{message}: which is right?")
             boxes = boxes if label else ()
             origin = one.origin if label and boxes is not None and one.origin != "unsaid" else None
-        if self.verify:
+        if self.options.verify:
             images.read_image(path)
             if mask is not None:
-                refuse_empty(images.read_mask(mask, self.mask_threshold), mask)
-        kind = path.stem.split("_")[0]
+                refuse_empty(images.read_mask(mask, self.options.mask_threshold), mask)
+        kind, dataset = stem.split("_")[0], self.options.dataset
         return Sample(
-            id=f"{self.dataset}/{path.parent.name}/{path.stem}",
-            dataset=self.dataset,
-            split=self.split,
-            group=f"{self.dataset}/{path.stem}",
-            image=name,
+            id=f"{dataset}/{key}",
+            dataset=dataset,
+            split=self.options.split,
+            group=f"{dataset}/{stem}",
+            image=relative_name(path, self.root),
             size=info.size,
             label=label,
             boxes=boxes,
             kind=kind if kind in _KINDS else None,
-            mask=relative_name(mask, self.source) if mask else None,
-            mask_threshold=self.mask_threshold if mask else None,
+            mask=relative_name(mask, self.root) if mask else None,
+            mask_threshold=self.options.mask_threshold if mask else None,
             image_sha256=info.sha256,
             box_origin=origin,
         )
@@ -192,7 +204,7 @@ class _Folder:
     ) -> tuple[Box, ...] | None:
         """The boxes of an image; None if they may be incomplete."""
         try:
-            fitted = fit_boxes(annotated, name, info.size, info.orientation, self.view)
+            fitted = fit_boxes(annotated, name, info.size, info.orientation, self.options.view)
         except RejectedInput as error:
             self.rejected.append(error)
             return None

@@ -1,7 +1,7 @@
 """Access to raw data: names and the files behind them; here in a folder."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,27 +38,37 @@ class RawData(Protocol):
 
 
 class RawFolder:
-    """A folder, which is never written to."""
+    """A folder, which is never written to.
 
-    def __init__(self, folder: Path, skipped: Sequence[Path] = ()) -> None:
+    Args:
+        folder: As the user named it.
+        skipped: Folders below it that are not read.
+        follow_links: Read what links point to, under the links' names, and place the files that
+            they point to. `root` is then above all of these.
+    """
+
+    def __init__(
+        self, folder: Path, skipped: Sequence[Path] = (), follow_links: bool = False
+    ) -> None:
         self._folder = folder
-        self.root = folder.resolve()
+        self._base = folder.resolve()
         self._skipped = {path.resolve() for path in skipped}
+        self._follow_links = follow_links
         self.rejected: list[RejectedInput] = []
         self.names = sorted(self._walk())
+        files = (self._base / name for name in self.names) if follow_links else ()
+        self.root = common_root(self._base, files)
 
     def _walk(self) -> Iterator[str]:
         waiting = [""]  # folders; a tree may be deeper than Python's recursion
+        entered: set[Path] = set()
         while waiting:
             prefix = waiting.pop()
-            try:
-                entries = list(os.scandir(f"{self.root}/{prefix}"))
-            except OSError as error:
-                reason = "permission" if isinstance(error, PermissionError) else "unreadable"
-                message = f"the folder cannot be listed: {error.strerror}"
-                self.rejected.append(RejectedInput(self.shown(prefix), reason, message))
-                continue
-            for entry in entries:
+            if self._follow_links:  # links may lead in a circle
+                if (real := (self._base / prefix).resolve()) in entered:
+                    continue
+                entered.add(real)
+            for entry in self._entries(prefix):
                 if is_hidden(entry.name):
                     continue
                 name = prefix + entry.name
@@ -69,13 +79,23 @@ class RawFolder:
                     message = f"cannot be looked at: {error.strerror}"
                     self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
                     continue
-                if is_linked_folder:
+                if is_linked_folder and not self._follow_links:
                     message = "is a link to a folder, which is not followed; give the folder itself"
                     self.rejected.append(RejectedInput(self.shown(name), "not_a_file", message))
-                elif not is_folder:
+                elif not (is_folder or is_linked_folder):
                     yield name
                 elif Path(entry.path) not in self._skipped:
                     waiting.append(f"{name}/")
+
+    def _entries(self, prefix: str) -> list[os.DirEntry[str]]:
+        """What a folder holds; nothing, and a rejection, if it cannot be listed."""
+        try:
+            return list(os.scandir(f"{self._base}/{prefix}"))
+        except OSError as error:
+            reason = "permission" if isinstance(error, PermissionError) else "unreadable"
+            message = f"the folder cannot be listed: {error.strerror}"
+            self.rejected.append(RejectedInput(self.shown(prefix), reason, message))
+            return []
 
     def shown(self, name: str) -> str:
         """Path below the folder as the user named it."""
@@ -87,14 +107,20 @@ class RawFolder:
         Raises:
             UserError: If it is too large, cannot be read or is not UTF-8.
         """
-        path = self.root / name
+        path = self._base / name
         if not path.is_file() or path.stat().st_size > MAX_TEXT:
             raise UserError(f"{path}: is not a file of at most {MAX_TEXT >> 20} MiB")
         return decode_text(path.read_bytes(), self.shown(name))
 
     def place(self, name: str, wanted: str) -> Path:
         """Path of the file; `wanted` is not used."""
-        return self.root / name
+        path = self._base / name
+        return path.resolve() if self._follow_links else path
+
+
+def common_root(base: Path, files: Iterable[Path]) -> Path:
+    """The folder above `base` and whatever the files are once links are followed."""
+    return Path(os.path.commonpath([base.resolve(), *{path.resolve().parent for path in files}]))
 
 
 def decode_text(data: bytes, shown: str) -> str:

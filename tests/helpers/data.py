@@ -9,7 +9,7 @@ from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Sample, Split
 from data_prep.import_dataset import finish_import
-from data_prep.importers.folder import import_folder
+from data_prep.importers.folder import FolderOptions, import_folder
 
 
 def make_folder(root: Path, manipulated: int, authentic: int, seed: int = 0) -> Path:
@@ -50,6 +50,6 @@ def make_manifest(
 ) -> Manifest:
     """Import `make_folder` into root/<split>.jsonl."""
     source = make_folder(root / split, manipulated, authentic, seed)
-    imported = import_folder(source, "made", split, None)
+    imported = import_folder(source, FolderOptions("made", split))
     finish_import(imported, source, root / f"{split}.jsonl", "folder")
     return read_manifest(root / f"{split}.jsonl")

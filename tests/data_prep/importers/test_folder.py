@@ -280,3 +280,28 @@ def test_boxes_agree_with_pycocotools(tmp_path: Path) -> None:
         expected = [a["bbox"] for a in reference.loadAnns(reference.getAnnIds(image["id"]))]
         boxes = [[b.x0, b.y0, b.x1 - b.x0, b.y1 - b.y0] for b in found[image["file_name"]]]
         assert boxes == [pytest.approx(box) for box in expected]
+
+
+def as_hub_cache(folder: Path, blobs: Path) -> None:
+    """Every file becomes a link to a file named by its hash, as in the cache of the Hub."""
+    blobs.mkdir()
+    for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
+        path.rename(blobs / f"{number:064x}")
+        path.symlink_to(blobs / f"{number:064x}")
+
+
+def test_links_are_followed_when_asked(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "cache" / "snapshots" / "abc", 2, 1)
+    assert _import(source, tmp_path / "plain.jsonl") == 0
+    plain = read_manifest(tmp_path / "plain.jsonl").samples
+    expected = [(s.id, s.label, s.boxes, s.image_sha256) for s in plain]
+    as_hub_cache(source, tmp_path / "cache" / "blobs")
+    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert set(reasons(tmp_path / "m.jsonl")) == {"not_a_file"}
+    words = ("--follow_links", "true", "--verify", "true")
+    assert _import(source, tmp_path / "m.jsonl", *words) == 0
+    manifest = read_manifest(tmp_path / "m.jsonl")
+    assert [(s.id, s.label, s.boxes, s.image_sha256) for s in manifest.samples] == expected
+    for sample in manifest.samples:  # every later job can open them
+        assert manifest.image_path(sample).parent.resolve() == tmp_path / "cache" / "blobs"
+        images.read_image(manifest.image_path(sample))
