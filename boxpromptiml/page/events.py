@@ -8,7 +8,7 @@ import gradio as gr
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.page import pictures
-from boxpromptiml.page.service import Desk, Marked, Opened, Point, box_between
+from boxpromptiml.page.service import Desk, Marked, OpenedImage, Point, box_between
 from boxpromptiml.records import Box, ImageArray
 from boxpromptiml.visualization.overlays import thumbnail
 
@@ -22,7 +22,7 @@ _AGAIN = "Click a corner to draw another box."
 class _Visit:
     """State of one visitor; `corner` is a pixel of the displayed picture."""
 
-    opened: Opened | None = None
+    opened: OpenedImage | None = None
     corner: Point | None = None
     marked: Marked | None = None
 
@@ -112,7 +112,7 @@ class Page:
             return {self.said: pictures.message(text, is_error=True)}
         return self._mark(visit, visit.opened, Box(x0, y0, x1, y1))
 
-    def _mark(self, visit: _Visit, opened: Opened, box: Box) -> _Change:
+    def _mark(self, visit: _Visit, opened: OpenedImage, box: Box) -> _Change:
         try:
             marked = self.desk.mark(opened.image, box)
         except UserError as error:

@@ -4,7 +4,7 @@ from html import escape
 
 import numpy as np
 
-from boxpromptiml.page.service import Marked, Opened, Point
+from boxpromptiml.page.service import Marked, OpenedImage, Point
 from boxpromptiml.records import MANIPULATED, UNSURE, ImageArray
 from boxpromptiml.visualization.overlays import (
     BOX,
@@ -28,7 +28,7 @@ def photograph(image: ImageArray, marked: Marked | None, corner: Point | None) -
     return shown if corner is None else _crossed(shown, corner)
 
 
-def student_pictures(opened: Opened, threshold: float) -> tuple[ImageArray, ImageArray]:
+def student_pictures(opened: OpenedImage, threshold: float) -> tuple[ImageArray, ImageArray]:
     """Pictures of the flagged pixels and of the probabilities."""
     flagged = overlay(opened.image, opened.prob, (), threshold)
     return thumbnail(flagged, SHOWN_SIDE), thumbnail(heat(opened.prob), SHOWN_SIDE)
@@ -43,7 +43,7 @@ def teacher_picture(image: ImageArray, marked: Marked) -> ImageArray:
     return thumbnail(draw_boxes(canvas, [marked.box]), SHOWN_SIDE)
 
 
-def student_words(opened: Opened, threshold: float) -> str:
+def student_words(opened: OpenedImage, threshold: float) -> str:
     """The student's figures as HTML."""
     height, width = opened.image.shape[:2]
     flagged = float((opened.prob > threshold).mean())

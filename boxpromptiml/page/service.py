@@ -17,7 +17,7 @@ from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 Point = tuple[float, float]  # x, y
 
 
-class Opened(NamedTuple):
+class OpenedImage(NamedTuple):
     """An uploaded image and the student's prediction."""
 
     image: ImageArray  # (H, W, 3)
@@ -52,7 +52,7 @@ class Desk:
     decode: Decoder
     lock: Lock
 
-    def open(self, path: Path) -> Opened:
+    def open(self, path: Path) -> OpenedImage:
         """Decode an uploaded file and localize.
 
         Raises:
@@ -64,7 +64,7 @@ class Desk:
             except RejectedInput as error:
                 raise RejectedInput(path.name, error.reason, error.message) from error
             (found,) = self.localizer.localize([image])
-        return Opened(image, found.prob, found.score)
+        return OpenedImage(image, found.prob, found.score)
 
     def mark(self, image: ImageArray, box: Box) -> Marked:
         """The pseudo-mask of a box.

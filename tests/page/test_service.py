@@ -16,7 +16,7 @@ from boxpromptiml.io import images
 from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.page import pictures
 from boxpromptiml.page.command import page
-from boxpromptiml.page.service import Desk, Marked, Opened, box_between
+from boxpromptiml.page.service import Desk, Marked, OpenedImage, box_between
 from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE, Box, BoxArray, ImageArray, Proposal
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.visualization.overlays import BOX, FLAGGED
@@ -122,7 +122,7 @@ def test_pictures_show_box_corner_and_levels() -> None:
     crossed = pictures.photograph(image, None, (299.0, 0.0))
     assert tuple(crossed[0, 5]) == tuple(crossed[199, 299]) == BOX
     assert (pictures.photograph(image, None, None) == 90).all()
-    large = Opened(np.zeros((30, 2400, 3), np.uint8), np.ones((30, 2400), np.float32), 1.0)
+    large = OpenedImage(np.zeros((30, 2400, 3), np.uint8), np.ones((30, 2400), np.float32), 1.0)
     assert [p.shape for p in pictures.student_pictures(large, 0.5)] == [(15, 1200, 3)] * 2
     assert "<dd>6.2%</dd>" not in pictures.teacher_words(marked)
     assert pictures.teacher_words(marked).count("<dd>4.2%</dd>") == 2
