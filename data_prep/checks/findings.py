@@ -4,32 +4,32 @@ from typing import Literal, NamedTuple
 
 Severity = Literal["rejected", "warning"]
 
-# What a person reads above the list of a reason; others are those of `boxpromptiml.io.images`.
+# Headings of the lists of reasons; other reasons are those of `boxpromptiml.io.images`.
 TITLES = {
-    "authentic_has_boxes": "Authentic by its label, and yet it has boxes",
-    "authentic_has_mask": "Authentic by its label, and yet its mask marks pixels",
-    "bad_manifest": "The manifest cannot be read, nothing of it was checked",
-    "bad_row": "A row of the manifest is wrong (a box out of the image, a duplicate id, ...)",
+    "authentic_has_boxes": "Labelled authentic, but has boxes",
+    "authentic_has_mask": "Labelled authentic, but its mask marks pixels",
+    "bad_manifest": "The manifest cannot be read; nothing in it was checked",
+    "bad_row": "Invalid row of a manifest (a box outside the image, a duplicate id, ...)",
     "bad_path": "The path leads out of its folder",
-    "box_covers_image": "A box covers almost all of the image and says nothing",
+    "box_covers_image": "A box covers almost the whole image and is useless",
     "box_far_from_mask": "A box far larger than its mask, or where the mask marks nothing",
     "changed": "Not the file that was imported",
     "duplicate": "The same file more than once",
     "duplicate_across_splits": "The same file in two splits",
     "empty_manifest": "A manifest without any image",
-    "empty_mask": "Manipulated by its label, and yet its mask marks no pixel",
+    "empty_mask": "Labelled manipulated, but its mask marks no pixel",
     "group_across_splits": "A group of siblings in two splits",
-    "leak": "A property of the files tells the classes apart",
+    "leak": "A property of the files separates the classes",
     "manipulated_without_boxes": "Manipulated and annotated, but without any box",
-    "mask_not_binary": "A mask of more than two values, and no threshold is declared",
-    "mask_outside_boxes": "More than a tenth of the true mask lies outside the boxes",
-    "missing": "The file is not there",
+    "mask_not_binary": "A mask with more than two values, without a declared threshold",
+    "mask_outside_boxes": "More than a tenth of the mask lies outside the boxes",
+    "missing": "The file is missing",
     "near_duplicate": "Nearly the same picture in two splits",
-    "not_annotated": "Manipulated, and neither boxes nor a mask (not a confirmed authentic image)",
-    "size_mismatch": "Not of the size that the manifest says",
-    "stale_pseudo_mask": "The pseudo-mask is not what its sidecar and the manifest say",
+    "not_annotated": "Manipulated, with neither boxes nor a mask (not a confirmed authentic image)",
+    "size_mismatch": "Not of the size in the manifest",
+    "stale_pseudo_mask": "The pseudo-mask does not match its sidecar and the manifest",
     "truncated_or_corrupt": "The file is damaged",
-    "unlabelled": "Neither authentic nor manipulated by its label",
+    "unlabelled": "Labelled neither authentic nor manipulated",
 }
 
 
