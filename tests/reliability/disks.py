@@ -8,11 +8,11 @@ from pathlib import Path
 
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
 from boxpromptiml.manifests.sidecars import mask_sha256, read_sidecar
+from tests.helpers.commands import Ended, run
 from tests.reliability.faults import AtWrite, Point
 from tests.reliability.figures import Figure, judged
 from tests.reliability.kills import command, content, differences
 from tests.reliability.material import make_checkpoint, make_manifest
-from tests.reliability.running import Ended, run
 
 _DEMAND = "disk full, read-only folder: one clear line, finished files verify, resume identical"
 

@@ -4,9 +4,9 @@ import stat
 import zipfile
 from pathlib import Path
 
+from tests.helpers.commands import run
 from tests.reliability.figures import Figure, judged
 from tests.reliability.material import make_manifest, read_jsonl, row, write_mask, write_rows
-from tests.reliability.running import run
 
 _IMAGES, _MASKS = "label_in_wild/images/", "label_in_wild/masks/"
 _NAMES = (

@@ -9,9 +9,9 @@ from pathlib import Path
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
 from boxpromptiml.io import images
 from boxpromptiml.io.sandbox import IsolatedDecoder
+from tests.helpers.commands import run
 from tests.reliability.figures import Figure, judged
 from tests.reliability.material import make_checkpoint, make_manifest
-from tests.reliability.running import run
 
 
 @dataclass(frozen=True, slots=True)

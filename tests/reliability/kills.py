@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK
+from tests.helpers.commands import Command, Ended, run
 from tests.reliability.faults import DEADLY, AtWrite
 from tests.reliability.figures import Figure, judged
 from tests.reliability.material import make_manifest
-from tests.reliability.running import Command, Ended, run
 
 _PATIENCE = 120.0  # seconds; a loaded machine
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from boxpromptiml.io.files import csv_text
 from boxpromptiml.report.gallery import make_gallery
 from boxpromptiml.report.page import Report, render
+from tests.helpers.commands import run
 from tests.helpers.report_pages import entry, full
 from tests.reliability.figures import Figure, judged
 from tests.reliability.material import make_checkpoint, row, sound_images, write_rows
-from tests.reliability.running import run
 
 NAMES = (
     "=cmd|' !A0'", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "\n=1",

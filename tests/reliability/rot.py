@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from boxpromptiml.manifests.manifest import read_manifest
+from tests.helpers.commands import run
 from tests.reliability.figures import Figure, judged
 from tests.reliability.material import make_manifest, read_jsonl
-from tests.reliability.running import run
 
 
 def every_flipped_bit_is_found(work: Path, images: int, flipped: int, seed: int = 0) -> Figure:

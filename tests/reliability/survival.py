@@ -9,6 +9,7 @@ from pathlib import Path
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import safe_name
+from tests.helpers.commands import Ended, run
 from tests.reliability.figures import Figure, judged
 from tests.reliability.hostile import Planted, Reasons, fill
 from tests.reliability.material import (
@@ -20,7 +21,6 @@ from tests.reliability.material import (
     write_mask,
     write_rows,
 )
-from tests.reliability.running import Ended, run
 
 _SECONDS = 300  # for a command; then it hangs
 _FOLDER = "tampered"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.commands import run
 from tests.reliability.__main__ import LONG, QUICK, with_rows
 from tests.reliability.faults import AtWrite
 from tests.reliability.kills import command
 from tests.reliability.material import make_manifest
-from tests.reliability.running import run
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # damaged files: Pillow has much to say

@@ -1,4 +1,4 @@
-"""Two processes on a CPU, started by torchrun, learn and score what one process does.
+"""Two processes on a CPU, started as by torchrun, learn and score what one process does.
 
 Equal by design, and so compared: the order of the images, their augmentation, gradients, weights,
 the learning rate, the scores. In double precision, so that AdamW does not blow up rounding.
@@ -11,9 +11,6 @@ DDP the mean over processes. `test_the_loss_of_shares` says when the two agree.
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from boxpromptiml.cli import main
 from boxpromptiml.losses import distillation_loss
 from boxpromptiml.tasks.callbacks import LocalCheckpointIO
+from tests.helpers.commands import run, run_as_torchrun
 from tests.helpers.data import make_manifest
 
 EPOCHS = 2
@@ -102,19 +99,11 @@ def command(data: Path, run: Path, processes: int) -> list[str]:
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of the run in one process and of the run in two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    started = subprocess.Popen(
-        [*torchrun, "-m", "boxpromptiml", *command(data, two, 2)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{data}:{Path.cwd()}"},
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    sys.path.insert(0, str(data))
-    try:
-        assert main(command(data, one, 1)) == 0
-    finally:
-        sys.path.remove(str(data))
-        said = started.communicate(timeout=300)[1]
-    assert started.returncode == 0, said[-3000:]
+    for ended in (
+        run(["boxpromptiml", *command(data, one, 1)], path=data),
+        *run_as_torchrun(["boxpromptiml", *command(data, two, 2)], 2, path=data),
+    ):
+        assert ended.status == 0, ended.said[-3000:]
     return one, two
 
 

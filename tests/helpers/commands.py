@@ -1,4 +1,4 @@
-"""Commands in processes of their own: killed, starved, measured.
+"""Commands in processes of their own: signalled, killed, two at once.
 
 The processes are forked by a server that has imported everything once, so that starting one takes
 milliseconds instead of seconds.
@@ -6,19 +6,21 @@ milliseconds instead of seconds.
 
 import multiprocessing
 import os
-import resource
+import signal
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["boxpromptiml.inference.localize", "boxpromptiml.inference.checkpoint",
+    ["boxpromptiml.cli.lightning", "boxpromptiml.inference.localize",
+     "boxpromptiml.inference.checkpoint", "boxpromptiml.tasks.distill",
      "data_prep.import_dataset", "data_prep.check", "data_prep.pseudo_masks",
-     "boxpromptiml.cli", "data_prep.__main__", "jsonargparse"]
+     "data_prep.__main__"]
 )  # fmt: skip
 
 Fault = Callable[[], None]  # called in the child before the command; must be importable
@@ -32,13 +34,11 @@ class Ended:
         status: Exit status; -N: killed by signal N; None: it hung and was killed.
         said: What it wrote to stdout and stderr.
         seconds: Wall clock.
-        peak: Largest resident size in MiB, of the process alone.
     """
 
     status: int | None
     said: str
     seconds: float
-    peak: float
 
     @property
     def crashed(self) -> bool:
@@ -47,20 +47,31 @@ class Ended:
 
 
 class Command:
-    """A command that runs in the background: `wait`, `kill`."""
+    """A command that runs in the background: `signal`, `wait`."""
 
-    def __init__(self, words: Sequence[str], fault: Fault | None = None) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        fault: Fault | None = None,
+        environment: Mapping[str, str] | None = None,
+        path: Path | None = None,
+    ) -> None:
         """Start it.
 
         Args:
             words: `boxpromptiml …` or `data_prep …`.
             fault: Called in the child first.
+            environment: Variables that it gets besides those of this process.
+            path: A folder with modules that the command may import.
         """
         handle, name = tempfile.mkstemp(suffix=".log")
         os.close(handle)
         self._log = Path(name)
         self._began = time.monotonic()
-        self._process = _CONTEXT.Process(target=_child, args=(list(words), name, fault))
+        variables = dict(os.environ) | dict(environment or {})
+        self._process = _CONTEXT.Process(
+            target=_child, args=(list(words), name, fault, variables, path)
+        )
         self._process.start()
 
     @property
@@ -72,6 +83,11 @@ class Command:
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid or 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        if self.alive:
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -86,33 +102,62 @@ class Command:
             self._process.join()
         status = None if hung else self._process.exitcode
         said = self._log.read_text(errors="replace")
-        peak = self._log.with_suffix(".peak")
-        most = float(peak.read_text()) if peak.exists() else 0.0
         self._log.unlink()
-        peak.unlink(missing_ok=True)
-        return Ended(status, said, time.monotonic() - self._began, most)
+        return Ended(status, said, time.monotonic() - self._began)
 
 
-def run(words: Sequence[str], fault: Fault | None = None, seconds: float = 600) -> Ended:
+def run(
+    words: Sequence[str],
+    fault: Fault | None = None,
+    seconds: float = 600,
+    environment: Mapping[str, str] | None = None,
+    path: Path | None = None,
+) -> Ended:
     """Run a command to its end."""
-    return Command(words, fault).wait(seconds)
+    return Command(words, fault, environment, path).wait(seconds)
 
 
-def _child(words: list[str], log: str, fault: Fault | None) -> None:
+def run_as_torchrun(
+    words: Sequence[str],
+    processes: int,
+    environment: Mapping[str, str] | None = None,
+    path: Path | None = None,
+) -> list[Ended]:
+    """Run a command in several processes, with the variables that torchrun gives them.
+
+    Returns:
+        How they ended, by rank.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = dict(environment or {}) | {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test",
+    }  # fmt: skip
+    started = [
+        Command(words, None, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, path)
+        for rank in range(processes)
+    ]
+    return [command.wait(300) for command in started]
+
+
+def _child(
+    words: list[str], log: str, fault: Fault | None, variables: dict[str, str], path: Path | None
+) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    os.environ["COLUMNS"] = "200"
+    os.environ.clear()
+    os.environ.update(variables | {"COLUMNS": "200"})
     sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, errors="backslashreplace")
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
     multiprocessing.set_start_method("fork", force=True)  # as it is on the command line
+    if path is not None:
+        sys.path.insert(0, str(path))
     if fault is not None:
         fault()
     if words[0] == "data_prep":
         from data_prep.__main__ import main
     else:
         from boxpromptiml.cli import main
-    status = main(words[1:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    Path(log).with_suffix(".peak").write_text(str(peak))
-    sys.exit(status)
+    sys.exit(main(words[1:]))
