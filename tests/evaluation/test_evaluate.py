@@ -28,7 +28,7 @@ NAMES = [
 
 
 class Data:
-    """Images 0 to 5 manipulated, of two data sets and kinds; 6 to 9 authentic; 10 of train."""
+    """Images 0 to 5 manipulated, of two datasets and kinds; 6 to 9 authentic; 10 of train."""
 
     def __init__(self, root: Path) -> None:
         rng = np.random.default_rng(0)

@@ -72,7 +72,7 @@ def test_shards_are_disjoint_complete_balanced_and_known_by_id(
 
 
 def test_neighbours_of_a_manifest_are_dealt_out() -> None:
-    """Data sets lie in blocks, and images of one are of one size: blocks would be unequal work."""
+    """Datasets lie in blocks, and images of one are of one size: blocks would be unequal work."""
     samples = [a_sample(f"small/{n}") for n in range(500)]
     samples += [a_sample(f"large/{n}") for n in range(500)]
     for index in range(4):
