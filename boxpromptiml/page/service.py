@@ -90,7 +90,7 @@ def box_between(first: Point, second: Point, shown: tuple[int, int], size: tuple
 
     Args:
         first: Clicked pixel of the displayed picture.
-        second: The opposite corner, likewise.
+        second: The opposite corner of the box, in pixels.
         shown: (h, w) of that picture.
         size: (H, W) of the stored image, in whose pixels the box is.
 

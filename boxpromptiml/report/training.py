@@ -286,8 +286,9 @@ def _number(path: Path) -> int:
 def _read(path: Path) -> dict[str, dict[int, float]]:
     """Value by epoch of each curve: the mean of a loss, the last value of a score."""
     curves: dict[str, dict[int, list[float]]] = {}
+    log = io.StringIO(read_text(path, _MAX_LOG), newline="")
     try:
-        for row in csv.DictReader(io.StringIO(read_text(path, _MAX_LOG), newline="")):
+        for row in csv.DictReader(log):
             for name in _CURVES:
                 if row.get("epoch") and row.get(name):
                     epoch = int(float(row["epoch"])) + 1
