@@ -98,7 +98,11 @@ class TrainerCLI(LightningCLI):
         config.weights_only = True  # Lightning's None yields to an environment variable
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add our checkpoint I/O to whatever plugins the configuration names."""
+        """Add our checkpoint I/O to whatever plugins the configuration names.
+
+        Raises:
+            UserError: The trainer's options do not fit together.
+        """
         plugins = self.config_init[self.subcommand].trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         try:

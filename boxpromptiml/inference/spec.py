@@ -47,6 +47,9 @@ def sealed(data: bytes) -> bytes:
     """A file whose description has the key `SEAL`, with the hash of all its bytes there.
 
     The hash is taken with zeros in its own place.
+
+    Raises:
+        RuntimeError: The description lacks the key.
     """
     found = _SEALED.search(data)
     if found is None:

@@ -83,7 +83,11 @@ class Children:
 
 @contextmanager
 def children_die_with_us() -> Iterator[Children]:
-    """Child processes that are stopped when an exception, Ctrl-C or SIGTERM ends the block."""
+    """Child processes that are stopped when an exception, Ctrl-C or SIGTERM ends the block.
+
+    Raises:
+        SystemExit: With status 143, on SIGTERM.
+    """
     children = Children()
 
     def end(number: int, frame: object) -> None:

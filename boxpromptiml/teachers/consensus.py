@@ -131,6 +131,9 @@ def pseudo_mask(
     The teacher is called once with all copies of all boxes (N, 4), so that it encodes the image
     once; no more than the masks of one box are in memory. The result depends on image, boxes,
     teacher and settings only.
+
+    Raises:
+        RuntimeError: The teacher did not give one proposal a prompt.
     """
     size = (image.shape[0], image.shape[1])
     boxes = np.ascontiguousarray(boxes, dtype=np.float32).reshape(-1, 4)
