@@ -5,7 +5,7 @@ Everything else is a bug and keeps its traceback.
 
 from pathlib import Path
 
-# Exit statuses of every command.
+# Exit statuses of every command; besides these 130 after Ctrl-C and 143 after SIGTERM.
 EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_REJECTED = 0, 1, 2, 3
 
 

@@ -13,9 +13,9 @@ from boxpromptiml.io.files import write_json, write_jsonl, write_text
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Manifest, read_rows
 from boxpromptiml.manifests.sources import Source
-from data_prep.checks.across import Inspected, duplicates, shared_groups, twins
+from data_prep.checks.between_images import Inspected, duplicates, shared_groups, twins
 from data_prep.checks.findings import Finding
-from data_prep.checks.leaks import leaks
+from data_prep.checks.giveaways import leaks
 from data_prep.checks.one_image import inspect_image
 from data_prep.checks.report import CheckReport, as_html, as_json, as_text
 from data_prep.checks.totals import balances, distributions

@@ -1,5 +1,7 @@
 """On-disk store of images and supervision at the network's size, addressed by content.
 
+`cache_fill` decides the keys, and holds the version to raise when the processing changes.
+
 A folder holds three files for each size:
 
     HxW.pixels   uint8, H * W * 4 per slot: the image (H, W, 3), then the supervision (H, W);

@@ -19,8 +19,9 @@ def export(checkpoint: Path, out: Path) -> None:
 
     The file contains its metadata as JSON under the name `boxpromptiml`: network, input, threshold,
     normalisation, version, training data. The ONNX graph takes photographs in [0, 1] of any size
-    and batch, and is compared with PyTorch before it is written. `boxpromptiml localize
-    --checkpoint` accepts both; examples/localize_onnx.py runs the ONNX file without PyTorch.
+    and batch, and is compared with PyTorch before it is written (`formats.write_onnx`).
+    `boxpromptiml localize --checkpoint` accepts both; examples/localize_onnx.py runs the ONNX file
+    without PyTorch.
 
     Args:
         checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors file of this command.

@@ -64,7 +64,8 @@ def localize(
         checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors or .onnx file of `export`.
         images: Files, folders or quoted glob patterns.
         out: Folder to write.
-        tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input.
+        tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input;
+            always so for `native` inputs of more than 4 megapixels.
         threshold: A pixel is flagged strictly above it; the checkpoint's by default.
         batch_size: Images per forward pass.
         overlays: Write overlay/.

@@ -1,4 +1,4 @@
-"""Evaluation of a localizer in Lightning: maps, scores, predictions."""
+"""Evaluation of a localizer in Lightning: maps and predictions; `metrics.pixel` computes scores."""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypedDict

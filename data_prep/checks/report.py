@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
 from boxpromptiml.visualization.overlays import thumbnail
-from data_prep.checks.across import Twins
+from data_prep.checks.between_images import Twins
 from data_prep.checks.findings import Finding, Severity, printable, title
-from data_prep.checks.leaks import MIN_IMAGES, Leak
+from data_prep.checks.giveaways import MIN_IMAGES, Leak
 from data_prep.checks.totals import Balance, Distribution
 
 _SHOWN = 7  # reasons of a severity in the text

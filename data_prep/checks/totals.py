@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boxpromptiml.records import Sample
-from data_prep.checks.across import Inspected
+from data_prep.checks.between_images import Inspected
 from data_prep.checks.one_image import FileFacts
 
 _AREAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.9)  # fractions of an image

@@ -12,6 +12,7 @@ from tests.reliability.kills import command
 from tests.reliability.material import make_manifest
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # damaged files: Pillow has much to say
 @pytest.mark.parametrize("number", QUICK)
 def test_promise(number: str, tmp_path: Path) -> None:

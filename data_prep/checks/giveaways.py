@@ -14,7 +14,7 @@ import numpy.typing as npt
 from boxpromptiml.io.files import sha256_bytes
 from boxpromptiml.metrics.image import image_auc
 from boxpromptiml.records import Sample
-from data_prep.checks.across import Inspected
+from data_prep.checks.between_images import Inspected
 from data_prep.checks.one_image import FileFacts
 
 MIN_IMAGES = 10  # of either class, to say anything

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.checks.leaks import binned, is_leak, separation
+from data_prep.checks.giveaways import binned, is_leak, separation
 
 
 def _groups(count: int) -> list[str]:
