@@ -20,7 +20,14 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import sha256_bytes
 from boxpromptiml.io.strict_json import check_fields, parse_as, parse_json
 from boxpromptiml.models.bayes import Prior
-from boxpromptiml.models.configs import STRICT, CamConfig, StudentConfig, WCBConfig
+from boxpromptiml.models.configs import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    STRICT,
+    CamConfig,
+    StudentConfig,
+    WCBConfig,
+)
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.segmenters.config import SegmenterConfig
 
@@ -223,6 +230,10 @@ def _current(values: dict[str, Any], where: str) -> dict[str, Any]:
     ):
         if isinstance(record, dict) and old in record:
             record[new] = record.pop(old)
+    network = values.get("student", values.get("wcbnet"))
+    if isinstance(network, dict):  # earlier versions normalised RGB for every backbone alike
+        network.setdefault("rgb_mean", list(IMAGENET_MEAN))
+        network.setdefault("rgb_std", list(IMAGENET_STD))
     return values
 
 

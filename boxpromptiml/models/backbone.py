@@ -2,8 +2,10 @@
 
 import difflib
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import timm
 import torch
@@ -11,7 +13,10 @@ from torch import nn
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.weights import load_weights
+from boxpromptiml.models.configs import IMAGENET_MEAN, IMAGENET_STD, StudentConfig, WCBConfig
 from boxpromptiml.models.imagenet import Pretrained, imagenet_weights
+
+C = TypeVar("C", StudentConfig, WCBConfig)
 
 
 class Backbone(nn.Module):
@@ -127,6 +132,27 @@ class Backbone(nn.Module):
 
 def _forget_cut(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
     cast(Backbone, module).forget_cut(state, prefix)
+
+
+def with_normalization(config: C) -> C:
+    """The configuration of a network with the RGB normalisation that its backbone expects.
+
+    Values that it has stay; missing ones are those of timm's configuration of the backbone.
+
+    Raises:
+        UserError: timm has no such model.
+    """
+    _check_name(config.backbone)
+    defaults = timm.get_pretrained_cfg(config.backbone)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if defaults is not None:
+        mean, std = cast(Any, (defaults.mean, defaults.std))
+    return replace(config, rgb_mean=config.rgb_mean or mean, rgb_std=config.rgb_std or std)
+
+
+def rgb_planes(values: Sequence[float]) -> torch.Tensor:
+    """Three numbers as (1, 3, 1, 1)."""
+    return torch.tensor(values).view(1, 3, 1, 1)
 
 
 def _check_name(name: str) -> None:

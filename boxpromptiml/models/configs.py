@@ -24,6 +24,11 @@ Method = Literal["classifier", "gradcam", "layercam"]
 BackboneName = Annotated[str, MaxLen(200)]
 Stage = Annotated[int, Ge(0), Le(31)]
 Stages = Annotated[tuple[Stage, ...], MinLen(1), MaxLen(16)]
+_Mean = Annotated[float, Ge(0), Le(1)]
+_Std = Annotated[float, Ge(1e-3), Le(1e3)]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RgbMean = tuple[_Mean, _Mean, _Mean]
+RgbStd = tuple[_Std, _Std, _Std]
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class StudentConfig:
         truncation: T of the residuals, in grey levels of an 8-bit image.
         stages: Which maps of the backbone are fused, ascending, 0 the finest.
         fusion: Switches of the fusion.
+        rgb_mean: Subtracted from RGB in [0, 1]; None: as timm's configuration of the backbone says.
+        rgb_std: RGB is divided by it afterwards; None: as above.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits.
@@ -81,6 +88,8 @@ class StudentConfig:
     truncation: Annotated[float, Gt(0), Le(255)] = 3.0
     stages: Stages = (0, 1, 2, 3)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    rgb_mean: RgbMean | None = None
+    rgb_std: RgbStd | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "student")
@@ -97,6 +106,8 @@ class WCBConfig:
         weighting: Cross-block attention; False gives every block the same weight.
         pooling: `mean` over the map; `dense` adds the strongest cell of 2 x 2, 4 x 4 and 8 x 8
             grids, so that a small region is not averaged away.
+        rgb_mean: Subtracted from RGB in [0, 1]; None: as timm's configuration of the backbone says.
+        rgb_std: RGB is divided by it afterwards; None: as above.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits.
@@ -109,6 +120,8 @@ class WCBConfig:
     stages: Stages = (0, 1, 2, 3)
     weighting: bool = True
     pooling: Pooling = "dense"
+    rgb_mean: RgbMean | None = None
+    rgb_std: RgbStd | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "wcbnet")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from boxpromptiml.models.backbone import Backbone
+from boxpromptiml.models.backbone import Backbone, rgb_planes, with_normalization
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.fusion import GatedFusion
 from boxpromptiml.models.imagenet import Pretrained
@@ -14,7 +14,6 @@ from boxpromptiml.models.residuals import SrmResiduals
 from boxpromptiml.records import LocalizerOutput
 
 _PRIOR_LOGIT = -2.0  # most pixels are authentic: a map of 0.12 at the start, not of 0.5
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as timm's weights expect
 
 
 class Student(nn.Module):
@@ -36,15 +35,15 @@ class Student(nn.Module):
         self, config: StudentConfig, error_levels: int = 0, pretrained: Pretrained | None = None
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = with_normalization(config)
         self.residuals = SrmResiduals(config.truncation) if config.residuals == "srm" else None
         in_chans = 3 + 3 * error_levels
         in_chans += self.residuals.channels if self.residuals is not None else 0
         self.backbone = Backbone(config.backbone, in_chans, pretrained, config.stages)
         self.fusion = GatedFusion(self.backbone.channels, config.fusion)
         self.head = _head(config.fusion.width)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", rgb_planes(config.rgb_mean or ()), persistent=False)
+        self.register_buffer("std", rgb_planes(config.rgb_std or ()), persistent=False)
 
     def forward(self, image: torch.Tensor) -> LocalizerOutput:
         """Map and score of inputs (B, 3 + 3 Q, h, w), any h and w.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.backbone import Backbone
+from boxpromptiml.models.backbone import Backbone, rgb_planes, with_normalization
 from boxpromptiml.models.cam import (
     evidence_logits,
     fuse_views,
@@ -28,7 +28,6 @@ from boxpromptiml.records import LocalizerOutput
 
 DENSE_SCALES = (1, 2, 4, 8)  # cells a side
 _TOKEN = 16  # width of a block's token; wider ones cost more than 3 % of a small backbone
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as timm's weights expect
 
 
 class CrossBlockAttention(nn.Module):
@@ -83,7 +82,7 @@ class WCBNet(nn.Module):
             raise UserError("pretrained weights see photographs; with wcbnet.inputs=sel use none")
         if cam.view is not None and cam.view >= len(config.stages):
             raise UserError(f"cam.view {cam.view}: wcbnet.stages {config.stages} has no such index")
-        self.config = config
+        self.config = config = with_normalization(config)
         self.cam = cam
         channels = {"rgb": 3, "sel": 3 * error_levels, "both": 3 + 3 * error_levels}
         self.backbone = Backbone(
@@ -96,8 +95,8 @@ class WCBNet(nn.Module):
             nn.Linear(width * c, 1, bias=False) for c in self.backbone.channels
         )
         self.bias = nn.Parameter(torch.zeros(()))
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", rgb_planes(config.rgb_mean or ()), persistent=False)
+        self.register_buffer("std", rgb_planes(config.rgb_std or ()), persistent=False)
 
     def forward(self, image: torch.Tensor) -> LocalizerOutput:
         """Coarse map (at the input's size) and score of inputs (B, 3 + 3 Q, h, w)."""

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
+from boxpromptiml.models.backbone import rgb_planes
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.numeric import (
@@ -194,6 +195,7 @@ class LocalizerTask(ScoredModule):
                 f"configuration asks for {self.spec.input}, {self.spec.threshold}. Use the "
                 "config.yaml beside the checkpoint: --config RUN/config.yaml"
             )
+        self._take_normalization(spec)
         if spec.network != self.spec.network:
             raise UserError(
                 f"the checkpoint holds another network:\n  {spec.network}\nthe configuration asks "
@@ -204,6 +206,16 @@ class LocalizerTask(ScoredModule):
             _refuse_fewer_epochs(checkpoint, self.trainer.max_epochs)
             self._seed = checkpoint.get(_SEED_KEY)
             self.spec = replace(self.spec, trained_on=spec.trained_on)
+
+    def _take_normalization(self, spec: ModelSpec) -> None:
+        """Normalise RGB as the weights of a checkpoint expect: earlier versions did otherwise."""
+        mean, std = spec.network.rgb_mean, spec.network.rgb_std
+        config = replace(self.spec.network, rgb_mean=mean, rgb_std=std)
+        self.spec = replace(self.spec, network=config)
+        network: Any = self.network
+        network.config = config
+        network.mean.copy_(rgb_planes(mean or ()))
+        network.std.copy_(rgb_planes(std or ()))
 
     def on_train_end(self) -> None:
         """Allow `test` and `predict` with the weights just trained."""

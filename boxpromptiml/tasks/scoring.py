@@ -1,6 +1,7 @@
 """Evaluation of a localizer in Lightning: maps and predictions; `metrics.pixel` computes scores."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, TypedDict
 
 import numpy as np
@@ -38,8 +39,8 @@ class ScoredModule(LightningModule):
 
     def __init__(self, spec: ModelSpec, pretrained: Pretrained | None) -> None:
         super().__init__()
-        self.spec = spec
         network = build_network(spec, pretrained).to(memory_format=torch.channels_last)
+        self.spec = replace(spec, network=network.config)  # with the RGB normalisation it took
         self.add_module(spec.kind, network)
         # In a dictionary, so that Lightning does not move them: MPS has no float64.
         self._metrics = {s: LocalizationMetrics(spec.threshold) for s in ("val", "test")}

@@ -72,6 +72,14 @@ def test_names_of_earlier_versions() -> None:
     assert ModelSpec.from_dict(values) == WCBNET
 
 
+def test_earlier_versions_normalised_every_backbone_alike() -> None:
+    values = ModelSpec(StudentConfig("tf_efficientnet_lite0"), NetworkInput(), 0.5).to_dict()
+    del values["student"]["rgb_mean"], values["student"]["rgb_std"]
+    network = ModelSpec.from_dict(values).network
+    assert network.rgb_mean == (0.485, 0.456, 0.406)
+    assert network.rgb_std == (0.229, 0.224, 0.225)
+
+
 def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path to every value inside."""
     yield path

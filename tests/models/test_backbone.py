@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.backbone import Backbone
+from boxpromptiml.models.backbone import Backbone, with_normalization
+from boxpromptiml.models.configs import StudentConfig
 
 SWIN = "swin_tiny_patch4_window7_224"
 FAMILIES = ["resnet10t", "mobilenetv3_small_100", "convnext_atto", "tiny_vit_5m_224", SWIN]
@@ -208,3 +209,19 @@ def test_weights_that_no_map_uses_are_frozen() -> None:
     sum(m.mean() for m in maps).backward()
     for parameter in backbone.parameters():
         assert parameter.requires_grad == (parameter.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("tf_efficientnet_lite0", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("tiny_vit_5m_224", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_rgb_is_normalised_as_timm_does_for_the_backbone(
+    name: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    config = with_normalization(StudentConfig(name))
+    assert (config.rgb_mean, config.rgb_std) == (mean, std)
+    own = StudentConfig(name, rgb_mean=(0.1, 0.2, 0.3), rgb_std=(1.0, 2.0, 3.0))
+    assert with_normalization(own) == own

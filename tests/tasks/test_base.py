@@ -17,7 +17,14 @@ from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.numeric import DivergedError
 from tests.helpers.data import make_manifest
-from tests.helpers.training import SMALL, checkpoints_in, make_data, make_task, make_trainer
+from tests.helpers.training import (
+    SMALL,
+    STUDENT,
+    checkpoints_in,
+    make_data,
+    make_task,
+    make_trainer,
+)
 
 
 @pytest.mark.parametrize("verb", ["test", "predict"])
@@ -82,3 +89,17 @@ def test_the_spec_names_the_datasets_trained_on_and_export_keeps_them(
     assert load_localizer(tmp_path / "student.safetensors")[1].trained_on == ("ant", "zebra")
     bee = _manifest(tmp_path, "bee", 15)
     assert _fit(data_root, tmp_path, [bee], max_epochs=2) == ("ant", "bee", "zebra")
+
+
+def test_a_checkpoint_of_an_earlier_version_keeps_its_normalisation(
+    data_root: Path, tmp_path: Path
+) -> None:
+    student = replace(STUDENT, rgb_mean=(0.1, 0.2, 0.3), rgb_std=(0.4, 0.5, 0.6))
+    task = DistillTask(student, SMALL)
+    trainer = make_trainer(tmp_path)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "old.ckpt")
+    other, trainer = make_task(), make_trainer(tmp_path)
+    trainer.test(other, make_data(data_root), tmp_path / "old.ckpt", weights_only=True)
+    assert other.spec.network == student
+    assert other.get_buffer("student.mean").flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
