@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_jsonable_python
 
@@ -42,6 +42,7 @@ _SEALED = re.compile(rb'file_sha256[\\":\s]{1,8}([0-9a-f]{64})')
 _PATHS = ("weights", "cache")  # of a segmenter, on this machine; they stay out of files
 
 Threshold = Annotated[float, Ge(0), Le(1)]
+Sha256 = Annotated[str, MinLen(64), MaxLen(64)]
 
 
 def to_json(description: Mapping[str, Any]) -> str:
@@ -132,6 +133,7 @@ class ModelSpec:
         cam: How a WCBnet's map is computed; students have their own output.
         refinement: Refinement of the map by regions; None for none.
         trained_on: Names of the datasets; empty where they were not recorded.
+        started_from: SHA-256 of the localizer whose weights training started from, if any.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits.
@@ -143,6 +145,7 @@ class ModelSpec:
     cam: CamConfig = CamConfig()
     refinement: Refinement | None = None
     trained_on: tuple[str, ...] = ()
+    started_from: Sha256 | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
@@ -168,6 +171,8 @@ class ModelSpec:
                 del values["refinement"]["segmenter"][path]
         if self.trained_on:
             values["trained_on"] = list(self.trained_on)
+        if self.started_from is not None:
+            values["started_from"] = self.started_from
         return values
 
     @classmethod
@@ -193,6 +198,7 @@ class ModelSpec:
             stored.cam,
             stored.refinement,
             stored.trained_on,
+            stored.started_from,
         )
 
 
@@ -251,6 +257,7 @@ class _Stored:
     cam: CamConfig = CamConfig()
     refinement: Refinement | None = None
     trained_on: tuple[str, ...] = ()
+    started_from: Sha256 | None = None
 
 
 _STORED = TypeAdapter(_Stored)

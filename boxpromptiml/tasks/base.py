@@ -1,7 +1,9 @@
 """Base class of the LightningModules: training, optimiser, checkpoints."""
 
+import logging
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
+from boxpromptiml.io.files import sha256_file
 from boxpromptiml.models.backbone import rgb_planes
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.records import Batch
@@ -25,6 +29,8 @@ from boxpromptiml.tasks.numeric import (
 from boxpromptiml.tasks.scoring import ScoredModule
 from boxpromptiml.tasks.supervised import SupervisionCount
 
+log = logging.getLogger(__name__)
+
 _MAX_BLANK_BATCHES = 10
 _SEED_KEY = "training_seed"
 
@@ -34,21 +40,29 @@ class LocalizerTask(ScoredModule):
 
     Args:
         spec: Network, input and threshold, as they are stored in its checkpoints.
-        pretrained: Local weights of the backbone.
+        pretrained: Weights of the backbone, see `Backbone`.
+        init_from: A localizer (.ckpt or .safetensors) of the same architecture; training starts
+            from all of its weights, with a new optimiser.
         lr: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW; not applied to biases and normalisation.
         warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
             falls to 0 as a cosine.
+
+    Raises:
+        UserError: If `init_from` is no such file, or is given together with `pretrained`.
     """
 
     def __init__(
         self,
         spec: ModelSpec,
         pretrained: Pretrained | None,
+        init_from: Path | None,
         lr: float,
         weight_decay: float,
         warmup: float,
     ) -> None:
+        if pretrained is not None and init_from is not None:
+            raise UserError("--model.init_from and --model.pretrained: give one of them")
         super().__init__(spec, pretrained)
         self.lr = lr
         self.weight_decay = weight_decay
@@ -57,6 +71,22 @@ class LocalizerTask(ScoredModule):
         self._blank_batches = 0
         self._seed: int | None = None
         self.supervised = SupervisionCount()  # of the current or last training epoch
+        if init_from is not None:
+            self._start_from(init_from)
+
+    def _start_from(self, path: Path) -> None:
+        network, spec = load_localizer(path)
+        self._take_normalization(spec)
+        channels = self.spec.input.extra_channels
+        if spec.network != self.spec.network or spec.input.extra_channels != channels:
+            raise UserError(
+                f"--model.init_from={path}: holds another network: {spec.network} with "
+                f"{spec.input.extra_channels} channels beside RGB; the configuration asks for "
+                f"{self.spec.network} with {channels}"
+            )
+        self.network.load_state_dict(network.state_dict())
+        self.spec = replace(self.spec, trained_on=spec.trained_on, started_from=sha256_file(path))
+        log.info("training starts from all %d weights of %s", len(network.state_dict()), path)
 
     @property
     def _data(self) -> LocalizationData:
@@ -205,7 +235,9 @@ class LocalizerTask(ScoredModule):
         if fitting:
             _refuse_fewer_epochs(checkpoint, self.trainer.max_epochs)
             self._seed = checkpoint.get(_SEED_KEY)
-            self.spec = replace(self.spec, trained_on=spec.trained_on)
+            self.spec = replace(
+                self.spec, trained_on=spec.trained_on, started_from=spec.started_from
+            )
 
     def _take_normalization(self, spec: ModelSpec) -> None:
         """Normalise RGB as the weights of a checkpoint expect: earlier versions did otherwise."""

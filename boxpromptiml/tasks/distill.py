@@ -1,5 +1,7 @@
 """Trains the student from masks, pseudo-masks, boxes and labels (arXiv 2511.20359)."""
 
+from pathlib import Path
+
 import torch
 
 from boxpromptiml.errors import UserError
@@ -20,6 +22,8 @@ class DistillTask(LocalizerTask):
         input: How an image becomes the network's input; linked to `data.input`.
         pretrained: Weights of the backbone: `imagenet` (for tf_efficientnet_lite0, from a package),
             or a local file of timm's (.safetensors or .pth); random by default.
+        init_from: A localizer (.ckpt or .safetensors) of the same architecture; training starts
+            from all of its weights, with a new optimiser. Not together with `pretrained`.
         dice_weight: Weight of the Dice loss, added to binary cross-entropy; 0 in the paper.
         image_weight: Weight of the binary cross-entropy between image score and image label; 0 in
             the paper.
@@ -35,6 +39,7 @@ class DistillTask(LocalizerTask):
         student: StudentConfig = StudentConfig(),
         input: NetworkInput = NetworkInput(),  # noqa: A002
         pretrained: Pretrained | None = None,
+        init_from: Path | None = None,
         dice_weight: float = 0.0,
         image_weight: float = 0.0,
         lr: float = 1e-4,
@@ -42,7 +47,9 @@ class DistillTask(LocalizerTask):
         warmup: float = 0.05,
         threshold: float = 0.5,
     ) -> None:
-        super().__init__(ModelSpec(student, input, threshold), pretrained, lr, weight_decay, warmup)
+        super().__init__(
+            ModelSpec(student, input, threshold), pretrained, init_from, lr, weight_decay, warmup
+        )
         self.dice_weight = dice_weight
         self.image_weight = image_weight
 

@@ -1,6 +1,7 @@
 """Trains WCBnet from image labels and computes its activation maps (arXiv 2505.23586)."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -30,6 +31,8 @@ class ImageLabelTask(LocalizerTask):
         prior: Prior of the refinement with regions: each pixel's own, or the image's mean.
         pretrained: Weights of the backbone: `imagenet` (for tf_efficientnet_lite0, from a package),
             or a local file of timm's (.safetensors or .pth); random by default.
+        init_from: A localizer (.ckpt or .safetensors) of the same architecture; training starts
+            from all of its weights, with a new optimiser. Not together with `pretrained`.
         lr: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW; not applied to biases and normalisation.
         warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
@@ -44,13 +47,14 @@ class ImageLabelTask(LocalizerTask):
         cam: CamConfig = CamConfig(),
         prior: Prior = "image",
         pretrained: Pretrained | None = None,
+        init_from: Path | None = None,
         lr: float = 1e-3,
         weight_decay: float = 1e-2,
         warmup: float = 0.05,
         threshold: float = 0.5,
     ) -> None:
         spec = ModelSpec(wcbnet, input, threshold, cam)
-        super().__init__(spec, pretrained, lr, weight_decay, warmup)
+        super().__init__(spec, pretrained, init_from, lr, weight_decay, warmup)
         self.prior: Prior = prior
         self._coarse = {s: LocalizationMetrics(threshold) for s in ("val", "test")}
 

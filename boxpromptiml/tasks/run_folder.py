@@ -103,6 +103,7 @@ def _end(trainer: Trainer, checkpoints: ModelCheckpoint) -> str:
     if getattr(checkpoints, "started_at", None) is None:
         return (
             f"NOTHING WAS TRAINED: it has {epochs} already, all that were asked for. The learning "
-            "rate has fallen to 0; for a longer training start anew with more --trainer.max_epochs"
+            "rate has fallen to 0; to train its weights further, start anew with "
+            "--model.init_from=CHECKPOINT"
         )
     return f"{epochs} in all"

@@ -11,6 +11,7 @@ import torch
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import export
+from boxpromptiml.io.files import sha256_file
 from boxpromptiml.manifests.manifest import write_manifest
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.tasks.callbacks import LocalCheckpointIO
@@ -103,3 +104,49 @@ def test_a_checkpoint_of_an_earlier_version_keeps_its_normalisation(
     trainer.test(other, make_data(data_root), tmp_path / "old.ckpt", weights_only=True)
     assert other.spec.network == student
     assert other.get_buffer("student.mean").flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with weights that no seed gives."""
+    folder = tmp_path_factory.mktemp("trained")
+    task = make_task()
+    task.spec = replace(task.spec, trained_on=("before",))
+    with torch.no_grad():
+        for parameter in task.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    trainer = make_trainer(folder)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(folder / "student.ckpt")
+    return folder / "student.ckpt"
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
+def test_training_starts_from_all_weights_of_a_localizer(
+    data_root: Path, tmp_path: Path, trained: Path, ending: str
+) -> None:
+    path = trained
+    if ending == "safetensors":
+        path = tmp_path / "student.safetensors"
+        export(trained, path)
+    task = make_task(init_from=path)
+    network, _ = load_localizer(trained)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(task.network.state_dict()[name], tensor)
+    trainer = make_trainer(tmp_path, checkpoints_in(tmp_path), max_epochs=1)
+    trainer.fit(task, make_data(data_root))
+    _, spec = load_localizer(tmp_path / "last.ckpt")
+    assert spec.started_from == sha256_file(path)
+    assert set(spec.trained_on) > {"before"}
+
+
+def test_a_localizer_of_another_architecture_is_one_clear_line(trained: Path) -> None:
+    with pytest.raises(UserError, match=r"student\.ckpt: holds another network: StudentConfig"):
+        DistillTask(replace(STUDENT, residuals="srm"), SMALL, init_from=trained)
+    with pytest.raises(UserError, match="give one of them"):
+        make_task(init_from=trained, pretrained=Path("weights.pth"))
+
+
+def test_channels_beside_rgb_count(trained: Path) -> None:
+    with pytest.raises(UserError, match=r"with 0 channels beside RGB.* with 3$"):
+        DistillTask(STUDENT, replace(SMALL, error_levels=(75,)), init_from=trained)
