@@ -178,7 +178,9 @@ class LocalizationData(LightningDataModule):
         rank, world_size = self._process()
         sampler = EpochSampler(dataset, self.seed, rank, world_size)
         options = self._loader_options(min(self.batch_size, len(sampler)), self.input.size)
-        return EpochLoader(dataset, sampler, self._batches_done, drop_last=True, **options)
+        loader = EpochLoader(dataset, sampler=sampler, drop_last=True, **options)
+        loader.batches_done = self._batches_done
+        return loader
 
     def _batches_done(self) -> int:
         """Batches of the current epoch that a run resumed within it has trained on."""

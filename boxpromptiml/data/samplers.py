@@ -60,23 +60,14 @@ class EpochLoader(DataLoader[Any]):
     PyTorch's workers begin to load as soon as the loader is iterated. Lightning does that before it
     tells the sampler the epoch of a resumed run, which would then load images of epoch 0.
 
-    Args:
-        dataset: Indexed by the sampler's keys.
-        sampler: Its order.
+    Its arguments are those of `DataLoader`: Lightning makes a copy for `overfit_batches`.
+
+    Attributes:
         batches_done: Number of batches of the current epoch that a resumed run has already trained
             on; they are not loaded again.
-        options: Arguments of `DataLoader`.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        sampler: EpochSampler,
-        batches_done: Callable[[], int] = lambda: 0,
-        **options: Any,
-    ) -> None:
-        super().__init__(dataset, sampler=sampler, **options)
-        self.batches_done = batches_done
+    batches_done: Callable[[], int] = staticmethod(lambda: 0)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # any iterator will do
         """Batches of the sampler's epoch; a generator, so nothing is done before the first one."""

@@ -28,7 +28,10 @@ class Network(Protocol):
 
 
 def probability_maps(
-    network: Network, images: Sequence[FloatArray], sizes: Sequence[tuple[int, int]]
+    network: Network,
+    images: Sequence[FloatArray],
+    sizes: Sequence[tuple[int, int]],
+    finite: bool = True,
 ) -> tuple[list[ProbArray], FloatArray]:
     """Localize a batch; images of one shape go through the network together.
 
@@ -38,6 +41,7 @@ def probability_maps(
         network: Student or WCBnet.
         images: (C, h, w) each, see `inputs.to_planes`.
         sizes: Stored (H, W) of each.
+        finite: Refuse output that is not finite; False leaves it to the caller.
 
     Returns:
         Probabilities (H, W), one an image; image scores (B,) in [0, 1].
@@ -50,7 +54,7 @@ def probability_maps(
     shapes = [image.shape for image in images]
     for shape in sorted(set(shapes)):
         members = [i for i, other in enumerate(shapes) if other == shape]
-        logits, image_logit = _output(network, np.stack([images[i] for i in members]))
+        logits, image_logit = _output(network, np.stack([images[i] for i in members]), finite)
         scores[members] = sigmoid(image_logit)
         for i, logit_map in zip(members, logits[:, 0], strict=True):
             maps[i] = to_stored_size(logit_map, sizes[i])
@@ -93,13 +97,13 @@ def tiled_map(
     return sigmoid(total / weights), float(sigmoid(highest)[0])
 
 
-def _output(network: Network, batch: FloatArray) -> NetworkOutput:
+def _output(network: Network, batch: FloatArray, finite: bool = True) -> NetworkOutput:
     """A network's output for a batch (B, C, h, w), if it can be meant."""
     logits, image_logit = network(batch)
     wanted = (len(batch), 1, *batch.shape[2:])
     if logits.shape != wanted or image_logit.shape != wanted[:1]:
         raise UserError(f"the network gives a map of shape {logits.shape}, not {wanted}")
-    if not (np.isfinite(logits).all() and np.isfinite(image_logit).all()):
+    if finite and not (np.isfinite(logits).all() and np.isfinite(image_logit).all()):
         raise UserError(
             "the network gives values that are not finite: its file is damaged, or its training "
             "diverged"

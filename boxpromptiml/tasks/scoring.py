@@ -82,7 +82,8 @@ class ScoredModule(LightningModule):
             image[:, :height, :width].float().cpu().numpy()
             for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
         ]
-        maps, scores = probability_maps(TorchNetwork(self.network), images, batch["size"])
+        network = TorchNetwork(self.network)
+        maps, scores = probability_maps(network, images, batch["size"], finite=False)
         self._refuse_diverged(batch["id"], maps, scores)
         return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
 

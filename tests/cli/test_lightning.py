@@ -85,7 +85,8 @@ def test_last_and_best_are_of_the_run_whatever_the_logger(
     assert fit(data_root, tmp_path, *words) == 0
     assert fit(data_root, tmp_path, *words, "--ckpt_path=last") == 0
     assert f"resumed from {tmp_path / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().out
-    tested = [f"--config={tmp_path}/config.yaml", f"--data.test=[{data_root}/test.jsonl]"]
+    config = next((tmp_path / "logs").rglob("config.yaml"))
+    tested = [f"--config={config}", f"--data.test=[{data_root}/test.jsonl]"]
     assert main(["test", *tested, "--ckpt_path=best"]) == 0
     (tmp_path / "checkpoints" / "best.ckpt").unlink()
     assert main(["test", *tested, "--ckpt_path=best"]) == 1

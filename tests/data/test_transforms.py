@@ -56,7 +56,7 @@ def test_wrong_settings_are_named() -> None:
         TrainTransform(NetworkInput("native", (32, 64)), Augmentation(rotate90=0.5))
     with pytest.raises(UserError, match="resize"):
         TrainTransform(NetworkInput("native", (32, 32)), Augmentation(min_scale=0.5))
-    with pytest.raises(UserError, match="at least 32"):
+    with pytest.raises(UserError, match="greater than or equal to 32"):
         NetworkInput("native", (16, 64))
 
 

