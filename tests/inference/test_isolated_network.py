@@ -104,12 +104,12 @@ def test_onnx_runtime_stores_and_sends_nothing(
     exported: FileMaker, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Its telemetry begins with an identifier below ~/.cache, written at the import."""
+    path = exported("student").onnx  # sets the variable in this process
     for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI"):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    path = exported("student").onnx
     script = Path(__file__).parents[2] / "examples" / "localize_onnx.py"
     words = {
         "package": ["-c", TELEMETRY, str(path)],
