@@ -1,11 +1,14 @@
 """A11: the tests have no network, nor do the processes that they start."""
 
+import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.offline import sitecustomize
 
 TRY = """
 import socket
@@ -26,7 +29,11 @@ def test_other_machines_cannot_be_reached() -> None:
 
 
 def test_nor_by_a_process_that_a_test_starts() -> None:
-    done = subprocess.run([sys.executable, "-c", TRY], capture_output=True, text=True, check=False)
+    folder = Path(sitecustomize.__file__).parent  # as conftest has it; other tests may change it
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRY], capture_output=True, text=True, check=False, env=environment
+    )
     assert done.returncode == 1
     assert "no network" in done.stderr
 

@@ -8,6 +8,7 @@ import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.models.backbone import with_normalization
 from boxpromptiml.tasks.callbacks import MetricsFile
 from tests.helpers.training import (
     SMALL,
@@ -31,7 +32,8 @@ def test_it_learns_what_is_easy_and_the_checkpoint_alone_brings_it_back(
         scores["test/pixel_f1"]
     )
     student, spec = load_localizer(tmp_path / "best.ckpt")
-    assert (spec.network, spec.input, spec.threshold) == (STUDENT, SMALL, 0.5)
+    network = with_normalization(STUDENT)
+    assert (spec.network, spec.input, spec.threshold) == (network, SMALL, 0.5)
     image = torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
         same = task.eval().network(image).logits  # in channels_last: other rounding
