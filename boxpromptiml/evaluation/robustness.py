@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from boxpromptiml.errors import EXIT_OK, UserError
 from boxpromptiml.evaluation.degraded import SCORES, DegradedTest
 from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import sha256_file, write_json, write_text
 from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.manifests.sources import Source, read_sources, require_truth
@@ -33,9 +34,9 @@ Robustness = dict[str, Any]  # the content of robustness.json
 
 
 def robustness(
-    checkpoint: Path,
     manifest: list[Path],
     out: Path,
+    checkpoint: Path | None = None,
     split: Literal["test", "val"] = "test",
     conditions: list[str] = ["full"],  # noqa: B006 (never changed)
     threshold: float | None = None,
@@ -53,9 +54,10 @@ def robustness(
     conditions can be added later.
 
     Args:
-        checkpoint: Checkpoint of `boxpromptiml fit`, or `.safetensors` or `.onnx` file of `export`.
         manifest: Manifests with ground truth.
         out: Folder to write, such as RUN/robustness.
+        checkpoint: A checkpoint of `boxpromptiml fit`, a .safetensors or .onnx file of `export`, or
+            a folder of `save_pretrained`. Default: the student that ships with the package.
         split: Split of the manifests to score.
         conditions: `full` (29), `quick` (14), `jpeg`, `blur`, `noise`, `rescale`, `platforms`, or
             single ones such as `jpeg:70 noise:5 weibo`.
@@ -72,14 +74,15 @@ def robustness(
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     wanted = expand(conditions)
-    localizer = Localizer.load(checkpoint, device, segmenter)
+    weights = weights_file(checkpoint)
+    localizer = Localizer.load(weights, device, segmenter)
     sources = read_sources(manifest, split)
     require_truth(sources, "--manifest")
     _require_manipulated(sources)
     limit = localizer.spec.threshold if threshold is None else threshold
     test = DegradedTest(localizer, sources, limit, seed, max(batch_size, 1))
     path = out / "robustness.json"
-    found = _resume(path, _fresh(test, checkpoint, manifest, split))
+    found = _resume(path, _fresh(test, weights, manifest, split))
     known = {_degradation(row) for row in found["conditions"]}
     todo = [condition for condition in wanted if condition not in known]
     _make_folder(out)

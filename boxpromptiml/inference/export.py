@@ -14,7 +14,7 @@ from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
 
 
-def export(checkpoint: Path, out: Path) -> None:
+def export(checkpoint: Path, out: Path, half: bool = False) -> None:
     """Write a trained localizer as .onnx (deployment) or .safetensors (exchange, no code in it).
 
     The file contains its metadata as JSON under the name `boxpromptiml`: network, input, threshold,
@@ -26,6 +26,8 @@ def export(checkpoint: Path, out: Path) -> None:
     Args:
         checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors file of this command.
         out: File to write; its suffix selects the format.
+        half: Store the weights of a .safetensors file as float16: half the size, and probabilities
+            that differ in the third decimal; they are loaded as float32.
 
     Raises:
         UserError: If the checkpoint cannot be read, or the format does not support it.
@@ -33,9 +35,11 @@ def export(checkpoint: Path, out: Path) -> None:
     kind = out.suffix.lower()
     if kind not in (".onnx", ".safetensors"):
         raise UserError(f"--out {out}: must end in .onnx or .safetensors")
+    if half and kind != ".safetensors":
+        raise UserError("--half is for .safetensors only")
     network, spec = load_localizer(checkpoint)
     if kind == ".safetensors":
-        write_safetensors(out, network, describe(network, spec))
+        write_safetensors(out, network, describe(network, spec), half)
         sys.stdout.write(f"{out}: {out.stat().st_size / 1e6:.1f} MB\n")
         return
     if spec.cam.method != CamConfig().method:

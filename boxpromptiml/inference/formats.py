@@ -38,9 +38,25 @@ _TRACED = (2, 251, 189)  # batch 1 or sides without padding would be taken for g
 _TRIED = ((1, 96, 128), (3, 77, 50))
 
 
-def write_safetensors(path: Path, network: Student | WCBNet, description: dict[str, Any]) -> None:
-    """Write a network's weights and its metadata, atomically."""
+def write_safetensors(
+    path: Path, network: Student | WCBNet, description: dict[str, Any], half: bool = False
+) -> None:
+    """Write a network's weights and its metadata, atomically.
+
+    Args:
+        path: The `.safetensors` file to write.
+        network: The network.
+        description: Metadata to store in the header.
+        half: Round weights to float16, which halves the file; they are loaded as float32.
+
+    Raises:
+        UserError: If a weight is beyond the range of float16; nothing is written then.
+    """
     state = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+    if half:
+        state = {n: v.half() if v.is_floating_point() else v for n, v in state.items()}
+        if beyond := [name for name, value in state.items() if not value.isfinite().all()]:
+            raise UserError(f"{beyond[0]} has values above 65504, the most that float16 can hold")
     write_bytes(path, sealed(save(state, {DESCRIPTION_KEY: to_json(description | SEAL)})))
 
 

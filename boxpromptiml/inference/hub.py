@@ -25,23 +25,23 @@ from boxpromptiml.inference.checkpoint import TorchNetwork
 from boxpromptiml.inference.export import describe
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.maps import Network
+from boxpromptiml.inference.shipped import FOLDER_WEIGHTS, weights_file
 from boxpromptiml.inference.spec import ModelSpec
-from boxpromptiml.io.files import require_local_file, write_text
+from boxpromptiml.io.files import write_text
 from boxpromptiml.metrics.results import read_evaluation, score_table
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
 
-WEIGHTS = "model.safetensors"
 _MESSAGE = "Weights and model card of boxpromptiml"
 
 _REASONS: dict[type[Exception], str] = {  # the first that fits
     HFValidationError: "this is not a valid repository name on the Hub (owner/name)",
-    LocalEntryNotFoundError: f"no {WEIGHTS} of that name is in the local cache, and the Hub was "
-    "not reached (no connection, or HF_HUB_OFFLINE=1)",
+    LocalEntryNotFoundError: f"no {FOLDER_WEIGHTS} of that name is in the local cache, and the "
+    "Hub was not reached (no connection, or HF_HUB_OFFLINE=1)",
     OfflineModeIsEnabled: "HF_HUB_OFFLINE=1 forbids access to the Hub",
     RepositoryNotFoundError: "the Hub has none of this name, or it is private: hf auth login",
     RevisionNotFoundError: "it has no such revision on the Hub",
-    EntryNotFoundError: f"it has no {WEIGHTS} on the Hub",
+    EntryNotFoundError: f"it has no {FOLDER_WEIGHTS} on the Hub",
 }
 
 
@@ -70,10 +70,9 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
         UserError: If neither exists, or it holds no weights.
     """
     if Path(name).is_dir():
-        require_local_file(Path(name) / WEIGHTS)
-        return Path(name) / WEIGHTS
+        return weights_file(name)
     try:
-        return Path(hf_hub_download(str(name), WEIGHTS, revision=revision))
+        return Path(hf_hub_download(str(name), FOLDER_WEIGHTS, revision=revision))
     except Exception as error:  # the types of its HTTP client differ between releases
         raise UserError(f"{name}: no such folder, and {_reason(error)}") from error
 
@@ -143,7 +142,7 @@ def _repository(
     description = describe(module, spec)
 
     def write(folder: Path) -> None:
-        write_safetensors(folder / WEIGHTS, module, description)
+        write_safetensors(folder / FOLDER_WEIGHTS, module, description)
         write_text(folder / "README.md", readme)
 
     return _Repository(write)

@@ -18,6 +18,7 @@ from boxpromptiml.inference.predictions import (
     write_prediction,
 )
 from boxpromptiml.inference.runtimes import Runtime, default_threads
+from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import (
     fingerprint,
     json_line,
@@ -37,9 +38,9 @@ _VERSION = 1  # raise it when a prediction changes without a setting changing
 
 
 def localize(
-    checkpoint: Path,
     images: list[str],
     out: Path,
+    checkpoint: Path | None = None,
     tile: bool = False,
     threshold: float | None = None,
     batch_size: int = 4,
@@ -61,9 +62,10 @@ def localize(
     too.
 
     Args:
-        checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors or .onnx file of `export`.
         images: Files, folders or quoted glob patterns.
         out: Folder to write.
+        checkpoint: A checkpoint of `boxpromptiml fit`, a .safetensors or .onnx file of `export`, or
+            a folder of `save_pretrained`. Default: the student that ships with the package.
         tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input;
             always so for `native` inputs of more than 4 megapixels.
         threshold: A pixel is flagged strictly above it; the checkpoint's by default.
@@ -88,17 +90,16 @@ def localize(
     """
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
+    weights = weights_file(checkpoint)
     with _decoder(isolate, decode_seconds) as decode:  # starts while the network is loaded
         threads = default_threads() if threads is None else threads
-        localizer = Localizer.load(
-            checkpoint, device, segmenter, runtime, precision, threads, isolate
-        )
+        localizer = Localizer.load(weights, device, segmenter, runtime, precision, threads, isolate)
         sys.stderr.write(f"runtime: {localizer.runtime}, {threads} threads\n")
         inputs, rejected = find_inputs(images, out)
         if not inputs:
             raise UserError("; ".join(f"{one.path}: {one.message}" for one in rejected))
         limit = localizer.spec.threshold if threshold is None else threshold
-        made_by = _fingerprint(checkpoint, localizer, tile, limit)
+        made_by = _fingerprint(weights, localizer, tile, limit)
         with locked(out):
             remove_temporaries(out)
             job = _Job(out, made_by, limit, overlays, read_rows(out))
@@ -116,12 +117,12 @@ def localize(
     return EXIT_REJECTED if job.errors else EXIT_OK
 
 
-def _fingerprint(checkpoint: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
+def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
     """Fingerprint of everything but the image that changes a prediction."""
     segmenter = localizer.segmenter
     return fingerprint(
         {
-            "weights": sha256_file(checkpoint),
+            "weights": sha256_file(weights),
             "runtime": localizer.runtime,
             "tile": tile,
             "threshold": threshold,

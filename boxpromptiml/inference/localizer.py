@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar, overload
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
 from boxpromptiml.inference.runtimes import Runtime, open_network
+from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.images import read_image
 from boxpromptiml.models.bayes import region_posterior
@@ -33,7 +34,7 @@ class Localizer:
     """A trained student or WCBnet, ready for images of any size.
 
     Example:
-        localizer = Localizer.load("student.ckpt")
+        localizer = Localizer.load()             # the student that ships with the package
         prob = localizer("photo.jpg")            # (H, W) float32 in [0, 1]
         first, second = localizer(["a.png", array])
 
@@ -52,7 +53,7 @@ class Localizer:
     @classmethod
     def load(
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         device: str = "cpu",
         segmenter: SegmenterConfig | None = None,
         runtime: Runtime = "auto",
@@ -63,8 +64,9 @@ class Localizer:
         """Load a localizer's file as data, without running code in it.
 
         Args:
-            checkpoint: A checkpoint of `boxpromptiml fit`, or a `.safetensors` or `.onnx` file of
-                `export`.
+            checkpoint: A checkpoint of `boxpromptiml fit`, a `.safetensors` or `.onnx` file of
+                `export`, or a folder of `save_pretrained`; None: the student that ships with the
+                package.
             device: Where the network runs: cpu or cuda.
             segmenter: Refines the maps with its regions; None: as the checkpoint says. If it only
                 gives weights for the checkpoint's own segmenter, the checkpoint's settings are
@@ -78,7 +80,9 @@ class Localizer:
             UserError: If the file is missing, damaged or of another kind, if the runtime cannot run
                 it, or if its segmenter needs weights that are not given.
         """
-        opened = open_network(Path(checkpoint), runtime, device, precision, threads, isolate)
+        opened = open_network(
+            weights_file(checkpoint), runtime, device, precision, threads, isolate
+        )
         spec = opened.spec
         if spec.refinement is not None:
             own = spec.refinement.segmenter

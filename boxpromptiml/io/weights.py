@@ -18,6 +18,10 @@ from boxpromptiml.io.files import require_local_file
 
 _CODE = re.compile(r"GLOBAL (\S+)")  # how PyTorch names the object that it refused to build
 _SHOWN = 3
+_DTYPES = {  # that can be compared, copied and converted; float8 and complex cannot
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.uint8, torch.bool),
+}
 
 
 def load_weights(path: Path) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _stored_shape(value: Any) -> tuple[int, ...] | str:
     """Shape of a tensor that is stored completely; a description of anything else."""
     if not isinstance(value, torch.Tensor):
         return type(value).__name__
-    if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+    if value.layout is not torch.strided or value.dtype not in _DTYPES or value.is_meta:
         return f"{value.dtype} {value.layout} on {value.device}"
     shape = tuple(value.shape)
     expanded = value.nbytes > value.untyped_storage().nbytes()

@@ -16,7 +16,7 @@ from boxpromptiml.teachers.consensus import Consensus
 
 
 def page(
-    checkpoint: Path,
+    checkpoint: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     teacher: TeacherName = "grabcut",
@@ -33,7 +33,8 @@ def page(
     the latest after two hours.
 
     Args:
-        checkpoint: A checkpoint of `boxpromptiml fit`, or a .safetensors or .onnx file of `export`.
+        checkpoint: A checkpoint of `boxpromptiml fit`, a .safetensors or .onnx file of `export`, or
+            a folder of `save_pretrained`. Default: the student that ships with the package.
         host: Address to listen on; 0.0.0.0 admits everybody who can reach this machine.
         port: Port to listen on.
         teacher: grabcut needs no weights; sam needs a checkpoint.

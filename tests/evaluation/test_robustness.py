@@ -51,7 +51,7 @@ def run(
     checkpoint: Path, data_root: Path, out: Path, *conditions: str, **more: Any
 ) -> dict[str, Any]:
     manifest = [data_root / "test.jsonl"]
-    assert robustness(checkpoint, manifest, out, conditions=list(conditions), **more) == 0
+    assert robustness(manifest, out, checkpoint, conditions=list(conditions), **more) == 0
     return json.loads((out / "robustness.json").read_text())
 
 
@@ -152,7 +152,7 @@ def test_another_setting_is_refused_and_a_moved_file_is_not(
         manifest = [data_root / ("val.jsonl" if name == "split" else "test.jsonl")]
         wanted = "manifest" if name == "split" else name
         with pytest.raises(UserError, match=f"another {wanted}"):
-            robustness(checkpoint, manifest, out, conditions=["jpeg:90"], **{name: value})
+            robustness(manifest, out, checkpoint, conditions=["jpeg:90"], **{name: value})
     (out / "robustness.json").write_bytes(before[:-20])
     with pytest.raises(UserError, match="delete it"):
         run(checkpoint, data_root, out, "jpeg:90")

@@ -140,3 +140,44 @@ def test_exporting_again_seals_again(tmp_path: Path) -> None:
     load_localizer(second)
     hashes = [read_safetensors(path)[1]["file_sha256"] for path in (first, second)]
     assert len(set(hashes)) == 2  # the second says how it was exported
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "complex64", "int16"])
+def test_weights_of_odd_types_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    write_safetensors(path, make_network(SPECS["resized"]), SPECS["resized"].to_dict())
+    state, values = read_safetensors(path)
+    values.pop("file_sha256")
+    state["head.4.bias"] = state["head.4.bias"].to(getattr(torch, kind))
+    save_file(state, path, {"boxpromptiml": to_json(values)})
+    with pytest.raises(UserError, match=rf"of another shape \(head.4.bias torch.{kind}"):
+        load_localizer(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state["head.4.bias"].fill_(torch.inf), "hold NaN or infinity"),
+        (lambda state: state["head.4.bias"].fill_(torch.nan), "hold NaN or infinity"),
+        (lambda state: state.update({"head.4.bias": torch.zeros(2).half()}), "of another shape"),
+        (lambda state: state.pop("head.4.bias"), "1 missing"),
+    ],
+)
+def test_half_precision_is_held_to_the_same_limits(
+    tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    path = tmp_path / "half.safetensors"
+    network, spec = make_network(SPECS["resized"]), SPECS["resized"]
+    write_safetensors(path, network, spec.to_dict(), half=True)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match="is damaged"):
+        load_localizer(path)
+    path.write_bytes(whole)
+    state, values = read_safetensors(path)
+    assert state["head.4.bias"].dtype == torch.float16
+    values.pop("file_sha256")
+    change(state)
+    save_file(state, path, {"boxpromptiml": to_json(values)})
+    with pytest.raises(UserError, match=message):
+        load_localizer(path)

@@ -1,24 +1,29 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sklearn.metrics import f1_score
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from boxpromptiml import Localizer
 from boxpromptiml.cli import main
 from boxpromptiml.errors import UserError
-from boxpromptiml.inference.checkpoint import build_network
-from boxpromptiml.inference.export import export
+from boxpromptiml.inference.checkpoint import TorchNetwork, build_network
+from boxpromptiml.inference.export import describe, export
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.onnx_networks import OnnxNetwork
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.models.configs import CamConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.records import ImageArray, MaskArray
 from boxpromptiml.segmenters.config import SegmenterConfig
-from tests.helpers.models import FileMaker, Files
+from tests.helpers.models import SPECS, FileMaker, Files, make_network
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "localize_onnx.py"
 WITHOUT_TORCH = """
@@ -101,6 +106,46 @@ def test_safetensors_of_a_checkpoint_and_back(
     np.testing.assert_array_equal(one, two)
 
 
+def scene(rng: np.random.Generator) -> tuple[ImageArray, MaskArray]:
+    """Noise with a brighter rectangle, and where it is."""
+    image = rng.integers(0, 120, (64, 64, 3), np.uint8)
+    truth = np.zeros((64, 64), bool)
+    top, left = rng.integers(0, 32, 2)
+    truth[top : top + 28, left : left + 28] = True
+    image[truth] += 100
+    return image, truth
+
+
+def test_half_precision_halves_the_file_and_keeps_the_f1(tmp_path: Path) -> None:
+    """On a network that has learnt to find a rectangle, so that its F1 says something."""
+    spec = replace(SPECS["resized"], input=NetworkInput("native", (64, 64)))
+    network = make_network(spec).train()
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
+    for _ in range(40):
+        scenes = [scene(rng) for _ in range(8)]
+        given = torch.tensor(np.stack([image for image, _ in scenes]) / 255).permute(0, 3, 1, 2)
+        wanted = torch.tensor(np.stack([truth for _, truth in scenes])).float()
+        loss = binary_cross_entropy_with_logits(network(given.float()).logits[:, 0], wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    full, half = (tmp_path / f"{name}.safetensors" for name in ("full", "half"))
+    write_safetensors(full, network, describe(network, spec))
+    assert main(["export", f"--checkpoint={full}", "--half", f"--out={half}"]) == 0
+    assert half.stat().st_size < 0.7 * full.stat().st_size  # of which 10 kB are names
+    one, two = Localizer.load(full), Localizer.load(half)
+    assert one.spec == two.spec == spec
+    assert isinstance(two.network, TorchNetwork)
+    assert {value.dtype for value in two.network.module.parameters()} == {torch.float32}
+    for image, truth in (scene(rng) for _ in range(4)):
+        first, second = one(image), two(image)
+        assert 0 < np.abs(first - second).max() < 1e-2
+        f1 = f1_score(truth.ravel(), first.ravel() > 0.5)
+        assert f1 > 0.8
+        assert f1_score(truth.ravel(), second.ravel() > 0.5) == pytest.approx(f1, abs=1e-3)
+
+
 def test_wrong_use_is_said(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must end in \.onnx or \.safetensors"):
         export(checkpoint, tmp_path / "student.pt")
@@ -109,3 +154,10 @@ def test_wrong_use_is_said(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs gradients"):
         export(tmp_path / "w.safetensors", tmp_path / "w.onnx")
     assert not (tmp_path / "w.onnx").exists()
+    with pytest.raises(UserError, match=r"--half is for \.safetensors"):
+        export(checkpoint, tmp_path / "student.onnx", half=True)
+    network = make_network(SPECS["resized"])
+    next(network.parameters()).data.fill_(1e6)
+    with pytest.raises(UserError, match="float16"):
+        write_safetensors(tmp_path / "h.safetensors", network, {}, half=True)
+    assert not (tmp_path / "h.safetensors").exists()
