@@ -17,6 +17,7 @@ from boxpromptiml.geometry import nearest
 from boxpromptiml.manifests.sources import Source, ground_truth, stored_image
 from boxpromptiml.models.inputs import NetworkInput, whole_image
 from boxpromptiml.records import (
+    MANIPULATED,
     UNSURE,
     Batch,
     ImageArray,
@@ -107,7 +108,10 @@ class TrainDataset(Dataset[DatasetItem]):
             trimap = np.full(source.sample.size, UNSURE, np.uint8)
             label, soft, lost = float("nan"), False, True
         seed = int(np.random.SeedSequence([self._seed, epoch, position]).generate_state(1)[0])
+        shown = (trimap == MANIPULATED).any()
         tensor, trimap, inside = self._transform(image, trimap, seed)
+        if shown and not (trimap[inside] == MANIPULATED).any():
+            label = float("nan")  # the crop missed the manipulation
         known = inside & ((trimap != UNSURE) | soft)
         target = np.where(trimap == UNSURE, np.float32(0.5), trimap.astype(np.float32) / 255)
         return DatasetItem(

@@ -74,6 +74,8 @@ class StudentConfig:
         truncation: T of the residuals, in grey levels of an 8-bit image.
         stages: Which maps of the backbone are fused, ascending, 0 the finest.
         fusion: Switches of the fusion.
+        image_head: Whether the image score is trained (see `student.ImageHead`) or computed from
+            the map alone, as in the paper.
         rgb_mean: Subtracted from RGB in [0, 1]; None: as timm's configuration of the backbone says.
         rgb_std: RGB is divided by it afterwards; None: as above.
 
@@ -88,6 +90,7 @@ class StudentConfig:
     truncation: Annotated[float, Gt(0), Le(255)] = 3.0
     stages: Stages = (0, 1, 2, 3)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    image_head: bool = False
     rgb_mean: RgbMean | None = None
     rgb_std: RgbStd | None = None
 

@@ -42,6 +42,8 @@ class Student(nn.Module):
         self.backbone = Backbone(config.backbone, in_chans, pretrained, config.stages)
         self.fusion = GatedFusion(self.backbone.channels, config.fusion)
         self.head = _head(config.fusion.width)
+        deepest = self.backbone.channels[-1]
+        self.image_head = ImageHead(deepest) if config.image_head else None
         self.register_buffer("mean", rgb_planes(config.rgb_mean or ()), persistent=False)
         self.register_buffer("std", rgb_planes(config.rgb_std or ()), persistent=False)
 
@@ -52,6 +54,7 @@ class Student(nn.Module):
         backbone's stride; the padding is cut off again. `logits` has the input's size.
         `image_logit` is the mean of the map's top 1 % of cells: a maximum would follow one noisy
         cell, a mean would hide a small forgery, and log-sum-exp would depend on the image's size.
+        With `config.image_head` a trained correction is added to it, see `ImageHead`.
         """
         height, width = image.shape[-2:]
         stride = max(self.backbone.strides)
@@ -64,11 +67,49 @@ class Student(nn.Module):
         if self.residuals is not None:
             parts.append(self.residuals(rgb))
         x = torch.cat(parts, dim=1)
-        coarse = self.head(self.fusion(self.backbone(x))).float()
+        maps = self.backbone(x)
+        coarse = self.head(self.fusion(maps)).float()
         logits = F.interpolate(coarse, size=padded.shape[-2:], mode="bilinear", align_corners=False)
         cell = self.backbone.strides[0]
         inside = coarse[:, 0, : _cells(height, cell), : _cells(width, cell)]
-        return LocalizerOutput(logits[..., :height, :width], _top_percent(inside))
+        image_logit = _top_percent(inside)
+        if self.image_head is not None:
+            rows, columns = _cells(height, stride), _cells(width, stride)
+            pooled = F.avg_pool2d(coarse, stride // cell)
+            deep, where = (m[..., :rows, :columns] for m in (maps[-1], pooled))
+            image_logit = image_logit + self.image_head(deep, where)
+        return LocalizerOutput(logits[..., :height, :width], image_logit)
+
+
+class ImageHead(nn.Module):
+    """Correction of the image logit from features of the whole image and of its suspicious part.
+
+    Ours. The features are averaged over the image and, a second time, weighted by the map's
+    probability (attention pooling); two layers then compare the two. The last layer starts at
+    zero, so that an untrained head corrects nothing. The loss of the image score does not reach
+    the map through the weights of the average.
+
+    Args:
+        channels: Channels of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        last = nn.Linear(64, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(2 * channels + 2, 64), nn.SiLU(inplace=True), last)
+
+    def forward(self, features: torch.Tensor, map_logits: torch.Tensor) -> torch.Tensor:
+        """Corrections (B,) from features (B, C, h, w) and map logits (B, 1, h, w)."""
+        features, logits = features.float().flatten(2), map_logits.detach().flatten(2)
+        weight = logits.sigmoid()
+        total = weight.sum(dim=2)
+        suspicious = (features * weight).sum(dim=2) / total.clamp_min(1e-6)
+        extent = torch.cat([logits.mean(dim=2), logits.amax(dim=2)], dim=1)
+        pooled = torch.cat([features.mean(dim=2), suspicious, extent], dim=1)
+        correction: torch.Tensor = self.layers(pooled)
+        return correction[:, 0]
 
 
 def _cells(length: int, size: int) -> int:

@@ -73,8 +73,8 @@ class DistillTask(LocalizerTask):
         """Check that the settings of task and data fit together.
 
         Raises:
-            UserError: If images are supervised by their label but `image_weight` is 0, or if
-                `data.segmenter` is set.
+            UserError: If images are supervised by their label, or the network has an image head,
+                but `image_weight` is 0; or if `data.segmenter` is set.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         by_label = data.selection.supervision == "label" or (
@@ -84,6 +84,11 @@ class DistillTask(LocalizerTask):
             raise UserError(
                 "an image label alone supervises only the image score: set "
                 "--model.image_weight=1 (or --data.weights.label=0)"
+            )
+        if getattr(self.spec.network, "image_head", False) and not self.image_weight:
+            raise UserError(
+                "only the image label trains the image head: set --model.image_weight=0.2 "
+                "(or --model.student.image_head=false)"
             )
         if data.segmenter.name != "none":
             raise UserError(
