@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
@@ -35,6 +36,19 @@ def test_unsure_and_padding_do_not_count(data_root: Path, tmp_path: Path) -> Non
         make_data(root, supervision="pseudo", input=wide, soft_unsure=True)
     )
     assert (soft["target"][soft["valid"]] == 0.5).any()
+
+
+def test_a_crop_that_misses_the_manipulation_has_no_label(data_root: Path) -> None:
+    crops = make_data(data_root, supervision="mask", input=NetworkInput("native", (32, 32)))
+    batches = [batch for epoch in range(3) for batch in training_batches(crops, epoch)]
+    shown = torch.cat([batch["target"].flatten(1).any(dim=1) for batch in batches])
+    label = torch.cat([batch["label"] for batch in batches])
+    forged = torch.tensor([s != "authentic" for batch in batches for s in batch["supervision"]])
+    assert (label[forged & shown] == 1).all()
+    assert label[forged & ~shown].isnan().all()
+    assert (label[~forged] == 0).all()
+    assert (forged & shown).any()
+    assert (forged & ~shown).any()
 
 
 def test_a_rotten_training_image_is_named_and_counts_for_nothing(

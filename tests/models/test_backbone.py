@@ -225,3 +225,14 @@ def test_rgb_is_normalised_as_timm_does_for_the_backbone(
     assert (config.rgb_mean, config.rgb_std) == (mean, std)
     own = StudentConfig(name, rgb_mean=(0.1, 0.2, 0.3), rgb_std=(1.0, 2.0, 3.0))
     assert with_normalization(own) == own
+
+
+def test_convolutions_without_a_fast_bf16_gradient_stay_in_single_precision() -> None:
+    net = Backbone("tf_efficientnet_lite0").net
+    slow, fast = net.get_submodule("blocks.2.0.conv_dw"), net.get_submodule("blocks.1.1.conv_dw")
+    image = torch.randn(1, 144, 15, 21).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = slow(image), fast(image)
+    assert torch.equal(mixed[0], slow(image.float()).bfloat16())
+    assert not torch.equal(mixed[1], fast(image.float()).bfloat16())
+    assert mixed[1].dtype == torch.bfloat16

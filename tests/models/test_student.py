@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,6 +84,42 @@ def test_image_logit_is_the_mean_of_the_top_percent() -> None:
     assert out.image_logit.item() == (396 + 397 + 398 + 399) / 4
     cut = student(torch.rand(1, 3, 40, 37))  # the last column of cells holds padding alone
     assert cut.image_logit.item() == (395 + 396 + 397 + 398) / 4
+
+
+HEADED = StudentConfig("mobilenetv3_small_100", "srm", image_head=True)
+
+
+def test_an_untrained_image_head_corrects_nothing() -> None:
+    headed, plain = _student(HEADED).eval(), _student(replace(HEADED, image_head=False)).eval()
+    plain.load_state_dict(headed.state_dict(), strict=False)
+    image = torch.rand(2, 3, 70, 90)
+    torch.testing.assert_close(headed(image).image_logit, plain(image).image_logit)
+
+
+def test_image_head_learns_without_changing_the_map_through_its_weights() -> None:
+    student = _student(HEADED).eval()
+    assert student.image_head is not None
+    features = torch.rand(2, student.backbone.channels[-1], 4, 6, requires_grad=True)
+    logits = torch.randn(2, 1, 4, 6, requires_grad=True)
+    for parameter in student.image_head.parameters():
+        torch.nn.init.normal_(parameter)
+    student.image_head(features, logits).sum().backward()
+    assert features.grad is not None
+    assert features.grad.any()
+    assert logits.grad is None
+    assert all(p.grad is not None and p.grad.any() for p in student.image_head.parameters())
+
+
+def test_image_head_ignores_the_padding() -> None:
+    student = _student(HEADED).eval()
+    assert student.image_head is not None
+    for parameter in student.image_head.parameters():
+        torch.nn.init.normal_(parameter)
+    seen: list[torch.Size] = []
+    student.image_head.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
+    student(torch.rand(1, 3, 70, 100))
+    stride = student.backbone.strides[-1]
+    assert seen[0][-2:] == (-(-70 // stride), -(-100 // stride))
 
 
 def test_starts_at_a_low_prior() -> None:

@@ -1,6 +1,7 @@
 """The student learns, and its checkpoint alone brings it back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.models.backbone import with_normalization
 from boxpromptiml.tasks.callbacks import MetricsFile
+from boxpromptiml.tasks.distill import DistillTask
 from tests.helpers.training import (
     SMALL,
     STUDENT,
@@ -47,3 +49,9 @@ def test_label_supervision_without_an_image_loss_is_refused(
         make_trainer(tmp_path).fit(make_task(), make_data(data_root, supervision="label"))
     trainer = make_trainer(tmp_path, checkpoints_in(tmp_path), max_epochs=1)
     trainer.fit(make_task(image_weight=1.0), make_data(data_root, supervision="label"))
+
+
+def test_an_image_head_without_an_image_loss_is_refused(data_root: Path, tmp_path: Path) -> None:
+    headed = DistillTask(replace(STUDENT, image_head=True), SMALL)
+    with pytest.raises(UserError, match=r"image head.*image_weight"):
+        make_trainer(tmp_path).fit(headed, make_data(data_root))
