@@ -62,6 +62,9 @@ class Sample:
         image_sha256: Hash of the image file, to detect a changed or damaged file.
         box_origin: Where the boxes come from: a person, a network trained on image labels (`cam`)
             or the ground-truth mask; None where it was not recorded.
+        made_from: Ids, in their own manifests, of the images whose pixels or masks are in this
+            synthetic one: its host, all donors, and whatever lent the outline of a region. Drop
+            the image from training where one of them is held back. None where it is unknown.
     """
 
     id: str
@@ -78,6 +81,7 @@ class Sample:
     pseudo_mask: str | None = None
     image_sha256: str | None = None
     box_origin: BoxOrigin | None = None
+    made_from: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,21 +16,36 @@ from boxpromptiml.io.files import write_jsonl
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.records import Sample, Split
-from boxpromptiml.synth.forge import KINDS, ForgeryStyle
-from data_prep.forgery.make import ForgeryFiles, ForgerySpec, Provenance, bring_up_to_date
+from boxpromptiml.synth.forge import DEFAULT_STYLE, KINDS, ForgeryStyle
+from boxpromptiml.synth.variety import DEFAULT_VARIETY, Variety
+from data_prep.forgery.make import ForgerySpec
+from data_prep.forgery.manifest_photographs import Candidate, CandidateInspector, list_manifests
 from data_prep.forgery.outlines import find_outlines
-from data_prep.forgery.photographs import Photo, PhotoInspector, list_photographs
-from data_prep.forgery.plan import MIN_DONORS, ForgerySettings, Quality, plan
+from data_prep.forgery.output import ForgeryFiles, Record, bring_up_to_date
+from data_prep.forgery.photographs import Photo, ids_of, list_photographs
+from data_prep.forgery.plan import (
+    DEFAULT_QUALITY,
+    MIN_DONORS,
+    ForgerySettings,
+    Quality,
+    VariedSettings,
+    plan,
+    plan_varied,
+)
+from data_prep.forgery.varied import VariedSpec
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
 GroupBy = Literal["photograph", "folder"]
+Recipe = Literal["plain", "varied"]
 
 
 def forgeries(
-    photos: list[Path],
     out: Path,
     count: int,
+    photos: list[Path] | None = None,
+    manifest: list[Path] | None = None,
+    recipe: Recipe = "plain",
     seed: int = 0,
     split: Split = "train",
     name: str = "forgeries",
@@ -37,8 +53,10 @@ def forgeries(
     authentic: int | None = None,
     host_quality: Quality | None = None,
     region_quality: Quality | None = None,
-    quality: Quality = (75, 98),
-    style: ForgeryStyle = ForgeryStyle(),
+    quality: Quality = DEFAULT_QUALITY,
+    style: ForgeryStyle = DEFAULT_STYLE,
+    objects: list[Path] | None = None,
+    varied: Variety = DEFAULT_VARIETY,
     max_side: int | None = None,
     min_side: int = 64,
     group_by: GroupBy = "photograph",
@@ -47,14 +65,21 @@ def forgeries(
     """Forge photographs: splices, copy-moves and removals with exact masks and coarse boxes.
 
     Run it again to continue after a stop: forgeries made with the same settings are kept. Writes
-    into `out`: images/, masks/ (PNG 0 | 255), provenance/ (one JSON per forgery: host, donor,
-    parameters, JPEG qualities), manifest.jsonl and errors.jsonl. Donors come from the same folders:
-    give every split folders of its own. Exit status 3 if a photograph or a forgery was rejected.
+    into `out`: images/, masks/ (PNG 0 | 255), provenance/ (one JSON per forgery: host, donors,
+    parameters, JPEG qualities), manifest.jsonl and errors.jsonl. Donors come from the same
+    photographs: give every split its own. Where these come from manifests, `made_from` of a forgery
+    lists the ids of all that it is made from. Exit status 3 if a photograph or a forgery was
+    rejected.
 
     Args:
-        photos: Folders of photographs, with all folders below them.
         out: Folder to write.
         count: Number of forgeries; every photograph is host in turn.
+        photos: Folders of photographs, with all folders below them.
+        manifest: Manifests whose authentic images are photographs to forge too.
+        recipe: plain: --style and the qualities below, everything at the size of its photograph.
+            varied: --varied, with --objects: JPEG histories of differing quality and grid, regions
+            scaled, matched and treated at their borders, copies near and far, removals by four
+            methods, and edits of the whole image, which its authentic sibling shares.
         seed: The same seed gives the same bytes.
         split: Split of all images.
         name: Name of the dataset in the manifest; every id begins with it.
@@ -69,41 +94,63 @@ def forgeries(
             Default: the stored pixels. Not used by removals.
         quality: JPEG quality of the saved image, a number or a range.
         style: How regions are scaled, rotated, exposed and softened, and how often each kind comes.
+        objects: Manifests of forged images with masks (varied recipe): their objects are cut out of
+            them for splices, and lend their outlines to copy-moves and removals.
+        varied: The ranges of the varied recipe.
         max_side: Photographs with a longer side of more pixels are shrunk to it before anything
-            else, which wipes out old traces.
+            else, which wipes out old traces (plain recipe; see --varied.sides).
         min_side: Photographs with a side of fewer pixels are rejected.
         group_by: Images of one group must stay in one split: those of one host photograph, or of
-            one folder, where a folder holds photographs of one scene.
+            one folder, where a folder holds photographs of one scene. Hosts of a manifest keep
+            their group.
         num_workers: Processes beside this one; their number does not change a byte.
 
     Raises:
-        UserError: If an option is out of range, too few photographs can be used, or another job
-            writes into the folder.
+        UserError: If an option is out of range or of the other recipe, too few photographs can be
+            used, or another job writes into the folder.
     """
-    settings = ForgerySettings(
+    settings: ForgerySettings | VariedSettings = ForgerySettings(
         count, seed, name, split, host_quality, region_quality, quality, style, max_side
     )
+    of_plain = (regions, host_quality, region_quality, quality, style, max_side)
+    if recipe == "varied":
+        _refuse_other(recipe, of_plain != (None, None, None, DEFAULT_QUALITY, DEFAULT_STYLE, None))
+        settings = VariedSettings(count, seed, name, split, varied)
+    else:
+        _refuse_other(recipe, bool(objects) or varied != DEFAULT_VARIETY)
     if num_workers < 0:
         raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
     if authentic is not None and not 0 <= authentic <= count:
         raise UserError(f"--authentic must be 0 to --count, got {authentic}")
     if (max_side is not None and max_side < min_side) or min_side < 48:
         raise UserError("--min_side must be 48 or more, and not above --max_side")
-    files = list_photographs(photos, out)
-    inspector = PhotoInspector(find_outlines(regions, files) if regions else {}, max_side, min_side)
+    if not (photos or manifest):
+        raise UserError("name photographs to forge: --photos FOLDER, --manifest FILE, or both")
+    files = list_photographs(photos or [], out)
+    outlines = find_outlines(regions, files) if regions else {}
+    inspector = CandidateInspector(outlines, max_side, min_side)
+    listed = list_manifests("--manifest", manifest or [], label=0)
+    masked = list_manifests("--objects", objects or [], label=1)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock").acquire(timeout=0):
-            order = np.random.default_rng(seed).permutation(len(files))
-            shuffled = [files[index] for index in order]
-            pool, rejected = _inspect(inspector, shuffled, max(count, MIN_DONORS), num_workers)
-            if len(pool) < 1 + (style.kind_fractions[KINDS.index("splice")] > 0):
+            pool, rejected = _inspect(inspector, [*files, *listed], count, seed, num_workers)
+            parts, also_rejected = _inspect(inspector, masked, count, seed, num_workers)
+            rejected += also_rejected
+            splices = varied.kinds[0] if recipe == "varied" else style.kind_fractions[0]
+            if len(pool) < 1 + (splices > 0):
                 write_jsonl(out / "errors.jsonl", [error.as_row() for error in rejected])
                 raise UserError(
-                    f"{len(pool)} of {len(files)} photographs can be used, too few for a forgery; "
-                    f"see {out / 'errors.jsonl'}"
+                    f"{len(pool)} of {len(files) + len(listed)} photographs can be used, too few "
+                    f"for a forgery; see {out / 'errors.jsonl'}"
                 )
-            specs = plan(settings, pool, min(count, len(pool)) if authentic is None else authentic)
+            untouched = min(count, len(pool)) if authentic is None else authentic
+            specs: list[ForgerySpec | VariedSpec]
+            if isinstance(settings, VariedSettings):
+                with_parts = [image for image in parts if image.outlines]
+                specs = [*plan_varied(settings, pool, with_parts, untouched)]
+            else:
+                specs = [*plan(settings, pool, untouched)]
             maker = ForgeryMaker(out, name, split, group_by)
             made = list(parallel(maker, specs, num_workers, "forging"))
             notes = {
@@ -115,10 +162,31 @@ def forgeries(
         raise UserError(f"{out}: another job is writing there") from error
 
 
+def _refuse_other(recipe: Recipe, given: bool) -> None:
+    """Refuse options that the recipe would ignore.
+
+    Raises:
+        UserError: If one was given.
+    """
+    if given:
+        has = (
+            "--varied and --objects"
+            if recipe == "plain"
+            else ("--regions, --host_quality, --region_quality, --quality, --style and --max_side")
+        )
+        raise UserError(f"the {recipe} recipe has no {has}; see --recipe")
+
+
 def _inspect(
-    inspector: PhotoInspector, files: list[tuple[str, Path]], enough: int, num_workers: int
+    inspector: CandidateInspector,
+    candidates: Sequence[Candidate],
+    count: int,
+    seed: int,
+    num_workers: int,
 ) -> tuple[list[Photo], list[RejectedInput]]:
-    """The first photographs that can be used, at most `enough`, and what was wrong with others."""
+    """The photographs that `count` forgeries use, shuffled, and what was wrong with others."""
+    order = np.random.default_rng(seed).permutation(len(candidates))
+    files, enough = [candidates[index] for index in order], max(count, MIN_DONORS)
     pool: dict[str, Photo] = {}
     errors: list[RejectedInput] = []
     total = min(enough, len(files))
@@ -157,19 +225,21 @@ class ForgeryMaker:
     split: Split
     group_by: GroupBy
 
-    def __call__(self, spec: ForgerySpec) -> ForgeryResult:
+    def __call__(self, spec: ForgerySpec | VariedSpec) -> ForgeryResult:
         """Make a forgery, unless it is there."""
+        made: Record
         try:
             made, now = bring_up_to_date(spec, self.out)
         except RejectedInput as error:
             return ForgeryResult([], made=False, error=error)
         return ForgeryResult(self._samples(spec, made), now)
 
-    def _samples(self, spec: ForgerySpec, made: Provenance) -> list[Sample]:
-        files = ForgeryFiles.of(spec.id)
+    def _samples(self, spec: ForgerySpec | VariedSpec, made: Record) -> list[Sample]:
+        files = ForgeryFiles.of(spec.id, spec.ending)
         host = spec.host
         by_photo = f"{Path(host.key).stem}-{host.sha256[:12]}"
         group = by_photo if self.group_by == "photograph" else Path(host.key).parent.as_posix()
+        group = host.group or group
         forged = Sample(
             id=spec.id,
             dataset=self.dataset,
@@ -183,6 +253,7 @@ class ForgeryMaker:
             kind=made.kind,
             mask=files.mask,
             image_sha256=made.image_sha256,
+            made_from=spec.made_from,
         )
         if not spec.authentic:
             return [forged]
@@ -196,6 +267,7 @@ class ForgeryMaker:
             label=0,
             boxes=(),
             image_sha256=made.authentic_sha256,
+            made_from=ids_of(host),
         )
         return [forged, untouched]
 

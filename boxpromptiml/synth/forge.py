@@ -8,16 +8,16 @@ removal by inpainting); they serve demos, tests and pre-training, not as a bench
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.records import ImageArray, MaskArray
 from boxpromptiml.synth.degradation import rescale
-from boxpromptiml.synth.regions import largest_part, resized_region
+from boxpromptiml.synth.patches import Alteration, Parameters, Patch, cut, paste
+from boxpromptiml.synth.regions import resized_region
 
 ForgeryKind = Literal["splice", "copymove", "removal"]
 KINDS: tuple[ForgeryKind, ...] = ("splice", "copymove", "removal")
@@ -71,7 +71,6 @@ DEFAULT_STYLE = ForgeryStyle()
 REGION_AREAS: Mapping[ForgeryKind, tuple[float, float]] = MappingProxyType(
     {"splice": (0.02, 0.2), "copymove": (0.02, 0.12), "removal": (0.02, 0.1)}
 )
-Parameters = dict[str, float | int | str]  # of one forgery, by name
 _MAX_OVERLAP = 0.25  # fraction of the source that a copy may cover
 
 
@@ -91,14 +90,6 @@ class Forgery:
     image: ImageArray
     mask: MaskArray
     kind: ForgeryKind
-    parameters: Parameters
-
-
-class _Patch(NamedTuple):
-    """A cut-out: `colour` (h, w, 3) float32 in [0, 255], `alpha` (h, w) float32 in [0, 1]."""
-
-    colour: npt.NDArray[np.float32]
-    alpha: npt.NDArray[np.float32]
     parameters: Parameters
 
 
@@ -138,7 +129,7 @@ def splice(
         )
     rows, columns = (s - p for s, p in zip(host.shape[:2], patch.alpha.shape, strict=True))
     corner = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
-    return _paste(host, patch, corner, "splice")
+    return _pasted(host, patch, corner, "splice")
 
 
 def copy_move(
@@ -173,7 +164,7 @@ def copy_move(
         corners = np.argwhere(overlap < allowed - 0.5)  # 0.5: the sums come from an FFT
         if len(corners):
             row, column = rng.choice(corners)
-            return _paste(image, patch, (int(row), int(column)), "copymove")
+            return _pasted(image, patch, (int(row), int(column)), "copymove")
     raise ValueError(f"no place for a copy of {np.count_nonzero(region)} pixels in {_size(image)}")
 
 
@@ -204,57 +195,14 @@ def _cut(
     limit: tuple[int, int],
     rng: np.random.Generator,
     style: ForgeryStyle,
-) -> _Patch:
-    """Cut a region out, rotate it, maybe flip it, scale it to at most `limit` (H, W), soften it.
-
-    Without rotation and scaling the pixels are copied as they are.
-    """
-    y, x = np.nonzero(region)
+) -> Patch:
+    """Cut a region out as a forger of this style would."""
     degrees, flip = rng.uniform(-style.rotation, style.rotation), rng.choice([-1.0, 1.0])
-    angle = np.deg2rad(degrees)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    turn = turn @ np.diag([flip, 1.0])
-    centres = turn @ np.stack([x, y])
-    low, extent = centres.min(axis=1) - 0.5, np.ptp(centres, axis=1) + 1
-    reach = style.feather[1]
-    margin = 2 * reach
-    scale = min(scale, *((np.array(limit[::-1]) - margin) / extent))
-    width, height = (int(side) for side in np.ceil(extent * scale - 1e-6) + margin)
-    shift = reach - 0.5 - low * scale  # the region's low edge goes to the inner edge of the margin
-    matrix = np.column_stack([turn * scale, shift])
-    frame = (width, height)
-    colour = cv2.warpAffine(image, matrix, frame, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.warpAffine(region.astype(np.float32), matrix, frame)
-    cut = alpha > min(0.5, alpha.max() / 2)  # the smaller: a pixel or two may not reach 0.5
     feather = int(rng.integers(style.feather[0], style.feather[1] + 1))
-    parameters: Parameters = {
-        "scale": scale,
-        "degrees": degrees,
-        "flipped": int(flip < 0),
-        "feather": feather,
-    }
-    return _Patch(colour.astype(np.float32), _soft_edge(cut, feather), parameters)
+    return cut(image, region, Alteration(scale, degrees, flip, feather), limit, style.feather[1])
 
 
-def _soft_edge(region: MaskArray, feather: int) -> npt.NDArray[np.float32]:
-    """Alpha of a region, softened over `feather` pixels, 0 farther than that from alpha > 0.5."""
-    hard = largest_part(region).astype(np.float32)
-    window = (2 * feather + 1, 2 * feather + 1)
-    soft = cv2.GaussianBlur(hard, window, 0)
-    core = largest_part(soft > 0.5)
-    if not core.any():  # too small a region for this feather
-        return hard
-    near = cv2.dilate(core.astype(np.float32), np.ones(window, dtype=np.uint8))
-    return np.asarray(soft * near, dtype=np.float32)
-
-
-def _paste(host: ImageArray, patch: _Patch, corner: tuple[int, int], kind: ForgeryKind) -> Forgery:
-    """Blend a patch into a host with its top left corner at `corner` (row, column)."""
+def _pasted(host: ImageArray, patch: Patch, corner: tuple[int, int], kind: ForgeryKind) -> Forgery:
     row, column = corner
-    height, width = patch.alpha.shape
-    window = np.s_[row : row + height, column : column + width]
-    image, mask = host.copy(), np.zeros(host.shape[:2], dtype=bool)
-    alpha = patch.alpha[..., None]
-    image[window] = np.rint(alpha * patch.colour + (1 - alpha) * host[window]).astype(np.uint8)
-    mask[window] = patch.alpha > 0.5
+    image, mask = paste(host, patch, corner)
     return Forgery(image, mask, kind, patch.parameters | {"row": row, "column": column})

@@ -150,3 +150,39 @@ def resized_region(region: MaskArray, size: tuple[int, int]) -> MaskArray:
     """
     trimap = np.where(region, np.uint8(MANIPULATED), np.uint8(AUTHENTIC))
     return np.asarray(resize_trimap(trimap, size) == MANIPULATED)
+
+
+def simple_shape(
+    size: tuple[int, int], rng: np.random.Generator, area: tuple[float, float] = (0.02, 0.2)
+) -> MaskArray:
+    """Draw a circle, rectangle or triangle at a random place inside an image of `size` (H, W).
+
+    CASIA v1 (Dong, Wang and Tan 2013) has such copies within textures.
+
+    Args:
+        size: (H, W), at least 16 x 16.
+        rng: Decides shape, place and area.
+        area: Smallest and largest fraction of the image that it covers, roughly.
+    """
+    wanted = rng.uniform(*area) * size[0] * size[1]
+    shape = int(rng.integers(3))
+    stretch = 1.0 if shape == 0 else float(np.exp(rng.uniform(-0.5, 0.5)))
+    full = (np.pi / 4, 1.0, 0.5)[shape]  # of the bounding box
+    side = np.sqrt(wanted / full)
+    height, width = (
+        int(np.clip(round(extent), 4, limit))
+        for extent, limit in zip((side * stretch, side / stretch), size, strict=True)
+    )
+    row, column = (int(rng.integers(s - o + 1)) for s, o in zip(size, (height, width), strict=True))
+    canvas = np.zeros(size, dtype=np.uint8)
+    if shape == 0:
+        radius = (min(height, width) - 1) // 2
+        cv2.circle(canvas, (column + radius, row + radius), radius, 1, cv2.FILLED)
+    elif shape == 1:
+        canvas[row : row + height, column : column + width] = 1
+    else:
+        tip = column + int(rng.integers(width))
+        base = row + height - 1
+        corners = np.array([[tip, row], [column, base], [column + width - 1, base]])
+        cv2.fillPoly(canvas, [corners.astype(np.int32)], 1)
+    return np.asarray(canvas > 0)

@@ -1,16 +1,15 @@
-"""One forgery: the specification that determines its bytes, its making, and its provenance."""
+"""A forgery by the plain recipe: its specification, its making, and its provenance."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.geometry import from_mask
 from boxpromptiml.io import images
-from boxpromptiml.io.files import fingerprint, sha256_bytes, sha256_file, write_bytes, write_json
+from boxpromptiml.io.files import fingerprint, sha256_bytes
 from boxpromptiml.records import Box, ImageArray, MaskArray
 from boxpromptiml.synth import forge
 from boxpromptiml.synth.boxes import ANNOTATORS, draw
@@ -18,7 +17,8 @@ from boxpromptiml.synth.degradation import jpeg
 from boxpromptiml.synth.forge import Forgery, ForgeryKind, ForgeryStyle
 from boxpromptiml.synth.regions import object_region, resized_region
 from data_prep.forgery.outlines import decode_outline
-from data_prep.forgery.photographs import Photo, load
+from data_prep.forgery.output import Content
+from data_prep.forgery.photographs import Photo, ids_of, load, named, without_colour
 
 _VERSION = 2  # of the method; another one makes all forgeries anew
 _MAX_TRIES = 20
@@ -39,42 +39,6 @@ class JpegHistory:
     host: int | None
     region: int | None
     final: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForgerySpec:
-    """Everything that determines the bytes of one forgery.
-
-    Attributes:
-        id: Names the files.
-        seed: Of the random generator.
-        kind: Splice, copy-move or removal.
-        host: Photograph that is forged.
-        donor: Photograph that a splice comes from; None for the other kinds.
-        jpeg: Qualities of its compressions.
-        style: Ranges of scale, rotation and so on.
-        max_side: Photographs whose longer side has more pixels are shrunk to it first.
-        authentic: Whether the untouched host is saved too.
-    """
-
-    id: str
-    seed: tuple[int, ...]
-    kind: ForgeryKind
-    host: Photo
-    donor: Photo | None
-    jpeg: JpegHistory
-    style: ForgeryStyle
-    max_side: int | None
-    authentic: bool
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of everything above, with the photographs by content."""
-        photos = [
-            [p.sha256, [c.decode() for c in p.outlines]] for p in (self.host, self.donor) if p
-        ]
-        settings = [self.seed, self.kind, asdict(self.jpeg), asdict(self.style), self.max_side]
-        return fingerprint([_VERSION, self.id, photos, settings, self.authentic])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,91 +78,87 @@ class Provenance:
     jpeg: dict[str, int | None]
 
 
-_PROVENANCE = TypeAdapter(Provenance)
+@dataclass(frozen=True, slots=True)
+class ForgerySpec:
+    """Everything that determines the bytes of one forgery.
 
-
-class ForgeryFiles(NamedTuple):
-    """Where the files of a forgery lie, relative to the output folder."""
-
-    image: str
-    mask: str
-    authentic: str
-    provenance: str
-
-    @classmethod
-    def of(cls, name: str) -> "ForgeryFiles":
-        """The paths for the id of a forgery."""
-        return cls(
-            f"images/{name}.jpg",
-            f"masks/{name}.png",
-            f"images/{name}_authentic.jpg",
-            f"provenance/{name}.json",
-        )
-
-
-def bring_up_to_date(spec: ForgerySpec, out: Path) -> tuple[Provenance, bool]:
-    """Make a forgery, unless its files are what this would write.
-
-    The provenance is written last, so that a stopped run leaves no forgery that looks complete.
-
-    Returns:
-        The provenance, and whether the forgery was made now.
-
-    Raises:
-        RejectedInput: If a photograph cannot be read, or no region of it makes a forgery.
+    Attributes:
+        id: Names the files.
+        seed: Of the random generator.
+        kind: Splice, copy-move or removal.
+        host: Photograph that is forged.
+        donor: Photograph that a splice comes from; None for the other kinds.
+        jpeg: Qualities of its compressions.
+        style: Ranges of scale, rotation and so on.
+        max_side: Photographs whose longer side has more pixels are shrunk to it first.
+        authentic: Whether the untouched host is saved too.
     """
-    known = _fresh(spec, out)
-    if known:
-        return known, False
-    host = load(spec.host, spec.max_side)
-    compressed = _compressed(host, spec.jpeg.host)
-    rng = np.random.default_rng(spec.seed)
-    forgery, region = _forge(spec, host, compressed, rng)
-    image = images.encode_jpeg(forgery.image, spec.jpeg.final)
-    mask = images.encode_png(forgery.mask.astype(np.uint8) * 255)
-    authentic = images.encode_jpeg(compressed, spec.jpeg.final) if spec.authentic else None
-    cut_from = {"splice": spec.donor, "copymove": spec.host, "removal": None}[spec.kind]
-    made = Provenance(
-        fingerprint=spec.fingerprint,
-        image_sha256=sha256_bytes(image),
-        mask_sha256=sha256_bytes(mask),
-        authentic_sha256=sha256_bytes(authentic) if authentic else None,
-        size=(host.shape[0], host.shape[1]),
-        kind=spec.kind,
-        boxes=draw(forgery.mask, ANNOTATORS["7-second"], rng),
-        host=_named(spec.host),
-        donor=_named(cut_from) if cut_from else None,
-        region=region,
-        parameters=forgery.parameters,
-        jpeg=asdict(spec.jpeg),
-    )
-    files = ForgeryFiles.of(spec.id)
-    if authentic:
-        write_bytes(out / files.authentic, authentic)
-    write_bytes(out / files.image, image)
-    write_bytes(out / files.mask, mask)
-    write_json(out / files.provenance, _PROVENANCE.dump_python(made, mode="json"))
-    return made, True
 
+    id: str
+    seed: tuple[int, ...]
+    kind: ForgeryKind
+    host: Photo
+    donor: Photo | None
+    jpeg: JpegHistory
+    style: ForgeryStyle
+    max_side: int | None
+    authentic: bool
 
-def _fresh(spec: ForgerySpec, out: Path) -> Provenance | None:
-    """The provenance of a forgery, if all its files are what a run would write now."""
-    files = ForgeryFiles.of(spec.id)
-    try:
-        known = _PROVENANCE.validate_json((out / files.provenance).read_bytes())
-        whole = (
-            known.fingerprint == spec.fingerprint
-            and sha256_file(out / files.image) == known.image_sha256
-            and sha256_file(out / files.mask) == known.mask_sha256
-            and (not spec.authentic or sha256_file(out / files.authentic) == known.authentic_sha256)
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything above, with the photographs by content."""
+        photos = [
+            [p.sha256, [c.decode() for c in p.outlines]] for p in (self.host, self.donor) if p
+        ]
+        settings = [self.seed, self.kind, asdict(self.jpeg), asdict(self.style), self.max_side]
+        return fingerprint([_VERSION, self.id, photos, settings, self.authentic])
+
+    @property
+    def ending(self) -> str:
+        """Of the image files."""
+        return ".jpg"
+
+    @property
+    def made_from(self) -> tuple[str, ...] | None:
+        """Ids of host and donor in the manifests that list them; None for files of a folder."""
+        return ids_of(self.host, self.donor)
+
+    @property
+    def record_type(self) -> type[Provenance]:
+        """Type of the provenance record."""
+        return Provenance
+
+    def make(self) -> tuple[Provenance, Content]:
+        """Make the forgery.
+
+        Raises:
+            RejectedInput: If a photograph cannot be read, or no region of it makes a forgery.
+        """
+        host = load(self.host, self.max_side)
+        compressed = _compressed(host, self.jpeg.host)
+        rng = np.random.default_rng(self.seed)
+        forgery, region = _forge(self, host, compressed, rng)
+        content = Content(
+            image=images.encode_jpeg(forgery.image, self.jpeg.final),
+            mask=images.encode_png(forgery.mask.astype(np.uint8) * 255),
+            authentic=images.encode_jpeg(compressed, self.jpeg.final) if self.authentic else None,
         )
-    except (OSError, ValidationError):
-        return None
-    return known if whole else None
-
-
-def _named(photo: Photo) -> dict[str, str]:
-    return {"photo": photo.key, "sha256": photo.sha256, "format": photo.format}
+        cut_from = {"splice": self.donor, "copymove": self.host, "removal": None}[self.kind]
+        record = Provenance(
+            fingerprint=self.fingerprint,
+            image_sha256=sha256_bytes(content.image),
+            mask_sha256=sha256_bytes(content.mask),
+            authentic_sha256=sha256_bytes(content.authentic) if content.authentic else None,
+            size=(host.shape[0], host.shape[1]),
+            kind=self.kind,
+            boxes=draw(forgery.mask, ANNOTATORS["7-second"], rng),
+            host=named(self.host),
+            donor=named(cut_from) if cut_from else None,
+            region=region,
+            parameters=forgery.parameters,
+            jpeg=asdict(self.jpeg),
+        )
+        return record, content
 
 
 def _compressed(image: ImageArray, quality: int | None) -> ImageArray:
@@ -220,7 +180,7 @@ def _forge(
     if spec.donor:
         photo, source = spec.donor, load(spec.donor, spec.max_side)
         if spec.host.grey:  # colour would give the splice away
-            source = _without_colour(source)
+            source = without_colour(source)
     cut_from = _compressed(source, spec.jpeg.region)
     for _ in range(_MAX_TRIES):
         region, origin = _region(spec.kind, photo, source, rng)
@@ -235,12 +195,6 @@ def _forge(
             return forgery, {"from": origin, "box": from_mask(region)}
     message = f"no {spec.kind} of it that can be seen, in {_MAX_TRIES} tries"
     raise RejectedInput(spec.host.path, "no_forgery", message)
-
-
-def _without_colour(image: ImageArray) -> ImageArray:
-    """An image (H, W, 3) with every pixel the mean of its three values."""
-    mean = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
-    return np.repeat(mean, 3, axis=2)
 
 
 def _region(

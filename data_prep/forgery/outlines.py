@@ -135,10 +135,11 @@ def _from_mask(path: Path, size: tuple[int, int]) -> tuple[bytes, ...]:
     mask = images.read_mask(path)
     if mask.shape != size:
         raise RejectedInput(path, "size_mismatch", "the mask is not of the photograph's size")
-    return tuple(_encoded(part) for part in connected_parts(mask))
+    return tuple(encode_outline(part) for part in connected_parts(mask))
 
 
-def _encoded(mask: MaskArray) -> bytes:
+def encode_outline(mask: MaskArray) -> bytes:
+    """Compressed run lengths (COCO) of a mask (H, W)."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat, prepend=False))  # the first run is background, maybe empty
     return packed(np.diff([0, *edges.tolist(), flat.size]).tolist()).encode()
@@ -158,7 +159,7 @@ def _from_coco(
             mask = _mask_of(segmentation, size)
             if not mask.any():
                 raise ValueError("an outline holds no pixel")
-            kept.append(_encoded(mask))
+            kept.append(encode_outline(mask))
     return tuple(kept), rejected
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import shrink
 from boxpromptiml.io import images
@@ -21,12 +23,14 @@ class Photo:
 
     Attributes:
         path: Of the file.
-        key: Its path below the folder that was named, forward slashes.
+        key: Its path below the folder that was named, forward slashes; or its id in a manifest.
         sha256: Of the file.
         format: Of the file, such as JPEG; tells whether its pixels were compressed before.
         size: (H, W) of the stored pixels.
         grey: Whether it has no colour.
         outlines: Compressed run lengths (COCO) of its objects, at the stored size.
+        ids: Of all samples of the manifests that have this file; none for a file of a folder.
+        group: Of the first of them.
     """
 
     path: Path
@@ -36,6 +40,8 @@ class Photo:
     size: tuple[int, int]
     grey: bool
     outlines: tuple[bytes, ...]
+    ids: tuple[str, ...] = ()
+    group: str | None = None
 
 
 class InspectedPhoto(NamedTuple):
@@ -139,3 +145,20 @@ def load(photo: Photo, max_side: int | None) -> ImageArray:
 
 def _limited(image: ImageArray, max_side: int | None) -> ImageArray:
     return image if max_side is None else shrink(image, max_side)
+
+
+def without_colour(image: ImageArray) -> ImageArray:
+    """An image (H, W, 3) with every pixel the mean of its three values."""
+    mean = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return np.repeat(mean, 3, axis=2)
+
+
+def named(photo: Photo) -> dict[str, str]:
+    """A photograph as provenance records name it."""
+    return {"photo": photo.key, "sha256": photo.sha256, "format": photo.format}
+
+
+def ids_of(*photos: Photo | None) -> tuple[str, ...] | None:
+    """All ids of photographs, each once; None if none of them has an id."""
+    ids = (name for photo in photos if photo for name in photo.ids)
+    return tuple(dict.fromkeys(ids)) or None

@@ -8,7 +8,8 @@ from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
 from boxpromptiml.records import ImageArray
 from boxpromptiml.synth.forge import DEFAULT_STYLE
-from data_prep.forgery.make import ForgeryFiles, ForgerySpec, JpegHistory, bring_up_to_date
+from data_prep.forgery.make import ForgerySpec, JpegHistory
+from data_prep.forgery.output import ForgeryFiles, bring_up_to_date
 from data_prep.forgery.photographs import Photo, PhotoInspector
 from tests.helpers.pictures import picture
 
