@@ -120,12 +120,12 @@ def _moved(
     region: MaskArray, patch: Patch, fraction: float, rng: np.random.Generator
 ) -> tuple[int, int]:
     """The corner of a copy that is moved by a fraction of its extent, in a random direction."""
-    rows, columns = np.nonzero(region)
+    pixels = np.argwhere(region)
+    middle = (pixels.min(axis=0) + pixels.max(axis=0) + 1) / 2
     angle = rng.uniform(0, 2 * np.pi)
     own = np.array(patch.alpha.shape)
     step = fraction * own * [np.sin(angle), np.cos(angle)]
-    corner = np.array([rows.mean(), columns.mean()]) + step - own / 2
-    corner = np.clip(np.rint(corner), 0, np.array(region.shape) - own)
+    corner = np.clip(np.rint(middle + step - own / 2), 0, np.array(region.shape) - own)
     return int(corner[0]), int(corner[1])
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from pycocotools import mask as coco_mask
 
 from boxpromptiml import geometry
 from boxpromptiml.io import images
-from boxpromptiml.manifests.manifest import read_manifest
+from boxpromptiml.manifests.manifest import (
+    Header,
+    read_manifest,
+    relative_root,
+    write_manifest,
+)
 from boxpromptiml.records import ImageArray, MaskArray, Sample
 from boxpromptiml.synth.degradation import jpeg
 from data_prep.__main__ import main
@@ -436,3 +442,89 @@ def test_two_jobs_do_not_write_into_one_folder(
     with FileLock(tmp_path / ".lock"):
         assert forge(photos, tmp_path, 2) == 1
     assert "another job" in capsys.readouterr().err
+
+
+def varied_inputs(photos: Path, tmp_path: Path) -> list[str]:
+    """Options that name the photographs and one forged image, each in a manifest."""
+    authentic = [
+        Sample(
+            id=f"photos/{path.stem}", dataset="photos", split="train", group=f"scene {number % 3}",
+            image=path.relative_to(photos).as_posix(), size=SIZE, label=0, boxes=(),
+            image_sha256=images.probe(path).sha256,
+        )
+        for number, path in enumerate(sorted(photos.rglob("*.png")))
+    ]  # fmt: skip
+    images.write_png(tmp_path / "set/f.png", photograph(99))
+    mask = np.zeros(SIZE, np.uint8)
+    mask[20:60, 40:90] = 255
+    images.write_png(tmp_path / "set/m.png", mask)
+    forged = replace(authentic[0], id="forged/f", image="f.png", mask="m.png", label=1, boxes=None,
+                     image_sha256=images.probe(tmp_path / "set/f.png").sha256)  # fmt: skip
+    header = Header(image_root=relative_root(tmp_path / "photos.jsonl", photos))
+    write_manifest(tmp_path / "photos.jsonl", header, authentic)
+    write_manifest(tmp_path / "forged.jsonl", Header(image_root="set"), [forged])
+    return ["--recipe=varied", "--varied.sides=[128,300]",
+            f"--manifest={tmp_path}/photos.jsonl", f"--objects={tmp_path}/forged.jsonl"]  # fmt: skip
+
+
+def test_varied_forgeries_name_what_they_are_made_from(photos: Path, tmp_path: Path) -> None:
+    options = varied_inputs(photos, tmp_path)
+    out = tmp_path / "out"
+    assert main(["forgeries", f"--out={out}", "--count=12", "--authentic=5", *options]) == 0
+    manifest = read_manifest(out / "manifest.jsonl")
+    groups = {
+        sample.id: sample.group for sample in read_manifest(tmp_path / "photos.jsonl").samples
+    }
+    assert [sample.label for sample in manifest.samples].count(0) == 5
+    lenders = set()
+    for sample in manifest.samples:
+        assert sample.made_from is not None
+        host, *others = sample.made_from
+        assert sample.group == groups[host]
+        lenders |= set(others)
+        info = images.probe(manifest.image_path(sample))
+        assert (info.sha256, info.size) == (sample.image_sha256, sample.size)
+        if not sample.label:
+            assert others == []
+            continue
+        record = json.loads((out / f"provenance/{sample.id}.json").read_text())
+        named = [record["host"], *(r[k] for r in record["regions"] for k in ("donor", "outline"))]
+        assert {one["photo"] for one in named if one} == set(sample.made_from)
+    assert lenders >= {"forged/f"}
+    assert lenders <= {"forged/f", *groups}
+
+
+def test_workers_and_a_second_run_do_not_change_a_byte_of_varied_forgeries(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = varied_inputs(photos, tmp_path)
+    one, two = tmp_path / "1", tmp_path / "2"
+    assert main(["forgeries", f"--out={one}", "--count=6", *options]) == 0
+    assert main(["forgeries", f"--out={two}", "--count=6", "--num_workers=2", *options]) == 0
+    before = content(one)
+    assert before == content(two)
+    removed = sorted((two / "images").iterdir())[0]
+    removed.unlink()
+    (two / "manifest.jsonl").unlink()
+    assert main(["forgeries", f"--out={two}", "--count=6", *options]) == 0
+    assert "1 forgeries made now" in capsys.readouterr().out.splitlines()[-1]
+    assert content(two) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--recipe=varied", "--quality=80"], "the varied recipe has no"),
+        (["--recipe=varied", "--style.rotation=3"], "the varied recipe has no"),
+        (["--varied.alike=0.5"], "the plain recipe has no"),
+        (["--recipe=varied", "--varied.kinds=[1,1,1]"], "varied.kinds must"),
+    ],
+)
+def test_an_option_of_the_other_recipe_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert forge(photos, tmp_path / "out", 2, *options) != 0
+    assert said in capsys.readouterr().err
+    assert main(["forgeries", f"--out={tmp_path}/out", "--count=2"]) == 1
+    assert "name photographs to forge" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

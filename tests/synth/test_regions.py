@@ -86,3 +86,13 @@ def test_a_resized_region_is_not_shifted_and_never_lost() -> None:
     line[:, 51] = True
     assert regions.resized_region(line, (10, 10)).any()
     assert not regions.resized_region(np.zeros((100, 100), bool), (10, 10)).any()
+
+
+@given(SIZES, st.integers(0, 2**32 - 1), st.floats(0.02, 0.3))
+def test_a_simple_shape_is_one_part_of_about_its_area(
+    size: tuple[int, int], seed: int, area: float
+) -> None:
+    shape = regions.simple_shape(size, np.random.default_rng(seed), (area, area))
+    assert shape.shape == size
+    assert len(regions.connected_parts(shape)) == 1
+    assert shape.sum() <= 1.3 * area * size[0] * size[1] + 40
