@@ -463,8 +463,8 @@ def varied_inputs(photos: Path, tmp_path: Path) -> list[str]:
     header = Header(image_root=relative_root(tmp_path / "photos.jsonl", photos))
     write_manifest(tmp_path / "photos.jsonl", header, authentic)
     write_manifest(tmp_path / "forged.jsonl", Header(image_root="set"), [forged])
-    return ["--recipe=varied", "--varied.sides=[128,300]",
-            f"--manifest={tmp_path}/photos.jsonl", f"--objects={tmp_path}/forged.jsonl"]  # fmt: skip
+    given = [f"--manifest={tmp_path}/photos.jsonl", f"--objects={tmp_path}/forged.jsonl"]
+    return ["--recipe=varied", "--varied.sides=[128,300]", *given]
 
 
 def test_varied_forgeries_name_what_they_are_made_from(photos: Path, tmp_path: Path) -> None:
