@@ -31,8 +31,8 @@ def write(folder: Path, data_root: Path, **changes: object) -> Path:
         "settings": manifests | {
             "trainer.max_epochs": 1, "trainer.check_val_every_n_epoch": 1,
             "trainer.callbacks": None, "trainer.precision": "32-true", "trainer.accelerator": "cpu",
-            "model.student.backbone": "mobilenetv3_small_050", "model.pretrained": None, "data.input.size": [64, 64],
-            "data.batch_size": 2,
+            "model.student.backbone": "mobilenetv3_small_050", "model.pretrained": None,
+            "data.input.size": [64, 64], "data.batch_size": 2,
         },
         "variants": {
             "masks": {"what": "masks", "settings": {"data.supervision": "mask"}},
