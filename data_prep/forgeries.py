@@ -3,9 +3,9 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,16 +13,18 @@ from filelock import FileLock, Timeout
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.io.images import write_jpeg
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Header, write_manifest
-from boxpromptiml.records import Sample, Split
+from boxpromptiml.manifests.sources import Source
+from boxpromptiml.records import Split
 from boxpromptiml.synth.forge import DEFAULT_STYLE, KINDS, ForgeryStyle
 from boxpromptiml.synth.variety import DEFAULT_VARIETY, Variety
-from data_prep.forgery.make import ForgerySpec
+from data_prep.forgery.contact_sheet import contact_sheet
 from data_prep.forgery.manifest_photographs import Candidate, CandidateInspector, list_manifests
 from data_prep.forgery.outlines import find_outlines
-from data_prep.forgery.output import ForgeryFiles, Record, bring_up_to_date
-from data_prep.forgery.photographs import Photo, ids_of, list_photographs
+from data_prep.forgery.output import ForgeryMaker, ForgeryResult, GroupBy, Spec
+from data_prep.forgery.photographs import Photo, list_photographs
 from data_prep.forgery.plan import (
     DEFAULT_QUALITY,
     MIN_DONORS,
@@ -32,11 +34,9 @@ from data_prep.forgery.plan import (
     plan,
     plan_varied,
 )
-from data_prep.forgery.varied import VariedSpec
 
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
-GroupBy = Literal["photograph", "folder"]
 Recipe = Literal["plain", "varied"]
 
 
@@ -60,6 +60,7 @@ def forgeries(
     max_side: int | None = None,
     min_side: int = 64,
     group_by: GroupBy = "photograph",
+    show: int = 0,
     num_workers: int = 0,
 ) -> int:
     """Forge photographs: splices, copy-moves and removals with exact masks and coarse boxes.
@@ -103,6 +104,7 @@ def forgeries(
         group_by: Images of one group must stay in one split: those of one host photograph, or of
             one folder, where a folder holds photographs of one scene. Hosts of a manifest keep
             their group.
+        show: Number of forgeries to draw in contact_sheet.jpg, with masks and boxes.
         num_workers: Processes beside this one; their number does not change a byte.
 
     Raises:
@@ -118,8 +120,9 @@ def forgeries(
         settings = VariedSettings(count, seed, name, split, varied)
     else:
         _refuse_other(recipe, bool(objects) or varied != DEFAULT_VARIETY)
-    if num_workers < 0:
-        raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
+    for option, value in (("num_workers", num_workers), ("show", show)):
+        if value < 0:
+            raise UserError(f"--{option} must be 0 or more, got {value}")
     if authentic is not None and not 0 <= authentic <= count:
         raise UserError(f"--authentic must be 0 to --count, got {authentic}")
     if (max_side is not None and max_side < min_side) or min_side < 48:
@@ -145,7 +148,7 @@ def forgeries(
                     f"for a forgery; see {out / 'errors.jsonl'}"
                 )
             untouched = min(count, len(pool)) if authentic is None else authentic
-            specs: list[ForgerySpec | VariedSpec]
+            specs: list[Spec]
             if isinstance(settings, VariedSettings):
                 with_parts = [image for image in parts if image.outlines]
                 specs = [*plan_varied(settings, pool, with_parts, untouched)]
@@ -157,7 +160,7 @@ def forgeries(
                 "settings": {**asdict(settings), "group_by": group_by},
                 "photographs": len(pool),
             }
-            return _finish(out, made, rejected, notes)
+            return _finish(out, made, rejected, notes, show)
     except Timeout as error:
         raise UserError(f"{out}: another job is writing there") from error
 
@@ -202,84 +205,21 @@ def _inspect(
     return list(pool.values()), errors
 
 
-class ForgeryResult(NamedTuple):
-    """Result for one specification.
-
-    Attributes:
-        samples: The forgery and, where it was asked for, its untouched host; empty if rejected.
-        made: False if an earlier run had made it.
-        error: Why it was rejected.
-    """
-
-    samples: list[Sample]
-    made: bool
-    error: RejectedInput | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ForgeryMaker:
-    """Makes one forgery after another, in any process."""
-
-    out: Path
-    dataset: str
-    split: Split
-    group_by: GroupBy
-
-    def __call__(self, spec: ForgerySpec | VariedSpec) -> ForgeryResult:
-        """Make a forgery, unless it is there."""
-        made: Record
-        try:
-            made, now = bring_up_to_date(spec, self.out)
-        except RejectedInput as error:
-            return ForgeryResult([], made=False, error=error)
-        return ForgeryResult(self._samples(spec, made), now)
-
-    def _samples(self, spec: ForgerySpec | VariedSpec, made: Record) -> list[Sample]:
-        files = ForgeryFiles.of(spec.id, spec.ending)
-        host = spec.host
-        by_photo = f"{Path(host.key).stem}-{host.sha256[:12]}"
-        group = by_photo if self.group_by == "photograph" else Path(host.key).parent.as_posix()
-        group = host.group or group
-        forged = Sample(
-            id=spec.id,
-            dataset=self.dataset,
-            split=self.split,
-            group=group,
-            image=files.image,
-            size=made.size,
-            label=1,
-            boxes=made.boxes,
-            box_origin="mask",
-            kind=made.kind,
-            mask=files.mask,
-            image_sha256=made.image_sha256,
-            made_from=spec.made_from,
-        )
-        if not spec.authentic:
-            return [forged]
-        untouched = Sample(
-            id=f"{spec.id}_authentic",
-            dataset=self.dataset,
-            split=self.split,
-            group=group,
-            image=files.authentic,
-            size=made.size,
-            label=0,
-            boxes=(),
-            image_sha256=made.authentic_sha256,
-            made_from=ids_of(host),
-        )
-        return [forged, untouched]
-
-
 def _finish(
-    out: Path, results: list[ForgeryResult], rejected: list[RejectedInput], notes: dict[str, object]
+    out: Path,
+    results: list[ForgeryResult],
+    rejected: list[RejectedInput],
+    notes: dict[str, object],
+    show: int,
 ) -> int:
-    """Write manifest and errors, say what was made, and return the exit status."""
+    """Write manifest, errors and contact sheet, say what was made, and return the exit status."""
     errors = rejected + [result.error for result in results if result.error is not None]
     notes = {"job": "data_prep forgeries", **notes, "rejected": len(errors)}
     samples = [sample for result in results for sample in result.samples]
-    write_manifest(out / "manifest.jsonl", Header(notes=notes), samples)
+    manifest = write_manifest(out / "manifest.jsonl", Header(notes=notes), samples)
+    forged = [Source(manifest, sample) for sample in samples if sample.label][:show]
+    if forged:
+        write_jpeg(out / "contact_sheet.jpg", contact_sheet(forged), quality=90)
     write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
     kinds = Counter(sample.kind or "authentic" for sample in samples)
     sys.stdout.write(

@@ -1,15 +1,23 @@
 """The files of one forgery: written whole, kept where they are what a run would write now."""
 
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io.files import sha256_file, write_bytes, write_json
-from boxpromptiml.records import Box
-from boxpromptiml.synth.forge import ForgeryKind
-from data_prep.forgery.photographs import Photo
+from boxpromptiml.records import Sample, Split
+from data_prep.forgery.photographs import ids_of
+from data_prep.forgery.plain import ForgerySpec, Provenance
+from data_prep.forgery.varied import VariedProvenance, VariedSpec
+
+Spec = ForgerySpec | VariedSpec
+Record = Provenance | VariedProvenance
+GroupBy = Literal["photograph", "folder"]
+
+_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 class ForgeryFiles(NamedTuple):
@@ -31,105 +39,76 @@ class ForgeryFiles(NamedTuple):
         )
 
 
-class Content(NamedTuple):
-    """The bytes of a forgery's image and mask, and of its untouched host where it is saved too."""
+class ForgeryResult(NamedTuple):
+    """Result for one specification.
 
-    image: bytes
-    mask: bytes
-    authentic: bytes | None
+    Attributes:
+        samples: The forgery and, where it was asked for, its untouched host; empty if rejected.
+        made: False if an earlier run had made it.
+        error: Why it was rejected.
+    """
 
-
-class Record(Protocol):
-    """What the provenance records of both recipes hold."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the specification; with another one the forgery is made anew."""
-        ...
-
-    @property
-    def image_sha256(self) -> str:
-        """Of the image."""
-        ...
-
-    @property
-    def mask_sha256(self) -> str:
-        """Of the mask."""
-        ...
-
-    @property
-    def authentic_sha256(self) -> str | None:
-        """Of the host saved alike; None without."""
-        ...
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the image."""
-        ...
-
-    @property
-    def kind(self) -> ForgeryKind:
-        """Splice, copy-move or removal."""
-        ...
-
-    @property
-    def boxes(self) -> tuple[Box, ...]:
-        """Coarse ones around the mask, x0 y0 x1 y1."""
-        ...
+    samples: list[Sample]
+    made: bool
+    error: RejectedInput | None = None
 
 
-R = TypeVar("R", bound=Record)
-R_co = TypeVar("R_co", bound=Record, covariant=True)
+@dataclass(frozen=True, slots=True)
+class ForgeryMaker:
+    """Makes one forgery after another, in any process."""
+
+    out: Path
+    dataset: str
+    split: Split
+    group_by: GroupBy
+
+    def __call__(self, spec: Spec) -> ForgeryResult:
+        """Make a forgery, unless it is there."""
+        try:
+            made, now = bring_up_to_date(spec, self.out)
+        except RejectedInput as error:
+            return ForgeryResult([], made=False, error=error)
+        return ForgeryResult(self._samples(spec, made), now)
+
+    def _samples(self, spec: Spec, made: Record) -> list[Sample]:
+        files = ForgeryFiles.of(spec.id, spec.ending)
+        host = spec.host
+        by_photo = f"{Path(host.key).stem}-{host.sha256[:12]}"
+        group = by_photo if self.group_by == "photograph" else Path(host.key).parent.as_posix()
+        group = host.group or group
+        forged = Sample(
+            id=spec.id,
+            dataset=self.dataset,
+            split=self.split,
+            group=group,
+            image=files.image,
+            size=made.size,
+            label=1,
+            boxes=made.boxes,
+            box_origin="mask",
+            kind=made.kind,
+            mask=files.mask,
+            image_sha256=made.image_sha256,
+            made_from=spec.made_from,
+        )
+        if not spec.authentic:
+            return [forged]
+        untouched = Sample(
+            id=f"{spec.id}_authentic",
+            dataset=self.dataset,
+            split=self.split,
+            group=group,
+            image=files.authentic,
+            size=made.size,
+            label=0,
+            boxes=(),
+            image_sha256=made.authentic_sha256,
+            made_from=ids_of(host),
+        )
+        return [forged, untouched]
 
 
-class Spec(Protocol[R_co]):
-    """Everything that determines the bytes of one forgery, by either recipe."""
-
-    @property
-    def id(self) -> str:
-        """Names the files."""
-        ...
-
-    @property
-    def host(self) -> Photo:
-        """Photograph that is forged."""
-        ...
-
-    @property
-    def authentic(self) -> bool:
-        """Whether the untouched host is saved too."""
-        ...
-
-    @property
-    def ending(self) -> str:
-        """Of the image files."""
-        ...
-
-    @property
-    def made_from(self) -> tuple[str, ...] | None:
-        """Ids of the images that it is made from; None where they have none."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that determines the bytes."""
-        ...
-
-    @property
-    def record_type(self) -> type[R_co]:
-        """Type of the provenance record."""
-        ...
-
-    def make(self) -> tuple[R_co, Content]:
-        """Make the forgery.
-
-        Raises:
-            RejectedInput: If a photograph cannot be read, or no region of it makes a forgery.
-        """
-        ...
-
-
-def bring_up_to_date(spec: Spec[R], out: Path) -> tuple[R, bool]:
+def bring_up_to_date(spec: Spec, out: Path) -> tuple[Record, bool]:
     """Make a forgery, unless its files are what this would write.
 
     The provenance is written last, so that a stopped run leaves no forgery that looks complete.
@@ -149,20 +128,15 @@ def bring_up_to_date(spec: Spec[R], out: Path) -> tuple[R, bool]:
         write_bytes(out / files.authentic, content.authentic)
     write_bytes(out / files.image, content.image)
     write_bytes(out / files.mask, content.mask)
-    write_json(out / files.provenance, _adapter(spec.record_type).dump_python(record, mode="json"))
+    write_json(out / files.provenance, _RECORD.dump_python(record, mode="json"))
     return record, True
 
 
-@cache
-def _adapter(record_type: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(record_type)
-
-
-def _fresh(spec: Spec[R], out: Path) -> R | None:
+def _fresh(spec: Spec, out: Path) -> Record | None:
     """The provenance of a forgery, if all its files are what a run would write now."""
     files = ForgeryFiles.of(spec.id, spec.ending)
     try:
-        known: R = _adapter(spec.record_type).validate_json((out / files.provenance).read_bytes())
+        known = _RECORD.validate_json((out / files.provenance).read_bytes())
         whole = (
             known.fingerprint == spec.fingerprint
             and sha256_file(out / files.image) == known.image_sha256

@@ -11,8 +11,8 @@ from boxpromptiml.manifests.manifest import safe_name
 from boxpromptiml.records import Split
 from boxpromptiml.synth.forge import KINDS, ForgeryStyle
 from boxpromptiml.synth.variety import Variety
-from data_prep.forgery.make import ForgerySpec, JpegHistory
 from data_prep.forgery.photographs import Photo
+from data_prep.forgery.plain import ForgerySpec, JpegHistory
 from data_prep.forgery.varied import ORIGINS, RegionSpec, VariedSpec
 
 Quality = int | tuple[int, int]

@@ -18,8 +18,8 @@ from boxpromptiml.synth.regions import object_region, resized_region, simple_sha
 from boxpromptiml.synth.varied import varied_copy, varied_removal, varied_splice
 from boxpromptiml.synth.variety import Variety, drawn
 from data_prep.forgery.outlines import decode_outline
-from data_prep.forgery.output import Content
 from data_prep.forgery.photographs import Photo, ids_of, load, named, without_colour
+from data_prep.forgery.plain import Content
 
 _VERSION = 1  # of the method; another one makes all forgeries anew
 _MAX_TRIES = 20  # for each region
@@ -123,11 +123,6 @@ class VariedSpec:
         """Ids of host, donors and outlines in the manifests that list them."""
         others = [photo for region in self.regions for photo in (region.donor, region.outline)]
         return ids_of(self.host, *others)
-
-    @property
-    def record_type(self) -> type[VariedProvenance]:
-        """Type of the provenance record."""
-        return VariedProvenance
 
     @property
     def fingerprint(self) -> str:

@@ -1,7 +1,7 @@
 """A forgery by the plain recipe: its specification, its making, and its provenance."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict
@@ -17,13 +17,20 @@ from boxpromptiml.synth.degradation import jpeg
 from boxpromptiml.synth.forge import Forgery, ForgeryKind, ForgeryStyle
 from boxpromptiml.synth.regions import object_region, resized_region
 from data_prep.forgery.outlines import decode_outline
-from data_prep.forgery.output import Content
 from data_prep.forgery.photographs import Photo, ids_of, load, named, without_colour
 
 _VERSION = 2  # of the method; another one makes all forgeries anew
 _MAX_TRIES = 20
 _OUTLINE_AREA = (0.005, 0.3)  # fraction of the image; smaller is invisible, larger is the scene
 _MIN_CHANGE = 8.0  # grey levels, mean over the mask; a forgery below it changes nothing
+
+
+class Content(NamedTuple):
+    """The bytes of a forgery's image and mask, and of its untouched host where it is saved too."""
+
+    image: bytes
+    mask: bytes
+    authentic: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +129,6 @@ class ForgerySpec:
     def made_from(self) -> tuple[str, ...] | None:
         """Ids of host and donor in the manifests that list them; None for files of a folder."""
         return ids_of(self.host, self.donor)
-
-    @property
-    def record_type(self) -> type[Provenance]:
-        """Type of the provenance record."""
-        return Provenance
 
     def make(self) -> tuple[Provenance, Content]:
         """Make the forgery.
