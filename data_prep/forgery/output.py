@@ -1,5 +1,6 @@
 """The files of one forgery: written whole, kept where they are what a run would write now."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,7 +18,11 @@ Spec = ForgerySpec | VariedSpec
 Record = Provenance | VariedProvenance
 GroupBy = Literal["photograph", "folder"]
 
-_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
+# One for each: pydantic writes the whole numbers of a union of records as 1.0.
+_RECORDS: Mapping[type[Spec], TypeAdapter[Record]] = {
+    ForgerySpec: TypeAdapter(Provenance),
+    VariedSpec: TypeAdapter(VariedProvenance),
+}
 
 
 class ForgeryFiles(NamedTuple):
@@ -128,7 +133,7 @@ def bring_up_to_date(spec: Spec, out: Path) -> tuple[Record, bool]:
         write_bytes(out / files.authentic, content.authentic)
     write_bytes(out / files.image, content.image)
     write_bytes(out / files.mask, content.mask)
-    write_json(out / files.provenance, _RECORD.dump_python(record, mode="json"))
+    write_json(out / files.provenance, _RECORDS[type(spec)].dump_python(record, mode="json"))
     return record, True
 
 
@@ -136,7 +141,7 @@ def _fresh(spec: Spec, out: Path) -> Record | None:
     """The provenance of a forgery, if all its files are what a run would write now."""
     files = ForgeryFiles.of(spec.id, spec.ending)
     try:
-        known = _RECORD.validate_json((out / files.provenance).read_bytes())
+        known = _RECORDS[type(spec)].validate_json((out / files.provenance).read_bytes())
         whole = (
             known.fingerprint == spec.fingerprint
             and sha256_file(out / files.image) == known.image_sha256
