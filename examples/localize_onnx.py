@@ -62,7 +62,9 @@ def localize(session: Any, spec: dict[str, Any], image: Array) -> tuple[Array, f
     fed = np.concatenate([fitted / 255, *levels], axis=2).transpose(2, 0, 1)[None]
     logits, image_logit = session.run(None, {"image": fed.astype(np.float32)})
     logits = resized(logits[0].transpose(1, 2, 0), image.shape[:2], line_weights)[..., 0]
-    return 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(-image_logit[0]))
+    calibration = spec.get("calibration", {"temperature": 1, "bias": 0})
+    image_logit = image_logit[0] / calibration["temperature"] + calibration["bias"]
+    return 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(-image_logit))
 
 
 if __name__ == "__main__":

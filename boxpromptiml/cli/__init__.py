@@ -34,6 +34,10 @@ _VERBS = {
         "score a checkpoint on recompressed, blurred, noisy, rescaled, shared images",
         "boxpromptiml.evaluation.robustness:robustness",
     ),
+    "calibrate": (
+        "image probabilities and false-alarm rates of a checkpoint, on validation images",
+        "boxpromptiml.evaluation.calibrate:calibrate",
+    ),
     "report": (
         "report.html of a run: how good, how sure, where it fails",
         "boxpromptiml.report.build:report",

@@ -7,8 +7,15 @@ from typing import Any
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
-from boxpromptiml.inference.formats import OPSET, write_onnx, write_safetensors
-from boxpromptiml.inference.spec import ModelSpec
+from boxpromptiml.inference.formats import (
+    OPSET,
+    read_safetensors,
+    write_onnx,
+    write_safetensors,
+    write_state,
+)
+from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
+from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
@@ -55,6 +62,22 @@ def export(checkpoint: Path, out: Path, half: bool = False) -> None:
     sys.stdout.write(f"{out}: {size:.1f} MB, differs from PyTorch by at most {difference:.1e}\n")
 
 
+def with_spec(source: Path, spec: ModelSpec, out: Path) -> None:
+    """Write a copy of a localizer's file with another spec and the same weights.
+
+    Args:
+        source: A checkpoint of `boxpromptiml fit` or a `.safetensors` file, that can be loaded.
+        spec: The new spec, of the same network.
+        out: File to write, in the same format.
+    """
+    if source.suffix.lower() == ".safetensors":
+        state, values = read_safetensors(source)
+        write_state(out, state, values | spec.to_dict())
+        return
+    checkpoint = load_weights(source)
+    save_checkpoint(out, checkpoint | {DESCRIPTION_KEY: spec.to_dict()})
+
+
 def describe(network: Student | WCBNet, spec: ModelSpec) -> dict[str, Any]:
     """The spec and, under `exported`, what third-party programs need to know."""
     mean, std = ([round(v, 6) for v in b.flatten().tolist()] for b in (network.mean, network.std))
@@ -65,6 +88,7 @@ def describe(network: Student | WCBNet, spec: ModelSpec) -> dict[str, Any]:
             "levels in [-1, 1]",
             "normalisation": {"mean": mean, "std": std, "done_by": "the network"},
             "outputs": "sigmoid(logits): probability that a pixel is manipulated; "
-            "sigmoid(image_logit): that anything in the image is",
+            "sigmoid(image_logit): that anything in the image is; with a calibration, "
+            "sigmoid(image_logit / temperature + bias)",
         }
     }

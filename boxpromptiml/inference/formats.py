@@ -57,6 +57,11 @@ def write_safetensors(
         state = {n: v.half() if v.is_floating_point() else v for n, v in state.items()}
         if beyond := [name for name, value in state.items() if not value.isfinite().all()]:
             raise UserError(f"{beyond[0]} has values above 65504, the most that float16 can hold")
+    write_state(path, state, description)
+
+
+def write_state(path: Path, state: dict[str, torch.Tensor], description: dict[str, Any]) -> None:
+    """Write named weights and their metadata as `.safetensors`, atomically."""
     write_bytes(path, sealed(save(state, {DESCRIPTION_KEY: to_json(description | SEAL)})))
 
 

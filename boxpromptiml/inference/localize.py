@@ -14,11 +14,13 @@ from boxpromptiml.inference.maps import Precision
 from boxpromptiml.inference.predictions import (
     Prediction,
     PredictionTable,
+    Thresholds,
     read_rows,
     write_prediction,
 )
 from boxpromptiml.inference.runtimes import Runtime, default_threads
 from boxpromptiml.inference.shipped import weights_file
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.files import (
     fingerprint,
     json_line,
@@ -43,6 +45,7 @@ def localize(
     checkpoint: Path | None = None,
     tile: bool = False,
     threshold: float | None = None,
+    fpr: float | None = None,
     batch_size: int = 4,
     overlays: bool = True,
     device: str = "cpu",
@@ -56,10 +59,12 @@ def localize(
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
     Writes prob/NAME.png (16-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
-    predictions.jsonl and predictions.csv. Inputs that cannot be read or match no image are listed
-    in errors.jsonl, the rest is localized, and the exit status is 3. The same command resumes a
-    killed job: predictions by the same weights and settings are kept. Rows of other images are kept
-    too.
+    predictions.jsonl and predictions.csv: per image its score (the probability that anything in it
+    is manipulated, calibrated where the column says so), the threshold, its false-alarm rate where
+    known, and the fraction of flagged pixels. Inputs that cannot be read or match no image are
+    listed in errors.jsonl, the rest is localized, and the exit status is 3. The same command
+    resumes a killed job: predictions by the same weights and settings are kept. Rows of other
+    images are kept too.
 
     Args:
         images: Files, folders or quoted glob patterns.
@@ -69,6 +74,10 @@ def localize(
         tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input;
             always so for `native` inputs of more than 4 megapixels.
         threshold: A pixel is flagged strictly above it; the checkpoint's by default.
+        fpr: In place of --threshold: the false-alarm rate to have, such as 0.01 for a threshold
+            that on average 1 % of the pixels of an authentic image are above. The column
+            image_threshold then gives the one that 1 % of the authentic images' scores are above.
+            For a checkpoint that `boxpromptiml calibrate` has measured, as the shipped student.
         batch_size: Images per forward pass.
         overlays: Write overlay/.
         device: cpu or cuda.
@@ -90,19 +99,21 @@ def localize(
     """
     if not 0 <= (threshold or 0.0) <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
+    if threshold is not None and fpr is not None:
+        raise UserError("--threshold and --fpr: give one of them")
     weights = weights_file(checkpoint)
     with _decoder(isolate, decode_seconds) as decode:  # starts while the network is loaded
         threads = default_threads() if threads is None else threads
         localizer = Localizer.load(weights, device, segmenter, runtime, precision, threads, isolate)
         sys.stderr.write(f"runtime: {localizer.runtime}, {threads} threads\n")
+        limits = _thresholds(localizer.spec, threshold, fpr, tile, segmenter)
         inputs, rejected = find_inputs(images, out)
         if not inputs:
             raise UserError("; ".join(f"{one.path}: {one.message}" for one in rejected))
-        limit = localizer.spec.threshold if threshold is None else threshold
-        made_by = _fingerprint(weights, localizer, tile, limit)
+        made_by = _fingerprint(weights, localizer, tile, limits.threshold)
         with locked(out):
             remove_temporaries(out)
-            job = _Job(out, made_by, limit, overlays, read_rows(out))
+            job = _Job(out, made_by, limits, overlays, read_rows(out))
             named = name_inputs(inputs, {n: Path(row.path) for n, row in job.earlier.items()})
             for error in rejected:
                 job.reject(error)
@@ -115,6 +126,48 @@ def localize(
     count = len(named) + len(rejected) - len(job.errors)
     sys.stdout.write(f"{out}: {count} localized{there}, {len(job.errors)} rejected\n")
     return EXIT_REJECTED if job.errors else EXIT_OK
+
+
+def _thresholds(
+    spec: ModelSpec,
+    threshold: float | None,
+    fpr: float | None,
+    tile: bool,
+    segmenter: SegmenterConfig | None,
+) -> Thresholds:
+    """The thresholds that the options ask for, with their false-alarm rate where it is known.
+
+    Raises:
+        UserError: If the checkpoint does not know the threshold of this false-alarm rate, or knows
+            it for other maps than the options ask for.
+    """
+    known = spec.calibration
+    own = "none" if spec.refinement is None else spec.refinement.segmenter.name
+    same_maps = not tile and (segmenter is None or segmenter.name == own)
+    if fpr is None:
+        limit = spec.threshold if threshold is None else threshold
+        rate = known.pixel_fpr(limit) if known is not None and same_maps else None
+        return Thresholds(limit, rate, calibrated=known is not None)
+    if known is None:
+        raise UserError(
+            "--fpr: this checkpoint knows no false-alarm rates; measure them on validation images "
+            "with `boxpromptiml calibrate`, or give --threshold"
+        )
+    if not same_maps:
+        raise UserError(
+            "--fpr: the false-alarm rates are those of maps without --tile and with the "
+            "checkpoint's own regions; give --threshold"
+        )
+    try:
+        limit = known.pixel_threshold(fpr)
+    except UserError as error:
+        raise UserError(f"--fpr: {error}") from error
+    try:
+        image_limit = known.image_threshold(fpr)
+    except UserError as error:
+        sys.stderr.write(f"no image_threshold: {error}\n")
+        image_limit = None
+    return Thresholds(limit, fpr, image_limit, calibrated=True)
 
 
 def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
@@ -144,14 +197,14 @@ class _Job:
         self,
         out: Path,
         made_by: str,
-        threshold: float,
+        limits: Thresholds,
         overlays: bool,
         earlier: dict[str, Prediction],
     ) -> None:
         self.earlier = earlier
         self.errors: list[RejectedInput] = []
         self._out, self._made_by, self._overlays = out, made_by, overlays
-        self._threshold = threshold
+        self._limits = limits
         self._console = Console(stderr=True)
         write_jsonl(out / "errors.jsonl", ())
 
@@ -176,7 +229,7 @@ class _Job:
     ) -> Prediction:
         """Write the files of one image."""
         return write_prediction(
-            self._out, name, path, image, info, *found, self._threshold, self._overlays,
+            self._out, name, path, image, info, *found, self._limits, self._overlays,
             self._made_by,
         )  # fmt: skip
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
+import numpy as np
+
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
 from boxpromptiml.inference.runtimes import Runtime, open_network
@@ -26,7 +28,7 @@ class Localized(NamedTuple):
     """The prediction for one image."""
 
     prob: ProbArray  # (H, W) at the stored size
-    score: float  # [0, 1], that the image is manipulated anywhere
+    score: float  # [0, 1], that the image is manipulated anywhere; calibrated if the file says how
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,16 @@ class Localizer:
     def _whole(self, images: Sequence[ImageArray]) -> list[Localized]:
         fitted = [whole_image(image, self.spec.input) for image in images]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
-        maps, scores = probability_maps(self.network, fitted, sizes)
+        maps, image_logits = probability_maps(self.network, fitted, sizes)
+        scores = self.spec.image_scores(image_logits)
         return [Localized(p, float(s)) for p, s in zip(maps, scores, strict=True)]
 
     def _tiled(self, image: ImageArray) -> Localized:
         network_input = self.spec.input
         stored = whole_image(image, replace(network_input, mode="native"))
-        return Localized(*tiled_map(self.network, stored, network_input.size))
+        prob, image_logit = tiled_map(self.network, stored, network_input.size)
+        (score,) = self.spec.image_scores(np.array([image_logit], np.float32))
+        return Localized(prob, float(score))
 
     @classmethod
     def from_pretrained(

@@ -44,21 +44,21 @@ def probability_maps(
         finite: Refuse output that is not finite; False leaves it to the caller.
 
     Returns:
-        Probabilities (H, W), one an image; image scores (B,) in [0, 1].
+        Probabilities (H, W), one an image; image logits (B,).
 
     Raises:
         UserError: The network's output is of another shape than its input, or not finite.
     """
     maps = [np.empty((0, 0), np.float32)] * len(images)
-    scores = np.zeros(len(images), np.float32)
+    image_logits = np.zeros(len(images), np.float32)
     shapes = [image.shape for image in images]
     for shape in sorted(set(shapes)):
         members = [i for i, other in enumerate(shapes) if other == shape]
-        logits, image_logit = _output(network, np.stack([images[i] for i in members]), finite)
-        scores[members] = sigmoid(image_logit)
+        batch = np.stack([images[i] for i in members])
+        logits, image_logits[members] = _output(network, batch, finite)
         for i, logit_map in zip(members, logits[:, 0], strict=True):
             maps[i] = to_stored_size(logit_map, sizes[i])
-    return maps, scores
+    return maps, image_logits
 
 
 def tiled_map(
@@ -75,7 +75,7 @@ def tiled_map(
         tile: (h, w) of a tile.
 
     Returns:
-        Probabilities (H, W), and the image score, the highest of the tiles.
+        Probabilities (H, W), and the image logit, the highest of the tiles.
 
     Raises:
         UserError: As `probability_maps`.
@@ -94,7 +94,7 @@ def tiled_map(
             total[rows, columns] += logits[0, 0] * weight
             weights[rows, columns] += weight
             highest = np.maximum(highest, image_logit)
-    return sigmoid(total / weights), float(sigmoid(highest)[0])
+    return sigmoid(total / weights), float(highest[0])
 
 
 def _output(network: Network, batch: FloatArray, finite: bool = True) -> NetworkOutput:

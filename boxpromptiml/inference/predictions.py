@@ -24,12 +24,18 @@ class Prediction:
         path: The image, as given.
         height: Height of the stored image in pixels.
         width: Width of the stored image in pixels.
-        image_score: Probability in [0, 1] that anything in the image is manipulated.
+        image_score: Probability in [0, 1] that anything in the image is manipulated; calibrated if
+            `calibrated` says so.
         threshold: A pixel is flagged where its probability is strictly above.
         area: Fraction of the pixels that are flagged.
         sha256: Hash of the image file.
         notes: Decisions of the decoder (alpha dropped, orientation not applied, ...).
         made_by: Fingerprint of weights and settings; empty in rows of earlier versions.
+        fpr: False-alarm rate of `threshold`: mean fraction of flagged pixels in authentic images
+            like those that the localizer was calibrated on; None where it is not known.
+        image_threshold: At the same rate of authentic images, an image is flagged where
+            `image_score` is strictly above; None where it is not known.
+        calibrated: Whether `image_score` is calibrated.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
@@ -44,6 +50,19 @@ class Prediction:
     sha256: str
     notes: str
     made_by: str = ""
+    fpr: float | None = None
+    image_threshold: float | None = None
+    calibrated: bool = False
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What an image is judged by; see `Prediction`."""
+
+    threshold: float
+    fpr: float | None = None
+    image_threshold: float | None = None
+    calibrated: bool = False
 
 
 def write_prediction(
@@ -54,27 +73,28 @@ def write_prediction(
     info: images.ImageInfo,
     prob: ProbArray,
     score: float,
-    threshold: float,
+    limits: Thresholds,
     overlays: bool,
     made_by: str,
 ) -> Prediction:
     """Write the files of one image (H, W, 3) and return its row."""
-    flagged = prob > threshold
+    flagged = prob > limits.threshold
     write_bytes(out / "prob" / f"{name}.png", encode_map(prob))
     images.write_png(out / "mask" / f"{name}.png", flagged.astype(np.uint8) * 255)
     if overlays:
-        images.write_jpeg(out / "overlay" / f"{name}.jpg", overlay(image, prob, (), threshold), 90)
+        drawn = overlay(image, prob, (), limits.threshold)
+        images.write_jpeg(out / "overlay" / f"{name}.jpg", drawn, 90)
     return Prediction(
         name=name,
         path=str(path),
         height=image.shape[0],
         width=image.shape[1],
         image_score=round(score, 6),
-        threshold=threshold,
         area=round(float(flagged.mean()), 6),
         sha256=info.sha256,
         notes="; ".join(info.notes),
         made_by=made_by,
+        **asdict(limits),
     )
 
 

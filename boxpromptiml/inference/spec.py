@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Le, MaxLen, MinLen
+from annotated_types import MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.inference.calibration import Calibration, Threshold
 from boxpromptiml.io.files import sha256_bytes
 from boxpromptiml.io.strict_json import check_fields, parse_as, parse_json
 from boxpromptiml.models.bayes import Prior
@@ -28,7 +29,7 @@ from boxpromptiml.models.configs import (
     StudentConfig,
     WCBConfig,
 )
-from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.inputs import FloatArray, NetworkInput, sigmoid
 from boxpromptiml.segmenters.config import SegmenterConfig
 
 DESCRIPTION_KEY = "boxpromptiml"
@@ -41,7 +42,6 @@ SEAL = {_SEAL_KEY: "0" * 64}  # to be part of the description of a file that is 
 _SEALED = re.compile(rb'file_sha256[\\":\s]{1,8}([0-9a-f]{64})')
 _PATHS = ("weights", "cache")  # of a segmenter, on this machine; they stay out of files
 
-Threshold = Annotated[float, Ge(0), Le(1)]
 Sha256 = Annotated[str, MinLen(64), MaxLen(64)]
 
 
@@ -134,6 +134,7 @@ class ModelSpec:
         refinement: Refinement of the map by regions; None for none.
         trained_on: Names of the datasets; empty where they were not recorded.
         started_from: SHA-256 of the localizer whose weights training started from, if any.
+        calibration: What its probabilities mean; None if they have not been calibrated.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits.
@@ -146,6 +147,7 @@ class ModelSpec:
     refinement: Refinement | None = None
     trained_on: tuple[str, ...] = ()
     started_from: Sha256 | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
@@ -154,6 +156,12 @@ class ModelSpec:
     def kind(self) -> Literal["student", "wcbnet"]:
         """Name of the network in a file: key of its configuration, prefix of its weights."""
         return "student" if isinstance(self.network, StudentConfig) else "wcbnet"
+
+    def image_scores(self, logits: FloatArray) -> FloatArray:
+        """Probabilities (B,) that images are manipulated, calibrated if the file says how."""
+        return sigmoid(
+            logits if self.calibration is None else self.calibration.image_logits(logits)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; omitted values take their defaults on reading."""
@@ -173,6 +181,8 @@ class ModelSpec:
             values["trained_on"] = list(self.trained_on)
         if self.started_from is not None:
             values["started_from"] = self.started_from
+        if self.calibration is not None:
+            values["calibration"] = to_jsonable_python(self.calibration)
         return values
 
     @classmethod
@@ -199,6 +209,7 @@ class ModelSpec:
             stored.refinement,
             stored.trained_on,
             stored.started_from,
+            stored.calibration,
         )
 
 
@@ -258,6 +269,7 @@ class _Stored:
     refinement: Refinement | None = None
     trained_on: tuple[str, ...] = ()
     started_from: Sha256 | None = None
+    calibration: Calibration | None = None
 
 
 _STORED = TypeAdapter(_Stored)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import require_local_file
+from boxpromptiml.io.files import atomic_writer, require_local_file
 
 _CODE = re.compile(r"GLOBAL (\S+)")  # how PyTorch names the object that it refused to build
 _SHOWN = 3
@@ -49,6 +49,21 @@ def load_weights(path: Path) -> dict[str, Any]:
             "save it with torch.save(model.state_dict(), ...) or as .safetensors"
         )
     return state
+
+
+def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Write tensors and plain values for `load_weights`, atomically.
+
+    Raises:
+        OSError: If the disk is full or not writable; an existing file is kept.
+    """
+    try:
+        with atomic_writer(path) as stream:
+            torch.save(checkpoint, stream)
+    except RuntimeError as error:
+        if isinstance(cause := error.__context__, OSError):  # PyTorch's writer hides it
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 def require_device(device: str) -> None:

@@ -232,6 +232,8 @@ class LocalizerTask(ScoredModule):
                 f"for\n  {self.spec.network}\nuse the config.yaml beside the checkpoint"
             )
         self._trained = True
+        if not fitting:  # further training would make it wrong
+            self.spec = replace(self.spec, calibration=spec.calibration)
         if fitting:
             _refuse_fewer_epochs(checkpoint, self.trainer.max_epochs)
             self._seed = checkpoint.get(_SEED_KEY)

@@ -4,7 +4,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -14,8 +13,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import atomic_writer, refuse_address, remove_temporaries, write_json
-from boxpromptiml.io.weights import load_weights
+from boxpromptiml.io.files import refuse_address, remove_temporaries, write_json
+from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.tasks.monitor import refuse_uncomputable
 from boxpromptiml.tasks.numeric import finite_weights
 from boxpromptiml.tasks.run_folder import lock_folder, own_state
@@ -203,13 +202,7 @@ class LocalCheckpointIO(CheckpointIO):
         if storage_options is not None:
             raise TypeError("storage_options are for addresses; checkpoints are local files")
         refuse_address(path)
-        try:
-            with atomic_writer(Path(path)) as stream:
-                torch.save(checkpoint, stream)
-        except RuntimeError as error:
-            if isinstance(cause := error.__context__, OSError):  # PyTorch's writer hides it
-                raise OSError(cause.errno, cause.strerror, str(path)) from error
-            raise
+        save_checkpoint(Path(path), checkpoint)
 
     def load_checkpoint(
         self,

@@ -83,7 +83,8 @@ class ScoredModule(LightningModule):
             for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
         ]
         network = TorchNetwork(self.network)
-        maps, scores = probability_maps(network, images, batch["size"], finite=False)
+        maps, logits = probability_maps(network, images, batch["size"], finite=False)
+        scores = self.spec.image_scores(logits)
         self._refuse_diverged(batch["id"], maps, scores)
         return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
 

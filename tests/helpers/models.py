@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 from lightning.pytorch import Trainer, seed_everything
 
+from boxpromptiml.inference.calibration import Calibration
 from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.export import describe, export
 from boxpromptiml.inference.formats import write_safetensors
@@ -48,6 +49,17 @@ SPECS = {
         0.5,
     ),
 }
+CALIBRATION = Calibration(
+    temperature=2.0,
+    bias=-1.0,
+    images=100,
+    authentic=40,
+    pixels=50_000,
+    pixel_thresholds=((0.001, 0.9), (0.01, 0.6), (0.1, 0.2)),
+    image_thresholds=((0.05, 0.8), (0.1, 0.7)),
+    ece=0.03,
+    ece_before=0.2,
+)
 
 
 class Files(NamedTuple):

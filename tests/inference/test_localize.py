@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +14,11 @@ import torch
 
 from boxpromptiml import Localizer
 from boxpromptiml.cli import main
+from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.io import images, sandbox
 from boxpromptiml.io.files import locked
 from boxpromptiml.io.map_files import read_map
-from tests.helpers.models import save_student
+from tests.helpers.models import CALIBRATION, SPECS, make_network, save_student
 
 
 def run(checkpoint: Path, out: Path, *inputs: object, **options: object) -> int:
@@ -309,3 +311,94 @@ def test_a_killed_job_continues_where_it_was(
         ["a", "b", "sub/c", *(f"d{number}" for number in range(6))]
     )
     assert not list(out.rglob("*.tmp"))
+
+
+@pytest.fixture
+def calibrated(tmp_path: Path) -> Path:
+    """A checkpoint with a calibration whose thresholds lie among its probabilities."""
+    network, spec = make_network(SPECS["student"]), SPECS["student"]
+    path = tmp_path / "calibrated.safetensors"
+    write_safetensors(path, network, replace(spec, calibration=CALIBRATION).to_dict())
+    return path
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_a_false_alarm_rate_gives_the_thresholds(
+    calibrated: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run(calibrated, out, photos, fpr=0.1, isolate="false") == 0
+    for row in rows_of(out):
+        assert (row["threshold"], row["fpr"], row["image_threshold"]) == (0.2, 0.1, 0.7)
+        assert row["calibrated"] is True
+        mask = images.read_mask(out / "mask" / f"{row['name']}.png")
+        np.testing.assert_array_equal(mask, Localizer.load(calibrated)(row["path"]) > 0.2)
+    with (out / "predictions.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert {(row["fpr"], row["image_threshold"], row["calibrated"]) for row in table} == {
+        ("0.1", "0.7", "True")
+    }
+
+
+def test_the_rate_of_other_thresholds_is_said_where_it_is_known(
+    calibrated: Path, checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    def first(weights: Path, **options: object) -> dict[str, Any]:
+        assert run(weights, tmp_path / "out", photos / "a.jpg", isolate="false", **options) == 0
+        return rows_of(tmp_path / "out")[0]
+
+    assert first(calibrated, threshold=0.6)["fpr"] == pytest.approx(0.01)
+    assert first(calibrated, threshold=0.95)["fpr"] is None
+    assert first(calibrated)["threshold"] == 0.4  # the checkpoint's own
+    assert first(calibrated, threshold=0.6, tile=True)["fpr"] is None
+    assert first(calibrated, threshold=0.6)["image_threshold"] is None
+    plain = first(checkpoint)
+    assert (plain["fpr"], plain["calibrated"]) == (None, False)
+
+
+def test_the_image_score_is_the_calibrated_one(
+    calibrated: Path, photos: Path, tmp_path: Path
+) -> None:
+    localizer = Localizer.load(calibrated)
+    plain = replace(localizer, spec=replace(localizer.spec, calibration=None))
+    image = images.read_image(photos / "a.jpg")[0]
+    for tile in (False, True):
+        raw = plain.localize([image], tile)[0].score
+        expected = 1 / (1 + np.exp(-(np.log(raw / (1 - raw)) / 2 - 1)))
+        assert localizer.localize([image], tile)[0].score == pytest.approx(expected, abs=1e-5)
+    assert run(calibrated, tmp_path / "out", photos / "a.jpg", isolate="false") == 0
+    score = localizer.localize([image])[0].score
+    assert rows_of(tmp_path / "out")[0]["image_score"] == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fpr": 0.5}, "--fpr: a false-alarm rate of 0.5 is not known: measured on 50000 pixels"),
+        ({"fpr": 0.0}, "--fpr: a false-alarm rate of 0 is not known"),
+        ({"fpr": 0.01, "threshold": 0.5}, "--threshold and --fpr: give one of them"),
+        ({"fpr": 0.01, "tile": "true"}, "--fpr: the false-alarm rates are those of maps without"),
+        ({"fpr": 0.01, "segmenter.name": "slic"}, "--fpr: the false-alarm rates are those of maps"),
+    ],
+)
+def test_rates_that_are_not_known_are_one_line(
+    calibrated: Path, photos: Path, tmp_path: Path, options: dict[str, object], message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert run(calibrated, tmp_path / "out", photos, isolate="false", **options) == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_rates_of_images_that_are_not_known_are_left_out(
+    calibrated: Path, checkpoint: Path, photos: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert run(calibrated, tmp_path / "out", photos / "a.jpg", fpr=0.01, isolate="false") == 0
+    assert "no image_threshold: a false-alarm rate of 0.01 is not known" in capsys.readouterr().err
+    assert rows_of(tmp_path / "out")[0]["image_threshold"] is None
+    assert run(checkpoint, tmp_path / "other", photos, fpr=0.01, isolate="false") == 1
+    assert "measure them on validation images with `boxpromptiml calib" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.inference.calibration import Threshold
 from boxpromptiml.inference.spec import (
     OTHER_FILE,
     ModelSpec,
     Refinement,
-    Threshold,
     from_json,
     to_json,
 )
 from boxpromptiml.models.configs import CamConfig, FusionConfig, StudentConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.segmenters.config import SegmenterConfig
+from tests.helpers.models import CALIBRATION
 
 STUDENT = ModelSpec(StudentConfig("resnet10t", "srm", 2.5, (1, 3)), NetworkInput(), 0.4)
 WCBNET = ModelSpec(
@@ -33,6 +35,7 @@ WCBNET = ModelSpec(
     Refinement(SegmenterConfig("slic", segments=30), "pixel"),
     ("CASIA v2",),
 )
+CALIBRATED = replace(STUDENT, calibration=CALIBRATION)
 specs = st.builds(
     ModelSpec,
     st.one_of(
@@ -50,6 +53,7 @@ specs = st.builds(
 @given(specs)
 @example(STUDENT)
 @example(WCBNET)
+@example(CALIBRATED)
 def test_what_is_written_is_read_back(spec: ModelSpec) -> None:
     if isinstance(spec.network, StudentConfig):  # its cam is not written
         assert spec.cam == CamConfig()
@@ -118,7 +122,7 @@ plain = st.recursive(
 @settings(max_examples=400)
 @given(st.data())
 def test_any_other_value_anywhere_is_refused_or_harmless(data: st.DataObject) -> None:
-    values = data.draw(st.sampled_from([STUDENT, WCBNET])).to_dict()
+    values = data.draw(st.sampled_from([STUDENT, WCBNET, CALIBRATED])).to_dict()
     path = data.draw(st.sampled_from(list(places(values))))
     changed = replaced(values, path, data.draw(plain))
     spec, said = None, "evil.ckpt: its boxpromptiml metadata"

@@ -1,0 +1,233 @@
+"""`boxpromptiml calibrate`: image probabilities that mean what they say, and false-alarm rates."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.calibration import Calibration
+from boxpromptiml.inference.export import with_spec
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.inference.shipped import weights_file
+from boxpromptiml.io.progress import track
+from boxpromptiml.manifests.sources import Source, read_sources, stored_image
+from boxpromptiml.metrics.calibration import (
+    AuthenticPixels,
+    Reliability,
+    error_by_chance,
+    fit_platt,
+    fold_numbers,
+    held_out,
+    image_threshold,
+    reliability,
+)
+from boxpromptiml.metrics.histograms import Floats
+from boxpromptiml.records import Split
+
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+_ALMOST_0 = 2.0**-24  # a float32 closer to 1 is 1, whose logit is infinite
+
+Method = Literal["platt", "temperature"]
+
+
+def calibrate(
+    manifest: list[Path],
+    checkpoint: Path | None = None,
+    out: Path | None = None,
+    split: Split | None = "val",
+    method: Method = "platt",
+    folds: int = 5,
+    batch_size: int = 4,
+    device: str = "cpu",
+) -> None:
+    """Calibrate a localizer on validation images, and measure thresholds by false-alarm rate.
+
+    Writes a copy of the checkpoint that knows the calibration: `localize` then reports image
+    probabilities that agree with the fraction of manipulated images, and takes --fpr. `export`
+    keeps it. Prints the expected calibration error before and after, on images held back from
+    the fit, and for each false-alarm rate the thresholds of pixels and images, with the rate that
+    they had on authentic images held back. Needs image labels only, no masks.
+
+    A probability holds where as large a fraction of the images is manipulated as in the manifest,
+    a false-alarm rate for authentic images like those.
+
+    Args:
+        manifest: Manifests with manipulated and authentic images that were not trained on.
+        checkpoint: A checkpoint of `boxpromptiml fit` or a .safetensors file of `export`. Default:
+            the student that ships with the package.
+        out: File to write, with the ending of the checkpoint. Default: only print.
+        split: Split of the manifests to use; null for all rows.
+        method: platt: temperature and bias (Platt 1999). temperature: no bias (Guo et al. 2017).
+        folds: Parts that are held back in turn; images of one group stay together.
+        batch_size: Images per forward pass.
+        device: cpu or cuda.
+
+    Raises:
+        UserError: If an option is out of range, the checkpoint cannot be used, an image cannot be
+            read, or there are too few images of either kind.
+    """
+    weights = weights_file(checkpoint)
+    if weights.suffix.lower() == ".onnx":
+        raise UserError(f"{weights}: calibrate the checkpoint it was made from, and export again")
+    if out is not None and out.suffix.lower() != weights.suffix.lower():
+        raise UserError(f"--out {out}: must end in {weights.suffix}, as the checkpoint")
+    localizer = Localizer.load(weights, device)
+    sources = read_sources(manifest, split)
+    report = calibrate_localizer(localizer, sources, method, folds, batch_size)
+    sys.stdout.write(report.to_text())
+    if out is not None:
+        with_spec(weights, replace(localizer.spec, calibration=report.calibration), out)
+        sys.stdout.write(f"{out}: written\n")
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """A calibration and how good it is.
+
+    Attributes:
+        calibration: To be stored with the weights.
+        unlabelled: Number of images without a label, which were left out.
+        before: Image scores without calibration.
+        after: Each image's score, calibrated without the images of its fold.
+        ece_by_chance: Expected calibration error that exactly right scores of as many images have.
+        pixel_fpr: For each of `RATES`, its pixel threshold's rate on images held back.
+        image_fpr: For each rate of `calibration.image_thresholds`, its threshold's rate on images
+            held back.
+    """
+
+    calibration: Calibration
+    unlabelled: int
+    before: Reliability
+    after: Reliability
+    ece_by_chance: float
+    pixel_fpr: tuple[float, ...]
+    image_fpr: tuple[float, ...]
+
+    def to_text(self) -> str:
+        """The report for people."""
+        found = self.calibration
+        lines = [
+            f"{found.images} images: {found.images - found.authentic} manipulated, "
+            f"{found.authentic} authentic ({self.unlabelled} without a label left out)",
+            f"image probability = sigmoid(logit / {found.temperature:.4g} {found.bias:+.4g})",
+            "on images held back from the fit, before and after:",
+            f"  expected calibration error {self.before.ece:.4f}, {self.after.ece:.4f} "
+            f"({self.ece_by_chance:.4f} by chance, with exactly right scores)",
+            f"  log loss {self.before.log_loss:.4f}, {self.after.log_loss:.4f}",
+            "",
+            f"{'probability':>12}{'manipulated':>13}{'images':>8}   after calibration, held back",
+            *(f"{b.score:>12.3f}{b.manipulated:>13.3f}{b.images:>8}" for b in self.after.bins),
+            "",
+            f"{'FPR':>7}{'pixels above':>14}{'held back':>11}{'images above':>14}{'held back':>11}",
+        ]
+        of_images = dict(found.image_thresholds)
+        held_back = dict(zip(of_images, self.image_fpr, strict=True))
+        for (rate, threshold), fpr in zip(found.pixel_thresholds, self.pixel_fpr, strict=True):
+            line = f"{rate:>7g}{threshold:>14.4f}{fpr:>11.4f}"
+            known = rate in of_images
+            line += f"{of_images[rate]:>14.4f}{held_back[rate]:>11.4f}" if known else f"{'-':>14}"
+            lines.append(line)
+        return "\n".join([*lines, ""])
+
+
+def calibrate_localizer(
+    localizer: Localizer,
+    sources: Sequence[Source],
+    method: Method = "platt",
+    folds: int = 5,
+    batch_size: int = 4,
+) -> CalibrationReport:
+    """Calibrate a localizer on images with labels; see `calibrate`.
+
+    Args:
+        localizer: A calibration that it already has is not used.
+        sources: Images that were not trained on; those without a label are left out.
+        method: As in `calibrate`.
+        folds: As in `calibrate`.
+        batch_size: As in `calibrate`.
+
+    Raises:
+        UserError: As `calibrate`.
+    """
+    if folds < 2:
+        raise UserError(f"--folds must be 2 or more, got {folds}")
+    known = [source for source in sources if source.sample.label is not None]
+    manipulated = np.array([source.sample.label == 1 for source in known], bool)
+    fold_of = fold_numbers([source.sample.group for source in known], folds)
+    logits, pixels = _measure(localizer, known, fold_of.tolist(), batch_size)
+    platt = fit_platt(logits, manipulated, method == "platt")
+    before = reliability(1 / (1 + np.exp(-logits)), manipulated)
+    kept = held_out(logits, manipulated, fold_of, method == "platt")
+    after = reliability(kept, manipulated)
+    every = sum(pixels, AuthenticPixels())
+    authentic = platt(logits)[~manipulated]
+    rates = [rate for rate in RATES if rate * len(authentic) >= 1]
+    calibration = Calibration(
+        temperature=platt.temperature,
+        bias=platt.bias,
+        images=len(known),
+        authentic=every.images,
+        pixels=every.pixels,
+        pixel_thresholds=tuple((rate, every.threshold(rate)) for rate in RATES),
+        image_thresholds=tuple((rate, image_threshold(authentic, rate)) for rate in rates),
+        ece=after.ece,
+        ece_before=before.ece,
+    )
+    by_fold = [logits[~manipulated & (fold_of == fold)] for fold in range(folds)]
+    return CalibrationReport(
+        calibration,
+        len(sources) - len(known),
+        before,
+        after,
+        error_by_chance(kept),
+        tuple(_held_back_pixel_fpr(pixels, rate) for rate in RATES),
+        tuple(_held_back_image_fpr(by_fold, rate) for rate in rates),
+    )
+
+
+def _measure(
+    localizer: Localizer, sources: Sequence[Source], fold_of: Sequence[int], batch_size: int
+) -> tuple[Floats, list[AuthenticPixels]]:
+    """The image logit (N,) of every source, and the authentic pixels of every fold."""
+    localizer = replace(localizer, spec=replace(localizer.spec, calibration=None))
+    scores = np.empty(len(sources))
+    pixels = [AuthenticPixels() for _ in range(max(fold_of) + 1)]
+    images = (
+        (number, stored_image(source))
+        for number, source in enumerate(track(sources, "localizing", len(sources)))
+    )
+    for number, _, found in localizer.localize_each(images, max(batch_size, 1)):
+        scores[number] = found.score
+        if sources[number].sample.label == 0:
+            pixels[fold_of[number]].add(found.prob)
+    scores = scores.clip(_ALMOST_0, 1 - _ALMOST_0)
+    return np.log(scores / (1 - scores)), pixels
+
+
+def _held_back_pixel_fpr(folds: Sequence[AuthenticPixels], rate: float) -> float:
+    """Mean rate of images whose threshold was measured on the other folds; nan if there is none."""
+    parts = []
+    for number, held in enumerate(folds):
+        others = sum((*folds[:number], *folds[number + 1 :]), AuthenticPixels())
+        if held.images and others.images:
+            parts.append((held.fpr(others.threshold(rate)), held.images))
+    return _weighted(parts)
+
+
+def _held_back_image_fpr(folds: Sequence[Floats], rate: float) -> float:
+    """As `_held_back_pixel_fpr`, for the scores of authentic images."""
+    parts = []
+    for number, held in enumerate(folds):
+        others = np.concatenate([*folds[:number], *folds[number + 1 :]])
+        if len(held) and len(others):
+            parts.append((float((held > image_threshold(others, rate)).mean()), len(held)))
+    return _weighted(parts)
+
+
+def _weighted(parts: Sequence[tuple[float, int]]) -> float:
+    rates, images = zip(*parts, strict=True) if parts else ((float("nan"),), (1,))
+    return float(np.average(rates, weights=images))

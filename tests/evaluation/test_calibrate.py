@@ -1,0 +1,132 @@
+"""Calibration of a checkpoint on validation images, and the copy that it writes."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boxpromptiml import Localizer
+from boxpromptiml.cli import main
+from boxpromptiml.errors import UserError
+from boxpromptiml.evaluation.calibrate import RATES, calibrate_localizer
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.inference.export import describe
+from boxpromptiml.inference.formats import write_safetensors
+from boxpromptiml.io.weights import load_weights, save_checkpoint
+from boxpromptiml.manifests.sources import Sources, read_sources, stored_image
+from boxpromptiml.metrics.pixel import pixel_fpr
+from tests.helpers.data import make_manifest
+from tests.helpers.models import SPECS, brightness, make_network
+
+SPEC = SPECS["student"]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen images with a bright ellipse and twelve without."""
+    return make_manifest(tmp_path_factory.mktemp("data"), "val", 16, 12).path
+
+
+@pytest.fixture(scope="module")
+def sources(manifest: Path) -> Sources:
+    return read_sources([manifest], "val")
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    """One network, rounded to half precision, as student.safetensors and student.ckpt."""
+    path = tmp_path / "student.safetensors"
+    network = make_network(SPEC)
+    write_safetensors(path, network, describe(network, SPEC), half=True)
+    state = {
+        f"student.{name}": value for name, value in load_localizer(path)[0].state_dict().items()
+    }
+    content = {"state_dict": state, "boxpromptiml": SPEC.to_dict(), "global_step": 7}
+    save_checkpoint(path.with_suffix(".ckpt"), content)
+    return path
+
+
+def test_thresholds_have_the_rates_that_they_are_for(sources: Sources) -> None:
+    """By the maps of the localizer itself, with the FPR of `evaluate`."""
+    localizer = Localizer(brightness, SPEC)
+    report = calibrate_localizer(localizer, sources, folds=3)
+    found = report.calibration
+    authentic = [s.manifest.image_path(s.sample) for s in sources if s.sample.label == 0]
+    maps = localizer(authentic)
+    assert [rate for rate, _ in found.pixel_thresholds] == list(RATES)
+    for rate, threshold in found.pixel_thresholds:
+        above = np.mean([pixel_fpr(prob, threshold) for prob in maps])
+        assert rate / 2 < above <= rate + 1e-9
+    assert (found.images, found.authentic, found.pixels) == (28, 12, 12 * 64 * 96)
+    assert found.image_thresholds[0][0] == 0.1  # one of twelve is the least that can be seen
+    assert report.pixel_fpr == pytest.approx(RATES, rel=0.5)
+
+
+def test_the_probability_separates_what_the_network_separates(sources: Sources) -> None:
+    report = calibrate_localizer(Localizer(brightness, SPEC), sources)
+    calibrated = Localizer(brightness, replace(SPEC, calibration=report.calibration))
+    for source in sources:
+        (found,) = calibrated.localize([stored_image(source)])
+        assert (found.score > 0.5) == (source.sample.label == 1)
+    assert report.after.ece < report.before.ece
+    assert report.calibration.ece == report.after.ece
+    again = calibrate_localizer(calibrated, sources)
+    assert again.calibration == report.calibration  # the one it has is not used
+
+
+def test_images_without_a_label_are_left_out(sources: Sources) -> None:
+    unknown = [s._replace(sample=replace(s.sample, label=None)) for s in sources[:3]]
+    report = calibrate_localizer(Localizer(brightness, SPEC), [*unknown, *sources[3:]])
+    assert (report.unlabelled, report.calibration.images) == (3, 25)
+
+
+def test_temperature_alone_has_no_bias(sources: Sources) -> None:
+    report = calibrate_localizer(Localizer(brightness, SPEC), sources, "temperature")
+    assert report.calibration.bias == 0
+
+
+def test_too_few_images_are_said(sources: Sources) -> None:
+    localizer = Localizer(brightness, SPEC)
+    with pytest.raises(UserError, match="on manipulated and authentic images"):
+        calibrate_localizer(localizer, [s for s in sources if s.sample.label == 0])
+    with pytest.raises(UserError, match="--folds must be 2 or more"):
+        calibrate_localizer(localizer, sources, folds=1)
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
+def test_the_command_writes_a_copy_that_differs_in_the_spec_alone(
+    ending: str, student: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = student.with_suffix(f".{ending}")
+    before = given.read_bytes()
+    words = [f"--checkpoint={given}", f"--manifest={manifest}"]
+    assert main(["calibrate", *words]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"calibration error 0\.\d{4}, 0\.\d{4} \(0\.\d{4} by chance", printed)
+    out = tmp_path / f"calibrated.{ending}"
+    assert main(["calibrate", *words, f"--out={out}"]) == 0
+    assert capsys.readouterr().out == f"{printed}{out}: written\n"
+    assert given.read_bytes() == before
+    old, new = Localizer.load(given), Localizer.load(out)
+    assert new.spec.calibration is not None
+    assert replace(new.spec, calibration=None) == old.spec
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    np.testing.assert_array_equal(old(image), new(image))
+    assert out.stat().st_size < given.stat().st_size + 3000
+    if ending == "ckpt":
+        assert load_weights(out)["global_step"] == 7
+    assert main(["export", f"--checkpoint={out}", f"--out={tmp_path / 'again.safetensors'}"]) == 0
+    assert Localizer.load(tmp_path / "again.safetensors").spec == new.spec
+
+
+def test_wrong_use_is_one_line(
+    student: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--checkpoint={student}", f"--manifest={manifest}"]
+    assert main(["calibrate", *words, f"--out={tmp_path / 'c.ckpt'}"]) == 1
+    assert "must end in .safetensors, as the checkpoint" in capsys.readouterr().err
+    words[0] = f"--checkpoint={tmp_path / 'student.onnx'}"
+    assert main(["calibrate", *words]) == 1
+    assert "calibrate the checkpoint it was made from" in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""Thresholds of a stored calibration, and what a file may say there."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.calibration import Calibration
+from boxpromptiml.inference.spec import ModelSpec
+from tests.helpers.models import CALIBRATION, SPECS
+
+
+def test_thresholds_between_and_at_the_stored_rates() -> None:
+    assert [CALIBRATION.pixel_threshold(rate) for rate in (0.001, 0.01, 0.1)] == [0.9, 0.6, 0.2]
+    middle = CALIBRATION.pixel_threshold(10**-2.5)
+    assert middle == pytest.approx(0.75)
+    assert CALIBRATION.pixel_fpr(middle) == pytest.approx(10**-2.5)
+    assert CALIBRATION.image_threshold(0.1) == 0.7
+
+
+@given(st.floats(0.001, 0.1))
+def test_a_rate_is_found_again_by_its_threshold(fpr: float) -> None:
+    found = CALIBRATION.pixel_fpr(CALIBRATION.pixel_threshold(fpr))
+    assert found == pytest.approx(fpr, rel=1e-6)
+
+
+@pytest.mark.parametrize("fpr", [0, -1, 0.0009, 0.11, 2, float("nan"), float("inf")])
+def test_rates_outside_the_measured_ones_are_unknown(fpr: float) -> None:
+    with pytest.raises(UserError, match="measured on 50000 pixels of 40 authentic images were fr"):
+        CALIBRATION.pixel_threshold(fpr)
+    with pytest.raises(UserError, match="measured on 40 authentic images were from"):
+        CALIBRATION.image_threshold(fpr)
+    few = replace(CALIBRATION, pixels=100)
+    with pytest.raises(UserError, match="100 pixels"):
+        few.pixel_threshold(0.005)
+    none = replace(CALIBRATION, image_thresholds=())
+    with pytest.raises(UserError, match="authentic images were none"):
+        none.image_threshold(0.1)
+
+
+def test_thresholds_outside_the_measured_ones_have_no_rate() -> None:
+    assert [CALIBRATION.pixel_fpr(t) for t in (0, 0.19, 0.91, 1)] == [None] * 4
+    assert replace(CALIBRATION, pixel_thresholds=()).pixel_fpr(0.5) is None
+
+
+@given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=9))
+def test_scores_are_calibrated_if_the_spec_says_how(logits: list[float]) -> None:
+    given = np.array(logits, np.float32)
+    plain = SPECS["student"].image_scores(given)
+    found = replace(SPECS["student"], calibration=CALIBRATION).image_scores(given)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(plain, 1 / (1 + np.exp(-given)), atol=1e-6)
+        np.testing.assert_allclose(found, 1 / (1 + np.exp(-(given / 2 - 1))), atol=1e-6)
+    assert plain.dtype == found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda said: said.update(temperature=0), "temperature"),
+        (lambda said: said.update(temperature=float("nan")), "not plain values"),
+        (lambda said: said.update(temperature="2"), "temperature"),
+        (lambda said: said.update(bias=1e9), "bias"),
+        (lambda said: said.update(images=0), "images"),
+        (lambda said: said.update(pixels=2**60), "pixels"),
+        (lambda said: said.update(ece=1.5), "ece"),
+        (lambda said: said.update(more=1), "more"),
+        (lambda said: said.pop("bias"), "bias"),
+        (lambda said: said.update(pixel_thresholds=[[0.1, 0.5]] * 65), "pixel_thresholds"),
+        (lambda said: said.update(pixel_thresholds=[[0.1, 0.5], [0.1, 0.4]]), "rates must rise"),
+        (lambda said: said.update(image_thresholds=[[0.1, 0.5], [0.2, 0.6]]), "rates must rise"),
+        (lambda said: said.update(image_thresholds=[[0.1, 1.5]]), "image_thresholds"),
+        (lambda said: said.update(image_thresholds=[[0.1, 0.5, 0]]), "image_thresholds"),
+    ],
+)
+def test_a_strangers_calibration_is_held_to_its_schema(
+    change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    values = replace(SPECS["student"], calibration=CALIBRATION).to_dict()
+    change(values["calibration"])
+    with pytest.raises(UserError, match=message):
+        ModelSpec.from_dict(values)
+
+
+def test_values_are_checked_in_python_too() -> None:
+    with pytest.raises(UserError, match=r"calibration\.temperature"):
+        replace(CALIBRATION, temperature=0.0)
+    assert isinstance(CALIBRATION, Calibration)
