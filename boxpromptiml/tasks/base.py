@@ -139,9 +139,9 @@ class LocalizerTask(ScoredModule):
         return loss
 
     def on_train_start(self) -> None:
-        """Record the training datasets in the spec, in addition to those of a resumed run."""
+        """Record the training datasets, and drop the calibration of a checkpoint tested before."""
         names = sorted({*self.spec.trained_on, *self._data.trained_on})
-        self.spec = replace(self.spec, trained_on=tuple(names))
+        self.spec = replace(self.spec, trained_on=tuple(names), calibration=None)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the random generators from the run's seed, the epoch, the batch and the rank.
@@ -232,8 +232,7 @@ class LocalizerTask(ScoredModule):
                 f"for\n  {self.spec.network}\nuse the config.yaml beside the checkpoint"
             )
         self._trained = True
-        if not fitting:  # further training would make it wrong
-            self.spec = replace(self.spec, calibration=spec.calibration)
+        self.spec = replace(self.spec, calibration=spec.calibration)
         if fitting:
             _refuse_fewer_epochs(checkpoint, self.trainer.max_epochs)
             self._seed = checkpoint.get(_SEED_KEY)

@@ -24,6 +24,17 @@ from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.tasks.distill import DistillTask
 
 _SMALL = FusionConfig(width=8, prototypes=4)
+CALIBRATION = Calibration(
+    temperature=2.0,
+    bias=-1.0,
+    images=100,
+    authentic=40,
+    pixels=50_000,
+    pixel_thresholds=((0.001, 0.9), (0.01, 0.6), (0.1, 0.2)),
+    image_thresholds=((0.05, 0.8), (0.1, 0.7)),
+    ece=0.03,
+    ece_before=0.2,
+)
 SPECS = {
     "student": ModelSpec(
         StudentConfig("mobilenetv3_small_050", "srm", stages=(0, 1), fusion=_SMALL),
@@ -35,6 +46,7 @@ SPECS = {
         StudentConfig("mobilenetv3_small_050", stages=(1, 2), fusion=_SMALL),
         NetworkInput("resize", (64, 96)),
         0.5,
+        calibration=CALIBRATION,
     ),
     "wcbnet": ModelSpec(
         WCBConfig("mobilenetv3_small_050", stages=(0, 1)),
@@ -49,17 +61,6 @@ SPECS = {
         0.5,
     ),
 }
-CALIBRATION = Calibration(
-    temperature=2.0,
-    bias=-1.0,
-    images=100,
-    authentic=40,
-    pixels=50_000,
-    pixel_thresholds=((0.001, 0.9), (0.01, 0.6), (0.1, 0.2)),
-    image_thresholds=((0.05, 0.8), (0.1, 0.7)),
-    ece=0.03,
-    ece_before=0.2,
-)
 
 
 class Files(NamedTuple):

@@ -5,19 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from boxpromptiml import Localizer
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
-from boxpromptiml.inference.export import export
+from boxpromptiml.inference.export import export, with_spec
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.manifests.manifest import write_manifest
+from boxpromptiml.manifests.sources import read_sources, stored_image
+from boxpromptiml.metrics.histograms import Floats
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.tasks.callbacks import LocalCheckpointIO
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.numeric import DivergedError
 from tests.helpers.data import make_manifest
+from tests.helpers.models import CALIBRATION
 from tests.helpers.training import (
     SMALL,
     STUDENT,
@@ -104,6 +109,32 @@ def test_a_checkpoint_of_an_earlier_version_keeps_its_normalisation(
     trainer.test(other, make_data(data_root), tmp_path / "old.ckpt", weights_only=True)
     assert other.spec.network == student
     assert other.get_buffer("student.mean").flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_scores_are_calibrated_as_the_checkpoint_says_until_training_goes_on(
+    data_root: Path, tmp_path: Path
+) -> None:
+    task, data = make_task(), make_data(data_root)
+    trainer = make_trainer(tmp_path, checkpoints_in(tmp_path), max_epochs=1)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "plain.ckpt")
+    spec = replace(task.spec, calibration=CALIBRATION)
+    with_spec(tmp_path / "plain.ckpt", spec, tmp_path / "calibrated.ckpt")
+
+    def scores(name: str) -> Floats:
+        parts = trainer.predict(task, data, ckpt_path=tmp_path / name, weights_only=True)
+        assert parts is not None
+        return np.concatenate([part["image_score"] for part in parts])  # type: ignore[call-overload]
+
+    plain, calibrated = scores("plain.ckpt"), scores("calibrated.ckpt")
+    expected = 1 / (1 + np.exp(-(np.log(plain / (1 - plain)) / 2 - 1)))
+    np.testing.assert_allclose(calibrated, expected, atol=1e-5)
+    localizer = Localizer.load(tmp_path / "calibrated.ckpt")
+    sources = read_sources([data_root / "test.jsonl"], "test")
+    own = [localizer.localize([stored_image(source)])[0].score for source in sources]
+    np.testing.assert_allclose(sorted(calibrated), sorted(own), atol=1e-5)
+    trainer.fit(task, data)
+    assert load_localizer(tmp_path / "last.ckpt")[1].calibration is None
 
 
 @pytest.fixture(scope="module")
