@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,9 @@ def _checked_weights(name: str, source: Pretrained) -> dict[str, Any]:
 
 
 def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    noise = logging.getLogger("timm.models._builder")  # lists weights behind the last map
+    level = noise.level
+    noise.setLevel(logging.ERROR)
     try:
         net: nn.Module = timm.create_model(name, features_only=True, **options)
     except (IndexError, AssertionError) as error:
@@ -208,6 +212,8 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
         raise UserError(f"backbone {name!r} does not have all of stages {stages}") from error
     except RuntimeError as error:
         raise UserError(f"backbone {name!r} gives no feature maps: {error}") from error
+    finally:
+        noise.setLevel(level)
     for module in net.modules():  # timm keeps a second copy of the weights in its configuration
         if isinstance(kept := getattr(module, "pretrained_cfg", None), dict):
             kept.pop("state_dict", None)

@@ -244,14 +244,14 @@ def trainings(data: Data, made: Sequence[Fold]) -> list[Training]:
     found = [
         Training("plain", (synthetic,), real, 15),
         Training("plain_masks", (synthetic,), real, 15, None, (MASKS,)),
-        Training("general", both, real, 6, "plain"),
+        Training("general", both, real, 4, "plain"),
     ]
     for number, fold in enumerate(made):
         train = (*fold.train, synthetic)
-        found.append(Training(f"fold_{number}", train, fold.test, 4, "general", (SLOWER,)))
+        found.append(Training(f"fold_{number}", train, fold.test, 3, "general", (SLOWER,)))
     found.append(replace(found[3], name="fold_0_masks", settings=(SLOWER, MASKS)))
     everything = (*map(data.pseudo, REAL), synthetic)
-    found.append(Training("shipped", everything, (), 4, "general", (SLOWER,)))
+    found.append(Training("shipped", everything, (), 3, "general", (SLOWER,)))
     return found
 
 
