@@ -26,7 +26,7 @@ from boxpromptiml.metrics.calibration import (
     reliability,
 )
 from boxpromptiml.metrics.histograms import Floats
-from boxpromptiml.records import Split
+from boxpromptiml.records import MaskArray, Split
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _ALMOST_0 = 2.0**-24  # a float32 closer to 1 is 1, whose logit is infinite
@@ -156,46 +156,37 @@ def calibrate_localizer(
     if folds < 2:
         raise UserError(f"--folds must be 2 or more, got {folds}")
     known = [source for source in sources if source.sample.label is not None]
-    manipulated = np.array([source.sample.label == 1 for source in known], bool)
     fold_of = fold_numbers([source.sample.group for source in known], folds)
-    logits, pixels = _measure(localizer, known, fold_of.tolist(), batch_size)
-    platt = fit_platt(logits, manipulated, method == "platt")
-    before = reliability(1 / (1 + np.exp(-logits)), manipulated)
-    kept = held_out(logits, manipulated, fold_of, method == "platt")
-    after = reliability(kept, manipulated)
-    every = sum(pixels, AuthenticPixels())
-    authentic = platt(logits)[~manipulated]
-    rates = [rate for rate in RATES if rate * len(authentic) >= 1]
-    calibration = Calibration(
-        temperature=platt.temperature,
-        bias=platt.bias,
-        images=len(known),
-        authentic=every.images,
-        pixels=every.pixels,
-        pixel_thresholds=tuple((rate, every.threshold(rate)) for rate in RATES),
-        image_thresholds=tuple((rate, image_threshold(authentic, rate)) for rate in rates),
-        ece=after.ece,
-        ece_before=before.ece,
-    )
-    by_fold = [logits[~manipulated & (fold_of == fold)] for fold in range(folds)]
-    return CalibrationReport(
-        calibration,
-        len(sources) - len(known),
-        before,
-        after,
-        error_by_chance(kept),
-        tuple(_held_back_pixel_fpr(pixels, rate) for rate in RATES),
-        tuple(_held_back_image_fpr(by_fold, rate) for rate in rates),
-    )
+    parts = [
+        measure(localizer, [known[i] for i in np.flatnonzero(fold_of == fold)], batch_size)
+        for fold in range(folds)
+    ]
+    return calibration_report(parts, method, len(sources) - len(known))
 
 
-def _measure(
-    localizer: Localizer, sources: Sequence[Source], fold_of: Sequence[int], batch_size: int
-) -> tuple[Floats, list[AuthenticPixels]]:
-    """The image logit (N,) of every source, and the authentic pixels of every fold."""
+@dataclass(frozen=True)
+class Measured:
+    """What a calibration needs to know of some images.
+
+    Attributes:
+        logits: (N,) image logits.
+        manipulated: (N,) whether an image is manipulated.
+        pixels: Probabilities of the pixels of the authentic ones.
+    """
+
+    logits: Floats
+    manipulated: MaskArray
+    pixels: AuthenticPixels
+
+
+def measure(localizer: Localizer, sources: Sequence[Source], batch_size: int = 4) -> Measured:
+    """Run a localizer over images with known labels; a calibration that it has is not used.
+
+    Raises:
+        RejectedInput: An image cannot be read.
+    """
     localizer = replace(localizer, spec=replace(localizer.spec, calibration=None))
-    scores = np.empty(len(sources))
-    pixels = [AuthenticPixels() for _ in range(max(fold_of) + 1)]
+    scores, pixels = np.empty(len(sources)), AuthenticPixels()
     images = (
         (number, stored_image(source))
         for number, source in enumerate(track(sources, "localizing", len(sources)))
@@ -203,9 +194,60 @@ def _measure(
     for number, _, found in localizer.localize_each(images, max(batch_size, 1)):
         scores[number] = found.score
         if sources[number].sample.label == 0:
-            pixels[fold_of[number]].add(found.prob)
+            pixels.add(found.prob)
     scores = scores.clip(_ALMOST_0, 1 - _ALMOST_0)
-    return np.log(scores / (1 - scores)), pixels
+    manipulated = np.array([source.sample.label == 1 for source in sources], bool)
+    return Measured(np.log(scores / (1 - scores)), manipulated, pixels)
+
+
+def calibration_report(
+    folds: Sequence[Measured], method: Method = "platt", unlabelled: int = 0
+) -> CalibrationReport:
+    """The calibration that fits all folds, and how good it is on each when fitted to the others.
+
+    The folds may come from different localizers of one recipe, each measured on images that it was
+    not trained on: what results is the calibration of a localizer that was trained on all of them.
+
+    Args:
+        folds: Two or more.
+        method: As in `calibrate`.
+        unlabelled: Number of images that were left out.
+
+    Raises:
+        UserError: If there are too few images of either kind.
+    """
+    logits = np.concatenate([fold.logits for fold in folds])
+    manipulated = np.concatenate([fold.manipulated for fold in folds])
+    fold_of = np.repeat(np.arange(len(folds)), [len(fold.logits) for fold in folds])
+    platt = fit_platt(logits, manipulated, method == "platt")
+    before = reliability(1 / (1 + np.exp(-logits)), manipulated)
+    kept = held_out(logits, manipulated, fold_of, method == "platt")
+    after = reliability(kept, manipulated)
+    pixels = [fold.pixels for fold in folds]
+    every = sum(pixels, AuthenticPixels())
+    authentic = platt(logits)[~manipulated]
+    rates = [rate for rate in RATES if rate * len(authentic) >= 1]
+    calibration = Calibration(
+        temperature=platt.temperature,
+        bias=platt.bias,
+        images=len(logits),
+        authentic=every.images,
+        pixels=every.pixels,
+        pixel_thresholds=tuple((rate, every.threshold(rate)) for rate in RATES),
+        image_thresholds=tuple((rate, image_threshold(authentic, rate)) for rate in rates),
+        ece=after.ece,
+        ece_before=before.ece,
+    )
+    by_fold = [fold.logits[~fold.manipulated] for fold in folds]
+    return CalibrationReport(
+        calibration,
+        unlabelled,
+        before,
+        after,
+        error_by_chance(kept),
+        tuple(_held_back_pixel_fpr(pixels, rate) for rate in RATES),
+        tuple(_held_back_image_fpr(by_fold, rate) for rate in rates),
+    )
 
 
 def _held_back_pixel_fpr(folds: Sequence[AuthenticPixels], rate: float) -> float:

@@ -20,13 +20,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from boxpromptiml.evaluation.calibrate import calibration_report, measure
 from boxpromptiml.evaluation.runs import score_run
+from boxpromptiml.inference.export import with_spec
+from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.processes import child_environment, python_command
 from boxpromptiml.manifests.manifest import Manifest, read_manifest, relative_root, write_manifest
+from boxpromptiml.manifests.sources import read_sources
 from boxpromptiml.records import Sample, Split
 
 EXPERIMENTS = Path(__file__).parent.parent
 RESULTS = EXPERIMENTS.parent / "docs/results/default"
+WEIGHTS = EXPERIMENTS.parent / "boxpromptiml/weights/student.safetensors"
 FOLDS = 5
 PHOTOGRAPH = re.compile(r"(ani|arc|art|cha|ind|nat|pla|sec|txt)_?(\d+)", re.IGNORECASE)
 
@@ -290,6 +295,22 @@ def train(training: Training, data: Data) -> None:
             shutil.copy(path, kept)
 
 
+def ship(data: Data, made: Sequence[Fold]) -> None:
+    """Calibrate the student that ships by the folds' scores of held-back images, and export it."""
+    val, parts = read_sources([data.manifest("forgeries_val")]), []
+    for number, fold in enumerate(made):
+        localizer = Localizer.load(data.out / f"runs/fold_{number}/checkpoints/last.ckpt")
+        held = [*read_sources(fold.test), *val[number::FOLDS]]
+        parts.append(measure(localizer, held))
+    report = calibration_report(parts)
+    (RESULTS / "calibration.txt").write_text(report.to_text())
+    trained, calibrated = data.out / "runs/shipped/checkpoints/last.ckpt", data.out / "student.ckpt"
+    spec = replace(Localizer.load(trained).spec, calibration=report.calibration)
+    with_spec(trained, spec, calibrated)
+    words = ("--checkpoint", str(calibrated), "--out", str(WEIGHTS), "--half=true")
+    run("boxpromptiml", "export", *words, log=data.out / "export.log")
+
+
 def _list(paths: Sequence[Path]) -> str:
     return f"[{','.join(map(str, paths))}]"
 
@@ -303,13 +324,15 @@ def main() -> None:
     arguments = parser.parse_args()
     data = Data(arguments.data, arguments.out.resolve())
     data.prepare()
+    made = make_folds(data)
     waiting: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for training in trainings(data, make_folds(data)):
+        for training in trainings(data, made):
             before = waiting.get(training.start or "")
             waiting[training.name] = pool.submit(_after, before, training, data)
     for future in waiting.values():
         future.result()
+    ship(data, made)
 
 
 def _after(before: "Future[None] | None", training: Training, data: Data) -> None:

@@ -10,12 +10,18 @@ import pytest
 from boxpromptiml import Localizer
 from boxpromptiml.cli import main
 from boxpromptiml.errors import UserError
-from boxpromptiml.evaluation.calibrate import RATES, calibrate_localizer
+from boxpromptiml.evaluation.calibrate import (
+    RATES,
+    calibrate_localizer,
+    calibration_report,
+    measure,
+)
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import describe
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.manifests.sources import Sources, read_sources, stored_image
+from boxpromptiml.metrics.calibration import fit_platt
 from boxpromptiml.metrics.pixel import pixel_fpr
 from tests.helpers.data import make_manifest
 from tests.helpers.models import SPECS, brightness, make_network
@@ -80,6 +86,20 @@ def test_images_without_a_label_are_left_out(sources: Sources) -> None:
     unknown = [s._replace(sample=replace(s.sample, label=None)) for s in sources[:3]]
     report = calibrate_localizer(Localizer(brightness, SPEC), [*unknown, *sources[3:]])
     assert (report.unlabelled, report.calibration.images) == (3, 25)
+
+
+def test_folds_may_come_from_different_localizers(sources: Sources) -> None:
+    """Each is measured on its own images, and all are pooled."""
+    halves = [sources[::2], sources[1::2]]
+    parts = [measure(Localizer(brightness, SPEC), half) for half in halves]
+    found = calibration_report(parts).calibration
+    whole = measure(Localizer(brightness, SPEC), sources)
+    np.testing.assert_allclose(parts[1].logits, whole.logits[1::2], atol=1e-4)
+    platt = fit_platt(whole.logits, whole.manipulated)
+    assert (found.temperature, found.bias) == pytest.approx(
+        (platt.temperature, platt.bias), abs=1e-2
+    )
+    assert (found.images, found.authentic) == (28, 12)
 
 
 def test_temperature_alone_has_no_bias(sources: Sources) -> None:
