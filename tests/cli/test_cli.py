@@ -146,7 +146,7 @@ def test_fit_then_test_then_predict(
         (["test", "--ckpt_path=https://example.org/x.ckpt"], 1, "download"),
         (["test", "--weights_only=false"], 1, "weights_only"),
         (["localise"], 2, "localise"),
-        (["localize", "--images=[x]"], 2, "--out"),
+        (["localize", "--images=[x]"], 2, "out"),
     ],
 )
 def test_a_mistake_is_named_without_a_traceback(
