@@ -1,15 +1,11 @@
 """`python -m data_prep export-boxes`: the boxes of a manifest as COCO JSON."""
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from boxpromptiml.io.files import write_json
+from boxpromptiml.manifests.coco import to_coco
 from boxpromptiml.manifests.manifest import read_manifest
-from boxpromptiml.records import Sample
-
-_CATEGORY = 1
 
 
 def export_boxes(manifest: Path, out: Path) -> None:
@@ -29,40 +25,3 @@ def export_boxes(manifest: Path, out: Path) -> None:
     boxes = sum(len(sample.boxes or ()) for sample in source.samples)
     root = (source.path.parent / source.header.image_root).resolve()
     sys.stdout.write(f"{out}: {len(source.samples)} images below {root}, {boxes} boxes\n")
-
-
-def to_coco(samples: Iterable[Sample]) -> dict[str, Any]:
-    """Samples as a COCO object with one category, `manipulated`; ids count from 1."""
-    rows: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, sample in enumerate(samples, start=1):
-        row = {
-            "id": image_id,
-            "file_name": sample.image,
-            "height": sample.size[0],
-            "width": sample.size[1],
-            "annotated": sample.boxes is not None,
-        }
-        if not sample.boxes:  # else it would outlive boxes that somebody deletes
-            row["box_origin"] = sample.box_origin
-        rows.append(row)
-        for x0, y0, x1, y1 in sample.boxes or ():
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": _CATEGORY,
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": (x1 - x0) * (y1 - y0),
-                    "segmentation": [],
-                    "iscrowd": 0,
-                    "attributes": {"box_origin": sample.box_origin},
-                }
-            )
-    return {
-        "info": {"description": "coarse boxes around manipulated regions"},
-        "licenses": [],
-        "images": rows,
-        "annotations": annotations,
-        "categories": [{"id": _CATEGORY, "name": "manipulated", "supercategory": ""}],
-    }

@@ -46,9 +46,13 @@ _VERBS = {
         "several trainings that differ in one thing, in one table with intervals",
         "boxpromptiml.studies.run:study",
     ),
+    "annotate": (
+        "draw boxes in the browser, a folder of photographs to a manifest",
+        "boxpromptiml.annotate.command:annotate",
+    ),
     "page": (
-        "a page in the browser: draw a box, see pseudo-mask and map",
-        "boxpromptiml.page.command:page",
+        "the same page to try things: upload, draw a box, see pseudo-mask and map",
+        "boxpromptiml.annotate.command:page",
     ),
     "complexity": (
         "parameters, multiply-adds, latency and memory of a network",

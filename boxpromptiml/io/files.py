@@ -179,8 +179,7 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
             be made again: ten thousand take seconds instead of minutes.
     """
     make_folder(path.parent)
-    short = sha256_bytes(os.fsencode(path.name))[:16]  # a long name has no room for more
-    temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{_short(path)}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
             yield stream
@@ -195,6 +194,11 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
         raise
     if durable:
         _fsync_folder(path.parent)
+
+
+def _short(path: Path) -> str:
+    """Part of a temporary file's name; a long name of the file itself has no room for more."""
+    return sha256_bytes(os.fsencode(path.name))[:16]
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -249,13 +253,33 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: If another job holds it.
     """
     make_folder(folder)
+    with _held(folder / ".lock", f"{folder}: another job is writing into this folder"):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold one output file, and delete temporary files that killed processes left of it.
+
+    The lock ends with the process, however it ends.
+
+    Raises:
+        UserError: If another job holds it.
+    """
+    make_folder(path.parent)
+    with _held(path.with_name(f".{path.name}.lock"), f"{path}: another job is writing this file"):
+        for left in path.parent.glob(f".{_short(path)}.*.tmp"):
+            left.unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def _held(lock: Path, taken: str) -> Iterator[None]:
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(lock, timeout=0):
             yield
     except Timeout as error:
-        raise UserError(
-            f"{folder}: another job is writing into this folder; wait for it, or name another"
-        ) from error
+        raise UserError(f"{taken}; wait for it, or name another") from error
 
 
 def remove_temporaries(folder: Path) -> int:

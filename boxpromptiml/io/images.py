@@ -246,7 +246,7 @@ def _is_jpeg_inside(picture: ImageFile.ImageFile) -> bool:
 def encode_png(
     array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], chunk: tuple[bytes, bytes] | None = None
 ) -> bytes:
-    """A PNG of grey (H, W) or RGB (H, W, 3) pixels of 8 bits, or of grey pixels of 16.
+    """A PNG of grey (H, W), RGB (H, W, 3) or RGBA pixels of 8 bits, or of grey pixels of 16.
 
     Args:
         array: The pixels.
@@ -286,7 +286,8 @@ def _encode(
     array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], kind: str, options: dict[str, Any]
 ) -> bytes:
     is_grey_16 = array.dtype == np.uint16 and array.ndim == 2 and kind == "PNG"
-    is_8_bit = array.dtype == np.uint8 and array.ndim >= 2 and array.shape[2:] in ((), (3,))
+    channels = ((), (3,), (4,)) if kind == "PNG" else ((), (3,))
+    is_8_bit = array.dtype == np.uint8 and array.ndim >= 2 and array.shape[2:] in channels
     if not (is_8_bit or is_grey_16):
         raise ValueError(f"need uint8 (H, W) or (H, W, 3), got {array.dtype} {array.shape}")
     buffer = io.BytesIO()

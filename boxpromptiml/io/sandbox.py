@@ -4,6 +4,7 @@ The child runs `serve`: it does what `images.read_image` does, under limits of m
 time and file size. It is started once and used for all images; when an image takes too long or
 kills it, that image is rejected and another child starts. Pixels come back through a file in memory
 that is read, never mapped: a compromised child can send wrong pixels, but not crash its parent.
+Images that are in memory go the same way, and touch no disk.
 
 Reason codes of a rejection are those of `images` and two more:
     timeout: decoding took too long
@@ -107,10 +108,25 @@ class IsolatedDecoder:
             RejectedInput: As `images.read_image`, and for `timeout` and `crashed`.
             UserError: If no child can be started within the memory limit.
         """
+        return self._decode(path, None)
+
+    def decode_bytes(self, data: bytes, name: str) -> tuple[ImageArray, ImageInfo]:
+        """Decode an image in memory, which no disk has to hold.
+
+        Args:
+            data: All bytes of the file.
+            name: Of the file, for messages and the check of its ending.
+
+        Raises:
+            RejectedInput, UserError: As when called with a path.
+        """
+        return self._decode(name, data)
+
+    def _decode(self, path: str | Path, data: bytes | None) -> tuple[ImageArray, ImageInfo]:
         if self._child is None:
             self._child = _Child(self._bounds, self._limits)
         try:
-            return self._child.decode(path)
+            return self._child.decode(path, data)
         except _Lost as lost:
             self.close()
             raise RejectedInput(path, lost.reason, lost.message) from None
@@ -161,10 +177,14 @@ class _Child:
             raise UserError(f"no decoder starts with {self._bounds}: {lost}") from lost
         self._ready = True
 
-    def decode(self, path: str | Path) -> tuple[ImageArray, ImageInfo]:
+    def decode(self, path: str | Path, data: bytes | None) -> tuple[ImageArray, ImageInfo]:
+        """Decode a file, or `data` if it is given, which the child finds where pixels will be."""
         if not self._ready:
             self._wait_until_ready()
-        request = json.dumps(os.fspath(path)).encode() + b"\n"  # surrogates become escapes
+        if data is not None:
+            _write(self._pixels, memoryview(data))
+        asked = [os.fspath(path), None if data is None else len(data)]
+        request = json.dumps(asked).encode() + b"\n"  # surrogates become escapes
         try:
             os.write(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # a pipe
         except BrokenPipeError as error:
@@ -188,12 +208,8 @@ class _Child:
         if min(height, width) < 1 or height * width > self._limits.max_pixels:
             raise _Lost("crashed", f"the decoder replied with {width} x {height} pixels")
         array = np.empty((height, width, 3), np.uint8)
-        left, place = array.data.cast("B"), 0
-        while left:
-            count = os.preadv(self._pixels, [left], place)
-            if count == 0:
-                raise _Lost("crashed", "the decoder gave too few pixels")
-            left, place = left[count:], place + count
+        if not _read(self._pixels, array.data.cast("B")):
+            raise _Lost("crashed", "the decoder gave too few pixels")
         os.ftruncate(self._pixels, 0)  # its memory is ours
         return array
 
@@ -230,6 +246,26 @@ class _Child:
 _BYTES_PER_PIXEL = 3
 
 
+def _write(descriptor: int, left: memoryview) -> None:
+    """Make these bytes the content of a file in memory."""
+    os.ftruncate(descriptor, 0)
+    place = 0
+    while left:
+        count = os.pwrite(descriptor, left, place)
+        left, place = left[count:], place + count
+
+
+def _read(descriptor: int, left: memoryview) -> bool:
+    """Fill a buffer from the start of a file in memory; False if the file is too short."""
+    place = 0
+    while left:
+        count = os.preadv(descriptor, [left], place)
+        if count == 0:
+            return False
+        left, place = left[count:], place + count
+    return True
+
+
 def serve() -> None:
     """The child's main loop: read a path, decode it, reply, until the input ends."""
     settings = json.loads(sys.argv[1])
@@ -258,16 +294,20 @@ def _limit_time(seconds: float) -> None:
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + 2)
 
 
-def _decode(path: str, limits: Limits, pixels: int) -> dict[str, Any]:
+def _decode(asked: list[Any], limits: Limits, pixels: int) -> dict[str, Any]:
+    """Decode what `_Child.decode` asked for; the reply to it."""
+    path, length = asked
     try:
-        image, info = images.read_image(path, limits)
+        if length is None:
+            image, info = images.read_image(path, limits)
+        else:
+            data = bytearray(length)
+            _read(pixels, memoryview(data))
+            os.ftruncate(pixels, 0)
+            image, info = images.decode_image(bytes(data), path, limits)
     except RejectedInput as error:
         return {"reason": error.reason, "message": error.message}
     except MemoryError:
         return {"reason": "out_of_memory", "message": "needs more memory than is allowed"}
-    os.ftruncate(pixels, 0)
-    left, place = np.ascontiguousarray(image).data.cast("B"), 0
-    while left:
-        count = os.pwrite(pixels, left, place)
-        left, place = left[count:], place + count
+    _write(pixels, np.ascontiguousarray(image).data.cast("B"))
     return {"size": image.shape[:2], "info": asdict(info)}

@@ -117,6 +117,9 @@ def _box_trimap(
     if not votes:
         trimap[pixel_slices(proposals[0].box, size)] = UNSURE
         return trimap
+    if len(votes) == 1:  # the same as below, without large arrays of numbers
+        trimap[votes[0]] = MANIPULATED
+        return trimap
     fraction = np.sum(votes, axis=0, dtype=np.int64) / len(votes)
     trimap[fraction > consensus.lower] = UNSURE
     trimap[fraction >= consensus.upper] = MANIPULATED

@@ -55,6 +55,7 @@ class SamTeacher:
         self._sam = sam.eval().requires_grad_(False).to(options.device)
         speed_up(self._sam.image_encoder)
         self._predictor = SamPredictor(self._sam)
+        self._encoded: ImageArray | None = None  # what the predictor holds, if it cannot change
         self._model_type = model_type
         self._weights_sha256 = weights_sha256
         self._options = options
@@ -105,7 +106,8 @@ class SamTeacher:
     def propose(self, image: ImageArray, boxes: BoxArray) -> Iterator[Proposal]:
         """Encode the image once, then decode the boxes one batch after the other.
 
-        Take all proposals of one image before asking for the next: the encoding is kept between.
+        Take all proposals of one image before asking for the next: the encoding is kept between,
+        and also for the next call with the same array if that is read-only.
 
         Args:
             image: (H, W, 3) RGB in [0, 255].
@@ -125,7 +127,10 @@ class SamTeacher:
                 nothing = np.zeros(size, dtype=bool)
                 yield Proposal(nothing, 0.0, _as_box(box), "degenerate: image too thin")
             return
-        encode(self._predictor, image, self._options.precision)
+        if image is not self._encoded:
+            self._encoded = None
+            encode(self._predictor, image, self._options.precision)
+            self._encoded = None if image.flags.writeable else image
         limits = geometry.expand(boxes, self._options.margin, size)
         for start in range(0, len(boxes), self._box_batch):
             chunk = slice(start, start + self._box_batch)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from boxpromptiml.errors import RejectedInput
+from boxpromptiml.io.orientation import stored_box, upright_size
 from boxpromptiml.records import Box
 from data_prep.annotations import AnnotatedImage, Corners
 from data_prep.annotations.screen import screening
@@ -62,7 +63,7 @@ def fit_boxes(
             "boxes were drawn on: --view upright (as viewers and most tools show it) or stored",
         )
     is_upright = view == "upright" and orientation != 1
-    drawn_on = (size[1], size[0]) if is_upright and orientation >= 5 else size
+    drawn_on = upright_size(size, orientation) if is_upright else size
     if annotated.size not in (None, drawn_on):
         says = f"{annotated.size[1]:g} x {annotated.size[0]:g}" if annotated.size else ""
         message = (
@@ -81,33 +82,10 @@ def fit_boxes(
             x0, y0, x1, y1 = shape.corners
             corners = _checked((x0 * width, y0 * height, x1 * width, y1 * height))
             if is_upright:
-                corners = stored_corners(corners, size, orientation)
+                corners = stored_box(Box(*corners), size, orientation)
             boxes.append(_inside(corners, size))
             clipped += leaves(corners, size)
     return FittedBoxes(tuple(boxes), rejected, clipped)
-
-
-def stored_corners(corners: Corners, size: tuple[int, int], orientation: int) -> Corners:
-    """Corners in stored pixels of a box drawn on the upright picture.
-
-    Args:
-        corners: x0 y0 x1 y1 in the upright picture.
-        size: (H, W) of the stored pixels.
-        orientation: EXIF orientation (tag 274), 1 to 8.
-
-    Example:
-        >>> stored_corners((10, 20, 30, 50), (200, 100), 6)  # shown turned clockwise, 200 wide
-        (20, 170, 50, 190)
-    """
-    height, width = size
-    x0, y0, x1, y1 = corners
-    if orientation >= 5:  # the stored rows run along the shown columns
-        x0, y0, x1, y1 = y0, x0, y1, x1
-    if orientation in (2, 3, 7, 8):
-        x0, x1 = width - x1, width - x0
-    if orientation in (3, 4, 6, 7):
-        y0, y1 = height - y1, height - y0
-    return x0, y0, x1, y1
 
 
 def leaves(corners: Corners, size: tuple[float, float]) -> bool:

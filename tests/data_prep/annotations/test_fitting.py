@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.records import Box
 from data_prep.annotations import AnnotatedImage, Shape
-from data_prep.annotations.fitting import View, fit_boxes, stored_corners
+from data_prep.annotations.fitting import View, fit_boxes
 from tests.helpers.approx import approx
 
 SIZE = (80, 120)  # (H, W)
@@ -69,7 +69,6 @@ def test_boxes_drawn_on_the_upright_picture_cover_the_same_pixels(
 def test_the_stored_view_changes_nothing() -> None:
     found = fit_boxes(annotated((1, 2, 3, 4)), "x", SIZE, 6, "stored")
     assert found.boxes == (Box(1, 2, 3, 4),)
-    assert stored_corners((1, 2, 3, 4), SIZE, 1) == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("size", [SIZE, SIZE[::-1], None])

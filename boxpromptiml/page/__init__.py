@@ -1,1 +1,0 @@
-"""Browser page: one image, a box, the teacher's pseudo-mask, the student's map."""
