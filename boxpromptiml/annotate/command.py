@@ -1,7 +1,6 @@
 """`boxpromptiml annotate` and `boxpromptiml page`: draw boxes in the browser."""
 
 import getpass
-import secrets
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 from boxpromptiml.annotate.desk import Desk
 from boxpromptiml.annotate.layers import Layers
 from boxpromptiml.annotate.photographs import Album, Photograph, find_photographs
-from boxpromptiml.annotate.server import HOST, listen, serve
+from boxpromptiml.annotate.server import serve
 from boxpromptiml.annotate.storage import (
     Storage,
     errors_path,
@@ -94,10 +93,8 @@ def annotate(
         if rejected:
             sys.stderr.write(f"{len(rejected)} other files, listed in {errors_path(out)}\n")
         who = annotator or _account()
-        desk = Desk(
-            Album(images, photographs, decode), layers, storage, who, _settings(teacher)
-        )
-        _serve(desk, port)
+        desk = Desk(Album(images, photographs, decode), layers, storage, who, _settings(teacher))
+        serve(desk, port)
         sys.stdout.write(summary_text(out))
         sys.stdout.write(
             f"next: python -m data_prep pseudo-masks --manifest {manifest_path(out)} --out PSEUDO\n"
@@ -138,10 +135,8 @@ def page(
     layers = _layers(checkpoint, teacher, teacher_checkpoint, model_type, copies, jitter, device)
     photographs: Sequence[Photograph] = find_photographs(images, {})[0] if images else []
     with IsolatedDecoder() as decode:
-        desk = Desk(
-            Album(images, photographs, decode), layers, None, "", _settings(teacher)
-        )
-        _serve(desk, port)
+        desk = Desk(Album(images, photographs, decode), layers, None, "", _settings(teacher))
+        serve(desk, port)
 
 
 def _layers(
@@ -161,7 +156,8 @@ def _layers(
         device if teacher == "sam" else None,  # the student's device too
         checkpoint_option="--teacher_checkpoint",
     )
-    require_local_file(weights_file(checkpoint))
+    if checkpoint is not None:
+        require_local_file(weights_file(checkpoint))
     return Layers(asked, consensus, partial(Localizer.load, checkpoint, device))
 
 
@@ -174,12 +170,3 @@ def _account() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # an account without a name, as in containers
         return "unknown"
-
-
-def _serve(desk: Desk, port: int) -> None:
-    token = secrets.token_urlsafe(24)
-    with listen(port) as listening:
-        address = f"http://{HOST}:{listening.getsockname()[1]}/{token}/"
-        sys.stdout.write(f"{address} (Ctrl-C ends it)\n")
-        sys.stdout.flush()
-        serve(desk, listening, token)

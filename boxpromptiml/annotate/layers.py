@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from boxpromptiml.geometry import as_array, clip, expand, pixel_slices, shrink
+from boxpromptiml.geometry import as_array, clip, expand, shrink
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.images import encode_jpeg, encode_png
 from boxpromptiml.io.orientation import upright_box, upright_image
@@ -85,8 +85,9 @@ class Layers:
         size = (image.shape[0], image.shape[1])
         boxes = clip(as_array([box]), size)
         rows, columns = window = self._seen(boxes[0], size)
-        # GrabCut sees the part that matters, so that a large photograph takes no longer.
-        sees_part = isinstance(self.teacher, GrabCutTeacher)
+        # GrabCut sees the part that matters, so that a large photograph takes no longer; not where
+        # prompts are jittered, which depends on the box's place in the photograph.
+        sees_part = isinstance(self.teacher, GrabCutTeacher) and self.consensus.copies == 1
         corner = [columns.start, rows.start] if sees_part else [0, 0]
         boxes = (boxes - np.array(corner * 2)).astype(np.float32)
         with self._teaching:

@@ -59,12 +59,13 @@ def find_photographs(
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of photographs")
-    others = {path.resolve() for path in leave_out}
-    files = [path for path in files_below(folder) if path.resolve() not in others]
+    root = folder.resolve()
+    others = {path.parent.resolve() / path.name for path in leave_out}
+    files = [path for path in files_below(root) if path not in others]
     found: list[Photograph] = []
     rejected: list[RejectedInput] = []
     for path in track(files, "looking at photographs", len(files)):
-        name = path.relative_to(folder).as_posix()
+        name = path.relative_to(root).as_posix()
         try:
             found.append(known[name] if name in known else _look_at(path, name))
         except RejectedInput as error:

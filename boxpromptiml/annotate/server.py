@@ -6,8 +6,10 @@ other sites' requests, and everything without the token, before anything else lo
 
 import hmac
 import json
+import secrets
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -124,7 +126,7 @@ def build_app(desk: Desk) -> Starlette:
 
 
 class _Routes:
-    """One method a route; the desk works in threads, so that requests do not wait for each other."""
+    """One method a route; the desk works in threads, so that no request waits for another."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -219,29 +221,44 @@ def listen(port: int) -> socket.socket:
         raise UserError(f"--port {port} cannot be used: {error}; choose another") from error
 
 
-def serve(desk: Desk, listening: socket.socket, token: str) -> None:
-    """Serve the page until Ctrl-C, or until SIGTERM, which raises SystemExit(143)."""
-    port = listening.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Guard(build_app(desk), token, port),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,  # nobody may say who asks
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE,
-        )
+def make_server(desk: Desk, token: str, port: int) -> uvicorn.Server:
+    """A server of the page, whose addresses begin with the token, for a socket on this port."""
+    config = uvicorn.Config(
+        Guard(build_app(desk), token, port),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # nobody may say who asks
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
     )
-    before = signal.signal(signal.SIGTERM, _terminate)  # the server raises it again at its end
-    try:
-        server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return uvicorn.Server(config)
+
+
+def serve(desk: Desk, port: int) -> None:
+    """Print the page's address and serve it until Ctrl-C, or SIGTERM, which raises SystemExit(143).
+
+    Args:
+        desk: What the page asks.
+        port: As in `listen`.
+
+    Raises:
+        UserError: As `listen`.
+    """
+    token = secrets.token_urlsafe(24)
+    with listen(port) as listening:
+        port = listening.getsockname()[1]
+        before = signal.signal(signal.SIGTERM, _terminate)  # the server raises it again at its end
+        try:
+            sys.stdout.write(f"http://{HOST}:{port}/{token}/ (Ctrl-C ends it)\n")
+            sys.stdout.flush()
+            make_server(desk, token, port).run(sockets=[listening])
+        except KeyboardInterrupt:
+            pass  # the way to end it
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What people said of photographs, kept in two files: COCO for other tools, a manifest for our jobs.
+"""What people said of photographs, in two files: COCO for other tools, a manifest for our jobs.
 
 The COCO file is the truth. It holds more than COCO asks for, which other tools ignore: verdict,
 annotator, time, and seconds spent. The manifest beside it is written anew from it.
@@ -202,8 +202,8 @@ class Storage:
         content["info"] |= {"made_by": _MADE_BY, "image_root": self._roots[0]}
         for row in content["images"]:
             photograph = self._photographs[row["file_name"]]
-            row |= {"sha256": photograph.sha256, "orientation": photograph.orientation}
-            row |= _as_row(self._annotations.get(photograph.name, Annotation()))
+            annotation = self._annotations.get(photograph.name, Annotation())
+            row.update(_as_row(photograph, annotation))
         write_json(self._out, content)
         header = Header(image_root=self._roots[1], notes={"origin": "annotate"})
         write_manifest(manifest_path(self._out), header, samples)
@@ -228,8 +228,11 @@ class Storage:
             )
 
 
-def _as_row(annotation: Annotation) -> dict[str, Any]:
+def _as_row(photograph: Photograph, annotation: Annotation) -> dict[str, Any]:
+    """What an image's row holds more than COCO asks for."""
     return {
+        "sha256": photograph.sha256,
+        "orientation": photograph.orientation,
         "verdict": annotation.verdict,
         "finished": annotation.finished,
         "seconds": round(annotation.seconds, 2),

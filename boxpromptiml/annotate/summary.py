@@ -39,7 +39,7 @@ def summary_text(path: Path) -> str:
         f"seconds per photograph: {seconds_text(every)}",
     ]
     for verdict in ("manipulated", "authentic", "skipped"):
-        if 0 < number[verdict]:
+        if number[verdict]:
             text = seconds_text(one for one in every if one.verdict == verdict)
             lines.append(f"  {verdict}: {text}")
     people = sorted({one.annotator for one in every if one.annotator})

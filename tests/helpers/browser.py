@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 needs_browser = pytest.mark.skipif(
@@ -22,30 +22,37 @@ Point = tuple[float, float]
 
 
 @contextmanager
-def open_page(address: str, width: int = 1280, height: int = 800) -> Iterator["Page"]:
+def start_chromium() -> Iterator["Browser"]:
+    """A browser for several windows."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+
+
+@contextmanager
+def open_page(
+    browser: "Browser", address: str, width: int = 1280, height: int = 800
+) -> Iterator["Page"]:
     """A window at an address; one of a phone, with a touch screen, if it is narrow.
 
     What the page asks for elsewhere, and errors of its scripts, fail the test at the end.
     """
-    from playwright.sync_api import sync_playwright
-
     wrong: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        is_phone = width < 600
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, has_touch=is_phone, is_mobile=is_phone
-        )
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        own = "/".join(address.split("/")[:3])
-        page.on("request", lambda one: one.url.startswith(own) or wrong.append(one.url))
-        page.goto(address)
-        yield page
-        browser.close()
+    own = "/".join(address.split("/")[:3])
+    is_phone = width < 600
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, has_touch=is_phone, is_mobile=is_phone
+    )
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda one: wrong.extend([one.url][one.url.startswith(own) :]))
+    page.goto(address)
+    yield page
+    context.close()
     assert wrong == []
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from boxpromptiml.errors import UserError
 from boxpromptiml.io import files
 
 
@@ -86,3 +87,23 @@ def test_every_key_and_seed_has_a_generator_of_its_own() -> None:
     assert len(firsts) == 8
     assert files.generator(0, "a").random() == files.generator(0, b"a").random()
     assert files.generator(0, "a").random() in firsts
+
+
+def test_one_job_a_file_and_the_rest_of_a_killed_one_goes(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "boxes.json"
+    with files.locked_file(out):
+        with (
+            pytest.raises(UserError, match="another job is writing this file"),
+            files.locked_file(out),
+        ):
+            pass
+        with files.locked_file(out.with_name("other.json")):
+            pass
+        with files.atomic_writer(out):
+            (left,) = out.parent.glob(".*.tmp")
+    left.touch()
+    other = left.with_name(f".{'0' * 16}.1.tmp")
+    other.touch()
+    with files.locked_file(out):
+        assert not left.exists()
+        assert other.exists()

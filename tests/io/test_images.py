@@ -733,6 +733,15 @@ def test_png_round_trip(height: int, width: int, colour: bool, seed: int) -> Non
     assert info.mode == ("RGB" if colour else "L")
 
 
+def test_a_png_may_have_transparency_a_jpeg_may_not() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    picture = Image.open(io.BytesIO(images.encode_png(array)))
+    assert picture.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(picture), array)
+    with pytest.raises(ValueError, match="need uint8"):
+        images.encode_jpeg(array, 90)
+
+
 def test_jpeg_is_pillows(tmp_path: Path) -> None:
     images.write_jpeg(tmp_path / "a.jpg", NOISE, 71)
     expected = encoded(Image.fromarray(NOISE), "JPEG", quality=71)
@@ -744,7 +753,7 @@ def test_jpeg_is_pillows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "array",
-    [np.ones((4, 4), bool), np.ones((4, 4)), np.ones((4, 4, 4), np.uint8), np.ones(4, np.uint8)],
+    [np.ones((4, 4), bool), np.ones((4, 4)), np.ones((4, 4, 2), np.uint8), np.ones(4, np.uint8)],
 )
 def test_nothing_is_left_where_encoding_fails(tmp_path: Path, array: Any) -> None:
     with pytest.raises(ValueError, match="need uint8"):

@@ -180,3 +180,15 @@ def test_a_closed_standard_input_costs_no_image(photo: Path) -> None:
     finally:
         os.dup2(kept, 0)
         os.close(kept)
+
+
+def test_bytes_in_memory_are_decoded_like_a_file(photo: Path, tmp_path: Path) -> None:
+    with IsolatedDecoder() as decode:
+        expected, facts = decode(photo)
+        image, info = decode.decode_bytes(photo.read_bytes(), "upload.png")
+        np.testing.assert_array_equal(image, expected)
+        assert info == facts
+        with pytest.raises(RejectedInput) as caught:
+            decode.decode_bytes(photo.read_bytes()[:200], "torn.png")
+        assert (caught.value.path, caught.value.reason) == ("torn.png", "truncated_or_corrupt")
+        np.testing.assert_array_equal(decode(photo)[0], expected)

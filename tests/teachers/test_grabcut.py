@@ -220,3 +220,16 @@ def test_hundreds_of_boxes_take_the_memory_of_one() -> None:
     assert len(judgements) == 60
     assert trimap.any()
     assert peak < 20e6
+
+
+@pytest.mark.parametrize("box", [LOOSE[0], (0, 0, 160, 120), (150, 3, 159, 40), (3.5, 90.2, 9, 99)])
+def test_a_crop_to_the_surroundings_gives_the_same_proposal(box: BoxArray) -> None:
+    image = np.repeat(np.repeat(scene()[0], 4, axis=0), 4, axis=1)
+    box = 4 * np.array(box, np.float32)
+    whole = next(GrabCutTeacher().propose(image, box[None]))
+    rows, columns = module.surroundings(box, (480, 640))
+    moved = box - np.array([columns.start, rows.start] * 2, np.float32)
+    part = next(GrabCutTeacher().propose(image[rows, columns], moved[None]))
+    np.testing.assert_array_equal(part.mask, whole.mask[rows, columns])
+    assert (part.score, part.note) == (whole.score, whole.note)
+    assert whole.mask.sum() == part.mask.sum()

@@ -185,6 +185,26 @@ def test_one_encoding_an_image_none_without_boxes(box_batch: int) -> None:
     assert calls == {"encoder": 1, "decoder": {1: 7, 3: 3}[box_batch]}
 
 
+def test_a_read_only_image_is_encoded_once_for_several_calls() -> None:
+    network, encoded = tiny_sam(), []
+    network.image_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
+    tested, image, boxes = (
+        SamTeacher(network, "tiny", ""),
+        an_image((50, 60)),
+        some_boxes(2, (50, 60)),
+    )
+    expected = [proposal.mask for proposal in tested.propose(image, boxes)]
+    list(tested.propose(image, boxes))
+    assert len(encoded) == 2  # it might have been changed in between
+    image.flags.writeable = False
+    for count in (3, 3):
+        found = [proposal.mask for proposal in tested.propose(image, boxes)]
+        np.testing.assert_array_equal(found, expected)
+        assert len(encoded) == count
+    list(tested.propose(image.copy(), boxes))
+    assert len(encoded) == 4
+
+
 def test_one_encoding_for_all_jitters_of_all_boxes() -> None:
     network, encoded = tiny_sam(), []
     network.image_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
