@@ -24,7 +24,7 @@ MISTAKES = {
     "localize --images x --out y --treshold 3": "did you mean --threshold?",
     "localize --checkpoint c --images x --out y --threshold abc": "threshold: expected float, got",
     "localize --checkpoint c --image x --out y": "did you mean --images?",
-    "localize --images x": "required: checkpoint, out",
+    "localize --images x": "required: out",
     "lokalize --images x": "no command 'lokalize'; did you mean 'localize'?",
 }
 
