@@ -13,7 +13,13 @@ from boxpromptiml.io.files import write_json, write_jsonl, write_text
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Manifest, read_rows
 from boxpromptiml.manifests.sources import Source
-from data_prep.checks.between_images import Inspected, duplicates, shared_groups, twins
+from data_prep.checks.between_images import (
+    Inspected,
+    duplicates,
+    made_across_splits,
+    shared_groups,
+    twins,
+)
 from data_prep.checks.findings import Finding
 from data_prep.checks.giveaways import leaks
 from data_prep.checks.one_image import inspect_image
@@ -36,8 +42,8 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
         manifest: Manifests to check together, such as those of training and evaluation. Lists of
             rejections beside them are skipped, so that FOLDER/*.jsonl may be given.
         out: Folder to write.
-        verify: Decode every image and mask: finds damage behind the header, near-duplicates across
-            splits, and problems inside masks. By default only headers and hashes are read.
+        verify: Decode every pixel of images and masks: finds problems inside masks too. By default
+            of a mask only the header is read, and a JPEG is decoded at a reduced size.
         num_workers: Worker processes.
 
     Raises:
@@ -104,6 +110,7 @@ def _report(
         *(finding for one in inspected for finding in one.inspection.findings),
         *duplicates(inspected),
         *shared_groups(inspected),
+        *made_across_splits(inspected),
         *(two.finding() for two in pairs),
     ]
     return CheckReport(

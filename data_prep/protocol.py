@@ -185,6 +185,6 @@ def _say_settings(parts: Mapping[Path, Part]) -> None:
             sys.stdout.write("data.val: none, but `fit` needs some: add --val_fraction 0.1\n")
     names = shlex.join(str(path) for path in parts)
     sys.stdout.write(
-        "To find images that two splits share: python -m data_prep check --verify "
+        "To find images that two splits share: python -m data_prep check "
         f"--manifest {names} --out CHECK\n"
     )

@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from boxpromptiml.records import Sample
+from boxpromptiml.records import Sample, Split
 from data_prep.checks.findings import Finding
 from data_prep.checks.near_duplicates import PictureHash, near_duplicates
 from data_prep.checks.one_image import Inspection
@@ -19,7 +19,7 @@ class Inspected(NamedTuple):
 
 
 class Twins(NamedTuple):
-    """Two images of different splits that show nearly the same picture.
+    """Two images of different splits or datasets that show nearly the same picture.
 
     Attributes:
         first: The image of the split that comes first in the order train, val, test.
@@ -40,7 +40,9 @@ class Twins(NamedTuple):
             f"({self.first.sample.split}) shows: distance {self.distance} of 64, "
             f"correlation {self.correlation:.2f}"
         )
-        return Finding("warning", self.second.inspection.path, "near_duplicate", message)
+        across = self.first.sample.split != self.second.sample.split
+        reason = "near_duplicate" if across else "near_duplicate_across_datasets"
+        return Finding("warning", self.second.inspection.path, reason, message)
 
 
 def duplicates(inspected: Sequence[Inspected]) -> Iterator[Finding]:
@@ -73,19 +75,42 @@ def shared_groups(inspected: Sequence[Inspected]) -> Iterator[Finding]:
             yield Finding("warning", first.inspection.path, "group_across_splits", message)
 
 
-def twins(inspected: Sequence[Inspected]) -> list[Twins]:
-    """Near-duplicates across splits, the most alike first; equal files are left to `duplicates`."""
-    by_split: dict[str, list[Inspected]] = {"train": [], "val": [], "test": []}
+def made_across_splits(inspected: Sequence[Inspected]) -> Iterator[Finding]:
+    """Synthetic images that are made from an image of another split."""
+    splits = {one.sample.id: one.sample.split for one in inspected}
     for one in inspected:
+        for name in one.sample.made_from or ():
+            if splits.get(name, one.sample.split) != one.sample.split:
+                message = f"is in {one.sample.split}; it is made from {name}, of {splits[name]}"
+                yield Finding("warning", one.inspection.path, "made_from_another_split", message)
+
+
+def twins(inspected: Sequence[Inspected]) -> list[Twins]:
+    """Near-duplicates across splits, and across datasets within a split, the most alike first.
+
+    Equal files are left to `duplicates`. Within a split, images of one group, or of which one is
+    made from the other, are siblings that stay together.
+    """
+    parts: defaultdict[tuple[Split, str], list[Inspected]] = defaultdict(list)
+    for one in sorted(inspected, key=lambda one: get_args(Split).index(one.sample.split)):
         if one.inspection.picture_hash is not None:
-            by_split[one.sample.split].append(one)
+            parts[one.sample.split, one.sample.dataset].append(one)
     found = [
         Twins(ours[pair.first], theirs[pair.second], pair.distance, pair.correlation)
-        for ours, theirs in combinations(by_split.values(), 2)
+        for ours, theirs in combinations(parts.values(), 2)
         for pair in near_duplicates(_picture_hashes(ours), _picture_hashes(theirs))
-        if ours[pair.first].inspection.sha256 != theirs[pair.second].inspection.sha256
+        if not _are_siblings(ours[pair.first], theirs[pair.second])
     ]
     return sorted(found, key=lambda two: -two.correlation)
+
+
+def _are_siblings(one: Inspected, other: Inspected) -> bool:
+    """Whether two images are the same file, or known to belong together in their common split."""
+    if one.inspection.sha256 == other.inspection.sha256:
+        return True
+    ours, theirs = ({s.id, *(s.made_from or ())} for s in (one.sample, other.sample))
+    together = one.sample.group == other.sample.group or bool(ours & theirs)
+    return together and one.sample.split == other.sample.split
 
 
 def _picture_hashes(inspected: Sequence[Inspected]) -> list[PictureHash]:

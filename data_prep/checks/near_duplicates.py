@@ -7,6 +7,11 @@ thumbnail, in the other, for dark and blank scenes, whether a pixel of an 8 x 8 
 its mean. Then the differences between neighbouring pixels of two 16 x 16 thumbnails are correlated.
 Differences and not grey values: any two landscapes have a bright sky.
 
+A JPEG decoded at a reduced size has nearly the hashes of the whole (60 of 384 x 256: 0.4 bits
+differ on average, at most 3), so every check looks for them. The CPU time for decoding and hashing
+is then 0.5 instead of 1.2 ms, and 22 instead of 259 ms for 12 megapixels; a PNG comes whole (3 ms
+for 384 x 256, 340 ms for 12 megapixels).
+
 Of 1,500 and 300 photographs and forgeries that share scenes (450,000 pairs), 692 are candidates,
 among them 79 of the 81 pairs that correlate above 0.5. Of the pairs between 0.38 and 0.75,
 inspected by eye, all above 0.46 show the same scene, and different scenes begin below.

@@ -20,6 +20,7 @@ from data_prep.checks.near_duplicates import PictureHash, picture_hash
 
 _WHOLE = 0.9  # a box of so much of the image
 _OUTSIDE = 0.1  # so much of a mask may lie outside its boxes: coarse boxes are
+_HASHED_SIDE = 64  # pixels that a thumbnail of 16 x 16 is made of, at least, for its hash
 _LARGER = 10  # times the marked area; even sloppy boxes are below 4
 
 
@@ -53,7 +54,7 @@ class Inspection:
         sha256: Hash of the image file; None if it cannot be read.
         file: Facts about the file; None if it cannot be read.
         mask_fraction: Fraction of the image that the true mask covers, where it was decoded.
-        picture_hash: Hash of the decoded pixels; None if not decoded, or for a blank picture.
+        picture_hash: Hash of the decoded pixels; None if that failed, or for a blank picture.
     """
 
     path: str
@@ -69,7 +70,7 @@ def inspect_image(source: Source, verify: bool) -> Inspection:
 
     Args:
         source: The image; of its manifest only path and header are used.
-        verify: Decode image and masks; else only headers are read.
+        verify: Decode image and masks; else the image at a reduced size, and of masks the header.
     """
     findings: list[Finding] = []
     seen = fraction = picture = None
@@ -105,12 +106,8 @@ def inspect_image(source: Source, verify: bool) -> Inspection:
 def _look_at_file(
     path: Path, verify: bool
 ) -> tuple[tuple[images.ImageInfo, FileFacts], PictureHash | None]:
-    picture = None
-    if verify:
-        pixels, info = images.read_image(path)
-        picture = picture_hash(pixels)
-    else:
-        info = images.probe(path)
+    pixels, info = images.read_image(path) if verify else images.read_reduced(path, _HASHED_SIDE)
+    picture = picture_hash(pixels)
     jpeg = compression(path) if info.format == "JPEG" else None
     ending, count = path.suffix.lower(), path.stat().st_size
     return (info, FileFacts(info.format, info.mode, ending, info.size, count, jpeg)), picture

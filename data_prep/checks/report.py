@@ -32,9 +32,9 @@ class CheckReport:
     Attributes:
         manifests: Manifests as the user named them.
         images: Number of rows checked.
-        verified: Whether pixels were decoded.
+        verified: Whether masks were decoded.
         findings: Without repetitions.
-        twins: Near-duplicates across splits; each is one of the findings too.
+        twins: Near-duplicates across splits and datasets; each is one of the findings too.
         balances: Images of each class by dataset and split.
         distributions: Distributions of sizes, areas and qualities over all images.
         leaks: How well every property separates the classes of every split.
@@ -71,8 +71,7 @@ class CheckReport:
 
 
 NOT_VERIFIED = (
-    "Only headers were read: damage behind them, near-duplicates and what masks hold were not "
-    "looked for. Run it again with --verify."
+    "Of masks only headers were read: what they hold was not looked at. Run it again with --verify."
 )
 
 

@@ -158,11 +158,17 @@ def test_a_bad_image_is_listed_once_and_the_others_are_looked_at(
     ]
 
 
-def test_damage_behind_the_header_needs_verify(data: Data) -> None:
+def test_damage_behind_the_header_of_a_mask_needs_verify(data: Data) -> None:
     data.add("a.jpg", image_sha256=None)
     _corrupt(data.root / "a.jpg")
+    found = data.check(status=3, verify=False)
+    assert reasons(found) == [("rejected", "truncated_or_corrupt", "a.jpg")]
+    data.samples.clear()
+    data.add("b.jpg")
+    mask = data.root / "masks/b.jpg.png"
+    mask.write_bytes(mask.read_bytes()[:-30])
     assert data.check(status=0, verify=False)["findings"] == []
-    assert reasons(data.check(status=3)) == [("rejected", "truncated_or_corrupt", "a.jpg")]
+    assert reasons(data.check(status=3)) == [("rejected", "truncated_or_corrupt", "b.jpg.png")]
 
 
 def test_not_the_file_of_the_manifest(data: Data) -> None:
@@ -265,14 +271,15 @@ def test_a_manifest_that_is_not_there_is_wrong_use(
     assert "none.jsonl: no such file" in capsys.readouterr().err
 
 
-def test_leaks_between_splits(data: Data) -> None:
+@pytest.mark.parametrize("verify", [False, True])
+def test_leaks_between_splits(data: Data, verify: bool) -> None:
     data.add("a.jpg", group="scene")
     data.add("b.jpg", seed=0, label=0)  # the bytes of a.jpg
     data.add("c.jpg", seed=0, split="val")
     data.add("d.jpg", seed=9, split="test", group="scene")
     data.add("e.jpg", seed=20, label=0)
     data.add("f.jpg", image=recompressed(scene(20, SIZE), 60), label=0, split="val")
-    found = data.check(status=0)
+    found = data.check(status=0, verify=verify)
     assert reasons(found) == [
         ("warning", "duplicate", "b.jpg"),
         ("warning", "duplicate_across_splits", "c.jpg"),
@@ -292,6 +299,28 @@ def test_near_duplicates_of_one_split_are_siblings_not_leaks(data: Data) -> None
     data.add("a.jpg", seed=1)
     data.add("b.jpg", image=forged(scene(1, (120, 160)))[:48, :64])
     assert data.check()["near_duplicates"] == []
+
+
+def test_near_duplicates_of_two_datasets_share_a_source(data: Data) -> None:
+    """Within one dataset and split, one group, or a forgery and its host, they are expected."""
+    again = recompressed(scene(1, SIZE), 60)
+    data.add("a.jpg", seed=1, label=0)
+    data.add("b.jpg", image=again, label=0, dataset="other")
+    data.add("c.jpg", image=recompressed(scene(1, SIZE), 50), dataset="third", group="a.jpg")
+    data.add("d.jpg", image=recompressed(scene(1, SIZE), 40), dataset="made",
+             made_from=("a.jpg", "b.jpg"))  # fmt: skip
+    pairs = [(p["first"], p["second"]) for p in data.check(verify=False)["near_duplicates"]]
+    assert sorted(pairs) == [("a.jpg", "b.jpg"), ("b.jpg", "c.jpg"), ("c.jpg", "d.jpg")]
+    assert ("warning", "near_duplicate_across_datasets", "b.jpg") in reasons(data.check())
+
+
+def test_what_a_forgery_is_made_from_stays_in_its_split(data: Data) -> None:
+    data.add("a.jpg", seed=1, label=0)
+    data.add("b.jpg", seed=2, label=0, split="val")
+    data.add("c.jpg", seed=3, made_from=("a.jpg", "b.jpg", "of a manifest not checked"))
+    found = data.check(status=0, verify=False)
+    assert reasons(found) == [("warning", "made_from_another_split", "c.jpg")]
+    assert "made from b.jpg, of val" in found["findings"][0]["message"]
 
 
 def _with_pseudo_masks(data: Data) -> tuple[Path, Path]:

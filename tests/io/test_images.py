@@ -837,3 +837,35 @@ def test_a_pyramid_is_its_largest_picture(tmp_path: Path) -> None:
 def test_a_damaged_sub_directory_does_not_concern_the_picture(tmp_path: Path) -> None:
     path = _tiff(tmp_path / "a.tif", (80, 120), None, extratags=[(330, "I", 1, 2**31, True)])
     assert read_image(path)[1].size == (80, 120)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_reduced_jpeg_is_the_average_of_the_whole(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.jpg"
+    rows, columns = np.mgrid[:400, :640]
+    grey = (120 + 60 * np.sin(rows / 40) + 60 * np.cos(columns / 50)).astype(np.uint8)
+    Image.fromarray(grey).convert(mode).save(path, quality=95)
+    whole, info = images.read_image(path)
+    reduced, same = images.read_reduced(path, 64)
+    assert same == info
+    assert reduced.shape == (100, 160, 3)  # a quarter: an eighth would be below 64 rows
+    expected = whole.reshape(100, 4, 160, 4, 3).mean(axis=(1, 3))
+    assert np.abs(reduced - expected).max() < 6
+
+
+def test_other_formats_and_small_files_are_read_whole(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    images.write_png(tmp_path / "a.png", pixels)
+    np.testing.assert_array_equal(images.read_reduced(tmp_path / "a.png", 16)[0], pixels)
+    images.write_jpeg(tmp_path / "a.jpg", pixels[:60, :60], 90)
+    reduced, _ = images.read_reduced(tmp_path / "a.jpg", 64)
+    np.testing.assert_array_equal(reduced, images.read_image(tmp_path / "a.jpg")[0])
+
+
+def test_a_truncated_jpeg_is_no_reduced_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    images.write_jpeg(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8), 90)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(RejectedInput) as caught:
+        images.read_reduced(path, 16)
+    assert caught.value.reason == "truncated_or_corrupt"
