@@ -145,7 +145,7 @@ def _problem(name: str, value: Any) -> str | None:
     if name in _FRACTIONS:
         sound = min(value) >= 0 and abs(sum(value) - 1) < 1e-6
         return None if sound else "hold fractions that sum to 1"
-    if isinstance(value, float):
+    if isinstance(value, int | float):
         return None if 0 <= value <= 1 else "be 0 to 1"
     low, high = _LIMITS.get(name, {"sides": (128, 8192), "area": (0.0005, 0.9)}.get(name, (1, 100)))
     if len(value) == 3 and not 0 <= value[0] <= 1:

@@ -21,6 +21,7 @@ def test_every_field_is_explained() -> None:
         ("kinds", (0.5, 0.5, 0.5)),
         ("regions", (1.5, -0.5, 0.0)),
         ("unaltered", 1.5),
+        ("alike", -1),
         ("scale", (2.0, 0.5, 1.0)),
         ("scale", (0.5, 1.5, 1.0)),
         ("rotation", (0.5, 0.0, 200.0)),
