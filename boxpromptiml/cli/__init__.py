@@ -58,6 +58,10 @@ _VERBS = {
         "parameters, multiply-adds, latency and memory of a network",
         "boxpromptiml.evaluation.complexity:complexity",
     ),
+    "info": (
+        "what a checkpoint, a manifest or a folder of results is",
+        "boxpromptiml.evaluation.info:info",
+    ),
     "export": (
         "a checkpoint as .onnx or .safetensors",
         "boxpromptiml.inference.export:export",
@@ -88,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _start(words: list[str]) -> int:
     verb, *rest = words
     if verb in _VERBS:
-        return call(_VERBS[verb][1], rest, f"boxpromptiml {verb}")
+        return call(_VERBS[verb][1], rest, f"boxpromptiml {verb}", as_positional=verb == "info")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from local files only
     from boxpromptiml.cli.lightning import run_trainer  # noqa: PLC0415
 
@@ -166,10 +170,11 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
     return error
 
 
-def call(target: str, args: Sequence[str], prog: str) -> int:
+def call(target: str, args: Sequence[str], prog: str, as_positional: bool = False) -> int:
     """Parse `args` for the function `module:name`, call it, return its exit status.
 
     The function's signature and docstring are its command line. It may return None for 0.
+    `as_positional`: arguments without a default are given without their name.
     """
     from jsonargparse import ArgumentParser, auto_cli  # noqa: PLC0415
 
@@ -186,6 +191,7 @@ def call(target: str, args: Sequence[str], prog: str) -> int:
     function = getattr(importlib.import_module(module), name)
     words = complete(read_none(renamed_words(args)), function)
     status: Any = auto_cli(
-        function, words, as_positional=False, parser_class=Parser, prog=prog, allow_abbrev=False
-    )
+        function, words, as_positional=as_positional, parser_class=Parser, prog=prog,
+        allow_abbrev=False,
+    )  # fmt: skip
     return EXIT_OK if status is None else int(status)
