@@ -9,6 +9,7 @@ from typing import Any
 
 from boxpromptiml.annotate.desk import Desk
 from boxpromptiml.annotate.layers import Layers
+from boxpromptiml.annotate.order import Order, most_useful_first, shuffled
 from boxpromptiml.annotate.photographs import Album, Photograph, find_photographs
 from boxpromptiml.annotate.server import serve
 from boxpromptiml.annotate.storage import (
@@ -23,7 +24,7 @@ from boxpromptiml.annotate.summary import summary_text
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
-from boxpromptiml.io.files import locked_file, require_local_file
+from boxpromptiml.io.files import locked_file, require_local_file, sha256_file
 from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.records import ModelType, Split, Teacher
 from boxpromptiml.teachers.config import TeacherName, make_teacher
@@ -40,6 +41,7 @@ def annotate(
     model_type: ModelType | None = None,
     copies: int = 1,
     jitter: float = 0.05,
+    order: Order = "name",
     annotator: str | None = None,
     dataset: str | None = None,
     split: Split = "train",
@@ -66,6 +68,8 @@ def annotate(
         model_type: SAM's architecture; vit_h by default.
         copies: Number of prompts per box, as in `pseudo-masks`.
         jitter: How far a side of a copy moves, as a fraction of the box.
+        order: Which photographs come first: by name, shuffled (random), or those on which student
+            and teacher disagree most (useful), which takes a look at each before the start.
         annotator: Who draws; the name of the account by default.
         dataset: Name of the dataset in the manifest; the folder's by default.
         split: Split of all images in the manifest.
@@ -83,7 +87,7 @@ def annotate(
     layers = _layers(checkpoint, teacher, teacher_checkpoint, model_type, copies, jitter, device)
     with locked_file(out), IsolatedDecoder() as decode:
         saved = open_out(out)
-        ours = [out, manifest_path(out), errors_path(out)]
+        ours = [out, manifest_path(out), errors_path(out), _scores_path(out)]
         photographs, rejected = find_photographs(images, saved.photographs, ours)
         if not in_same_folder(saved, {one.name: one for one in photographs}):
             raise UserError(f"{out}: is of other photographs than {images}; choose another --out")
@@ -92,9 +96,15 @@ def annotate(
         write_errors(out, rejected)
         if rejected:
             sys.stderr.write(f"{len(rejected)} other files, listed in {errors_path(out)}\n")
-        who = annotator or _account()
-        desk = Desk(Album(images, photographs, decode), layers, storage, who, _settings(teacher))
-        serve(desk, port)
+        album = Album(images, photographs, decode)
+        if order == "random":
+            album = Album(images, shuffled(photographs), decode)
+        elif order == "useful":
+            weights = sha256_file(weights_file(checkpoint))
+            scores = _scores_path(out)
+            ordered = most_useful_first(album, layers.student, weights, layers.teacher, scores)
+            album = Album(images, ordered, decode)
+        serve(Desk(album, layers, storage, annotator or _account(), _settings(teacher)), port)
         sys.stdout.write(summary_text(out))
         sys.stdout.write(
             f"next: python -m data_prep pseudo-masks --manifest {manifest_path(out)} --out PSEUDO\n"
@@ -159,6 +169,11 @@ def _layers(
     if checkpoint is not None:
         require_local_file(weights_file(checkpoint))
     return Layers(asked, consensus, partial(Localizer.load, checkpoint, device))
+
+
+def _scores_path(out: Path) -> Path:
+    """The disagreements that `--order useful` keeps beside a COCO file."""
+    return out.with_name(f"{out.stem}.order.json")
 
 
 def _settings(teacher: TeacherName) -> dict[str, Any]:

@@ -61,13 +61,13 @@ def find_photographs(
         raise UserError(f"{folder}: no such folder of photographs")
     root = folder.resolve()
     others = {path.parent.resolve() / path.name for path in leave_out}
-    files = [path for path in files_below(root) if path not in others]
+    files = [path.relative_to(root) for path in files_below(root) if path not in others]
     found: list[Photograph] = []
     rejected: list[RejectedInput] = []
-    for path in track(files, "looking at photographs", len(files)):
-        name = path.relative_to(root).as_posix()
+    for relative in track(files, "looking at photographs", len(files)):
+        name = relative.as_posix()
         try:
-            found.append(known[name] if name in known else _look_at(path, name))
+            found.append(known[name] if name in known else _look_at(folder / relative, name))
         except RejectedInput as error:
             rejected.append(error)
     if not found:
