@@ -96,7 +96,7 @@ class Layers:
             )
         trimap = trimap if sees_part else trimap[window]
         area = float((trimap == MANIPULATED).sum() / (size[0] * size[1]))
-        shown = _reduced(trimap, _LAYER_SIDE / max(size))
+        shown = _resized(trimap, _LAYER_SIDE / max(size))
         place = Box(columns.start, rows.start, columns.stop, rows.stop)
         return Layer(
             encode_png(upright_image(_coloured(shown), orientation)),
@@ -131,9 +131,9 @@ class Layers:
         return Layer(encode_png(upright_image(coloured, orientation)), whole, found.score, area)
 
 
-def _reduced(trimap: TrimapArray, scale: float) -> TrimapArray:
-    if scale >= 1:
-        return trimap
+def _resized(trimap: TrimapArray, scale: float) -> TrimapArray:
+    """A trimap at the scale of a layer; a small one in whole pixels, for a thin outline."""
+    scale = scale if scale < 1 else int(scale)
     height, width = (max(1, round(side * scale)) for side in trimap.shape)
     resized = cv2.resize(trimap, (width, height), interpolation=cv2.INTER_NEAREST)
     return np.asarray(resized, np.uint8)

@@ -55,7 +55,10 @@ def import_folder(source: Path, options: FolderOptions) -> Imported:
         UserError: If the folder holds neither tampered/ nor authentic/, or boxes.json is not COCO.
     """
     if not any((source / name).is_dir() for name in ("tampered", "authentic")):
-        raise UserError(f"{source}: holds neither tampered/ nor authentic/")
+        raise UserError(
+            f"{source}: holds neither tampered/ nor authentic/; of a plain folder of photographs "
+            "`boxpromptiml annotate` makes a manifest"
+        )
     rejected: list[RejectedInput] = []
     folder = _Folder(source, options, rejected)
     annotated = _annotated(source, rejected)
