@@ -218,7 +218,7 @@ def make_folds(data: Data) -> list[Fold]:
     for number, parts in enumerate(zip(folds(groups(casia.samples)), folds(small), strict=True)):
         held = set().union(*parts)
         both = (*casia.samples, *misd.samples)
-        hidden = {name for s in both if s.id in held for name in photographs(s)}
+        hidden = {name for s in both if s.id in held for name in (*photographs(s), s.group)}
         folder = data.out / "folds" / str(number)
         test = tuple(
             subset(manifest, folder / f"{name}_test.jsonl", lambda s: s.id in held, "test")  # noqa: B023
@@ -228,7 +228,7 @@ def make_folds(data: Data) -> list[Fold]:
             subset(
                 read_manifest(data.pseudo(name)),
                 folder / f"{name}_train.jsonl",
-                lambda s: not photographs(s) & hidden,  # noqa: B023
+                lambda s: not {*photographs(s), s.group} & hidden,  # noqa: B023
                 "train",
             )
             for name in REAL
