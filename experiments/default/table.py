@@ -46,14 +46,18 @@ def line(name: str, rows: Sequence[ImageRow]) -> str:
     found = [
         mean_interval([row.f1 for row in rows], groups),
         mean_interval([row.auc for row in rows], groups),
-        statistic_interval(lambda weights: image_auc(weights, scores, labels), len(rows), groups),
+        statistic_interval(lambda weights: image_auc(weights, scores, labels), len(rows), groups)
+        if 0 < labels.sum() < len(rows)
+        else Interval(NAN, NAN, NAN, len(rows)),
         mean_interval(flagged, groups),
     ]
     return " | ".join(["", name, str(len(rows)), *map(shown, found), ""]).strip()
 
 
 def shown(interval: Interval) -> str:
-    """A value with its interval."""
+    """A value with its interval, a dash where there is none."""
+    if np.isnan(interval.value):
+        return "-"
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
@@ -66,6 +70,8 @@ def main() -> None:
             rows = [row for row in rows_of(names, split) if row.dataset == dataset]
             if rows:
                 out.append(line(name, rows))
+            kinds = sorted({row.kind for row in rows if row.kind})
+            out += [line(f"... {kind}", [r for r in rows if r.kind == kind]) for kind in kinds]
         sys.stdout.write("\n".join(out) + "\n\n")
 
 
