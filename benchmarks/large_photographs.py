@@ -105,7 +105,7 @@ def make_host(
     sides = [math.ceil(side * scale) for side in first.shape[:2]]
     whole = np.asarray(cv2.resize(first, (sides[1], sides[0]), interpolation=method))
     top, left = (int(rng.integers(s - w + 1)) for s, w in zip(sides, size, strict=True))
-    crop = np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]])
+    crop = np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]], np.uint8)
     return Host(crop, _UPSCALED if scale > 1 else _SHRUNK, scale, (order[0].name,))
 
 
@@ -205,14 +205,14 @@ def found_by(localizer: Localizer, image: ImageArray, mode: str) -> ProbArray:
     if not how:
         return whole
     tiles = localizer(image, tile=True)
-    return (
-        np.maximum(whole, tiles) if how == "max" else sigmoid((_logit(whole) + _logit(tiles)) / 2)
-    )
+    if how == "max":
+        return np.maximum(whole, tiles)
+    return sigmoid(_half_logit(whole) + _half_logit(tiles))
 
 
-def _logit(prob: ProbArray) -> ProbArray:
+def _half_logit(prob: ProbArray) -> ProbArray:
     bounded = prob.clip(1e-6, 1 - 1e-6)
-    return np.asarray(np.log(bounded) - np.log1p(-bounded), np.float32)
+    return np.asarray((np.log(bounded) - np.log1p(-bounded)) / 2, np.float32)
 
 
 def run_one(options: argparse.Namespace) -> None:
