@@ -4,6 +4,7 @@ Every address begins with a secret token. `Guard` refuses other hosts' names (DN
 other sites' requests, and everything without the token, before anything else looks at a request.
 """
 
+import asyncio
 import hmac
 import json
 import secrets
@@ -130,6 +131,7 @@ class _Routes:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._uploading = asyncio.Lock()  # one at a time: each may be large
 
     async def state(self, _: Request) -> Response:
         return JSONResponse(await run_in_threadpool(self._desk.state))
@@ -156,9 +158,10 @@ class _Routes:
         return JSONResponse(await run_in_threadpool(self._desk.save, number, body))
 
     async def upload(self, request: Request) -> Response:
-        body = await _body(request, DEFAULT_LIMITS.max_bytes)
         name = request.query_params.get("name", "upload")
-        return JSONResponse(await run_in_threadpool(self._desk.upload, name, body))
+        async with self._uploading:
+            body = await _body(request, DEFAULT_LIMITS.max_bytes)
+            return JSONResponse(await run_in_threadpool(self._desk.upload, name, body))
 
     def _number(self, request: Request) -> int:
         number: int = request.path_params["number"]

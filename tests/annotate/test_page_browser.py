@@ -303,6 +303,10 @@ def test_it_goes_on_where_it_was(chromium: "Browser", serve: Serve, folder: Path
     with serve() as address, open_page(chromium, address) as page:  # another start, another page
         page.wait_for_selector("#name:has-text('b.jpg')")
         wait_mask(page)
+        page.keyboard.press("Backspace")  # also what was drawn then
+        page.wait_for_function("document.querySelectorAll('#boxes li').length === 0")
+        page.keyboard.press("Backspace")
+        wait_mask(page)
         page.keyboard.press("Enter")
         page.wait_for_selector("#name:has-text('c.jpg')")
         assert page.get_attribute("#progress", "aria-valuenow") == "2"
@@ -403,7 +407,10 @@ def test_all_of_it_fits_and_can_be_touched(chromium: "Browser", serve: Serve, wi
         wait_ready(page)
         drag_box(page, AROUND)
         wait_mask(page)
+        page.evaluate("document.querySelector('#problem').textContent = 'a/long/path'.repeat(20)")
+        page.evaluate("document.querySelector('#problem').hidden = false")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate("document.querySelector('#problem').hidden = true")
         for name in ("previous", "following", "ask", "undo", "map", "nothing", "unsure", "next"):
             place = page.locator(f"#{name}").bounding_box()
             assert place is not None

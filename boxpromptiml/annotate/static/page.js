@@ -55,7 +55,7 @@ function render() {
   $("unsure").classList.toggle("chosen", record?.verdict === "skipped");
   $("previous").disabled = at === 0;
   $("following").disabled = at >= total - 1;
-  $("undo").disabled = !steps.length;
+  $("undo").disabled = !steps.length && !record?.boxes.length;
   $("map").setAttribute("aria-pressed", mapIsOn);
   $("hint").textContent = hint();
   renderBoxes();
@@ -247,7 +247,7 @@ function next() {
 
 async function undo() {
   const last = steps.pop();
-  if (!last) return;
+  if (!last) return removeBox((record?.boxes.length ?? 0) - 1); // drawn before the page was opened
   selected = null;
   if (last.number !== at || !record) await show(last.number);
   if (record) change(last.boxes, last.verdict, last.finished, true);
