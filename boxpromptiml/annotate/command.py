@@ -21,7 +21,7 @@ from boxpromptiml.annotate.storage import (
     write_errors,
 )
 from boxpromptiml.annotate.summary import summary_text
-from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import locked_file, require_local_file, sha256_file
@@ -29,6 +29,8 @@ from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.records import ModelType, Split, Teacher
 from boxpromptiml.teachers.config import TeacherName, make_teacher
 from boxpromptiml.teachers.consensus import Consensus
+
+_MAX_PHOTOGRAPHS = 50_000  # all of them are written at every step, and read at the start
 
 
 def annotate(
@@ -86,30 +88,41 @@ def annotate(
         raise UserError("annotate needs --images FOLDER and --out boxes.json (or --summary FILE)")
     layers = _layers(checkpoint, teacher, teacher_checkpoint, model_type, copies, jitter, device)
     with locked_file(out), IsolatedDecoder() as decode:
-        saved = open_out(out)
-        ours = [out, manifest_path(out), errors_path(out), _scores_path(out)]
-        photographs, rejected = find_photographs(images, saved.photographs, ours)
-        if not in_same_folder(saved, {one.name: one for one in photographs}):
-            raise UserError(f"{out}: is of other photographs than {images}; choose another --out")
-        name = dataset or images.resolve().name or "photographs"
-        storage = Storage(out, images, photographs, saved, name, split)
-        write_errors(out, rejected)
-        if rejected:
-            sys.stderr.write(f"{len(rejected)} other files, listed in {errors_path(out)}\n")
+        storage, photographs, rejected = _opened(images, out, dataset, split)
         album = Album(images, photographs, decode)
         if order == "random":
             album = Album(images, shuffled(photographs), decode)
         elif order == "useful":
             weights = sha256_file(weights_file(checkpoint))
-            scores = _scores_path(out)
-            ordered = most_useful_first(album, layers.student, weights, layers.teacher, scores)
-            album = Album(images, ordered, decode)
+            found = most_useful_first(
+                album, layers.student, weights, layers.teacher, _scores_path(out)
+            )
+            album = Album(images, found, decode)
         serve(Desk(album, layers, storage, annotator or _account(), _settings(teacher)), port)
-        sys.stdout.write(summary_text(out))
-        sys.stdout.write(
-            f"next: python -m data_prep pseudo-masks --manifest {manifest_path(out)} --out PSEUDO\n"
-        )
+    sys.stdout.write(summary_text(out))
+    sys.stdout.write(
+        f"next: python -m data_prep pseudo-masks --manifest {manifest_path(out)} --out PSEUDO\n"
+    )
     return EXIT_REJECTED if rejected else EXIT_OK
+
+
+def _opened(
+    images: Path, out: Path, dataset: str | None, split: Split
+) -> tuple[Storage, list[Photograph], list[RejectedInput]]:
+    """The annotations of an earlier run or none, the folder's photographs, and its other files."""
+    saved = open_out(out)
+    ours = [out, manifest_path(out), errors_path(out), _scores_path(out)]
+    photographs, rejected = find_photographs(images, saved.photographs, ours)
+    if not in_same_folder(saved, {one.name: one for one in photographs}):
+        raise UserError(f"{out}: is of other photographs than {images}; choose another --out")
+    if len(photographs) > _MAX_PHOTOGRAPHS:
+        raise UserError(f"{images}: more than {_MAX_PHOTOGRAPHS} photographs; divide the folder")
+    name = dataset or images.resolve().name or "photographs"
+    storage = Storage(out, images, photographs, saved, name, split)
+    write_errors(out, rejected)
+    if rejected:
+        sys.stderr.write(f"{len(rejected)} other files, listed in {errors_path(out)}\n")
+    return storage, photographs, rejected
 
 
 def page(

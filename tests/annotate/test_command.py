@@ -83,6 +83,15 @@ def test_a_file_is_held_by_one_page(folder: Path, tmp_path: Path, desks: list[De
         annotate(tmp_path / "others", out)
 
 
+def test_a_folder_that_is_too_large_is_said_before_anything_is_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_MAX_PHOTOGRAPHS", 4)
+    with pytest.raises(UserError, match="more than 4 photographs; divide the folder"):
+        annotate(folder, tmp_path / "boxes.json")
+    assert not (tmp_path / "boxes.json").exists()
+
+
 def test_a_page_saves_nothing(folder: Path, desks: list[Desk]) -> None:
     page()
     page(images=folder)

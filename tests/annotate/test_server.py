@@ -7,13 +7,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from boxpromptiml.annotate.storage import read_saved
 from boxpromptiml.io import images
 from boxpromptiml.io.processes import child_environment, python_command
+from boxpromptiml.manifests.manifest import read_manifest
 from tests.annotate.test_layers import scene
 
 JSON = {"content-type": "application/json"}
@@ -237,3 +241,36 @@ def test_it_ends_while_a_request_is_under_way(folder: Path) -> None:
         began = time.monotonic()
         assert running.end(signal.SIGTERM) == 143
         assert time.monotonic() - began < 30
+
+
+def test_what_was_acknowledged_survives_kill_9(folder: Path, tmp_path: Path) -> None:
+    """Two windows save as fast as they can; the process is killed among it."""
+    out = tmp_path / "boxes.json"
+    running = start("annotate", "--images", str(folder), "--out", str(out))
+    acknowledged = {0: 0, 1: 0}
+
+    def save(number: int) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            while True:
+                change = {"revision": acknowledged[number], "verdict": "authentic", "boxes": [],
+                          "finished": True, "seconds": acknowledged[number] + 1}  # fmt: skip
+                body = json.dumps(change).encode()
+                if running.ask(f"photographs/{number}", "POST", body)[0] == 200:
+                    acknowledged[number] += 1
+
+    threads = [Thread(target=save, args=(number,)) for number in acknowledged]
+    for thread in threads:
+        thread.start()
+    while min(acknowledged.values()) < 5:
+        time.sleep(0.01)
+    assert running.end(signal.SIGKILL) == -9
+    for thread in threads:
+        thread.join()
+    found = list(read_saved(out).annotations.values())
+    for number, count in acknowledged.items():
+        assert count <= found[number].seconds <= count + 1  # the last may be saved unheard
+    read_manifest(out.with_suffix(".jsonl"))
+    again = start("annotate", "--images", str(folder), "--out", str(out))
+    assert json.loads(again.ask("summary")[2])["authentic"] == 2
+    again.end()
+    assert list(tmp_path.glob(".*.tmp")) == []
