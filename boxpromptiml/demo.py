@@ -4,7 +4,6 @@ Every stage is a command that a user could run, started as a separate process.
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from boxpromptiml import geometry
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.files import write_json
+from boxpromptiml.io.processes import child_environment, python_command
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sources import Source, ground_truth
@@ -144,7 +144,7 @@ def _run(program: str, verb: str, *options: str) -> None:
     """Run a command as a process, with its output on standard error.
 
     It uses one thread, so that sums do not depend on the number of cores. The child imports from
-    the same place as this process and, with -P, never from the working directory.
+    the same place as this process, never from the working directory, and ends with it.
 
     Raises:
         UserError: If the command fails.
@@ -152,11 +152,10 @@ def _run(program: str, verb: str, *options: str) -> None:
     words = [program, verb, *options]
     sys.stderr.write(f"$ python -m {' '.join(words)}\n")
     sys.stderr.flush()
-    paths = os.pathsep.join(filter(None, sys.path))
     ended = subprocess.run(  # noqa: S603 - our own programs, no shell
-        [sys.executable, "-P", "-m", *words],
+        python_command("-m", *words),
         stdout=2,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        env=child_environment() | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
     if ended.returncode not in (EXIT_OK, EXIT_REJECTED):

@@ -1,7 +1,6 @@
 """`fit`, `validate`, `test`, `predict`: LightningCLI over our tasks and data."""
 
 import json
-import os
 import signal
 import sys
 from argparse import ArgumentParser
@@ -23,7 +22,7 @@ from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.old_names import renamed_words
-from boxpromptiml.io.processes import child_environment
+from boxpromptiml.io.processes import environment_for_children
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.history import HistoryLogger
@@ -187,20 +186,20 @@ def run_trainer(args: list[str]) -> None:
     own_args, args = own.parse_known_args(args)
     restrict_imports(own_args.trust)
     quiet()
-    os.environ.update(child_environment())  # for the processes that Lightning starts for DDP
     try:
-        TrainerCLI(
-            LightningModule,
-            LocalizationData,
-            subclass_mode_model=True,
-            auto_configure_optimizers=False,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            parser_class=_Parser,
-            parser_kwargs={"prog": "boxpromptiml"},
-            trainer_defaults=_trainer_defaults(),
-            args=read_none(renamed_words(args)),
-        )
+        with environment_for_children():  # Lightning starts processes for DDP
+            TrainerCLI(
+                LightningModule,
+                LocalizationData,
+                subclass_mode_model=True,
+                auto_configure_optimizers=False,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"overwrite": True},
+                parser_class=_Parser,
+                parser_kwargs={"prog": "boxpromptiml"},
+                trainer_defaults=_trainer_defaults(),
+                args=read_none(renamed_words(args)),
+            )
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as stop:

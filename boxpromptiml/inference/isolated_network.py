@@ -8,10 +8,8 @@ import json
 import os
 import resource
 import select
-import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import NetworkOutput, Precision
+from boxpromptiml.io.processes import start_server, stop_server
 from boxpromptiml.models.inputs import FloatArray
 
 _PROGRAM = "from boxpromptiml.inference.isolated_network import serve; serve()"
@@ -73,12 +72,7 @@ class IsolatedNetwork:
     ) -> None:
         self._path, self._bounds = path, bounds
         wanted = [kind, os.fspath(path), device, precision, threads, bounds.memory]
-        paths = os.pathsep.join(filter(None, sys.path))  # it finds what we find
-        self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [sys.executable, "-P", "-c", _PROGRAM, json.dumps(wanted)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            start_new_session=True, env=os.environ | {"PYTHONPATH": paths},
-        )  # fmt: skip
+        self._process = start_server(_PROGRAM, wanted)
         self.description: dict[str, Any] = self._message(self._deadline())
 
     def __call__(self, image: FloatArray) -> NetworkOutput:
@@ -97,12 +91,7 @@ class IsolatedNetwork:
 
     def close(self) -> None:
         """Stop the child."""
-        self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
-        self._process.wait()
+        stop_server(self._process)
 
     def __del__(self) -> None:
         if hasattr(self, "_process"):

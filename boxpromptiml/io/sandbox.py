@@ -17,11 +17,9 @@ import os
 import resource
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +30,7 @@ import numpy as np
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo, Limits
-from boxpromptiml.io.processes import child_environment, python_command
+from boxpromptiml.io.processes import start_server, stop_server
 from boxpromptiml.records import ImageArray
 
 _PROGRAM = "from boxpromptiml.io.sandbox import serve; serve()"
@@ -154,20 +152,10 @@ class _Child:
         os.close(made)
         self._bounds, self._limits, self._ready = bounds, limits, False
         settings = asdict(bounds) | {"limits": asdict(limits), "pixels": self._pixels}
-        self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-            python_command("-c", _PROGRAM, json.dumps(settings)),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            pass_fds=[self._pixels], start_new_session=True,
-            env=child_environment() | {"OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
+        self._process = start_server(_PROGRAM, settings, [self._pixels])
 
     def close(self) -> None:
-        self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
-        self._process.wait()
+        stop_server(self._process)
         os.close(self._pixels)
 
     def _wait_until_ready(self) -> None:

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.pseudo_masks import run_job
+from tests.helpers.processes import alive, wait_for
 
 # Its workers would sleep on: PyTorch's own watch looks between two images only.
 PROGRAM = """
@@ -34,20 +33,6 @@ if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     run_job(read_manifest(sys.argv[3]), Path(sys.argv[2]), Sleeping(), Consensus(), 2)
 """
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 @pytest.mark.slow
