@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
@@ -18,6 +17,7 @@ from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.tasks.monitor import refuse_uncomputable
 from boxpromptiml.tasks.numeric import finite_weights
 from boxpromptiml.tasks.run_folder import lock_folder, own_state
+from boxpromptiml.tasks.stop_signals import StopTogether
 
 _INTERRUPTED = "interrupted"
 
@@ -57,6 +57,7 @@ class GuardedCheckpoint(ModelCheckpoint):
         )
         self._steps_in_last = 0
         self._lock: FileLock | None = None
+        self._signals = StopTogether()
         self.started_at: int | None = None  # step at which this training began
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -99,10 +100,21 @@ class GuardedCheckpoint(ModelCheckpoint):
             others = not type(pl_module).__module__.startswith("boxpromptiml.")
             refuse_uncomputable(self.monitor, data.val_sources, others)
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals from Lightning, if there are several processes."""
+        self._signals.listen(trainer)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that there is something to train."""
+        """Note that there is something to train; take over the signals if not done before."""
         super().on_train_start(trainer, pl_module)
+        self._signals.listen(trainer)
         self.started_at = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Stop all processes here if one of them has received a signal."""
+        self._signals.stop(trainer)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -131,15 +143,14 @@ class GuardedCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save interrupted.ckpt if the weights are finite and newer than last.ckpt.
 
-        With several processes only after a signal, which reaches all of them: saving is collective.
+        With several processes only if all of them stopped at the same batch: saving is collective.
         """
-        everywhere = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
         if (
             trainer.state.fn == TrainerFn.FITTING
             and trainer.training  # in validation the averaged weights may stand in for the others
             and trainer.global_step > self._steps_in_last
             and not trainer.fast_dev_run  # type: ignore[attr-defined]
-            and (everywhere or trainer.world_size == 1)
+            and (self._signals.agreed or trainer.world_size == 1)
             and not isinstance(exception, UserError)  # diverged, or without its images
             and finite_weights(pl_module)
         ):

@@ -27,6 +27,7 @@ EPOCHS = 2
 
 # A module of the user's own, as `--trust` lets it in.
 MODULE = '''
+import os, signal
 import torch
 from lightning.pytorch import Callback
 from torch import nn
@@ -62,6 +63,16 @@ class Diary(Callback):
 
     def on_fit_end(self, trainer, module):
         torch.save(self.seen, f"{self.folder}/diary_{trainer.global_rank}.pt")
+
+class Signalled(FrozenStatistics):
+    """One process gets SIGTERM in the middle of a forward pass, where the other waits for it."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        here = (self.global_rank, self.current_epoch, batch_idx)
+        if here == (int(os.environ["SIGNALLED_RANK"]), 1, 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
 '''
 
 
@@ -75,9 +86,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(data: Path, run: Path, processes: int) -> list[str]:
+def command(data: Path, run: Path, processes: int, task: str = "FrozenStatistics") -> list[str]:
     return [
-        "fit", "--trust=ddp_task", "--model=ddp_task.FrozenStatistics", "--seed_everything=7",
+        "fit", "--trust=ddp_task", f"--model=ddp_task.{task}", "--seed_everything=7",
         f'--trainer.callbacks=[{{"class_path": "ddp_task.Diary", "init_args": '
         f'{{"folder": "{run}"}}}}, {{"class_path": "boxpromptiml.tasks.callbacks.MetricsFile"}}]',
         f"--data.train=[{data}/train.jsonl]", f"--data.val=[{data}/val.jsonl]",
@@ -170,6 +181,28 @@ def test_one_process_writes(runs: tuple[Path, Path]) -> None:
     assert files[0] == files[1]
     rows = [list(csv.DictReader((run / "metrics.csv").open())) for run in (one, two)]
     assert [row["step"] for row in rows[1]] == [row["step"] for row in rows[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sigterm_to_one_process_stops_both_at_the_same_batch(
+    data: Path, runs: tuple[Path, Path], tmp_path: Path, rank: int
+) -> None:
+    """Each saves and ends, instead of waiting for the other; resumed, nothing is different."""
+    words = ["boxpromptiml", *command(data, tmp_path, 2, "Signalled")]
+    ended = run_as_torchrun(words, 2, {"SIGNALLED_RANK": str(rank)}, path=data)
+    said = ended[0].said + ended[1].said
+    assert [process.status for process in ended] == [143, 143], said[-3000:]
+    interrupted = tmp_path / "checkpoints" / "interrupted.ckpt"
+    assert LocalCheckpointIO().load_checkpoint(interrupted)["global_step"] == 3
+    words = ["boxpromptiml", *command(data, tmp_path, 2), f"--ckpt_path={interrupted}"]
+    assert [process.status for process in run_as_torchrun(words, 2, path=data)] == [0, 0]
+    weights, expected = (
+        LocalCheckpointIO().load_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+        for run in (tmp_path, runs[1])
+    )
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
 def shares(valid: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
