@@ -14,7 +14,8 @@ from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.images import read_image
 from boxpromptiml.models.bayes import region_posterior
-from boxpromptiml.models.inputs import whole_image
+from boxpromptiml.models.error_levels import scaled_error_levels
+from boxpromptiml.models.inputs import to_planes, whole_image
 from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 
@@ -177,9 +178,13 @@ class Localizer:
         return [Localized(p, float(s)) for p, s in zip(maps, scores, strict=True)]
 
     def _tiled(self, image: ImageArray) -> Localized:
-        network_input = self.spec.input
-        stored = whole_image(image, replace(network_input, mode="native"))
-        prob, image_logit = tiled_map(self.network, stored, network_input.size)
+        levels = scaled_error_levels(image, self.spec.input.error_levels)
+        prob, image_logit = tiled_map(
+            self.network,
+            lambda rows, columns: to_planes(image[rows, columns], levels[rows, columns]),
+            (image.shape[0], image.shape[1]),
+            self.spec.input.size,
+        )
         (score,) = self.spec.image_scores(np.array([image_logit], np.float32))
         return Localized(prob, float(score))
 

@@ -1,6 +1,6 @@
 """From network and images to maps at the stored size, alike in training, tests and use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -62,16 +62,21 @@ def probability_maps(
 
 
 def tiled_map(
-    network: Network, image: FloatArray, tile: tuple[int, int]
+    network: Network,
+    planes: Callable[[slice, slice], FloatArray],
+    size: tuple[int, int],
+    tile: tuple[int, int],
 ) -> tuple[ProbArray, float]:
     """Localize an image of any size in overlapping tiles at its stored resolution.
 
     Neighbouring tiles overlap by half; their logits are averaged with weights that fall off towards
-    a tile's border, where it lacks context.
+    a tile's border, where it lacks context. Beside the map it takes only a tile's memory.
 
     Args:
         network: Student or WCBnet.
-        image: (C, H, W), see `inputs.to_planes`.
+        planes: Gives the part (C, h, w) of the image at some rows and columns; see
+            `inputs.to_planes`.
+        size: (H, W) of the image.
         tile: (h, w) of a tile.
 
     Returns:
@@ -80,21 +85,22 @@ def tiled_map(
     Raises:
         UserError: As `probability_maps`.
     """
-    height, width = image.shape[-2:]
+    height, width = size
     tile_h, tile_w = min(tile[0], height), min(tile[1], width)
+    tops, lefts = _starts(height, tile_h), _starts(width, tile_w)
     weight = np.outer(_falloff(tile_h), _falloff(tile_w))
-    total = np.zeros((height, width), np.float32)
-    weights = np.zeros((height, width), np.float32)
+    total = np.zeros(size, np.float32)
     highest = np.full(1, -np.inf, np.float32)
-    for top in _starts(height, tile_h):
-        for left in _starts(width, tile_w):
+    for top in tops:
+        for left in lefts:
             rows, columns = slice(top, top + tile_h), slice(left, left + tile_w)
-            part = np.ascontiguousarray(image[None, :, rows, columns])
-            logits, image_logit = _output(network, part)
+            logits, image_logit = _output(network, planes(rows, columns)[None])
             total[rows, columns] += logits[0, 0] * weight
-            weights[rows, columns] += weight
             highest = np.maximum(highest, image_logit)
-    return sigmoid(total / weights), float(highest[0])
+    across = _coverage(width, lefts, tile_w)
+    for row, down in zip(total, _coverage(height, tops, tile_h), strict=True):
+        row[:] = sigmoid(row / (down * across))
+    return total, float(highest[0])
 
 
 def _output(network: Network, batch: FloatArray, finite: bool = True) -> NetworkOutput:
@@ -115,6 +121,14 @@ def _starts(length: int, tile: int) -> list[int]:
     """First pixels of the tiles, which overlap by half and cover `length`."""
     step = max(tile // 2, 1)
     return [*range(0, length - tile, step), length - tile]
+
+
+def _coverage(length: int, starts: Sequence[int], tile: int) -> FloatArray:
+    """Sum (length,) of the tiles' weights along one axis."""
+    total = np.zeros(length, np.float32)
+    for start in starts:
+        total[start : start + tile] += _falloff(tile)
+    return total
 
 
 def _falloff(length: int) -> FloatArray:

@@ -80,7 +80,7 @@ def write_prediction(
     """Write the files of one image (H, W, 3) and return its row."""
     flagged = prob > limits.threshold
     write_bytes(out / "prob" / f"{name}.png", encode_map(prob))
-    images.write_png(out / "mask" / f"{name}.png", flagged.astype(np.uint8) * 255)
+    images.write_png(out / "mask" / f"{name}.png", flagged.view(np.uint8) * np.uint8(255))
     if overlays:
         drawn = overlay(image, prob, (), limits.threshold)
         images.write_jpeg(out / "overlay" / f"{name}.jpg", drawn, 90)

@@ -10,6 +10,7 @@ import io
 import math
 import struct
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ _CHUNK = b"bpSC"  # number of knots (<u2), the knots (<f4), a PNG of the levels 
 _TOP = 65535
 _KNOTS = 1025
 _MAX_MERGED = 1e-3  # fraction of the pixels that one level may make equal
+_BAND_PIXELS = 2**20
 _MAX_BYTES = 2**29  # of the numbers of one array
 Levels = npt.NDArray[np.uint16]  # (H, W)
 Knots = npt.NDArray[np.float32]  # (K,) rising probabilities
@@ -78,22 +80,38 @@ def _quantised(prob: ProbArray) -> tuple[Levels, tuple[Levels, Knots] | None]:
 
     A probability half-way between two levels gets the lower one, so that 0.5 is not above 0.5.
     """
-    even = np.ceil(prob * np.float32(_TOP) - np.float32(0.5)).clip(0, _TOP).astype(np.uint16)
+    even = np.empty(prob.shape, np.uint16)
+    for rows in _bands(prob):
+        even[rows] = np.ceil(prob[rows] * np.float32(_TOP) - np.float32(0.5)).clip(0, _TOP)
     if not _merges(prob, even):
         return even, None
-    knots = _knots(prob)
-    return even, (_levels_between(prob, knots), knots)
+    knots, fine = _knots(prob), np.empty(prob.shape, np.uint16)
+    for rows in _bands(prob):
+        fine[rows] = _levels_between(prob[rows], knots)
+    return even, (fine, knots)
+
+
+def _bands(prob: ProbArray) -> Iterator[slice]:
+    """Rows of about a megapixel each, so that what is computed on the way takes little memory."""
+    step = max(_BAND_PIXELS // prob.shape[1], 1)
+    return (slice(top, top + step) for top in range(0, prob.shape[0], step))
 
 
 def _merges(prob: ProbArray, levels: Levels) -> bool:
     """Whether any level merges more than the fraction `_MAX_MERGED` of the pixels."""
-    counts = np.bincount(levels.ravel(), minlength=_TOP + 1)
+    counts = np.zeros(_TOP + 1, np.int64)
+    for rows in _bands(prob):
+        counts += np.bincount(levels[rows].ravel(), minlength=_TOP + 1)
     crowded = counts > _MAX_MERGED * levels.size
-    chosen = crowded[levels]
-    members, values = levels[chosen], prob[chosen]
-    one_of = np.zeros(_TOP + 1, np.float32)
-    one_of[members] = values
-    return bool((values != one_of[members]).any())
+    one_of = np.full(_TOP + 1, np.nan, np.float32)
+    for rows in _bands(prob):
+        chosen = crowded[levels[rows]]
+        members, values = levels[rows][chosen], prob[rows][chosen]
+        new = np.isnan(one_of[members])
+        one_of[members[new]] = values[new]
+        if (values != one_of[members]).any():
+            return True
+    return False
 
 
 def _knots(prob: ProbArray) -> Knots:

@@ -65,22 +65,28 @@ def overlay(
         borderType=cv2.BORDER_CONSTANT,
         borderValue=0,  # a region that the frame cuts gets a contour there too
     )
-    canvas = image.copy()
-    canvas[flagged] = np.round((1 - _TINT) * image[flagged] + _TINT * np.array(FLAGGED))
+    tinted = np.round((1 - _TINT) * np.arange(256)[:, None] + _TINT * np.array(FLAGGED))
+    canvas = np.asarray(cv2.LUT(image, tinted.astype(np.uint8)[None]))
+    np.copyto(canvas, image, where=~flagged[..., None])
     canvas[flagged & (inner == 0)] = FLAGGED
-    return draw_boxes(canvas, boxes)
+    _draw_boxes(canvas, boxes)
+    return canvas
 
 
 def draw_boxes(image: ImageArray, boxes: Iterable[Box]) -> ImageArray:
     """A copy of an image (H, W, 3) with rectangles, drawn inwards from the sides of each box."""
     canvas = image.copy()
-    size = (image.shape[0], image.shape[1])
+    _draw_boxes(canvas, boxes)
+    return canvas
+
+
+def _draw_boxes(canvas: ImageArray, boxes: Iterable[Box]) -> None:
+    size = (canvas.shape[0], canvas.shape[1])
     width = _line_width(*size)
     for box in clip(as_array(boxes), size):
         window = canvas[pixel_slices(box, size)]
         _frame(window, width, BOX)
         _frame(window[width:-width, width:-width], (width + 1) // 2, BOX_EDGE)
-    return canvas
 
 
 def heat(prob: ProbArray) -> ImageArray:
