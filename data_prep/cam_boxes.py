@@ -20,6 +20,7 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file
+from boxpromptiml.io.options import needs
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.manifests.sources import Source, stored_image
@@ -164,6 +165,7 @@ def _bytes(mask: MaskArray) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(mask).view(np.uint8)
 
 
+@needs("seed", "box_fraction")
 def cam_boxes(
     manifest: Path,
     checkpoint: Path,

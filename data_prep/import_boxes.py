@@ -12,6 +12,7 @@ from typing import Literal
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.folders import files_below
+from boxpromptiml.io.options import needs
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.annotations import (
@@ -46,6 +47,7 @@ _ANY_LABEL: list[str] = []
 _SAME = 1e-3  # pixels: what x + width and decimals may do to a box that nobody touched
 
 
+@needs("yolo", "format", "yolo")
 def import_boxes(
     manifest: Path,
     annotations: Path,
@@ -91,8 +93,6 @@ def import_boxes(
     source = read_manifest(manifest)
     suffix, read = _READERS[format]
     if yolo is not None:
-        if format != "yolo":
-            raise UserError(f"--yolo belongs to --format yolo, not {format}")
         read = partial(read_yolo, lines=yolo)
     found, rejected = _read_all(annotations, format, suffix, read)
     _check_labels(labels, found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.options import needs
 from boxpromptiml.manifests.manifest import Header, relative_root
 from boxpromptiml.records import Split
 from data_prep.annotations.fitting import View
@@ -73,6 +74,7 @@ DatasetName = Literal[
 ]
 
 
+@needs("view", "dataset", "folder")
 def import_dataset(
     dataset: DatasetName,
     source: Path,
@@ -124,8 +126,6 @@ def import_dataset(
         )
         imported = import_folder(source, options)
         return finish_import(imported, imported.root or source, out, dataset)
-    if view is not None:
-        raise UserError(f"--view belongs to --dataset folder; {dataset} has no boxes")
     description = pairs(source) if dataset == "pairs" else PUBLIC[dataset]
     beside = out.parent.resolve()
     masks, files = beside / f"{out.stem}.masks", beside / f"{out.stem}.files"

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
+from boxpromptiml.io.options import needs
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.records import ModelType
 from boxpromptiml.teachers.config import EncoderPrecision, TeacherName, make_teacher
@@ -15,6 +16,9 @@ from boxpromptiml.teachers.shards import Shard
 _MIN_SCORE = {"grabcut": 0.0, "sam": 0.5}
 
 
+@needs("jitter", "copies")
+@needs("num_shards", "shard")
+@needs("checkpoint model_type device multimask margin precision", "teacher", "sam")
 def pseudo_masks(
     manifest: Path,
     out: Path,
@@ -63,7 +67,7 @@ def pseudo_masks(
         shard: Part of a job array, from 0.
         num_shards: How many parts there are.
     """
-    part = _shard(shard, num_shards)
+    part = None if shard is None else Shard(shard, num_shards)
     summary = run_job(
         read_manifest(manifest),
         out,
@@ -92,11 +96,3 @@ def _print_summary(out: Path, summary: dict[str, Any], part: Shard | None) -> No
             f"audit of {summary['audit']['images']}: IoU {summary['audit']['iou']:.3f}, "
             f"F1 {summary['audit']['f1']:.3f}, unsure {summary['audit']['unsure']:.2%}\n"
         )
-
-
-def _shard(shard: int | None, num_shards: int) -> Shard | None:
-    if shard is None and num_shards != 1:
-        raise UserError(
-            "--num_shards needs --shard, 0 to num_shards - 1; a run of the whole job takes neither"
-        )
-    return None if shard is None else Shard(shard, num_shards)

@@ -25,6 +25,7 @@ from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import locked_file, require_local_file, sha256_file
+from boxpromptiml.io.options import needs
 from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.records import ModelType, Split, Teacher
 from boxpromptiml.teachers.config import TeacherName, make_teacher
@@ -33,6 +34,9 @@ from boxpromptiml.teachers.consensus import Consensus
 _MAX_PHOTOGRAPHS = 50_000  # all of them are written at every step, and read at the start
 
 
+@needs("jitter", "copies")
+@needs("teacher_checkpoint model_type", "teacher", "sam")
+@needs("images out checkpoint teacher copies annotator dataset split port device", "summary", None)
 def annotate(
     images: Path | None = None,
     out: Path | None = None,
@@ -125,6 +129,8 @@ def _opened(
     return storage, photographs, rejected
 
 
+@needs("jitter", "copies")
+@needs("teacher_checkpoint model_type", "teacher", "sam")
 def page(
     checkpoint: Path | None = None,
     images: Path | None = None,

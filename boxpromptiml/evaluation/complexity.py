@@ -16,6 +16,7 @@ from boxpromptiml.inference.checkpoint import build_network, load_localizer
 from boxpromptiml.inference.spec import SCHEMA_VERSION, ModelSpec
 from boxpromptiml.io.files import write_json
 from boxpromptiml.io.old_names import renamed
+from boxpromptiml.io.options import needs
 from boxpromptiml.io.strict_yaml import read_yaml
 from boxpromptiml.io.weights import require_device
 
@@ -44,6 +45,7 @@ class Complexity:
     device: str
 
 
+@needs("threads", "device", "cpu")
 def complexity(
     model: Path,
     size: list[int] | None = None,

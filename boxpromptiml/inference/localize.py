@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,15 +29,19 @@ from boxpromptiml.io.files import (
     write_jsonl,
 )
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
-from boxpromptiml.io.images import ImageInfo, read_image
+from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo, read_image
+from boxpromptiml.io.options import needs
 from boxpromptiml.io.progress import track
-from boxpromptiml.io.sandbox import DEFAULT_BOUNDS, Decoder, IsolatedDecoder
+from boxpromptiml.io.sandbox import DEFAULT_BOUNDS, Decoder, IsolatedDecoder, for_pixels
 from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 
+_MAX_PIXELS = 10**9
 _VERSION = 1  # raise it when a prediction changes without a setting changing
 
 
+@needs("decode_seconds max_pixels", "isolate", True)
+@needs("batch_size", "tile", False)
 def localize(
     images: list[str],
     out: Path,
@@ -54,6 +57,7 @@ def localize(
     precision: Precision = "fp32",
     isolate: bool = True,
     decode_seconds: float = DEFAULT_BOUNDS.seconds,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
     threads: int | None = None,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
@@ -90,6 +94,7 @@ def localize(
         isolate: Decode images in a child process, so that a file that breaks the decoder does not
             end the job; run an .onnx network in another, with limits on time and memory.
         decode_seconds: Time limit per image for isolated decoding.
+        max_pixels: Larger images are rejected. MEMORY
         threads: Threads of the network. Default: OMP_NUM_THREADS, else the number of processors
             that are idle when the job starts; more would wait for each other.
 
@@ -102,10 +107,15 @@ def localize(
     if threshold is not None and fpr is not None:
         raise UserError("--threshold and --fpr: give one of them")
     weights = weights_file(checkpoint)
-    with _decoder(isolate, decode_seconds) as decode:  # starts while the network is loaded
+    with _decoder(isolate, decode_seconds, max_pixels) as decode:  # starts meanwhile
         threads = default_threads() if threads is None else threads
         localizer = Localizer.load(weights, device, segmenter, runtime, precision, threads, isolate)
         sys.stderr.write(f"runtime: {localizer.runtime}, {threads} threads\n")
+        if max_pixels > DEFAULT_LIMITS.max_pixels and localizer.spec.input.error_levels:
+            raise UserError(
+                f"--max_pixels: error levels, which this checkpoint uses, are computed for at most "
+                f"{DEFAULT_LIMITS.max_pixels} pixels"
+            )
         limits = _thresholds(localizer.spec, threshold, fpr, tile, segmenter)
         inputs, rejected = find_inputs(images, out)
         if not inputs:
@@ -234,12 +244,10 @@ class _Job:
         )  # fmt: skip
 
 
-def _decoder(isolate: bool, seconds: float) -> AbstractContextManager[Decoder]:
-    return (
-        IsolatedDecoder(replace(DEFAULT_BOUNDS, seconds=seconds))
-        if isolate
-        else nullcontext(read_image)
-    )
+def _decoder(isolate: bool, seconds: float, max_pixels: int) -> AbstractContextManager[Decoder]:
+    if not 1 <= max_pixels <= _MAX_PIXELS:
+        raise UserError(f"--max_pixels must be from 1 to {_MAX_PIXELS}, got {max_pixels}")
+    return IsolatedDecoder(*for_pixels(max_pixels, seconds)) if isolate else nullcontext(read_image)
 
 
 def _decoded(

@@ -83,7 +83,10 @@ _MAX_AMBIGUOUS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on a file; the default for pixels is Pillow's own limit, which always applies."""
+    """Limits on a file.
+
+    Pillow's own limit, the default for pixels, applies too; see `raise_pillow_limit`.
+    """
 
     max_bytes: int = 256 * 2**20
     max_pixels: int = 89_478_485
@@ -91,6 +94,11 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def raise_pillow_limit(limits: Limits) -> None:
+    """Let this whole process decode images of more pixels than Pillow does by itself."""
+    Image.MAX_IMAGE_PIXELS = max(limits.max_pixels, DEFAULT_LIMITS.max_pixels)
 
 
 @dataclass(frozen=True, slots=True)

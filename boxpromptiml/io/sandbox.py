@@ -36,6 +36,7 @@ from boxpromptiml.records import ImageArray
 _PROGRAM = "from boxpromptiml.io.sandbox import serve; serve()"
 _START_SECONDS = 60.0  # to import numpy and Pillow, on a busy machine
 _MAX_REPLY = 2**20
+_BYTES_PER_PIXEL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,15 @@ class Bounds:
 
 
 DEFAULT_BOUNDS = Bounds()
+
+
+def for_pixels(count: int, seconds: float) -> tuple[Bounds, Limits]:
+    """Bounds and limits for images of up to so many pixels, where that is more than the default."""
+    per_pixel = DEFAULT_BOUNDS.memory // DEFAULT_LIMITS.max_pixels  # 24 bytes
+    memory = max(DEFAULT_BOUNDS.memory, per_pixel * count)
+    most = max(DEFAULT_LIMITS.max_bytes, _BYTES_PER_PIXEL * count)
+    return Bounds(seconds, memory), Limits(max_bytes=most, max_pixels=count)
+
 
 Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]  # `images.read_image`, here or in a child
 
@@ -231,9 +241,6 @@ class _Child:
         return _Lost("crashed", f"ended the decoder (status {status})")
 
 
-_BYTES_PER_PIXEL = 3
-
-
 def _write(descriptor: int, left: memoryview) -> None:
     """Make these bytes the content of a file in memory."""
     os.ftruncate(descriptor, 0)
@@ -258,6 +265,7 @@ def serve() -> None:
     """The child's main loop: read a path, decode it, reply, until the input ends."""
     settings = json.loads(sys.argv[1])
     limits = Limits(**settings["limits"])
+    images.raise_pillow_limit(limits)
     _limit(resource.RLIMIT_DATA, settings["memory"])
     _limit(resource.RLIMIT_FSIZE, _BYTES_PER_PIXEL * limits.max_pixels)
     _limit(resource.RLIMIT_CORE, 0)

@@ -61,7 +61,8 @@ def make_teacher(
     """Build a teacher; SAM and torch are imported only where they are needed.
 
     Args:
-        name: `grabcut` has no weights and none of the following options; `sam` needs a checkpoint.
+        name: `grabcut` has no weights and uses none of the following options; `sam` needs a
+            checkpoint.
         checkpoint: SAM's weights, a local `.pth` or `.safetensors` file.
         model_type: SAM's architecture; `vit_h` by default, `vit_t` is MobileSAM.
         device: As in `SamOptions`, whose defaults stand for None here and below.
@@ -71,8 +72,7 @@ def make_teacher(
         checkpoint_option: What the command calls the checkpoint, for error messages.
 
     Raises:
-        UserError: If `grabcut` is given an option of SAM's, if `sam` has no checkpoint, and as
-            `SamTeacher.from_checkpoint` does.
+        UserError: If `sam` has no checkpoint, and as `SamTeacher.from_checkpoint` does.
     """
     options = {
         "device": device,
@@ -82,10 +82,6 @@ def make_teacher(
     }
     given = {option: value for option, value in options.items() if value is not None}
     if name == "grabcut":
-        unused = [checkpoint_option] if checkpoint is not None else []
-        unused += ["--model_type"] if model_type is not None else []
-        if unused := [*unused, *(f"--{option}" for option in given)]:
-            raise UserError(f"{unused[0]} belongs to --teacher sam; grabcut has no network")
         return GrabCutTeacher()
     if checkpoint is None:
         raise UserError(f"--teacher sam needs {checkpoint_option} FILE (.pth or .safetensors)")

@@ -305,7 +305,7 @@ def test_what_yolo_lines_are_belongs_to_yolo(
     status, samples = _run(manifest, tmp_path / "x.txt", "--yolo", "tracks", kind="yolo")
     assert (status, samples["x.jpg"].boxes) == (0, (Box(30, 20, 90, 60),))
     assert _run(manifest, _coco(tmp_path, {}), "--yolo", "tracks")[0] == 1
-    assert "--yolo belongs to --format yolo" in capsys.readouterr().err
+    assert "--yolo has no effect with --format coco" in capsys.readouterr().err
 
 
 def test_a_name_of_a_million_letters_is_one_rejection(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -9,20 +8,7 @@ from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.sam import SamTeacher
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("checkpoint", Path("w.pth")),
-        ("model_type", "vit_b"),
-        ("device", "cpu"),
-        ("multimask", True),
-        ("margin", 0.1),
-        ("precision", "fp32"),
-    ],
-)
-def test_grabcut_refuses_options_that_would_have_no_effect(option: str, value: Any) -> None:
-    with pytest.raises(UserError, match=f"--{option} belongs to --teacher sam"):
-        make_teacher("grabcut", **{option: value})
+def test_grabcut_needs_nothing() -> None:
     assert isinstance(make_teacher("grabcut"), GrabCutTeacher)
 
 

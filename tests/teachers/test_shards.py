@@ -241,8 +241,8 @@ def test_more_shards_than_images(
     ("more", "said"),
     [
         (["--shard=2", "--num_shards=2"], "0 to num_shards - 1"),
-        (["--num_shards=2"], "needs --shard"),
-        (["--precision=bf16"], "belongs to --teacher sam"),
+        (["--num_shards=2"], "--num_shards has no effect without --shard"),
+        (["--precision=bf16"], "--precision has no effect with --teacher grabcut"),
     ],
 )
 def test_mistakes_on_the_command_line(

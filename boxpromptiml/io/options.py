@@ -1,0 +1,79 @@
+"""Options of a command that act only together with another one."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from boxpromptiml.errors import UserError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Need:
+    """A rule: some options act only while another one has one of some values.
+
+    Attributes:
+        options: Names of the options.
+        other: Name of the option that they depend on.
+        values: Values of the other one; none for every value but its default.
+    """
+
+    options: tuple[str, ...]
+    other: str
+    values: tuple[object, ...]
+
+
+def needs(options: str, other: str, *values: object) -> Callable[[Command], Command]:
+    """Refuse options that are not at their default while they have no effect.
+
+    A decorator of a command.
+
+    Args:
+        options: Names of the options that may have no effect, with spaces between them.
+        other: Name of the option that they depend on.
+        values: Values of the other one for which they act; none for all but its default.
+
+    Example:
+        >>> @needs("jitter", "copies")
+        ... def job(copies: int = 1, jitter: float = 0.05) -> None: ...
+        >>> job(copies=5, jitter=0.1)
+        >>> job(jitter=0.1)
+        Traceback (most recent call last):
+        boxpromptiml.errors.UserError: --jitter has no effect with --copies 1; leave one of them
+    """
+    need = Need(tuple(options.split()), other, values)
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command)
+        standard = {name: p.default for name, p in signature.parameters.items()}
+
+        @functools.wraps(command)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            given = standard | signature.bind(*args, **kwargs).arguments
+            acts = given[other] in values if values else given[other] != standard[other]
+            idle = [] if acts else [o for o in need.options if given[o] != standard[o]]
+            if idle:
+                raise UserError(f"--{idle[0]} has no effect {_state(other, given[other])}")
+            return command(*args, **kwargs)
+
+        checked.needs = (need, *needs_of(command))  # type: ignore[attr-defined]
+        return checked  # type: ignore[return-value]
+
+    return decorate
+
+
+def needs_of(command: Callable[..., Any]) -> tuple[Need, ...]:
+    """The rules of a command."""
+    rules: tuple[Need, ...] = getattr(command, "needs", ())
+    return rules
+
+
+def _state(option: str, value: object) -> str:
+    if value is None:
+        return f"without --{option}"
+    text = str(value).lower() if isinstance(value, (bool, Path)) else value
+    return f"with --{option} {text}; leave one of them"
