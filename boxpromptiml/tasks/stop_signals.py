@@ -6,7 +6,6 @@ import threading
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch.distributed import ReduceOp
 
 
 class StopTogether:
@@ -46,7 +45,7 @@ class StopTogether:
         if trainer.world_size == 1:
             return
         received = torch.tensor(self._received, device=trainer.strategy.root_device)
-        number = int(trainer.strategy.reduce(received, reduce_op=ReduceOp.MAX))
+        number = int(trainer.strategy.reduce(received, reduce_op="max"))
         self._received, self.agreed = 0, number > 0
         if number == signal.SIGTERM:
             raise SIGTERMException
