@@ -57,7 +57,9 @@ def overlay(
     """
     if prob_or_mask.shape != image.shape[:2]:
         raise ValueError(f"map {prob_or_mask.shape} and image {image.shape[:2]} differ in size")
-    flagged = prob_or_mask if prob_or_mask.dtype == np.bool_ else prob_or_mask > threshold
+    flagged = np.asarray(
+        prob_or_mask if prob_or_mask.dtype == np.bool_ else prob_or_mask > threshold, np.bool_
+    )
     reach = 2 * _line_width(image.shape[0], image.shape[1]) + 1
     inner = cv2.erode(
         flagged.astype(np.uint8),
