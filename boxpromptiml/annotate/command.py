@@ -36,7 +36,11 @@ _MAX_PHOTOGRAPHS = 50_000  # all of them are written at every step, and read at 
 
 @needs("jitter", "copies")
 @needs("teacher_checkpoint model_type", "teacher", "sam")
-@needs("images out checkpoint teacher copies annotator dataset split port device", "summary", None)
+@needs(
+    "images out checkpoint teacher copies annotator dataset split port device order",
+    "summary",
+    None,
+)
 def annotate(
     images: Path | None = None,
     out: Path | None = None,
