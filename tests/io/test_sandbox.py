@@ -14,7 +14,7 @@ from PIL import Image
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images, sandbox
 from boxpromptiml.io.images import Limits
-from boxpromptiml.io.sandbox import Bounds, IsolatedDecoder
+from boxpromptiml.io.sandbox import Bounds, IsolatedDecoder, for_pixels
 
 RNG = np.random.default_rng(0)
 
@@ -76,6 +76,21 @@ def test_rejections_are_those_of_the_decoder(tmp_path: Path, photo: Path) -> Non
         assert reason(decode, tmp_path / "fifo.png") == "not_a_file"
         assert reason(decode, tmp_path / "link.png") == "not_a_file"
         assert reason(decode, photo) == "too_many_pixels"
+
+
+@pytest.mark.slow
+def test_larger_images_than_pillow_takes_by_itself(tmp_path: Path) -> None:
+    """In the child only; one that is larger still is rejected."""
+    side = 9_460  # 89.5 megapixels, of one bit
+    Image.new("1", (side, side), 1).save(tmp_path / "large.png")
+    limits = for_pixels(side * side, 60)
+    with IsolatedDecoder(*limits) as decode:
+        image, info = decode(tmp_path / "large.png")
+        assert info.size == image.shape[:2] == (side, side)
+        assert image[-1, -1].tolist() == [255] * 3
+    assert reason(images.read_image, tmp_path / "large.png") == "too_many_pixels"
+    with IsolatedDecoder(*for_pixels(side * side - 1, 60)) as decode:
+        assert reason(decode, tmp_path / "large.png") == "too_many_pixels"
 
 
 @pytest.mark.parametrize(
