@@ -68,13 +68,8 @@ def overlay(
         borderValue=0,  # a region that the frame cuts gets a contour there too
     )
     tinted = np.round((1 - _TINT) * np.arange(256)[:, None] + _TINT * np.array(FLAGGED))
-<<<<<<< HEAD
     canvas: ImageArray = np.asarray(cv2.LUT(image, tinted.astype(np.uint8)[None]), np.uint8)
     np.copyto(canvas, image, where=~flagged[..., None])
-=======
-    canvas = np.asarray(cv2.LUT(image, tinted.astype(np.uint8)[None]), np.uint8)
-    np.copyto(canvas, image, where=np.logical_not(flagged)[..., None])
->>>>>>> 259b21b (max_pixels: a test in the child; types)
     canvas[flagged & (inner == 0)] = FLAGGED
     _draw_boxes(canvas, boxes)
     return canvas
