@@ -153,9 +153,9 @@ def with_normalization(config: C) -> C:
     return replace(config, rgb_mean=config.rgb_mean or mean, rgb_std=config.rgb_std or std)
 
 
-def rgb_planes(values: Sequence[float], dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Three numbers as (1, 3, 1, 1), in PyTorch's default type unless another is given."""
-    return torch.tensor(values, dtype=dtype).view(1, 3, 1, 1)
+def rgb_planes(values: Sequence[float]) -> torch.Tensor:
+    """Three numbers as (1, 3, 1, 1)."""
+    return torch.tensor(values).view(1, 3, 1, 1)
 
 
 def _check_name(name: str) -> None:

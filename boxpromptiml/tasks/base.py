@@ -247,8 +247,8 @@ class LocalizerTask(ScoredModule):
         self.spec = replace(self.spec, network=config)
         network: Any = self.network
         network.config = config
-        network.mean.copy_(rgb_planes(mean or (), network.mean.dtype))
-        network.std.copy_(rgb_planes(std or (), network.std.dtype))
+        network.mean.copy_(rgb_planes(mean or ()))
+        network.std.copy_(rgb_planes(std or ()))
 
     def on_train_end(self) -> None:
         """Allow `test` and `predict` with the weights just trained."""

@@ -188,7 +188,10 @@ def test_one_process_writes(runs: tuple[Path, Path]) -> None:
 def test_sigterm_to_one_process_stops_both_at_the_same_batch(
     data: Path, runs: tuple[Path, Path], tmp_path: Path, rank: int
 ) -> None:
-    """Each saves and ends, instead of waiting for the other; resumed, nothing is different."""
+    """Each saves and ends, instead of waiting for the other; resumed, nothing is different.
+
+    But for rounding: Lightning restores the weights of 64-true before it makes the network double.
+    """
     words = ["boxpromptiml", *command(data, tmp_path, 2, "Signalled")]
     ended = run_as_torchrun(words, 2, {"SIGNALLED_RANK": str(rank)}, path=data)
     said = ended[0].said + ended[1].said
@@ -202,7 +205,8 @@ def test_sigterm_to_one_process_stops_both_at_the_same_batch(
         for run in (tmp_path, runs[1])
     )
     assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    for name, values in expected.items():
+        torch.testing.assert_close(weights[name], values, rtol=0, atol=1e-6, msg=name)
 
 
 def shares(valid: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
