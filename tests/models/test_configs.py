@@ -24,6 +24,7 @@ WRONG: list[tuple[type[Any], dict[str, Any]]] = [
     (StudentConfig, {"backbone": 3}),
     (StudentConfig, {"backbone": "x" * 201}),
     (StudentConfig, {"residuals": "bayar"}),
+    (StudentConfig, {"image_head": 1}),
     (StudentConfig, {"truncation": 0}),
     (StudentConfig, {"truncation": float("inf")}),
     (StudentConfig, {"stages": ()}),
