@@ -105,9 +105,11 @@ def test_a_negative_number_of_workers_is_refused() -> None:
 
 
 _JOB = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from boxpromptiml.io.progress import parallel
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def work(item):
     Path(sys.argv[1], str(os.getpid())).touch()
