@@ -20,14 +20,17 @@ import torch
 
 from boxpromptiml.cli import main
 from boxpromptiml.tasks.callbacks import LocalCheckpointIO
+from tests.helpers.processes import alive, wait_for
 
 HERE = Path(__file__).parent
 LONG = os.environ.get("BOXPROMPTIML_CAMPAIGN") == "long"
 EPOCHS, BATCHES = 4, 4
 
-# A module of the user's own, as `--trust` lets it in. KILL is "hook epoch batch signal".
+# A module of the user's own, as `--trust` lets it in. The first process kills itself; any other
+# leaves its number in the run's folder.
 MODULE = '''
 import os, random, signal
+from pathlib import Path
 import numpy as np, torch
 from lightning.pytorch import Callback
 from boxpromptiml.tasks.distill import DistillTask
@@ -45,8 +48,12 @@ class Killer(Callback):
         self.at, self.signal = (hook, epoch, batch), getattr(signal, name)
 
     def _here(self, hook, trainer, batch):
-        if self.at == (hook, trainer.current_epoch, batch):
+        if self.at == (hook, trainer.current_epoch, batch) and trainer.is_global_zero:
             os.kill(os.getpid(), self.signal)
+
+    def on_train_start(self, trainer, module):
+        if not trainer.is_global_zero:
+            (Path(trainer.default_root_dir) / "second").write_text(str(os.getpid()))
 
     def on_train_batch_start(self, trainer, module, batch, number):
         self._here("train", trainer, number)
@@ -201,11 +208,13 @@ def test_last_starts_afresh_where_there_is_none(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not LONG, reason="long form: hung once beside other tests with two processes")
 def test_two_processes_resume_bit_identically_too(
     module: Path, data_root: Path, tmp_path: Path
 ) -> None:
-    """With averaged weights and loader processes; Lightning starts the second process."""
+    """With averaged weights and loader processes; Lightning starts the second process.
+
+    The second one, which waits for the first in native code, ends when that is killed.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{module}:{Path.cwd()}"}
 
     def fit(name: str, kill: tuple[str, int, int, str] | None, *more: str) -> int:
@@ -218,6 +227,8 @@ def test_two_processes_resume_bit_identically_too(
 
     assert fit("whole", None) == 0
     assert fit("killed", ("train", 1, 1, "SIGKILL")) == -signal.SIGKILL
+    second = int((tmp_path / "killed" / "second").read_text())
+    assert wait_for(lambda: not alive(second), 30)
     assert fit("killed", None, "--ckpt_path=last") == 0
     whole, resumed = last(tmp_path / "whole"), last(tmp_path / "killed")
     for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states"):
