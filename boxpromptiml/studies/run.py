@@ -55,10 +55,9 @@ class Children:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             process = self._start(words, stream)
-            try:
-                return process.wait()
-            finally:
-                self._running.discard(process)
+            status = process.wait()
+            self._running.discard(process)  # not after an exception: `stop` has to end it
+            return status
 
     def _start(self, words: Sequence[str], stream: IO[bytes]) -> subprocess.Popen[bytes]:
         with self._starting:  # so that `stop` misses none
@@ -72,13 +71,24 @@ class Children:
         return process
 
     def stop(self) -> None:
-        """Terminate all processes and start no others; trainings save a checkpoint first."""
+        """Terminate all processes, wait for their end and start no others.
+
+        Trainings save a checkpoint first. Another signal in the meantime, which raises an exception
+        here, kills them.
+        """
         with self._starting:
             self._stopped = True
-        for process in list(self._running):
+        running = list(self._running)
+        for process in running:
             process.send_signal(signal.SIGTERM)
-        for process in list(self._running):
-            process.wait()
+        try:
+            for process in running:
+                process.wait()
+        except BaseException:
+            for process in running:
+                process.kill()
+                process.wait()
+            raise
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from boxpromptiml.cli import main
 from boxpromptiml.studies.run import Children
+from tests.helpers.processes import alive, children_of, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -156,6 +157,44 @@ def test_an_unknown_arm_is_refused(done: Path, capsys: pytest.CaptureFixture[str
     assert "no such variant" in capsys.readouterr().err
 
 
+STUBBORN = """
+import os, signal, sys, time
+from pathlib import Path
+def end(number, frame):
+    time.sleep(float(sys.argv[2]))
+    Path(sys.argv[1], "ended").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+Path(sys.argv[1], "new").write_text(str(os.getpid()))
+Path(sys.argv[1], "new").rename(Path(sys.argv[1], "started"))
+time.sleep(60)
+"""
+STARTER = """
+import sys
+from pathlib import Path
+from boxpromptiml.studies.run import children_die_with_us
+sys.path.insert(0, sys.argv[1])
+with children_die_with_us() as children:
+    children.run(["stubborn", *sys.argv[1:]], Path(sys.argv[1], "log"))
+"""
+
+
+@pytest.mark.parametrize(("signals", "seconds"), [(1, "1"), (2, "60")])
+def test_a_study_ends_after_its_trainings(tmp_path: Path, signals: int, seconds: str) -> None:
+    """It waits until a training has saved; a second signal does not."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    words = [sys.executable, "-c", STARTER, str(tmp_path), seconds]
+    study = subprocess.Popen(words, cwd=ROOT)
+    assert wait_for((tmp_path / "started").exists, 60)
+    child = int((tmp_path / "started").read_text())
+    for _ in range(signals):
+        study.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    assert study.wait(30) == 143
+    assert not alive(child)
+    assert (tmp_path / "ended").exists() == (signals == 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
@@ -175,10 +214,12 @@ def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
     deadline = time.monotonic() + 240
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
+    (training,) = children_of(study.pid)
     study.send_signal(how)
     assert study.wait(120) == (128 + how if how == signal.SIGTERM else -how)
     if how == signal.SIGKILL:
-        time.sleep(10)  # the training notices within a second, and saves
+        assert wait_for(lambda: not alive(training), 60)  # it notices at once, and saves
+    assert not alive(training)
     written = last.stat().st_mtime_ns
     time.sleep(2)  # several epochs, if the training had outlived the study
     assert last.stat().st_mtime_ns == written
