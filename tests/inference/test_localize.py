@@ -101,8 +101,6 @@ def test_tiled_command(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
 EVIL_CHILD = """
 import os, signal, time
 from boxpromptiml.io import images, sandbox
-from boxpromptiml.io.files import locked
-from tests.helpers.models import save_student
 real = images.read_image
 def read_image(path, limits):
     if "killed" in path:
