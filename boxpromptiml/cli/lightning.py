@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import restrict_imports
 from boxpromptiml.cli.messages import OneLineErrors, refusal
 from boxpromptiml.cli.noise import quiet
@@ -75,14 +76,21 @@ class TrainerCLI(LightningCLI):
             {"model": {"class_path": f"{DistillTask.__module__}.{DistillTask.__name__}"}}
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line, and keep it to see what it says by itself."""
+        self._words = args
+        super().parse_arguments(parser, args)
+
     def before_instantiate_classes(self) -> None:
         """Keep a run's files in its folder; load checkpoints as data only.
 
         Raises:
             UserError: If the configuration asks for what is not supported, such as code from a
-                checkpoint.
+                checkpoint, or the command line for what has no effect.
         """
         config = self.config[self.subcommand]
+        if self.subcommand == "fit":
+            refuse_idle(config, self._words)
         config.trainer.default_root_dir = sweep_folder(str(config.trainer.default_root_dir))
         _settle_loggers(config.trainer, fitting=self.subcommand == "fit")
         if self.subcommand == "predict":

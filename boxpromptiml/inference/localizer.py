@@ -81,8 +81,11 @@ class Localizer:
 
         Raises:
             UserError: If the file is missing, damaged or of another kind, if the runtime cannot run
-                it, or if its segmenter needs weights that are not given.
+                it, if its segmenter needs weights that are not given, or if `segmenter` has
+                settings of another one.
         """
+        if segmenter is not None:
+            segmenter.refuse_idle()
         opened = open_network(
             weights_file(checkpoint), runtime, device, precision, threads, isolate
         )

@@ -24,7 +24,24 @@ class Need:
 
     options: tuple[str, ...]
     other: str
-    values: tuple[object, ...]
+    values: tuple[object, ...] = ()
+
+    def refuse(self, given: Callable[[str], object], standard: Callable[[str], object]) -> None:
+        """Refuse an option that is not at its default while it has no effect.
+
+        Args:
+            given: Value of an option by its name.
+            standard: Default of an option by its name.
+
+        Raises:
+            UserError: Names the option and the one that it depends on.
+        """
+        other = given(self.other)
+        if other in self.values if self.values else other != standard(self.other):
+            return
+        for option in self.options:
+            if given(option) != standard(option):
+                raise UserError(f"--{option} has no effect {_state(self.other, other)}")
 
 
 def needs(options: str, other: str, *values: object) -> Callable[[Command], Command]:
@@ -43,7 +60,7 @@ def needs(options: str, other: str, *values: object) -> Callable[[Command], Comm
         >>> job(copies=5, jitter=0.1)
         >>> job(jitter=0.1)
         Traceback (most recent call last):
-        boxpromptiml.errors.UserError: --jitter has no effect with --copies 1; leave one of them
+        boxpromptiml.errors.UserError: --jitter has no effect with --copies 1; leave one of them out
     """
     need = Need(tuple(options.split()), other, values)
 
@@ -54,10 +71,7 @@ def needs(options: str, other: str, *values: object) -> Callable[[Command], Comm
         @functools.wraps(command)
         def checked(*args: Any, **kwargs: Any) -> Any:
             given = standard | signature.bind(*args, **kwargs).arguments
-            acts = given[other] in values if values else given[other] != standard[other]
-            idle = [] if acts else [o for o in need.options if given[o] != standard[o]]
-            if idle:
-                raise UserError(f"--{idle[0]} has no effect {_state(other, given[other])}")
+            need.refuse(given.__getitem__, standard.__getitem__)
             return command(*args, **kwargs)
 
         checked.needs = (need, *needs_of(command))  # type: ignore[attr-defined]
@@ -76,4 +90,4 @@ def _state(option: str, value: object) -> str:
     if value is None:
         return f"without --{option}"
     text = str(value).lower() if isinstance(value, (bool, Path)) else value
-    return f"with --{option} {text}; leave one of them"
+    return f"with --{option} {text}; leave one of them out"

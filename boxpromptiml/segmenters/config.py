@@ -31,9 +31,28 @@ MinFraction = Annotated[float, Ge(0), Lt(1)]
 PointsPerSide = Annotated[int, Ge(1), Le(64)]  # beyond about 90 SAM's generator fails on a GPU
 
 
+# Settings of some segmenters only, and those segmenters.
+_SUPERPIXELS: tuple[SegmenterName, ...] = ("slic", "felzenszwalb")
+_ENCODERS: tuple[SegmenterName, ...] = ("pspnet", "deeplabv3plus")
+_NETWORKS: tuple[SegmenterName, ...] = ("deeplabv3", *_ENCODERS)
+SETTINGS: dict[str, tuple[SegmenterName, ...]] = {
+    "encoder": _ENCODERS,
+    "model_type": ("sam",),
+    "segments": ("slic",),
+    "compactness": ("slic",),
+    "scale": ("felzenszwalb",),
+    "sigma": ("felzenszwalb",),
+    "min_size": ("felzenszwalb",),
+    "min_fraction": _NETWORKS,
+    "points_per_side": ("sam",),
+    "max_side": (*_SUPERPIXELS, *_NETWORKS),
+    "cache": (*_SUPERPIXELS, *_NETWORKS, "sam"),
+}
+
+
 @dataclass(frozen=True)
 class SegmenterConfig:
-    """A segmenter by name; settings of other segmenters are ignored.
+    """A segmenter by name, with the settings of all segmenters.
 
     Attributes:
         name: slic and felzenszwalb need no weights, the networks and sam do; none: no regions.
@@ -73,8 +92,22 @@ class SegmenterConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "segmenter")
-        if self.weights is not None and self.name in ("none", "slic", "felzenszwalb"):
+        if self.weights is not None and self.name in ("none", *_SUPERPIXELS):
             raise UserError(f"segmenter {self.name} has no weights: name the network they are of")
+
+    def refuse_idle(self) -> None:
+        """Refuse settings of other segmenters, which have no effect.
+
+        Raises:
+            UserError: Names the first.
+        """
+        for setting, names in SETTINGS.items():
+            standard = SegmenterConfig.__dataclass_fields__[setting].default
+            if self.name not in names and getattr(self, setting) != standard:
+                raise UserError(
+                    f"segmenter.{setting} has no effect with segmenter.name={self.name}, but with "
+                    f"{', '.join(names)}"
+                )
 
 
 def build_segmenter(config: SegmenterConfig, device: str = "cpu") -> Segmenter | None:
@@ -87,7 +120,7 @@ def build_segmenter(config: SegmenterConfig, device: str = "cpu") -> Segmenter |
         UserError: If weights are missing or do not fit, there is no such device, or scikit-image is
             not installed (as in an installation for exported networks only).
     """
-    if config.name in ("slic", "felzenszwalb") and find_spec("skimage") is None:
+    if config.name in _SUPERPIXELS and find_spec("skimage") is None:
         raise UserError(
             f"segmenter {config.name} needs scikit-image: pip install scikit-image, or "
             "--segmenter.name=none for the coarse maps"

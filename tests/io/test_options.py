@@ -100,7 +100,10 @@ def test_what_acts_or_stays_at_its_default_passes() -> None:
     assert draw("circle", depth=1) == "circle 1 1 None 0.5"
     assert draw("box", 3, width=2, colour="red", shade=0.1) == "box 3 2 red 0.1"
     for given, message in (
-        ({"kind": "circle", "width": 2}, "--width has no effect with --kind circle; leave one"),
+        (
+            {"kind": "circle", "width": 2},
+            "--width has no effect with --kind circle; leave one of them out",
+        ),
         ({"kind": "box", "shade": 0.1}, "--shade has no effect without --colour"),
     ):
         with pytest.raises(UserError, match=message):

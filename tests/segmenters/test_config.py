@@ -10,7 +10,8 @@ from jsonargparse import ArgumentParser
 from torchvision.models import segmentation
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
+from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.segmenters.config import SETTINGS, SegmenterConfig, build_segmenter
 from boxpromptiml.segmenters.networks import NetworkName
 from boxpromptiml.segmenters.superpixels import FelzenszwalbSegmenter, SlicSegmenter
 
@@ -137,3 +138,28 @@ def test_superpixels_without_scikit_image_are_one_clear_line(
     with pytest.raises(UserError, match="pip install scikit-image"):
         build_segmenter(SegmenterConfig("slic"))
     assert build_segmenter(SegmenterConfig("none")) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "none", "cache": Path("c")}, "segmenter.cache has no effect with .*=none, but"),
+        ({"name": "felzenszwalb", "segments": 9}, "segments has no effect .*, but with slic$"),
+        ({"name": "sam", "max_side": 9}, "segmenter.max_side has no effect with .*name=sam, but"),
+    ],
+)  # fmt: skip
+def test_settings_of_other_segmenters_are_refused_where_a_person_gives_them(
+    given: dict[str, Any], said: str
+) -> None:
+    config = SegmenterConfig(**given)  # a checkpoint may hold them
+    with pytest.raises(UserError, match=said):
+        config.refuse_idle()
+    with pytest.raises(UserError, match=said):
+        Localizer.load(None, segmenter=config)
+
+
+def test_every_setting_has_segmenters_that_it_acts_for() -> None:
+    assert SETTINGS.keys() == asdict(CHANGED).keys() - {"name", "weights"}
+    for setting, names in SETTINGS.items():
+        for name in names:
+            SegmenterConfig(name, **{setting: getattr(CHANGED, setting)}).refuse_idle()
