@@ -34,8 +34,7 @@ from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import Box, Sample, Split
-from data_prep.import_dataset import finish_import
-from data_prep.importers.folder import FolderOptions, import_folder
+from data_prep.import_dataset import import_dataset
 
 LARGE = 64
 
@@ -64,8 +63,7 @@ def photographs(source: Path, root: Path) -> None:
     """Manifests of the photographs in FOLDER/train and FOLDER/val."""
     splits: tuple[Split, ...] = ("train", "val")
     for split in splits:
-        imported = import_folder(source / split, FolderOptions("photos", split))
-        finish_import(imported, source / split, root / f"{split}.jsonl", "folder")
+        import_dataset("folder", source / split, root / f"{split}.jsonl", split=split)
 
 
 def data_of(root: Path, cache: Path | None = None) -> LocalizationData:

@@ -1,20 +1,16 @@
 """`python -m data_prep import-boxes`: boxes drawn in an annotation tool to a manifest."""
 
-import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io import images
 from boxpromptiml.io.folders import files_below
 from boxpromptiml.io.options import needs
-from boxpromptiml.manifests.manifest import Manifest, read_manifest
-from boxpromptiml.records import Box, Sample
+from boxpromptiml.manifests.manifest import read_manifest
 from data_prep.annotations import (
     AnnotatedImage,
     Annotations,
@@ -22,17 +18,17 @@ from data_prep.annotations import (
     cvat,
     labelme,
     labelstudio,
+    table,
     voc,
 )
-from data_prep.annotations.fitting import FittedBoxes, View, fit_boxes
+from data_prep.annotations.applying import AppliedBoxes
+from data_prep.annotations.fitting import View
 from data_prep.annotations.joining import JoinBy, join_images
 from data_prep.annotations.yolo import Lines
 from data_prep.annotations.yolo import read as read_yolo
 from data_prep.derive import derive, write_rejections
 
-_logger = logging.getLogger(__name__)
-
-Format = Literal["coco", "voc", "yolo", "cvat", "labelme", "labelstudio"]
+Format = Literal["coco", "voc", "yolo", "cvat", "labelme", "labelstudio", "csv"]
 _Read = Callable[[Path, str], Annotations]
 # Ending of the files, and how to read one that lies in a folder below --annotations.
 _READERS: dict[Format, tuple[str, _Read]] = {
@@ -42,9 +38,9 @@ _READERS: dict[Format, tuple[str, _Read]] = {
     "cvat": (".xml", lambda path, _: cvat.read(path)),
     "labelme": (".json", labelme.read),
     "labelstudio": (".json", lambda path, _: labelstudio.read(path)),
+    "csv": (".csv", lambda path, _: table.read(path)),
 }
 _ANY_LABEL: list[str] = []
-_SAME = 1e-3  # pixels: what x + width and decimals may do to a box that nobody touched
 
 
 @needs("yolo", "format", "yolo")
@@ -74,7 +70,7 @@ def import_boxes(
         manifest: The images.
         annotations: A file, or a folder of files, subfolders included.
         format: coco (JSON), voc (XML), yolo (TXT), cvat (CVAT for images 1.1, XML), labelme (JSON),
-            labelstudio (its own JSON).
+            labelstudio (its own JSON), csv (a row per box: image, x0, y0, x1, y1, in pixels).
         out: Manifest to write (.jsonl).
         labels: Keep only boxes of these labels (YOLO: class numbers); all by default.
         empty: Meaning of an image without shapes: `annotated` as empty, or `unannotated`, for CVAT
@@ -98,13 +94,13 @@ def import_boxes(
     _check_labels(labels, found)
     joined, left_over = join_images(source.samples, found, format != "yolo", join)
     rejected += left_over
-    result = _Applied()
+    result = AppliedBoxes(source.image_path, labels, view)
     for sample in source.samples:
         annotated = joined.get(sample.id)
         if annotated is None or not _counts(annotated, empty):
             result.samples.append(sample)
         else:
-            result.add(source, sample, annotated, labels, view)
+            result.add(sample, annotated)
     result.warn()
     samples, rejected = result.samples, rejected + result.rejected
     without = [
@@ -174,83 +170,3 @@ def _counts(annotated: AnnotatedImage, empty: str) -> bool:
     """Whether a person has annotated an image."""
     has_shapes = bool(annotated.shapes or annotated.rejected)
     return annotated.annotated and (empty == "annotated" or has_shapes)
-
-
-@dataclass
-class _Applied:
-    """The images of the manifest with their new boxes.
-
-    Attributes:
-        samples: All samples so far, with their new boxes.
-        rejected: Unusable annotations.
-        clipped: Number of clipped boxes.
-        unread: Number of images whose orientation is unknown, since they cannot be read.
-    """
-
-    samples: list[Sample] = field(default_factory=list)
-    rejected: list[RejectedInput] = field(default_factory=list)
-    clipped: int = 0
-    unread: int = 0
-
-    def add(
-        self,
-        manifest: Manifest,
-        sample: Sample,
-        annotated: AnnotatedImage,
-        labels: Sequence[str],
-        view: View | None,
-    ) -> None:
-        """Give the next sample its boxes, or leave it unchanged if they cannot be trusted."""
-        orientation: int | None = 1
-        if annotated.shapes and view != "stored":
-            orientation = _orientation(manifest, sample)
-            self.unread += orientation is None
-        try:
-            fitted = fit_boxes(annotated, sample.image, sample.size, orientation or 1, view, labels)
-            if sample.label == 0 and fitted.boxes:
-                message = f"{sample.image} is authentic in the manifest but has boxes"
-                message += "; correct one of them"
-                raise RejectedInput(annotated.place, "authentic_has_boxes", message)
-        except RejectedInput as error:
-            self.rejected.append(error)
-            self.samples.append(sample)
-            return
-        self.rejected += fitted.rejected
-        self.clipped += fitted.clipped
-        self.samples.append(_with_boxes(sample, annotated, fitted))
-
-    def warn(self) -> None:
-        """Warn about what was accepted but should be looked at."""
-        if self.clipped:
-            _logger.warning("%d boxes left their image and were cut to it", self.clipped)
-        if self.unread:
-            message = "%d images cannot be read; their boxes are taken as drawn on stored pixels"
-            _logger.warning(message, self.unread)
-
-
-def _orientation(manifest: Manifest, sample: Sample) -> int | None:
-    """EXIF orientation of an image; None if its file cannot be read."""
-    try:
-        return images.probe(manifest.image_path(sample)).orientation
-    except UserError:  # whoever needs its pixels rejects it
-        return None
-
-
-def _with_boxes(sample: Sample, annotated: AnnotatedImage, fitted: FittedBoxes) -> Sample:
-    """The sample with new boxes; unchanged if these may be incomplete or are not new."""
-    if fitted.rejected:
-        return sample
-    if sample.label == 0:
-        return replace(sample, boxes=())
-    if sample.boxes is not None and _same(fitted.boxes, sample.boxes):
-        return sample
-    origin = "human" if annotated.origin == "unsaid" else annotated.origin
-    return replace(sample, boxes=fitted.boxes, box_origin=origin, pseudo_mask=None)
-
-
-def _same(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
-    return len(boxes) == len(others) and all(
-        abs(side - other) <= _SAME
-        for pair in zip(boxes, others, strict=True)
-        for side, other in zip(*pair, strict=True)
-    )

@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Literal
 
+from boxpromptiml.cli.messages import suggestion
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.options import needs
 from boxpromptiml.manifests.manifest import Header, relative_root
@@ -16,69 +16,23 @@ from data_prep.importers import Imported, NothingImported
 from data_prep.importers.archive import open_source
 from data_prep.importers.assemble import assemble
 from data_prep.importers.checking import ImportOptions
-from data_prep.importers.datasets.autosplice import AUTOSPLICE
-from data_prep.importers.datasets.casia import CASIA_V1, CASIA_V2
-from data_prep.importers.datasets.cocoglide import COCOGLIDE
-from data_prep.importers.datasets.columbia import COLUMBIA
-from data_prep.importers.datasets.coverage import COVERAGE
-from data_prep.importers.datasets.defacto import DEFACTO
-from data_prep.importers.datasets.dso1 import DSO1
-from data_prep.importers.datasets.imd2020 import IMD2020
-from data_prep.importers.datasets.in_the_wild import IN_THE_WILD
-from data_prep.importers.datasets.korus import KORUS
-from data_prep.importers.datasets.misd import MISD
-from data_prep.importers.datasets.nist16 import NIST16
-from data_prep.importers.datasets.tampcoco import TAMPCOCO
-from data_prep.importers.folder import FolderOptions, import_folder
+from data_prep.importers.datasets import PUBLIC
+from data_prep.importers.folder import Patterns, folder_layout, with_boxes
 from data_prep.importers.layout import DatasetLayout
-from data_prep.importers.pairs import pairs
+from data_prep.importers.pairs import LISTS, pairs
 
 _logger = logging.getLogger(__name__)
 
-PUBLIC: dict[str, DatasetLayout] = {
-    dataset.name: dataset
-    for dataset in (
-        AUTOSPLICE,
-        CASIA_V1,
-        CASIA_V2,
-        COCOGLIDE,
-        COLUMBIA,
-        COVERAGE,
-        DEFACTO,
-        DSO1,
-        IMD2020,
-        IN_THE_WILD,
-        KORUS,
-        MISD,
-        NIST16,
-        TAMPCOCO,
-    )
-}
-DatasetName = Literal[
-    "autosplice",
-    "casia_v1",
-    "casia_v2",
-    "cocoglide",
-    "columbia",
-    "coverage",
-    "defacto",
-    "dso1",
-    "folder",
-    "imd2020",
-    "in_the_wild",
-    "korus",
-    "misd",
-    "nist16",
-    "pairs",
-    "tampcoco",
-]
 
-
-@needs("view", "dataset", "folder")
+@needs("images masks authentic boxes view", "dataset", "folder")
 def import_dataset(
-    dataset: DatasetName,
+    dataset: str,
     source: Path,
     out: Path,
+    images: str | None = None,
+    masks: str | None = None,
+    authentic: str | None = None,
+    boxes: Path | None = None,
     split: Split | None = None,
     name: str | None = None,
     mask_threshold: int | None = None,
@@ -94,11 +48,20 @@ def import_dataset(
     says how masks are read, what was corrected, and which counts are unexpected.
 
     Args:
-        dataset: Layout of the source. folder: tampered/, authentic/, masks/ and boxes.json (COCO);
-            pairs: the formats of IMDLBenCo, ForensicHub, WSCL and SCAF; else the public dataset of
-            that name.
-        source: The dataset's folder or zip archive; for pairs also a list (.json).
+        dataset: folder: your own images, see below; pairs: the formats of IMDLBenCo, ForensicHub,
+            WSCL and SCAF; or a public dataset: autosplice, casia_v1, casia_v2, cocoglide, columbia,
+            coverage, defacto, dso1, imd2020, in_the_wild, korus, misd, nist16, tampcoco.
+        source: The dataset's folder or zip archive; for pairs also a list (.json); for folder also
+            a table of paths (.csv: image, and optionally mask, label, split, group, kind).
         out: Manifest to write (.jsonl).
+        images: Of a folder: where images lie below it, such as photos/{id}.jpg, where `*` is
+            anything within a name. An image is manipulated if its mask marks a pixel or it has a
+            box; without both its label is unknown. Default: the layout tampered/, authentic/,
+            masks/ and boxes.json (COCO), else all photographs, with unknown labels.
+        masks: Where the masks of these images lie, such as truth/{id}_gt.png.
+        authentic: Where authentic images lie, such as real/{id}.jpg.
+        boxes: Boxes around what is manipulated: COCO (.json) or a table (.csv: image, x0, y0, x1,
+            y1, in pixels; also xmin, ymin, xmax, ymax).
         split: Split of all images; by default the dataset's own, else train.
         name: Name of the dataset in the manifest; for folder and pairs the source's name by
             default.
@@ -113,29 +76,19 @@ def import_dataset(
         UserError: If the source does not exist, holds nothing of the dataset, or an option does not
             apply.
     """
-    if dataset == "folder":
-        if not source.is_dir():
-            raise UserError(f"{source}: no such folder")
-        options = FolderOptions(
-            name or source.resolve().name,
-            split or "train",
-            mask_threshold,
-            verify,
-            view,
-            follow_links,
-        )
-        imported = import_folder(source, options)
-        return finish_import(imported, imported.root or source, out, dataset)
-    description = pairs(source) if dataset == "pairs" else PUBLIC[dataset]
+    default = dataset
+    if dataset in ("folder", "pairs"):
+        resolved = source.resolve()
+        default = resolved.name if resolved.is_dir() else resolved.stem
+    description = _layout(dataset, source, name or default, Patterns(images, masks, authentic))
     beside = out.parent.resolve()
-    masks, files = beside / f"{out.stem}.masks", beside / f"{out.stem}.files"
+    new_masks, files = beside / f"{out.stem}.masks", beside / f"{out.stem}.files"
     if description.convert and mask_threshold is not None:
         raise UserError(f"{dataset}: its masks are {description.polarity}; leave --mask_threshold")
-    opened = open_source(source, files, skipped=(masks, files), follow_links=follow_links)
+    opened = open_source(source, files, skipped=(new_masks, files), follow_links=follow_links)
     writes_masks = description.convert is not None or description.unites
     root = Path(os.path.commonpath([opened.root, beside])) if writes_masks else opened.root
-    default = source.resolve().stem if dataset == "pairs" else dataset
-    import_options = ImportOptions(name or default, split, mask_threshold, verify, root, masks)
+    import_options = ImportOptions(name or default, split, mask_threshold, verify, root, new_masks)
     try:
         imported = assemble(description, opened, import_options)
     except NothingImported as error:
@@ -144,10 +97,27 @@ def import_dataset(
             raise
         why = f"{len(error.rejected)} rejected, the first: {error.rejected[0]}"
         raise UserError(f"{error}; {why} (all in {errors_path(out)})") from error
-    return finish_import(imported, root, out, dataset)
+    if dataset == "folder":
+        imported = with_boxes(imported, opened, boxes, root, view)
+    return _finish(imported, root, out, dataset)
 
 
-def finish_import(imported: Imported, root: Path, out: Path, dataset: str) -> int:
+def _layout(dataset: str, source: Path, name: str, patterns: Patterns) -> DatasetLayout:
+    """The layout of a dataset by its name."""
+    if dataset == "pairs" or (dataset == "folder" and source.suffix.lower() in LISTS):
+        if patterns:
+            raise UserError(f"{source}: lists its images; leave --images, --masks, --authentic")
+        return pairs(source)
+    if dataset == "folder":
+        return folder_layout(name, patterns)
+    if dataset not in PUBLIC:
+        near = suggestion(dataset, PUBLIC)
+        known = ", ".join(["folder", "pairs", *PUBLIC])
+        raise UserError(f"--dataset {dataset}: is not known{near or f'; there are {known}'}")
+    return PUBLIC[dataset]
+
+
+def _finish(imported: Imported, root: Path, out: Path, dataset: str) -> int:
     """Write manifest and errors, print the counts, return the exit status."""
     header = Header(
         image_root=relative_root(out, root),
@@ -159,6 +129,11 @@ def finish_import(imported: Imported, root: Path, out: Path, dataset: str) -> in
     warnings = list(imported.notes.get("warnings", ()))
     if manipulated and not masks:
         warnings.append("no manipulated image has a mask: are they in a folder of another name?")
+    if unknown := sum(sample.label is None for sample in imported.samples):
+        warnings.append(
+            f"{unknown} images are of unknown label: they can be localized, and annotated with "
+            "`boxpromptiml annotate`, but not trained on"
+        )
     for warning in warnings:
         _logger.warning("%s: %s", dataset, warning)
     boxes = sum(len(sample.boxes or ()) for sample in imported.samples)

@@ -33,12 +33,14 @@ class AnnotatedImage(NamedTuple):
     Attributes:
         place: File and position, for messages.
         name: Path of the image with forward slashes, as far as the file tells it.
-        size: (H, W) that the corners refer to; None if they are fractions of the image.
+        size: (H, W) that the corners refer to; None if the file does not tell it: the corners are
+            then fractions of the image, or pixels if `in_pixels`.
         shapes: What was drawn.
         rejected: Shapes that could not be read.
         annotated: False if nobody has looked at the image, or if its shapes may be lost.
         origin: Who drew the boxes; None if the file says that nobody knows, `unsaid` if it says
             nothing.
+        in_pixels: Whether the corners are pixels although the file does not tell the size.
     """
 
     place: str
@@ -48,6 +50,7 @@ class AnnotatedImage(NamedTuple):
     rejected: list[RejectedInput]
     annotated: bool = True
     origin: BoxOrigin | Literal["unsaid"] | None = "unsaid"
+    in_pixels: bool = False
 
 
 class Annotations(NamedTuple):

@@ -74,7 +74,9 @@ def fit_boxes(
     boxes: list[Box] = []
     rejected = list(annotated.rejected)
     clipped = 0
-    height, width = (1, 1) if annotated.size else drawn_on  # what a unit of the corners is
+    height, width = (
+        (1, 1) if annotated.size or annotated.in_pixels else drawn_on
+    )  # a unit of the corners
     for shape in annotated.shapes:
         if labels and shape.label not in labels:
             continue

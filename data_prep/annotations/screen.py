@@ -1,7 +1,8 @@
-"""Shared by the annotation readers: bounded files, strict JSON, XML without DTD, numbers."""
+"""Shared by the annotation readers: bounded files, JSON, XML without DTD, tables, numbers."""
 
+import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,45 @@ def read_xml(path: Path, root: str, max_bytes: int = _MAX_XML_BYTES) -> Element:
     if element.tag != root:
         raise UserError(f"{path}: the outermost element is <{element.tag:.40}>, not <{root}>")
     return element
+
+
+def read_table(
+    path: Path,
+    max_bytes: int,
+    required: Collection[str],
+    optional: Collection[str],
+    other_names: Mapping[str, str],
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and cells by column of each row of a CSV file with a header.
+
+    Args:
+        path: The file.
+        max_bytes: Larger files are refused.
+        required: Columns that must be there.
+        optional: Columns that may be there.
+        other_names: Further names of columns, with the name used here.
+
+    Raises:
+        UserError: If the file cannot be read, columns are missing or unknown, or a row has another
+            number of cells than the header.
+    """
+    rows = csv.reader(read_text(path, max_bytes).splitlines(keepends=True), strict=True)
+    try:
+        header = [other_names.get(name, name) for name in map(str.strip, next(rows, []))]
+        known = [*required, *optional]
+        wrong = [f"no column {name!r}" for name in required if name not in header]
+        wrong += [f"unknown column {name!r:.40}" for name in header if name not in known]
+        if wrong or len(set(header)) < len(header):
+            why = wrong[0] if wrong else "a column is there twice"
+            raise UserError(f"{path}: line 1: {why}; the columns are {', '.join(known)}")
+        for row in rows:
+            if row and len(row) != len(header):
+                message = f"{len(row)} cells, but {len(header)} columns"
+                raise UserError(f"{path}: line {rows.line_num}: {message}")
+            if row:
+                yield rows.line_num, dict(zip(header, map(str.strip, row), strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}: line {rows.line_num}: {error}") from error
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Importers: the images of a dataset, their masks, and known errors."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxpromptiml.errors import RejectedInput, UserError
@@ -15,13 +14,13 @@ class Imported(NamedTuple):
         samples: Usable images.
         rejected: Unusable items.
         notes: Notes for the manifest's header.
-        root: Folder that the samples' paths are relative to; None if the caller chose it.
+        names: Name of each sample's image in the source, by the sample's id.
     """
 
     samples: list[Sample]
     rejected: list[RejectedInput]
     notes: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    root: Path | None = None
+    names: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
 class NothingImported(UserError):  # noqa: N818 - says what happened

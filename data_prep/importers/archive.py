@@ -224,7 +224,7 @@ def open_source(
 ) -> RawData:
     """Open a folder or zip archive; `unpacked` is the folder for an archive's members.
 
-    A list (.json) stands for its folder.
+    A list (.json, .csv) stands for its folder.
 
     Raises:
         UserError: If it is neither.
@@ -233,7 +233,7 @@ def open_source(
         return RawFolder(path, skipped, follow_links)
     if not path.is_file():
         raise UserError(f"{path}: no such folder or archive")
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() in (".json", ".csv"):
         return RawFolder(path.parent, skipped, follow_links)
     if path.suffix.lower() != ".zip":
         raise UserError(f"{path}: is neither a folder nor a zip archive; give the unpacked folder")

@@ -36,6 +36,7 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
         raise NothingImported(message, tree.rejected)
     tree.reject_unclaimed(dataset.name, dataset.ignored)
     samples: list[Sample] = []
+    names: dict[str, str] = {}
     covered: list[float] = []
     excused: Counter[str] = Counter()
     all_checked = _check_all(dataset, source, options, items)
@@ -46,10 +47,12 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
                 excused.update(filter(None, (_label(item.label), item.kind)))
             continue
         samples.append(checked.sample)
+        names[checked.sample.id] = item.image
         if checked.covered is not None:
             covered.append(checked.covered)
     counts = _counts(samples)
     warnings = [
+        *tree.warnings,
         *_unexpected(counts, dataset.expected, excused),
         *_suspicious(samples, covered),
         *([f"archives in the source are not opened: {archives}"] if archives else []),
@@ -62,7 +65,7 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
         "warnings": warnings,
         "corrections": tree.corrections,
     }
-    return Imported(samples, tree.rejected, notes)
+    return Imported(samples, tree.rejected, notes, names)
 
 
 def _unique(items: Iterable[RawItem], tree: Tree) -> list[RawItem]:
@@ -107,7 +110,7 @@ def _counts(samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def _label(label: int | None) -> str:
-    return "manipulated" if label else "authentic"
+    return "unknown" if label is None else ("authentic", "manipulated")[label]
 
 
 def _unexpected(

@@ -87,6 +87,7 @@ def check(
         RejectedInput: If image or mask cannot be used, in the source's names.
     """
     item, mask, covered = placed.item, None, None
+    label = item.label
     with _naming(source.shown(item.image)):
         name = relative_name(placed.image, options.root)
         info = images.probe(placed.image)
@@ -101,6 +102,9 @@ def check(
     is_written = bool(placed.masks) and (dataset.convert is not None or len(placed.masks) > 1)
     if placed.masks:
         mask, covered = _mask(dataset, source, options, placed, threshold, is_written)
+        if label is None:
+            label = int(bool(covered))
+            mask = mask if label else None
     sample = Sample(
         id=f"{options.name}/{item.key}",
         dataset=options.name,
@@ -108,8 +112,8 @@ def check(
         group=item.group or f"{options.name}/{item.key}",
         image=name,
         size=info.size,
-        label=item.label,
-        boxes=None if item.label else (),
+        label=label,
+        boxes=() if label == 0 else None,
         kind=item.kind,
         mask=mask.relative_to(options.root).as_posix() if mask else None,
         mask_threshold=threshold if mask and not is_written else None,
@@ -143,16 +147,6 @@ def relative_name(path: Path, root: Path) -> str:
     return relative
 
 
-def refuse_empty(mask: MaskArray, path: Path | str) -> None:
-    """Require that the mask of a manipulated image marks something.
-
-    Raises:
-        RejectedInput: If the mask is empty.
-    """
-    if not mask.any():
-        raise RejectedInput(path, "empty_mask", "marks no pixel of a manipulated image")
-
-
 def _compare(mask: tuple[int, int], image: tuple[int, int], known: str | None) -> None:
     """Reject a mask of another size, since it is unknown how to rotate or resize it."""
     if mask != image:
@@ -170,7 +164,7 @@ def _mask(
 ) -> tuple[Path, float | None]:
     """Path of the mask to use, and its fraction of the image where it was decoded."""
     first = next(iter(placed.masks.values()))
-    if not is_written and not options.verify:
+    if not is_written and not options.verify and placed.item.label is not None:
         return first, None
     parts: list[MaskArray] = []
     for name, path in placed.masks.items():
@@ -178,8 +172,9 @@ def _mask(
             read = dataset.convert or partial(images.read_mask, threshold=threshold)
             parts.append(read(path))
     mask: MaskArray = np.logical_or.reduce(parts)
-    with _naming(source.shown(next(iter(placed.masks)))):
-        refuse_empty(mask, "")
+    if placed.item.label is not None and not mask.any():
+        shown = source.shown(next(iter(placed.masks)))
+        raise RejectedInput(shown, "empty_mask", "marks no pixel of a manipulated image")
     if is_written:
         first = options.masks / f"{safe_name(placed.item.key)}.png"
         images.write_png(first, mask.astype(np.uint8) * MANIPULATED)

@@ -1,216 +1,202 @@
-"""A folder with tampered/, authentic/, masks/ and boxes.json.
+"""Images of one's own, in folders: a layout by name, by patterns with {id}, or photographs alone.
 
 ```
 tampered/<kind>_<n>.jpg   masks/<stem>.png (0 | 255)   authentic/*.jpg   boxes.json (COCO, XYWH)
-``` Masks and boxes join images by name, never by position. A tampered image without a mask is kept
-(it can be trained on with boxes); one without an entry in boxes.json has unknown boxes, not an
-empty list.
+```
+Masks join images by id, never by position. A tampered image without a mask is kept: it can be
+trained on with boxes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
-from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io import images
-from boxpromptiml.io.folders import is_hidden
-from boxpromptiml.manifests.manifest import confined
-from boxpromptiml.records import Box, Sample, Split
-from data_prep.annotations import AnnotatedImage, coco
-from data_prep.annotations.fitting import View, fit_boxes
+from boxpromptiml.errors import UserError
+from boxpromptiml.records import Sample
+from data_prep.annotations import Annotations, coco, table
+from data_prep.annotations.applying import AppliedBoxes
+from data_prep.annotations.fitting import View
+from data_prep.annotations.joining import join_images
 from data_prep.importers import Imported
-from data_prep.importers.checking import check_name, refuse_empty, relative_name
-from data_prep.importers.raw import common_root
+from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import RawData
 
+BOXES = "boxes.json"
 _KINDS = ("splice", "copymove", "removal")
-_FOLDERS = ("tampered", "authentic", "masks")
-_BOXES = "boxes.json"
+_LAYOUT = f"tampered/, authentic/, masks/ and {BOXES}"
+_PHOTOGRAPH = rf"(?:{IMAGE}|\.(?:gif|avif|hei[cf]|jp2|dng|cr2|nef|arw))"  # others are rejected
+_READERS: dict[str, Callable[[Path], Annotations]] = {".json": coco.read, ".csv": table.read}
 
 
 @dataclass(frozen=True, slots=True)
-class FolderOptions:
-    """What the user decides of an import.
+class Patterns:
+    """Where images and masks lie, as paths with {id}; `*` is anything within a name.
 
     Attributes:
-        dataset: Name of the dataset in the manifest.
-        split: Split of all images.
-        mask_threshold: Mask values above this are manipulated; None for 0 | 255.
-        verify: Decode images and masks as well.
-        view: The picture that boxes.json refers to, for images with an EXIF orientation.
-        follow_links: Name the files that links point to.
-    """
-
-    dataset: str
-    split: Split = "train"
-    mask_threshold: int | None = None
-    verify: bool = False
-    view: View | None = None
-    follow_links: bool = False
-
-
-def import_folder(source: Path, options: FolderOptions) -> Imported:
-    """Import the layout; without `verify` only headers and hashes of images are read.
+        images: Images whose mask says whether they are manipulated.
+        masks: Their masks.
+        authentic: Authentic images.
 
     Raises:
-        UserError: If the folder holds neither tampered/ nor authentic/, or boxes.json is not COCO.
-    """
-    if not any((source / name).is_dir() for name in ("tampered", "authentic")):
-        raise UserError(
-            f"{source}: holds neither tampered/ nor authentic/; of a plain folder of photographs "
-            "`boxpromptiml annotate` makes a manifest"
-        )
-    rejected: list[RejectedInput] = []
-    folder = _Folder(source, options, rejected)
-    annotated = _annotated(source, rejected)
-    masks = folder.by_stem("masks")
-    samples: list[Sample] = []
-    for label, name in ((1, "tampered"), (0, "authentic")):
-        for stem, path in folder.by_stem(name).items():
-            mask = masks.pop(stem, None) if label else None
-            try:
-                samples.append(folder.sample(path, label, mask, annotated))
-            except RejectedInput as error:
-                rejected.append(error)
-    rejected += [
-        RejectedInput(mask, "no_image", "no tampered image is named so") for mask in masks.values()
-    ]
-    rejected += [
-        RejectedInput(source / name, "no_image", f"{_BOXES} names an image that is not there")
-        for name in annotated
-        if name not in folder.seen
-    ]
-    notes = {"clipped_boxes": folder.clipped, "warnings": _unclaimed(source)}
-    return Imported(samples, rejected, notes, folder.root)
-
-
-def _annotated(source: Path, rejected: list[RejectedInput]) -> dict[str, AnnotatedImage]:
-    """The annotations of boxes.json by the path of the image."""
-    path = source / _BOXES
-    if not path.exists():
-        return {}
-    found = coco.read(path)
-    rejected += found.rejected
-    return {one.name: one for one in found.images}
-
-
-def _unclaimed(source: Path) -> list[str]:
-    """A warning about files outside the layout, which may contain masks."""
-    others = [
-        f"{path.name}/" if path.is_dir() else path.name
-        for path in sorted(source.iterdir())
-        if path.name not in (*_FOLDERS, _BOXES) and not is_hidden(path.name)
-    ]
-    if not others:
-        return []
-    some = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-    return [f"not read: {some}; this layout is tampered/, authentic/, masks/ and {_BOXES}"]
-
-
-@dataclass
-class _Folder:
-    """The source, the user's options, and the results so far.
-
-    Attributes:
-        root: Folder that holds all files; above the source where links are followed.
-        rejected: Unusable files.
-        seen: Paths of all files, below the source.
-        clipped: Number of clipped boxes.
+        UserError: If one has no {id} or more than one, or no pattern gives images.
     """
 
-    source: Path
-    options: FolderOptions
-    rejected: list[RejectedInput]
+    images: str | None = None
+    masks: str | None = None
+    authentic: str | None = None
 
     def __post_init__(self) -> None:
-        self.root = self.source
-        if self.options.follow_links:
-            folders = [self.source / name for name in _FOLDERS]
-            files = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
-            self.root = common_root(self.source, files)
-        self.seen: set[str] = set()
-        self.clipped = 0
+        for option in ("images", "masks", "authentic"):
+            pattern = getattr(self, option)
+            if pattern is not None and pattern.count("{id}") != 1:
+                raise UserError(
+                    f"--{option} {pattern}: must contain {{id}} once, as in x/{{id}}.jpg"
+                )
+        if self.masks and not self.images:
+            raise UserError("--masks needs --images, the pattern of their images")
 
-    def by_stem(self, name: str) -> dict[str, Path]:
-        """Files of a sub-folder by stem; of two with the same stem the later is rejected.
+    def __bool__(self) -> bool:
+        return bool(self.images or self.authentic)
 
-        Links that lead out of the source are rejected, as in every later job.
-        """
-        folder = self.source / name
-        try:
-            if not self.options.follow_links:
-                confined(self.source, name)
-            paths = sorted(folder.iterdir()) if folder.is_dir() else []
-        except UserError:
-            message = "is a link that leads out of the source; give the folder itself"
-            self.rejected.append(RejectedInput(folder, "not_a_file", message))
-            return {}
-        found: dict[str, Path] = {}
-        for path in paths:
-            self.seen.add(path.relative_to(self.source).as_posix())
-            if is_hidden(path.name):
-                continue
-            if path.stem in found:
-                first = found[path.stem].name
-                self.rejected.append(RejectedInput(path, "duplicate", f"same name as {first}"))
-            else:
-                found[path.stem] = path
-        return found
 
-    def sample(
-        self, path: Path, label: int, mask: Path | None, annotated: Mapping[str, AnnotatedImage]
-    ) -> Sample:
-        """The sample of an image.
+def folder_layout(name: str, patterns: Patterns) -> DatasetLayout:
+    """The layout of a folder.
 
-        Raises:
-            RejectedInput: If image or mask cannot be used.
-        """
-        check_name(path.name, path)
-        name, stem = path.relative_to(self.source).as_posix(), path.stem
-        key, one = f"{path.parent.name}/{stem}", annotated.get(name)
-        if self.options.follow_links:
-            path, mask = path.resolve(), mask.resolve() if mask else None
-        info = images.probe(path)
-        if mask is not None and images.probe(mask).size != info.size:
-            raise RejectedInput(mask, "size_mismatch", f"the mask is not of {name}'s size")
-        boxes: tuple[Box, ...] | None = () if one is None and not label else None
-        origin = None
-        if one is not None:
-            boxes = self._boxes(one, name, info)
-            if not label and boxes:
-                message = "is in authentic/, but boxes.json marks manipulated areas"
-                raise RejectedInput(path, "authentic_has_boxes", f"{message}: which is right?")
-            boxes = boxes if label else ()
-            origin = one.origin if label and boxes is not None and one.origin != "unsaid" else None
-        if self.options.verify:
-            images.read_image(path)
-            if mask is not None:
-                refuse_empty(images.read_mask(mask, self.options.mask_threshold), mask)
-        kind, dataset = stem.split("_")[0], self.options.dataset
-        return Sample(
-            id=f"{dataset}/{key}",
-            dataset=dataset,
-            split=self.options.split,
-            group=f"{dataset}/{stem}",
-            image=relative_name(path, self.root),
-            size=info.size,
-            label=label,
-            boxes=boxes,
-            kind=kind if kind in _KINDS else None,
-            mask=relative_name(mask, self.root) if mask else None,
-            mask_threshold=self.options.mask_threshold if mask else None,
-            image_sha256=info.sha256,
-            box_origin=origin,
+    Args:
+        name: Name of the dataset; images of one id share the group `name/id`.
+        patterns: Where the files lie; without patterns it is tampered/, authentic/ and masks/, or
+            photographs of unknown label if neither tampered/ nor authentic/ is there.
+    """
+
+    def find(tree: Tree) -> Iterator[RawItem]:
+        if patterns:
+            return _by_patterns(tree, name, patterns)
+        if any(re.search("(?:^|/)(?:tampered|authentic)/", one, re.I) for one in tree.names):
+            return _by_label(tree, name)
+        return _photographs(tree)
+
+    texts = (patterns.images, patterns.masks, patterns.authentic)
+    return DatasetLayout(
+        name="folder",
+        layout=", ".join(filter(None, texts)) or f"{_LAYOUT}, or photographs alone",
+        polarity="white is manipulated: lossless 0 | 1 or 0 | 255",
+        find=find,
+        ignored=None if patterns else ".*",
+    )
+
+
+def _by_patterns(tree: Tree, dataset: str, patterns: Patterns) -> Iterator[RawItem]:
+    masks = _matches(tree, patterns.masks)
+    authentic = _matches(tree, patterns.authentic)
+    others = {*masks.values(), *authentic.values()}  # `{id}.jpg` matches them as well
+    images = {k: n for k, n in _matches(tree, patterns.images).items() if n not in others}
+    for key in sorted(masks.keys() - images.keys()):
+        tree.reject(masks[key], "no_image", f"no image has its id {key!r}")
+    for found, label in ((images, None), (authentic, 0)):
+        for key, image in found.items():
+            mask = masks.get(key) if label is None else None
+            group = f"{dataset}/{key}"
+            yield RawItem(_stem(image), image, label, mask, group=group)
+
+
+def _matches(tree: Tree, pattern: str | None) -> dict[str, str]:
+    """Names of a pattern by id."""
+    if pattern is None:
+        return {}
+    parts = re.split(r"(\{id\}|\*)", str(PurePosixPath(pattern)))
+    meant = {"{id}": "(.+?)", "*": "[^/]*"}
+    return tree.by_key("".join(meant.get(part) or re.escape(part) for part in parts))
+
+
+def _by_label(tree: Tree, dataset: str) -> Iterator[RawItem]:
+    ending = r"(?:\.[^/.]*)?"
+    tampered, authentic, masks = (
+        tree.by_key(rf"{folder}/(.+?){ending}") for folder in ("tampered", "authentic", "masks")
+    )
+    read = {_top(name) for found in (tampered, authentic, masks) for name in found.values()}
+    others = sorted({_top(name) for name in tree.names} - read - {BOXES})
+    if others:
+        some = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        tree.warnings.append(f"not read: {some}; this layout is {_LAYOUT}")
+    for key in sorted(masks.keys() - tampered.keys()):
+        tree.reject(masks[key], "no_image", "no tampered image is named so")
+    for key, image in tampered.items():
+        kind = key.rpartition("/")[2].partition("_")[0]
+        kind_known = kind if kind in _KINDS else None
+        yield RawItem(f"tampered/{key}", image, 1, masks.get(key), kind_known, f"{dataset}/{key}")
+    for key, image in authentic.items():
+        yield RawItem(f"authentic/{key}", image, 0, group=f"{dataset}/{key}")
+
+
+def _photographs(tree: Tree) -> Iterator[RawItem]:
+    """All images; the id keeps the suffix where two differ in it alone."""
+    names = tree.by_key(rf"(.*{_PHOTOGRAPH})").values()
+    twins = Counter(map(_stem, names))
+    for name in names:
+        yield RawItem(_stem(name) if twins[_stem(name)] == 1 else name, name, None)
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _top(name: str) -> str:
+    """The first folder of a name, with a slash, or the file."""
+    top, slash, _ = name.partition("/")
+    return top + slash
+
+
+def with_boxes(
+    imported: Imported, source: RawData, boxes: Path | None, root: Path, view: View | None
+) -> Imported:
+    """Give imported images their boxes, and list manipulated images first.
+
+    An image of unknown label that has a box is manipulated; one without is still unknown.
+
+    Args:
+        imported: The images.
+        source: Where they lie; its boxes.json is used if `boxes` is None.
+        boxes: File of the boxes: COCO (.json) or a table (.csv).
+        root: Folder that the samples' paths are relative to.
+        view: The picture that the boxes were drawn on, for images with an EXIF orientation.
+
+    Raises:
+        UserError: If the boxes cannot be read.
+    """
+    samples, rejected, clipped = imported.samples, imported.rejected, 0
+    if (found := _annotations(source, boxes)) is not None:
+        left_out = set(source.names) - set(imported.names.values())  # rejected already
+        joined, left_over = join_images(
+            [replace(sample, image=imported.names[sample.id]) for sample in samples],
+            [one for one in found.images if one.name not in left_out],
         )
+        applied = AppliedBoxes(lambda sample: root / sample.image, view=view, unsaid=None)
+        for sample in samples:
+            if sample.id in joined and joined[sample.id].annotated:
+                applied.add(sample, joined[sample.id])
+            else:
+                applied.samples.append(sample)
+        applied.warn()
+        places = {e.path for e in applied.rejected if e.reason == "authentic_has_boxes"}
+        wrong = {key for key, one in joined.items() if one.place in places}
+        samples = [_labelled(sample) for sample in applied.samples if sample.id not in wrong]
+        rejected = [*rejected, *found.rejected, *left_over, *applied.rejected]
+        clipped = applied.clipped
+    notes = imported.notes | {"clipped_boxes": clipped}
+    samples = sorted(samples, key=lambda sample: sample.label != 1)
+    return imported._replace(samples=samples, rejected=rejected, notes=notes)
 
-    def _boxes(
-        self, annotated: AnnotatedImage, name: str, info: images.ImageInfo
-    ) -> tuple[Box, ...] | None:
-        """The boxes of an image; None if they may be incomplete."""
-        try:
-            fitted = fit_boxes(annotated, name, info.size, info.orientation, self.options.view)
-        except RejectedInput as error:
-            self.rejected.append(error)
-            return None
-        self.rejected += fitted.rejected
-        self.clipped += fitted.clipped
-        return fitted.boxes if annotated.annotated and not fitted.rejected else None
+
+def _annotations(source: RawData, boxes: Path | None) -> Annotations | None:
+    """What a file of boxes says, by default the source's boxes.json; None without one."""
+    if boxes is None:
+        return coco.read(source.place(BOXES, BOXES)) if BOXES in source.names else None
+    if (read := _READERS.get(boxes.suffix.lower())) is None:
+        raise UserError(f"--boxes {boxes}: must be COCO (.json) or a table (.csv)")
+    return read(boxes)
+
+
+def _labelled(sample: Sample) -> Sample:
+    return replace(sample, label=1) if sample.label is None and sample.boxes else sample

@@ -27,7 +27,8 @@ class RawItem(NamedTuple):
     Attributes:
         key: Unique within the dataset; what follows the dataset's name in a sample's id.
         image: Name of the image in the source.
-        label: 0 authentic, 1 manipulated.
+        label: 0 authentic, 1 manipulated; None if it is unknown, or up to the mask: an image is
+            manipulated if its mask marks a pixel.
         mask: Name of the mask in the source.
         kind: `splice`, `copymove`, `removal`, where known.
         group: Source image that siblings share; the item alone when None.
@@ -38,7 +39,7 @@ class RawItem(NamedTuple):
 
     key: str
     image: str
-    label: int
+    label: int | None
     mask: str | None = None
     kind: str | None = None
     group: str | None = None
@@ -84,6 +85,7 @@ class Tree:
         names: Names in the source, sorted, with forward slashes.
         rejected: Unusable items.
         corrections: Known errors of a dataset that were corrected, for the header's notes.
+        warnings: What the user should look at, for the header's notes.
     """
 
     def __init__(self, source: RawData) -> None:
@@ -91,6 +93,7 @@ class Tree:
         self.names: Sequence[str] = source.names
         self.rejected: list[RejectedInput] = list(source.rejected)
         self.corrections: list[str] = []
+        self.warnings: list[str] = []
         self._claimed: set[str] = set()
         self._folded: dict[str, list[str]] = {}
 

@@ -9,33 +9,51 @@ Masks of IMDLBenCo and ForensicHub may be JPEG and are read above 127, as they d
 need `--mask_threshold 0` there. Paths in a list are relative to its folder, or to the folder above
 if they begin with its name; absolute paths of another machine are resolved from the first folder
 that exists here.
+
+A table (.csv) has the columns image, and optionally mask, label (0, 1, authentic, manipulated or
+empty), split, group and kind. Without a label the mask says whether an image is manipulated.
 """
 
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.records import Split
-from data_prep.annotations.screen import read_text
+from data_prep.annotations.screen import read_table, read_text
 from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _BENCO_THRESHOLD = 127  # IMDLBenCo's own reader counts a pixel above 127.5
 _SPLIT = rf"(?:({'|'.join(_SPLITS)})/)?"
+LISTS = (".json", ".csv")  # endings of a source that is a list
 _NEGATIVE = ("negative", "none", "")  # in place of a mask
 _ABSOLUTE = re.compile(r"/|[a-z]:/", re.IGNORECASE)
 _MAX_LIST_BYTES = 64 * 2**20
+_COLUMNS = ("mask", "label", "split", "group", "kind")
+_LABELS = {"0": 0, "authentic": 0, "1": 1, "manipulated": 1, "": None}
+
+
+class _Entry(NamedTuple):
+    """What a list says of one image."""
+
+    image: str
+    mask: str | None
+    label: int | None
+    split: Split | None = None
+    mask_threshold: int | None = _BENCO_THRESHOLD
+    group: str | None = None
+    kind: str | None = None
 
 
 def pairs(source: Path) -> DatasetLayout:
     """The layout of a source: its folders, or the list (.json) that it is."""
-    is_list = source.suffix.lower() == ".json"
+    is_list = source.suffix.lower() in LISTS
     return DatasetLayout(
         name="pairs",
-        layout="Tp/*, Gt/*, Au/*; {train,test}/Image/*, {train,test}/GT/*; or a list (.json)",
+        layout="Tp/*, Gt/*, Au/*; {train,test}/Image/*, {train,test}/GT/*; or a list (.json, .csv)",
         polarity="white is manipulated: IMDLBenCo's above 127, others lossless 0 | 1 or 0 | 255",
         find=(lambda tree: _listed(tree, source)) if is_list else _in_folders,
         ignored=".*" if is_list else r"(?:Scribble|trainset_fg|trainset_bg|fg|bg)/.*",
@@ -87,11 +105,12 @@ def _listed(tree: Tree, path: Path) -> Iterator[RawItem]:
     """Yield the items of a list; an entry of an unknown kind is rejected."""
     for key, entry in _entries(path):
         try:
-            image, mask, label, split = _parse(entry)
+            parsed = _parse(entry, path.suffix.lower() == ".csv")
         except (KeyError, TypeError, ValueError):
             message = "is no entry of a list of IMDLBenCo, ForensicHub or WSCL"
             tree.reject(f"{path.name}#{key}", "bad_row", message)
             continue
+        image, mask = parsed.image, parsed.mask
         found = _look_up(tree, path.parent, image)
         found_mask = _look_up(tree, path.parent, mask) if mask else None
         if found is None:
@@ -101,12 +120,15 @@ def _listed(tree: Tree, path: Path) -> Iterator[RawItem]:
             tree.reject(found, "no_mask", f"its mask {mask!r} is not below the list's folder")
         else:
             name = str(PurePosixPath(found).with_suffix(""))
-            is_wscl = isinstance(entry, dict) and "subset" in entry
-            threshold = None if is_wscl else _BENCO_THRESHOLD
-            yield RawItem(name, found, label, found_mask, None, None, split, threshold)
+            _, _, label, split, threshold, group, kind = parsed
+            yield RawItem(name, found, label, found_mask, kind, group, split, threshold)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+    if path.suffix.lower() == ".csv":
+        for line, row in read_table(path, _MAX_LIST_BYTES, ["image"], _COLUMNS, {}):
+            yield str(line), row
+        return
     content = parse_json(read_text(path, _MAX_LIST_BYTES), str(path))
     if isinstance(content, dict):
         yield from content.items()
@@ -114,16 +136,27 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((str(number), entry) for number, entry in enumerate(content))
 
 
-def _parse(entry: Any) -> tuple[str, str | None, int, Split | None]:
-    """Image, mask, label and split of an entry."""
+def _parse(entry: Any, is_table: bool) -> _Entry:
+    """What an entry of a list says."""
+    if is_table:
+        mask, split = entry.get("mask") or None, entry.get("split")
+        return _Entry(
+            _text(entry["image"]), mask and _text(mask), _LABELS[entry.get("label", "").lower()],
+            _SPLITS[split] if split else None, None, entry.get("group") or None,
+            entry.get("kind") or None,
+        )  # fmt: skip
     if isinstance(entry, list):
         image, mask = entry
         if mask is None or str(mask).lower() in _NEGATIVE:
-            return _text(image), None, 0, None
-        return _text(image), _text(mask), 1, None
+            return _Entry(_text(image), None, 0)
+        return _Entry(_text(image), _text(mask), 1)
     label, mask = {0: 0, 1: 1}[entry["label"]], entry.get("mask")
-    split = _SPLITS[entry["subset"]] if "subset" in entry else None
-    return _text(entry["path"]), _text(mask) if label and mask else None, label, split
+    is_wscl = "subset" in entry
+    split = _SPLITS[entry["subset"]] if is_wscl else None
+    threshold = None if is_wscl else _BENCO_THRESHOLD
+    return _Entry(
+        _text(entry["path"]), _text(mask) if label and mask else None, label, split, threshold
+    )
 
 
 def _text(value: Any) -> str:

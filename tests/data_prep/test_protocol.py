@@ -19,7 +19,7 @@ from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifes
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.records import Sample, Split
 from data_prep.__main__ import main
-from data_prep.import_dataset import PUBLIC
+from data_prep.importers.datasets import PUBLIC
 from data_prep.protocols.dividing import divide
 from data_prep.protocols.published import PROTOCOLS, Portion, ProtocolName
 from tests.helpers.data import make_folder, mask_file

@@ -8,8 +8,7 @@ import numpy as np
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Sample, Split
-from data_prep.import_dataset import finish_import
-from data_prep.importers.folder import FolderOptions, import_folder
+from data_prep.import_dataset import import_dataset
 
 
 def make_folder(root: Path, manipulated: int, authentic: int, seed: int = 0) -> Path:
@@ -50,6 +49,5 @@ def make_manifest(
 ) -> Manifest:
     """Import `make_folder` into root/<split>.jsonl."""
     source = make_folder(root / split, manipulated, authentic, seed)
-    imported = import_folder(source, FolderOptions("made", split))
-    finish_import(imported, source, root / f"{split}.jsonl", "folder")
+    import_dataset("folder", source, root / f"{split}.jsonl", split=split, name="made")
     return read_manifest(root / f"{split}.jsonl")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import import_dataset
+from data_prep.importers.datasets import PUBLIC
 from tests.helpers.imports import imported
 from tests.helpers.trees import TREES, mask, photo, region
 
@@ -45,5 +45,5 @@ def test_known_bad_sizes_say_where_the_right_ones_are(tmp_path: Path) -> None:
         imported(tmp_path, dataset)
         text = (tmp_path / "out" / f"{dataset}.errors.jsonl").read_text()
         assert "github.com/SunnyHaze" in text
-    assert len(import_dataset.PUBLIC["casia_v2"].known) == 17
-    assert len(import_dataset.PUBLIC["coverage"].known) == 9
+    assert len(PUBLIC["casia_v2"].known) == 17
+    assert len(PUBLIC["coverage"].known) == 9

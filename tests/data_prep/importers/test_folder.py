@@ -1,5 +1,6 @@
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,152 @@ from pycocotools.coco import COCO
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
 from data_prep.__main__ import main
-from tests.helpers.data import make_folder
+from tests.helpers.data import make_folder, mask_file
+from tests.helpers.imports import by_id, errors
+from tests.helpers.trees import mask, photo, region
 
 
 def _import(source: Path, out: Path, *more: str) -> int:
     return main(
         ["import", "--dataset", "folder", "--source", str(source), "--out", str(out), *more]
     )
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Two forgeries with masks, one image with an empty mask, one without, one authentic."""
+    root = tmp_path / "own"
+    for number, bright in enumerate((region("a"), region("b"), None, None)):
+        photo(root / "photos" / f"cam {number}" / "x.jpg", bright)
+        if number < 3:
+            white = region("") & False if bright is None else bright
+            mask(root / "truth" / f"cam {number}" / "x_gt.png", white)
+    photo(root / "real" / "y.JPG")
+    return root
+
+
+PATTERNS = ("--images", "photos/{id}.jpg", "--masks", "truth/{id}_gt.png")
+
+
+def test_patterns_join_images_and_masks_by_id(own: Path, tmp_path: Path) -> None:
+    assert _import(own, tmp_path / "m.jsonl", *PATTERNS, "--authentic", "real/{id}.jpg") == 0
+    manifest = read_manifest(tmp_path / "m.jsonl")
+    assert {sample.id: (sample.label, sample.boxes) for sample in manifest.samples} == {
+        "own/photos/cam 0/x": (1, None),
+        "own/photos/cam 1/x": (1, None),
+        "own/photos/cam 2/x": (0, ()),  # its mask marks nothing
+        "own/photos/cam 3/x": (None, None),
+        "own/real/y": (0, ()),
+    }
+    for sample, key in zip(manifest.samples, "ab", strict=False):
+        assert np.array_equal(images.read_mask(mask_file(manifest, sample)), region(key))
+    assert {s.mask for s in manifest.samples if s.label != 1} == {None}
+
+
+def test_what_matches_no_pattern_is_listed(own: Path, tmp_path: Path) -> None:
+    (own / "photos" / "cam 0" / "x.jpg").unlink()
+    assert _import(own, tmp_path / "m.jsonl", *PATTERNS) == 3
+    assert errors(tmp_path / "m.jsonl") == {
+        f"{own}/truth/cam 0/x_gt.png": "no_image",
+        f"{own}/real/y.JPG": "unmatched",
+    }
+
+
+def test_masks_beside_their_images_are_no_images(tmp_path: Path) -> None:
+    photo(tmp_path / "d" / "x.png", region("x"))
+    mask(tmp_path / "d" / "x_gt.png", region("x"))
+    patterns = ("--images", "{id}.*", "--masks", "{id}_gt.png")
+    assert _import(tmp_path / "d", tmp_path / "m.jsonl", *patterns) == 0
+    (sample,) = read_manifest(tmp_path / "m.jsonl").samples
+    assert (sample.id, sample.label, sample.mask) == ("d/x", 1, "x_gt.png")
+
+
+def test_boxes_of_a_table_and_of_coco_say_that_an_image_is_manipulated(
+    own: Path, tmp_path: Path
+) -> None:
+    rows = "filename,xmin,ymin,xmax,ymax\ncam 3/x.jpg,1,2,30,20.5\nreal/y.JPG,,,,\n"
+    (tmp_path / "boxes.csv").write_text(rows)
+    size = {"width": 48, "height": 32}
+    coco = {
+        "images": [{"id": 1, "file_name": "photos/cam 3/x.jpg"} | size],
+        "annotations": [{"image_id": 1, "bbox": [1, 2, 29, 18.5]}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(coco))
+    for name in ("boxes.csv", "boxes.json"):
+        words = ("--authentic", "real/{id}.jpg", "--boxes", str(tmp_path / name))
+        assert _import(own, tmp_path / "m.jsonl", *PATTERNS, *words) == 0
+        samples = by_id(read_manifest(tmp_path / "m.jsonl"))
+        assert samples["photos/cam 3/x"].label == 1
+        boxes = {key: list(sample.boxes or ()) for key, sample in samples.items()}
+        assert boxes["photos/cam 3/x"] == [(1, 2, 30, 20.5)]
+        assert boxes["real/y"] == []
+
+
+def test_a_table_of_paths(own: Path, tmp_path: Path) -> None:
+    (own / "list.csv").write_text(
+        "image,mask,label,split,group,kind\n"
+        "photos/cam 0/x.jpg,truth/cam 0/x_gt.png,,val,g,splice\n"
+        "photos/cam 2/x.jpg,truth/cam 2/x_gt.png,,,,\n"
+        "photos/cam 3/x.jpg,,,,,\n"
+        "real/y.JPG,,authentic,,,\n"
+        "real/z.jpg,,0,,,\n"
+        "real/y.JPG,,maybe,,,\n"
+    )
+    assert _import(own / "list.csv", tmp_path / "m.jsonl") == 3
+    assert errors(tmp_path / "m.jsonl") == {
+        f"{own}/list.csv#6": "missing",
+        f"{own}/list.csv#7": "bad_row",
+    }
+    samples = by_id(read_manifest(tmp_path / "m.jsonl"))
+    first = samples["photos/cam 0/x"]
+    assert (first.label, first.split, first.group, first.kind) == (1, "val", "g", "splice")
+    labels = {key: sample.label for key, sample in samples.items()}
+    assert labels == {"photos/cam 0/x": 1, "photos/cam 2/x": 0, "photos/cam 3/x": None, "real/y": 0}
+
+
+def test_photographs_alone_are_a_dataset_of_unknown_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a/IMG 1.jpg", "a/IMG 1.png", "b.tif"):
+        photo(tmp_path / "d" / name)
+    (tmp_path / "d" / "new.heic").write_bytes(b"an iPhone's")
+    (tmp_path / "d" / "notes.txt").write_text("no image")
+    assert _import(tmp_path / "d", tmp_path / "m.jsonl") == 3
+    assert errors(tmp_path / "m.jsonl") == {f"{tmp_path}/d/new.heic": "unknown_format"}
+    samples = by_id(read_manifest(tmp_path / "m.jsonl"))
+    assert sorted(samples) == ["a/IMG 1.jpg", "a/IMG 1.png", "b"]
+    assert {(sample.label, sample.boxes) for sample in samples.values()} == {(None, None)}
+    assert "unknown label" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--images", "photos/*.jpg"), "must contain {id} once"),
+        (("--masks", "truth/{id}.png"), "--masks needs --images"),
+        (("--images", "{id}.jpg", "--boxes", "boxes.xml"), "must be COCO (.json) or a table"),
+        (("--images", "nowhere/{id}.jpg"), "nothing of folder (nowhere/{id}.jpg)"),
+    ],
+)
+def test_wrong_patterns_are_one_clear_line(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert _import(own, tmp_path / "m.jsonl", *words) == 1
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_a_zip_in_the_layout_is_read_too(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "src", 2, 1)
+    with zipfile.ZipFile(tmp_path / "src.zip", "w") as stream:
+        for path in source.rglob("*.*"):
+            stream.write(path, path.relative_to(source))
+    assert _import(tmp_path / "src.zip", tmp_path / "m.jsonl") == 0
+    samples = read_manifest(tmp_path / "m.jsonl").samples
+    assert [len(sample.boxes or ()) for sample in samples] == [1, 1, 0]
+    assert [sample.mask is not None for sample in samples] == [True, True, False]
 
 
 def test_rows_in_are_rows_out(tmp_path: Path) -> None:
@@ -53,8 +193,8 @@ def test_every_bad_file_is_listed_once_and_the_rest_goes_on(tmp_path: Path) -> N
 
 def test_a_mask_of_another_size_is_rejected(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 2, 0)
-    mask = sorted((source / "masks").iterdir())[0]
-    images.write_png(mask, np.zeros((64, 95), np.uint8))
+    bad = sorted((source / "masks").iterdir())[0]
+    images.write_png(bad, np.zeros((64, 95), np.uint8))
     assert _import(source, tmp_path / "m.jsonl") == 3
     assert "size_mismatch" in (tmp_path / "m.errors.jsonl").read_text()
 
@@ -207,25 +347,24 @@ def test_a_turned_photograph_needs_the_view_of_its_boxes(tmp_path: Path) -> None
         assert read_manifest(tmp_path / "m.jsonl").samples[0].boxes == (box,)
 
 
-@pytest.mark.parametrize("other", ["mask", "Masks"])
 def test_masks_under_another_name_are_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = make_folder(tmp_path / "src", 2, 1)
-    (source / "masks").rename(source / other)
+    (source / "masks").rename(source / "mask")
     (source / "Thumbs.db").write_bytes(b"what Windows leaves")
     assert _import(source, tmp_path / "m.jsonl") == 0
     said = capsys.readouterr()
     assert "2 manipulated, 0 masks" in said.out
     assert "no manipulated image has a mask" in said.err
-    assert f"not read: {other}/;" in said.err
+    assert "not read: mask/;" in said.err
 
 
 def test_a_mask_that_is_no_image_is_listed(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "src", 1, 0)
-    mask = next((source / "masks").iterdir())
-    np.savez(mask.with_suffix(".npz"), images.read_mask(mask))
-    mask.unlink()
+    path = next((source / "masks").iterdir())
+    np.savez(path.with_suffix(".npz"), images.read_mask(path))
+    path.unlink()
     assert _import(source, tmp_path / "m.jsonl") == 3
     assert reasons(tmp_path / "m.jsonl") == ["unknown_format"]
 
@@ -240,7 +379,7 @@ def test_a_folder_that_leads_out_through_a_link_is_rejected_at_the_import(
     (source / folder).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert _import(source, tmp_path / "m.jsonl") == 3
     errors = (tmp_path / "m.errors.jsonl").read_text()
-    assert "leads out of the source" in errors
+    assert "is a link to a folder" in errors
     left = read_manifest(tmp_path / "m.jsonl").samples
     assert len(left) == (1 if folder == "tampered" else 3)
     assert all(sample.mask is None for sample in left)

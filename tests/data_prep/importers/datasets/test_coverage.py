@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import import_dataset
+from data_prep.importers.datasets import PUBLIC
 from tests.helpers.imports import imported
 
 
@@ -19,11 +19,11 @@ def test_a_missing_mask_shifts_nothing(tmp_path: Path) -> None:
 def test_known_errors_are_no_unexpected_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = import_dataset.PUBLIC["coverage"]
+    real = PUBLIC["coverage"]
     for manipulated, said in ((3, []), (4, ["2 manipulated images, 3 expected"])):
         expected = {"manipulated": manipulated, "authentic": 3, "copymove": 3}
         changed = replace(real, expected=expected)
-        monkeypatch.setitem(import_dataset.PUBLIC, "coverage", changed)
+        monkeypatch.setitem(PUBLIC, "coverage", changed)
         manifest, rejected = imported(tmp_path, "coverage")  # one of its masks is a known error
         assert list(rejected.values()) == ["size_mismatch"]
         assert manifest.header.notes["warnings"] == said
