@@ -16,7 +16,7 @@ METHODS = {
     "imread": "use boxpromptiml.io.images",
     "imdecode": "use boxpromptiml.io.images",
 }
-OPENERS = {"boxpromptiml/io/images.py", "data_prep/checks/jpeg.py"}  # the latter reads headers only
+OPENERS = {"boxpromptiml/io/images.py", "boxpromptiml/io/jpeg.py"}  # the latter reads headers only
 
 
 def calls(source: str) -> list[tuple[str, str, int]]:

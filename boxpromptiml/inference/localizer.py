@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
-import numpy as np
-
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
 from boxpromptiml.inference.runtimes import Runtime, open_network
@@ -182,14 +180,13 @@ class Localizer:
 
     def _tiled(self, image: ImageArray) -> Localized:
         levels = scaled_error_levels(image, self.spec.input.error_levels)
-        prob, image_logit = tiled_map(
+        prob, image_logits = tiled_map(
             self.network,
             lambda rows, columns: to_planes(image[rows, columns], levels[rows, columns]),
             (image.shape[0], image.shape[1]),
             self.spec.input.size,
         )
-        (score,) = self.spec.image_scores(np.array([image_logit], np.float32))
-        return Localized(prob, float(score))
+        return Localized(prob, self.spec.tiled_score(image_logits))
 
     @classmethod
     def from_pretrained(

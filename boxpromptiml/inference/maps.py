@@ -66,7 +66,7 @@ def tiled_map(
     planes: Callable[[slice, slice], FloatArray],
     size: tuple[int, int],
     tile: tuple[int, int],
-) -> tuple[ProbArray, float]:
+) -> tuple[ProbArray, FloatArray]:
     """Localize an image of any size in overlapping tiles at its stored resolution.
 
     Neighbouring tiles overlap by half; their logits are averaged with weights that fall off towards
@@ -80,7 +80,7 @@ def tiled_map(
         tile: (h, w) of a tile.
 
     Returns:
-        Probabilities (H, W), and the image logit, the highest of the tiles.
+        Probabilities (H, W), and the image logit of every tile.
 
     Raises:
         UserError: As `probability_maps`.
@@ -90,17 +90,17 @@ def tiled_map(
     tops, lefts = _starts(height, tile_h), _starts(width, tile_w)
     weight = np.outer(_falloff(tile_h), _falloff(tile_w))
     total = np.zeros(size, np.float32)
-    highest = np.full(1, -np.inf, np.float32)
+    image_logits = []
     for top in tops:
         for left in lefts:
             rows, columns = slice(top, top + tile_h), slice(left, left + tile_w)
             logits, image_logit = _output(network, planes(rows, columns)[None])
             total[rows, columns] += logits[0, 0] * weight
-            highest = np.maximum(highest, image_logit)
+            image_logits.append(image_logit[0])
     across = _coverage(width, lefts, tile_w)
     for row, down in zip(total, _coverage(height, tops, tile_h), strict=True):
         row[:] = sigmoid(row / (down * across))
-    return total, float(highest[0])
+    return total, np.array(image_logits, np.float32)
 
 
 def _output(network: Network, batch: FloatArray, finite: bool = True) -> NetworkOutput:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from annotated_types import MaxLen, MinLen
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -162,6 +163,17 @@ class ModelSpec:
         return sigmoid(
             logits if self.calibration is None else self.calibration.image_logits(logits)
         )
+
+    def tiled_score(self, logits: FloatArray) -> float:
+        """Probability that an image is manipulated, from the image logits (N,) of its tiles.
+
+        Ours: the odds of the image are the mean of the tiles' odds. That is Bayes' rule if a
+        manipulated image is manipulated in one place, anywhere with equal probability. The highest
+        tile would accuse every large photograph: of a thousand tiles one is always odd.
+        """
+        known = logits if self.calibration is None else self.calibration.image_logits(logits)
+        mean_odds = np.logaddexp.reduce(known.astype(np.float64)) - np.log(len(known))
+        return float(sigmoid(np.array([mean_odds], np.float32))[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; omitted values take their defaults on reading."""

@@ -149,6 +149,20 @@ def decode_image(
         return _as_rgb(_load(picture, info)), info
 
 
+@contextmanager
+def opened(
+    path: str | Path, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
+    """An image file whose header is read and within the limits, and its bytes.
+
+    Raises:
+        RejectedInput: As `read_image`, for what happens within the block too.
+    """
+    data = _read_file(path, limits)
+    with _rejecting(str(path)):
+        yield _open(data, str(path), limits)[0], data
+
+
 def read_reduced(
     path: str | Path, side: int, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[ImageArray, ImageInfo]:

@@ -23,12 +23,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
+from boxpromptiml.io.file_details import FileDetails, read_details
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo, Limits
 from boxpromptiml.io.processes import start_server, stop_server
 from boxpromptiml.records import ImageArray
@@ -37,6 +38,8 @@ _PROGRAM = "from boxpromptiml.io.sandbox import serve; serve()"
 _START_SECONDS = 60.0  # to import numpy and Pillow, on a busy machine
 _MAX_REPLY = 2**20
 _BYTES_PER_PIXEL = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,15 @@ class IsolatedDecoder:
             RejectedInput: As `images.read_image`, and for `timeout` and `crashed`.
             UserError: If no child can be started within the memory limit.
         """
-        return self._decode(path, None)
+        return self._asked(lambda child: child.decode(path, None), path)
+
+    def details(self, path: str | Path) -> FileDetails:
+        """What an image file says about itself.
+
+        Raises:
+            RejectedInput, UserError: As when called.
+        """
+        return self._asked(lambda child: child.details(path), path)
 
     def decode_bytes(self, data: bytes, name: str) -> tuple[ImageArray, ImageInfo]:
         """Decode an image in memory, which no disk has to hold.
@@ -128,13 +139,13 @@ class IsolatedDecoder:
         Raises:
             RejectedInput, UserError: As when called with a path.
         """
-        return self._decode(name, data)
+        return self._asked(lambda child: child.decode(name, data), name)
 
-    def _decode(self, path: str | Path, data: bytes | None) -> tuple[ImageArray, ImageInfo]:
+    def _asked(self, question: "Callable[[_Child], T]", path: str | Path) -> T:
         if self._child is None:
             self._child = _Child(self._bounds, self._limits)
         try:
-            return self._child.decode(path, data)
+            return question(self._child)
         except _Lost as lost:
             self.close()
             raise RejectedInput(path, lost.reason, lost.message) from None
@@ -175,22 +186,21 @@ class _Child:
             raise UserError(f"no decoder starts with {self._bounds}: {lost}") from lost
         self._ready = True
 
+    def details(self, path: str | Path) -> FileDetails:
+        """What a file says about itself."""
+        try:
+            return FileDetails.from_json(self._answer(path, None, "details")["details"])
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, RejectedInput):
+                raise
+            raise _Lost("crashed", f"the decoder replied with nonsense ({error})") from error
+
     def decode(self, path: str | Path, data: bytes | None) -> tuple[ImageArray, ImageInfo]:
         """Decode a file, or `data` if it is given, which the child finds where pixels will be."""
-        if not self._ready:
-            self._wait_until_ready()
         if data is not None:
             _write(self._pixels, memoryview(data))
-        asked = [os.fspath(path), None if data is None else len(data)]
-        request = json.dumps(asked).encode() + b"\n"  # surrogates become escapes
+        reply = self._answer(path, None if data is None else len(data), "pixels")
         try:
-            os.write(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # a pipe
-        except BrokenPipeError as error:
-            raise self._death() from error
-        reply = self._reply(self._bounds.seconds)
-        try:
-            if "reason" in reply:
-                raise RejectedInput(path, str(reply["reason"]), str(reply["message"]))
             values = reply["info"]
             height, width = (int(side) for side in reply["size"])
             info = ImageInfo(
@@ -201,6 +211,20 @@ class _Child:
         except (KeyError, TypeError) as error:
             raise _Lost("crashed", f"the decoder replied with nonsense ({error})") from error
         return self._read_pixels(height, width), info
+
+    def _answer(self, path: str | Path, length: int | None, what: str) -> dict[str, Any]:
+        if not self._ready:
+            self._wait_until_ready()
+        asked = [os.fspath(path), length, what]
+        request = json.dumps(asked).encode() + b"\n"  # surrogates become escapes
+        try:
+            os.write(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # a pipe
+        except BrokenPipeError as error:
+            raise self._death() from error
+        reply = self._reply(self._bounds.seconds)
+        if "reason" in reply:
+            raise RejectedInput(path, str(reply["reason"]), str(reply.get("message")))
+        return reply
 
     def _read_pixels(self, height: int, width: int) -> ImageArray:
         if min(height, width) < 1 or height * width > self._limits.max_pixels:
@@ -292,8 +316,10 @@ def _limit_time(seconds: float) -> None:
 
 def _decode(asked: list[Any], limits: Limits, pixels: int) -> dict[str, Any]:
     """Decode what `_Child.decode` asked for; the reply to it."""
-    path, length = asked
+    path, length, what = asked
     try:
+        if what == "details":
+            return {"details": read_details(path, limits).to_json()}
         if length is None:
             image, info = images.read_image(path, limits)
         else:

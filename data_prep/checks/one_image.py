@@ -12,10 +12,10 @@ from boxpromptiml import geometry
 from boxpromptiml.data.leaks import refuse_stale_pseudo_masks
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
+from boxpromptiml.io.jpeg import Compression, compression
 from boxpromptiml.manifests.sources import Source, check_size, ground_truth
 from boxpromptiml.records import Box, MaskArray, Sample
 from data_prep.checks.findings import Finding
-from data_prep.checks.jpeg import Compression, compression
 from data_prep.checks.near_duplicates import PictureHash, picture_hash
 
 _WHOLE = 0.9  # a box of so much of the image

@@ -91,3 +91,24 @@ def test_values_are_checked_in_python_too() -> None:
     with pytest.raises(UserError, match=r"calibration\.temperature"):
         replace(CALIBRATION, temperature=0.0)
     assert isinstance(CALIBRATION, Calibration)
+
+
+@given(st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=50), st.booleans())
+def test_odds_of_a_tiled_image_are_the_mean_of_its_tiles(
+    logits: list[float], is_calibrated: bool
+) -> None:
+    spec = replace(SPECS["student"], calibration=CALIBRATION if is_calibrated else None)
+    given = np.array(logits, np.float32)
+    scores = spec.image_scores(given).astype(np.float64)
+    alone = spec.tiled_score(given[:1])
+    assert alone == pytest.approx(float(scores[0]), abs=1e-6)
+    odds = np.exp(given / 2 - 1 if is_calibrated else given, dtype=np.float64).mean()
+    assert spec.tiled_score(given) == pytest.approx(odds / (1 + odds), abs=1e-5)
+
+
+def test_one_odd_tile_of_a_large_photograph_does_not_accuse_it() -> None:
+    tiles = np.full(400, -4, np.float32)
+    tiles[7] = 3  # alone it would be .95
+    assert SPECS["student"].tiled_score(tiles) < 0.1
+    tiles[7] = 10
+    assert SPECS["student"].tiled_score(tiles) > 0.95

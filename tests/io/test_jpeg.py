@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from data_prep.checks.jpeg import Compression, compression, quality_of
+from boxpromptiml.io.jpeg import Compression, compression, quality_of
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
 
