@@ -1,7 +1,7 @@
 """`boxpromptiml localize`: a trained localizer on any images."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -29,10 +29,17 @@ from boxpromptiml.io.files import (
     write_jsonl,
 )
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
-from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo, read_image
+from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.progress import track
-from boxpromptiml.io.sandbox import DEFAULT_BOUNDS, Decoder, IsolatedDecoder, for_pixels
+from boxpromptiml.io.sandbox import (
+    DEFAULT_BOUNDS,
+    Decoder,
+    DirectDecoder,
+    FileDecoder,
+    IsolatedDecoder,
+    for_pixels,
+)
 from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 
@@ -59,6 +66,7 @@ def localize(
     decode_seconds: float = DEFAULT_BOUNDS.seconds,
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
     threads: int | None = None,
+    report: bool = False,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
@@ -97,6 +105,8 @@ def localize(
         max_pixels: Images of more pixels are rejected; needs memory in proportion.
         threads: Threads of the network. Default: OMP_NUM_THREADS, else the number of processors
             that are idle when the job starts; more would wait for each other.
+        report: Also write case.html: one page to read, print or mail, with the image, map, marked
+            regions and file of each of the 100 images with the highest scores.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or another job
@@ -132,6 +142,9 @@ def localize(
                 decoded = _decoded(todo, decode, job.reject)
                 for known, image, found in localizer.localize_each(decoded, batch_size, tile):
                     table.append(job.write(*known, image, found))
+            if report:
+                path = _report(out, named, localizer, weights, decode, job)
+                sys.stdout.write(f"{path}\n")
     there = f" ({len(named) - len(todo)} were there already)" if len(todo) < len(named) else ""
     count = len(named) + len(rejected) - len(job.errors)
     sys.stdout.write(f"{out}: {count} localized{there}, {len(job.errors)} rejected\n")
@@ -180,6 +193,26 @@ def _thresholds(
     return Thresholds(limit, fpr, image_limit, calibrated=True)
 
 
+def _report(
+    out: Path,
+    named: Collection[str],
+    localizer: Localizer,
+    weights: Path,
+    decode: FileDecoder,
+    job: "_Job",
+) -> Path:
+    """Write the page about the images of this job, of which some may be from an earlier run."""
+    try:
+        from boxpromptiml.inference.case_report import write_case_report  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UserError(f"--report: {error.name} is not installed") from error
+    facts = {"Weights": weights.name, "SHA-256": sha256_file(weights), "Run by": localizer.runtime}
+    bad = {str(error.path) for error in job.errors}
+    rows = [row for row in read_rows(out).values() if row.made_by == job.made_by]
+    shown = [row for row in rows if row.name in named and row.path not in bad]
+    return write_case_report(out, shown, localizer.spec, facts, decode, len(bad))
+
+
 def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
     """Fingerprint of everything but the image that changes a prediction."""
     segmenter = localizer.segmenter
@@ -200,6 +233,7 @@ class _Job:
 
     Attributes:
         earlier: Rows of earlier runs, by name.
+        made_by: Fingerprint of weights and settings.
         errors: Rejected inputs of this run; each is written to errors.jsonl at once.
     """
 
@@ -213,7 +247,7 @@ class _Job:
     ) -> None:
         self.earlier = earlier
         self.errors: list[RejectedInput] = []
-        self._out, self._made_by, self._overlays = out, made_by, overlays
+        self._out, self.made_by, self._overlays = out, made_by, overlays
         self._limits = limits
         self._console = Console(stderr=True)
         write_jsonl(out / "errors.jsonl", ())
@@ -221,7 +255,7 @@ class _Job:
     def is_done(self, name: str, path: Path) -> bool:
         """Whether an earlier run has localized the same image with the same settings."""
         row = self.earlier.get(name)
-        if row is None or row.made_by != self._made_by or not path.is_file():
+        if row is None or row.made_by != self.made_by or not path.is_file():
             return False
         there = [self._out / "mask" / f"{name}.png"]
         there += [self._out / "overlay" / f"{name}.jpg"] if self._overlays else []
@@ -240,14 +274,16 @@ class _Job:
         """Write the files of one image."""
         return write_prediction(
             self._out, name, path, image, info, *found, self._limits, self._overlays,
-            self._made_by,
+            self.made_by,
         )  # fmt: skip
 
 
-def _decoder(isolate: bool, seconds: float, max_pixels: int) -> AbstractContextManager[Decoder]:
+def _decoder(isolate: bool, seconds: float, max_pixels: int) -> AbstractContextManager[FileDecoder]:
     if not 1 <= max_pixels <= _MAX_PIXELS:
         raise UserError(f"--max_pixels must be from 1 to {_MAX_PIXELS}, got {max_pixels}")
-    return IsolatedDecoder(*for_pixels(max_pixels, seconds)) if isolate else nullcontext(read_image)
+    if not isolate:
+        return nullcontext(DirectDecoder())
+    return IsolatedDecoder(*for_pixels(max_pixels, seconds))
 
 
 def _decoded(

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -74,6 +74,30 @@ def for_pixels(count: int, seconds: float) -> tuple[Bounds, Limits]:
 
 
 Decoder = Callable[[Path], tuple[ImageArray, ImageInfo]]  # `images.read_image`, here or in a child
+
+
+class FileDecoder(Protocol):
+    """Opens image files, here or in a child process."""
+
+    def __call__(self, path: str | Path, /) -> tuple[ImageArray, ImageInfo]:
+        """`images.read_image`."""
+        ...
+
+    def details(self, path: str | Path, /) -> FileDetails:
+        """`file_details.read_details`."""
+        ...
+
+    def decode_bytes(self, data: bytes, name: str, /) -> tuple[ImageArray, ImageInfo]:
+        """`images.decode_image`."""
+        ...
+
+
+class DirectDecoder:
+    """A `FileDecoder` in this process, for files that cannot do harm."""
+
+    __call__ = staticmethod(images.read_image)
+    details = staticmethod(read_details)
+    decode_bytes = staticmethod(images.decode_image)
 
 
 class IsolatedDecoder:

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from boxpromptiml.io.files import write_text
+from boxpromptiml.io.plain_text import visible
 from boxpromptiml.metrics.results import Evaluation
 from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE
 from boxpromptiml.report import text
@@ -131,12 +132,12 @@ def _environment() -> Environment:
 
 def _finalize(value: object) -> object:
     """Convert a value that a template prints, before it is escaped."""
-    return text.visible(value) if type(value) is str else value
+    return visible(value) if type(value) is str else value
 
 
 def _code(words: str) -> Markup:
     """Text with code spans for backticks."""
-    parts = [escape(text.visible(part)) for part in words.split("`")]
+    parts = [escape(visible(part)) for part in words.split("`")]
     return Markup().join(
         Markup("<code>{}</code>").format(part) if number % 2 else part
         for number, part in enumerate(parts)

@@ -1,7 +1,6 @@
 """Formatting of metrics, numbers, intervals and names in a report."""
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -12,7 +11,6 @@ Scores = Mapping[str, Interval]  # by the metric's key in metrics.json
 
 _DASH = "–"  # noqa: RUF001 (a typographic dash for a person)
 _MINUS = "\N{MINUS SIGN}"
-_DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 UNKNOWN = Interval(math.nan, math.nan, math.nan, 0)
 HEADLINE, BASELINE = "headline", "baseline"
 
@@ -142,20 +140,3 @@ def amount(number: int, one: str, many: str = "") -> str:
         ('1 image', '1,500 images', '2 boxes')
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def visible(text: str) -> str:
-    r"""Text with control characters and marks of writing direction spelt out.
-
-    Both could make a name look like another, or reorder the text around it.
-
-    Example:
-        >>> visible("photo\u202egnp.exe")
-        'photo\\u202egnp.exe'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        f"\\u{ord(c):04x}" if c in _DIRECTION_MARKS or unicodedata.category(c) == "Cc" else c
-        for c in text
-    )
