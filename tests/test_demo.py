@@ -15,7 +15,7 @@ from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.manifests.sources import Source, ground_truth
 from boxpromptiml.records import Split
 from boxpromptiml.synth.photos import SPLIT_AREAS
-from data_prep import __main__ as data_prep
+from tests.helpers.demo import TINY, run_tiny_demo
 
 KEYS = {
     "pixel_f1",
@@ -29,33 +29,13 @@ KEYS = {
     "peak_memory_gib",
 }
 COUNTS: dict[Split, int] = {"train": 6, "val": 2, "test": 4}
-TINY = demo.DemoSettings(
-    forgeries=(6, 2, 4),
-    side=96,
-    training=(
-        "--trainer.max_epochs=1",
-        "--trainer.check_val_every_n_epoch=1",
-        "--data.input.size=[64,64]",
-        "--data.batch_size=4",
-        "--data.num_workers=0",
-    ),
-    workers=0,
-)
-
-
-def run_here(program: str, verb: str, *options: str) -> None:
-    """Run a command in this process, which has torch imported: seconds instead of a minute."""
-    main = {"boxpromptiml": cli.main, "data_prep": data_prep.main}[program]
-    assert main([verb, *options]) in (0, 3)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of one tiny run of everything; read-only."""
     out = tmp_path_factory.mktemp("demo") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "_run", run_here)
-        demo.run_demo(out, TINY)
+    run_tiny_demo(out)
     return out
 
 

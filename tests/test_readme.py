@@ -1,4 +1,4 @@
-"""The README's tour, line by line, on tiny data: what it promises must run as it stands."""
+"""The commands of README and guides, line by line, on tiny data: they must run as printed."""
 
 import importlib
 import inspect
@@ -6,14 +6,13 @@ import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from boxpromptiml.cli import main
-from boxpromptiml.io import images
 from data_prep.__main__ import _JOBS as JOBS
 from data_prep.__main__ import main as data_prep
 from tests.helpers.data import make_folder
+from tests.helpers.demo import run_tiny_demo
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,54 +23,64 @@ FASTER = [
 ]  # fmt: skip
 
 
-def tour() -> list[list[str]]:
-    block = re.search(r"## Five minutes\n```bash\n(.*?)```", README, re.DOTALL)
-    assert block is not None
-    lines = [line for line in block[1].splitlines() if line and not line.startswith("#")]
-    return [shlex.split(line, comments=True) for line in lines]
+def commands(text: str) -> list[list[str]]:
+    """The words of every command in the bash blocks of a text, in order."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    for seed, split in enumerate(("train", "val", "test")):
-        make_folder(tmp_path / "DATA" / split, 4, 2, seed=seed)
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    for place in ("photos/a.jpg", "more/b.tif"):
-        target = tmp_path / place
-        target.parent.mkdir()
-        pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-        if target.suffix == ".jpg":
-            images.write_jpeg(target, pixels, 90)
-        else:
-            from PIL import Image
-
-            Image.fromarray(pixels).save(target)
-    return tmp_path
+def run_smaller(words: list[str]) -> None:
+    """Run a command of this project; trainings get fewer and smaller steps."""
+    if words[:3] == ["python", "-m", "data_prep"]:
+        assert data_prep(words[3:]) == 0, words
+        return
+    assert words[0] == "boxpromptiml", words
+    network = "wcbnet" if "experiments/image_label.yaml" in words else "student"
+    smaller = f"--model.{network}.backbone=mobilenetv3_small_050"
+    more = [*FASTER, smaller, "--model.pretrained=null"] if "fit" in words else []
+    assert main([*words[1:], *more]) == 0, words
 
 
 @pytest.mark.slow
-def test_the_tour_runs_line_by_line(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
-    lines = tour()
-    assert [line[1] for line in lines if line[0] == "boxpromptiml"] == [
-        "fit", "test", "report", "localize", "localize", "evaluate", "robustness", "fit", "fit"
+def test_the_readme_runs_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("experiments", "examples"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    lines = [words for words in commands(README) if words[:3] != ["python", "-m", "pip"]]
+    assert [words[1] for words in lines if words[0] == "boxpromptiml"] == [
+        "localize", "demo", "fit", "test", "report", "localize", "evaluate", "info", "annotate"
     ]  # fmt: skip
-    for line in lines:
-        network = "wcbnet" if "experiments/image_label.yaml" in line else "student"
-        smaller = f"--model.{network}.backbone=mobilenetv3_small_050"
-        more = [*FASTER, smaller, "--model.pretrained=null"] if "fit" in line else []
-        if line[0] == "boxpromptiml":
-            assert main([*line[1:], *more]) == 0, line
+    for words in lines:
+        if words == ["boxpromptiml", "demo"]:
+            run_tiny_demo(tmp_path / "runs" / "demo")
+        elif words[1] == "annotate":  # would serve its page until it is stopped
+            assert Path(words[words.index("--images") + 1]).is_dir()
         else:
-            assert line[:3] == ["python", "-m", "data_prep"]
-            assert data_prep(line[3:]) == 0, line
-    assert (workplace / "runs" / "native" / "metrics_test.json").is_file()
-    assert (workplace / "runs" / "mixed" / "checkpoints" / "last.ckpt").is_file()
-    assert (workplace / "runs" / "native" / "report.html").is_file()
-    assert (workplace / "runs" / "scores" / "per_image.csv").is_file()
-    assert (workplace / "runs" / "native" / "robustness" / "robustness.svg").is_file()
-    found = sorted(path.name for path in (workplace / "runs/out/prob").iterdir())
-    assert found == ["a.png", "b.png"]
+            run_smaller(words)
+    assert (tmp_path / "runs/maps/prob/forgery.png").is_file()
+    assert (tmp_path / "runs/mine/report.html").is_file()
+    assert (tmp_path / "runs/mine/scores/per_image.csv").is_file()
+
+
+@pytest.mark.slow
+def test_the_guide_to_own_data_runs_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    for seed, split in enumerate(("train", "val", "test")):
+        make_folder(tmp_path / "DATA" / split, 4, 2, seed=seed)
+    for words in commands((ROOT / "docs" / "own_data.md").read_text()):
+        run_smaller(words)
+    assert (tmp_path / "runs/check/report.html").is_file()
+    assert (tmp_path / "runs/native/robustness/robustness.svg").is_file()
+    assert (tmp_path / "runs/scores/per_image.csv").is_file()
+    assert (tmp_path / "runs/mixed/checkpoints/last.ckpt").is_file()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1_200
 
 
 def test_python_lines_name_what_exists() -> None:

@@ -34,10 +34,12 @@ class Localized(NamedTuple):
 class Localizer:
     """A trained student or WCBnet, ready for images of any size.
 
-    Example:
-        localizer = Localizer.load()             # the student that ships with the package
-        prob = localizer("photo.jpg")            # (H, W) float32 in [0, 1]
+    Examples:
+        ```python
+        localizer = Localizer.load()  # the student that ships with the package
+        prob = localizer("photo.jpg")  # (H, W) float32 in [0, 1]
         first, second = localizer(["a.png", array])
+        ```
 
     Attributes:
         network: The network, in any runtime.
