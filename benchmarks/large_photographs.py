@@ -13,23 +13,19 @@ side, whose seams are no forgery but may look like one, or one photograph scaled
 the traces of its camera. Which, and by how much, is in provenance.jsonl. The same options give the
 same bytes with the same versions of OpenCV and Pillow.
 
-`measure` runs every mode on every size in a process of its own, and prints F1 at the checkpoint's
-threshold, in all and by the region's width, AUC and pixel FPR (our evaluator), seconds of wall
-clock and of CPU an image, decoding included, and peak memory. Run it on an idle machine. Modes:
+`measure` prints F1 at the checkpoint's threshold, by the region's width and in all, AUC, pixel FPR
+on the untouched hosts, F1 at the threshold (of a size and mode) where that is at most 1 %, and CPU
+seconds an image without decoding. Stopped and started again it goes on. Modes:
 
-    native      the whole image at its stored size
-    N           shrunk to N pixels on the longer side
-    tiles       overlapping tiles of the network's input size at the stored size
-    mean:N      tiles and N, mean of the logits
-    max:N       tiles and N, the higher probability
+    native           the stored size; more than 4 megapixels in tiles
+    N                shrunk to N pixels on the longer side
+    mean:A+B         mean of the logits of two modes; the costs are those of the sum
+    max:A+B          the higher probability of two modes
 """
 
 import argparse
 import json
 import math
-import os
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -43,17 +39,14 @@ import numpy.typing as npt
 
 from boxpromptiml import Localizer
 from boxpromptiml.errors import UserError
-from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
 from boxpromptiml.geometry import shrink
-from boxpromptiml.inference.maps import probability_maps
 from boxpromptiml.io import images
-from boxpromptiml.io.files import generator, write_bytes, write_jsonl
+from boxpromptiml.io.files import generator, json_line, write_jsonl
 from boxpromptiml.io.folders import files_below
-from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
-from boxpromptiml.metrics.results import ImageRow, write_evaluation
-from boxpromptiml.models.inputs import sigmoid, whole_image
-from boxpromptiml.records import ImageArray, ProbArray, Sample
+from boxpromptiml.metrics.histograms import auc, count_values, cuts, f1, flagged
+from boxpromptiml.models.inputs import sigmoid, to_stored_size
+from boxpromptiml.records import ImageArray, MaskArray, ProbArray, Sample
 from boxpromptiml.synth.forge import Forgery, ForgeryStyle, splice
 from boxpromptiml.synth.regions import object_region
 
@@ -65,6 +58,8 @@ _MAX_ACROSS = 0.4  # width of a region, in heights of the host
 _UPSCALED = "scaled up"
 _JOINED = "side by side"
 _SHRUNK = "shrunk"
+_MEGAPIXELS = [1, 3, 12, 24, 48]
+_THRESHOLDS = np.round(np.arange(0.02, 1, 0.02), 2)
 
 
 @dataclass(frozen=True)
@@ -194,92 +189,113 @@ def make(options: argparse.Namespace) -> None:
     write_manifest(options.out / "manifest.jsonl", Header(image_root="."), samples)
 
 
-def found_by(localizer: Localizer, image: ImageArray, mode: str) -> ProbArray:
-    """The map (H, W) of an image in one of the modes of this module's head."""
-    if mode == "tiles":
-        return localizer(image, tile=True)
-    how, _, side = mode.rpartition(":")
-    small = image if mode == "native" else shrink(image, int(side))
-    as_stored = whole_image(small, replace(localizer.spec.input, mode="native"))
-    (whole,), _ = probability_maps(localizer.network, [as_stored], [image.shape[:2]])
-    if not how:
-        return whole
-    tiles = localizer(image, tile=True)
-    if how == "max":
-        return np.maximum(whole, tiles)
-    return sigmoid(_half_logit(whole) + _half_logit(tiles))
+def found_by(
+    localizer: Localizer, image: ImageArray, mode: str, known: dict[str, ProbArray]
+) -> ProbArray:
+    """The map (H, W) of an image in one of the modes of this module's head.
+
+    Args:
+        localizer: For `native` inputs.
+        image: (H, W, 3).
+        mode: The mode.
+        known: Maps of this image by mode, to which it is added.
+    """
+    if mode in known:
+        return known[mode]
+    how, _, several = mode.rpartition(":")
+    if how:
+        maps = [found_by(localizer, image, one, known) for one in several.split("+")]
+        if how == "max":
+            return np.maximum.reduce(maps)
+        return sigmoid(np.sum([_logit(one) for one in maps], axis=0) / np.float32(len(maps)))
+    small = image if mode == "native" else shrink(image, int(mode))
+    known[mode] = to_stored_size(_logit(localizer(small)), image.shape[:2])
+    return known[mode]
 
 
-def _half_logit(prob: ProbArray) -> ProbArray:
+def _logit(prob: ProbArray) -> ProbArray:
     bounded = prob.clip(1e-6, 1 - 1e-6)
-    return np.asarray((np.log(bounded) - np.log1p(-bounded)) / 2, np.float32)
+    return np.asarray(np.log(bounded) - np.log1p(-bounded), np.float32)
 
 
-def run_one(options: argparse.Namespace) -> None:
-    """Localize the images of one size in one mode, and print seconds and memory as JSON."""
-    manifest = read_manifest(options.data / "manifest.jsonl")
-    chosen = [sample for sample in manifest.samples if sample.dataset == options.size]
-    localizer = Localizer.load(options.checkpoint, threads=options.threads)
-    wall = cpu = memory = 0.0
-    for sample in chosen:
-        start = time.perf_counter(), time.process_time()
-        found = found_by(localizer, images.read_image(manifest.image_path(sample))[0], options.mode)
-        wall, cpu = wall + time.perf_counter() - start[0], cpu + time.process_time() - start[1]
-        # The first image's: writing maps takes memory too.
-        memory = memory or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        write_bytes(options.out / options.mode / f"{sample.id}.png", encode_map(found))
-    row = {"wall": wall / len(chosen), "cpu": cpu / len(chosen), "memory": memory}
-    print(json.dumps(row | {"threshold": localizer.spec.threshold}))
+def _scores(prob: ProbArray, truth: MaskArray, threshold: float) -> dict[str, Any]:
+    """Scores at the threshold; F1 (of a forgery) or pixel FPR by `_THRESHOLDS`."""
+    levels = np.rint(prob * np.float32(65535)).astype(np.uint16)
+    counts = count_values(levels, truth)
+    tp, fp = flagged(counts)
+    at = cuts([threshold, *_THRESHOLDS], np.arange(65536) / 65535)
+    if not truth.any():
+        fpr = (fp[at] / truth.size).tolist()
+        return {"fpr": fpr[0], "by_threshold": fpr[1:]}
+    f1s = f1(tp, fp, int(truth.sum()))
+    return {
+        "f1": float(f1s[at[0]]), "best_f1": float(f1s.max()), "by_threshold": f1s[at[1:]].tolist(),
+        "auc": float(auc(counts.manipulated, counts.authentic)),
+    }  # fmt: skip
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Print one table row per size and mode."""
-    path = options.data / "manifest.jsonl"
-    samples = read_manifest(path).samples
-    sizes = list(dict.fromkeys(sample.dataset for sample in samples))
-    widths = sorted({_across(sample.id) for sample in samples})
-    by_width = " / ".join(map(str, widths))
-    head = ("size", "mode", "F1", f"F1 of regions {by_width} px", "best F1", "AUC", "pixel FPR")
-    print(f"| {' | '.join([*head, 's', 'CPU s', 'MiB'])} |\n{'|---' * (len(head) + 3)}|")
-    for mode in options.modes:
-        costs = {size: _in_child(options, mode, size) for size in sizes}
-        if None in costs.values():  # an evaluation needs every map
-            print(f"| {', '.join(s for s, c in costs.items() if not c)} | {mode} | failed |")
+    """Score every image in every mode into rows.jsonl, where it is not there yet; print a table."""
+    manifest = read_manifest(options.data / "manifest.jsonl")
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "rows.jsonl"
+    done = _rows(path)
+    localizer = Localizer.load(options.checkpoint, threads=options.threads)
+    for sample in manifest.samples:
+        missing = [mode for mode in options.modes if (sample.id, mode) not in done]
+        if not missing or sample.dataset not in options.sizes:
             continue
-        settings = EvaluateSettings(threshold=costs[sizes[0]]["threshold"])
-        result = evaluate_predictions(options.out / mode, [path], settings)
-        write_evaluation(options.out / "scores" / mode, result)
-        for size, cost in costs.items():
-            scores = result.metrics["groups"]["dataset"][size]
-            names = ("pixel_f1", "best_f1", "auc", "false_alarm_pixels")
-            cells = [f"{scores[name]['value']:.3f}" for name in names]
-            cells.insert(1, " / ".join(_f1(result.rows, size, across) for across in widths))
-            cells += [f"{cost['wall']:.2f}", f"{cost['cpu']:.2f}", f"{cost['memory']:.0f}"]
-            print(f"| {size} | {mode} | {' | '.join(cells)} |", flush=True)
+        start = time.process_time()
+        image, _ = images.read_image(manifest.image_path(sample))
+        print(f"{sample.id}: decoded in {time.process_time() - start:.2f} s", file=sys.stderr)
+        truth = np.zeros(sample.size, bool)
+        if (mask := manifest.mask_path(sample)) is not None:
+            truth = images.read_image(mask)[0][..., 0] > 0
+        known: dict[str, ProbArray] = {}
+        for mode in missing:
+            start = time.process_time()
+            found = found_by(localizer, image, mode, known)
+            row = {"id": sample.id, "mode": mode, "cpu": time.process_time() - start}
+            row |= _scores(found, truth, localizer.spec.threshold)
+            with path.open("ab") as stream:
+                stream.write(json_line(row))
+    _print_table(_rows(path), options.modes)
 
 
-def _across(sample_id: str) -> int:
-    return int(sample_id.split("_")[1].removesuffix("px"))
+def _rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of earlier runs by image and mode."""
+    if not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(row["id"], row["mode"]): row for row in rows}
 
 
-def _f1(rows: Sequence[ImageRow], size: str, across: int) -> str:
-    """Mean F1 of the forgeries of one size of image and one width of region."""
-    found = [r.f1 for r in rows if r.dataset == size and r.label == 1 and _across(r.id) == across]
-    return f"{np.mean(found):.3f}" if found else "-"
+def _print_table(rows: dict[tuple[str, str], dict[str, Any]], modes: Sequence[str]) -> None:
+    keys = sorted({tuple(name.split("_")[:2]) for name, _ in rows}, key=lambda k: _numbers(*k))
+    widths = sorted({across for _, across in keys}, key=lambda across: int(across[:-2]))
+    head = ["size", "mode", *(f"F1, {w}" for w in widths), "F1", "AUC", "pixel FPR",
+            "F1 at FPR 1 %", "CPU s"]  # fmt: skip
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for size in dict.fromkeys(size for size, _ in keys):
+        for mode in modes:
+            chosen = [r for (n, m), r in rows.items() if m == mode and n.startswith(f"{size}_")]
+            forged = [row for row in chosen if "f1" in row]
+            clean = [row for row in chosen if "fpr" in row]
+            if not forged or not clean:
+                continue
+            of_width = [[r["f1"] for r in forged if f"_{w}_" in r["id"]] for w in widths]
+            cells = [f"{np.mean(f1s):.3f}" if f1s else "-" for f1s in of_width]
+            cells += [f"{np.mean([row[name] for row in forged]):.3f}" for name in ("f1", "auc")]
+            cells.append(f"{np.mean([row['fpr'] for row in clean]):.3f}")
+            fprs = np.mean([row["by_threshold"] for row in clean], axis=0)
+            f1s = np.mean([row["by_threshold"] for row in forged], axis=0)
+            cells.append(f"{f1s[fprs <= 0.01].max(initial=0):.3f}")
+            cells.append(f"{np.mean([row['cpu'] for row in chosen]):.1f}")
+            print(f"| {size} | {mode} | {' | '.join(cells)} |")
 
 
-def _in_child(options: argparse.Namespace, mode: str, size: str) -> Any:
-    """What `run_one` prints; None if the process failed, for instance for want of memory."""
-    command = [sys.executable, "-m", "benchmarks.large_photographs", "one",
-               f"--data={options.data}", f"--out={options.out}", f"--mode={mode}",
-               f"--size={size}", f"--threads={options.threads}"]  # fmt: skip
-    command += [f"--checkpoint={options.checkpoint}"] if options.checkpoint else []
-    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        print(f"{mode}, {size}: {done.stderr[-500:]}", file=sys.stderr)
-        return None
-    return json.loads(done.stdout)
+def _numbers(size: str, across: str) -> tuple[float, int]:
+    return float(size.removesuffix("MP")), int(across.removesuffix("px"))
 
 
 def main() -> None:
@@ -292,21 +308,20 @@ def main() -> None:
     making.set_defaults(verb=make)
     making.add_argument("--photos", type=Path, required=True)
     making.add_argument("--out", type=Path, required=True)
-    making.add_argument("--megapixels", type=float, nargs="+", default=[1, 3, 12, 24, 48])
+    making.add_argument("--megapixels", type=float, nargs="+", default=_MEGAPIXELS)
     making.add_argument("--regions", type=int, nargs="+", default=[64, 256, 1024])
     making.add_argument("--count", type=int, default=4, help="forgeries a size and region")
     making.add_argument("--seed", type=int, default=0)
-    measuring, one = verbs.add_parser("measure"), verbs.add_parser("one")
-    for verb, function in ((measuring, measure), (one, run_one)):
-        verb.set_defaults(verb=function)
-        verb.add_argument("--data", type=Path, required=True)
-        verb.add_argument("--out", type=Path, required=True)
-        verb.add_argument("--checkpoint", type=Path, help="default: the student of the package")
-        verb.add_argument("--threads", type=int, default=2)
-    modes = ["native", "512", "1024", "2048", "tiles", "mean:1024", "max:1024"]
+    measuring = verbs.add_parser("measure")
+    measuring.set_defaults(verb=measure)
+    measuring.add_argument("--data", type=Path, required=True)
+    measuring.add_argument("--out", type=Path, required=True)
+    measuring.add_argument("--checkpoint", type=Path, help="default: the student of the package")
+    measuring.add_argument("--threads", type=int, default=2)
+    sizes = [f"{size:g} MP" for size in _MEGAPIXELS]
+    measuring.add_argument("--sizes", nargs="+", default=sizes, help="such as '12 MP'")
+    modes = ["native", "512", "1024", "2048", "mean:native+1024", "max:native+1024"]
     measuring.add_argument("--modes", nargs="+", default=modes)
-    one.add_argument("--mode", required=True)
-    one.add_argument("--size", required=True)
     options = parser.parse_args()
     try:
         options.verb(options)

@@ -18,6 +18,7 @@ from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 
 _MAX_WHOLE_PIXELS = 4_000_000
+_NATIVE_TILE = (768, 768)  # pixels; a network for native inputs takes any size, this one 400 MB
 _MAX_BATCH_PIXELS = 4 * _MAX_WHOLE_PIXELS  # images waiting for their batch, and their maps
 
 T = TypeVar("T")
@@ -186,7 +187,7 @@ class Localizer:
             self.network,
             lambda rows, columns: to_planes(image[rows, columns], levels[rows, columns]),
             (image.shape[0], image.shape[1]),
-            self.spec.input.size,
+            _NATIVE_TILE if self.spec.input.mode == "native" else self.spec.input.size,
         )
         return Localized(prob, self.spec.tiled_score(image_logits))
 

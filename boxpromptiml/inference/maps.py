@@ -11,6 +11,8 @@ from boxpromptiml.records import ProbArray
 
 Precision = Literal["fp32", "bf16"]
 
+_OVERLAP = 128  # pixels that neighbouring tiles share, as context; half a tile if that is less
+
 
 class NetworkOutput(NamedTuple):
     """Output of a network for a batch, before the sigmoid."""
@@ -69,8 +71,9 @@ def tiled_map(
 ) -> tuple[ProbArray, FloatArray]:
     """Localize an image of any size in overlapping tiles at its stored resolution.
 
-    Neighbouring tiles overlap by half; their logits are averaged with weights that fall off towards
-    a tile's border, where it lacks context. Beside the map it takes only a tile's memory.
+    Neighbouring tiles overlap by 128 pixels, or by half of a smaller tile; their logits are
+    averaged with weights that fall off towards a tile's border, where it lacks context. Beside the
+    map it takes only a tile's memory.
 
     Args:
         network: Student or WCBnet.
@@ -118,8 +121,8 @@ def _output(network: Network, batch: FloatArray, finite: bool = True) -> Network
 
 
 def _starts(length: int, tile: int) -> list[int]:
-    """First pixels of the tiles, which overlap by half and cover `length`."""
-    step = max(tile // 2, 1)
+    """First pixels of the tiles, which overlap and cover `length`."""
+    step = max(tile - _OVERLAP, tile // 2, 1)
     return [*range(0, length - tile, step), length - tile]
 
 
