@@ -17,6 +17,7 @@ from boxpromptiml.io.strict_json import check_fields
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Memory = Literal["none", "learnable", "ema"]
+MapSource = Literal["residual", "multiply", "attention"]
 Residuals = Literal["none", "srm"]
 Inputs = Literal["rgb", "sel", "both"]
 Pooling = Literal["mean", "dense"]
@@ -45,6 +46,8 @@ class FusionConfig:
             `learn_alpha`, else constant.
         learn_alpha: Whether alpha is trained (through a sigmoid, so it stays in (0, 1)).
         ema_decay: Fraction of a prototype that an update keeps, in [0, 1); `ema` only.
+        output: What the map is read off: a head on features refined by the attention (`residual`,
+            `multiply`), or the attention itself; see `models.fusion`.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits.
@@ -59,6 +62,7 @@ class FusionConfig:
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.5
     learn_alpha: bool = True
     ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.99
+    output: MapSource = "residual"
 
     def __post_init__(self) -> None:
         check_fields(self, "fusion")

@@ -9,15 +9,23 @@ Symbols are the paper's. For feature maps F_i of several strides:
     G_avg   = mean_i G_i
     A_mem   = sigmoid(read(sum_k w_k P_k))              recalled from K prototypes P_k
     A_final = alpha (A_base * G_avg) + (1 - alpha) A_mem
-    refined = F_fused * (1 + A_final)
 
-The paper does not say how large the memory is and how it is updated. Here w =
-softmax_k(cos(F_fused, P_k) / 0.1); `learnable` prototypes are trained by gradient, `ema` ones
-follow the mean of their nearest features, as in the codebook of van den Oord et al., "Neural
-Discrete Representation Learning" (arXiv 1711.00937), appendix A.1.
+The paper calls its result A_refined, a map in [0, 1] that is compared with the teacher's mask, and
+does not say how it follows from A_final. `FusionConfig.output` chooses between our readings of it:
+
+    residual    map = head(F_fused * (1 + A_final))     ours, the default
+    multiply    map = head(F_fused * A_final)           ours: the attention can remove features
+    attention   map = mean_c A_final                    the paper's A_refined without any head; the
+                                                        mean over the channels of the gates is ours
+
+The paper does not say how large the memory is and how it is updated either. Here w =
+softmax_k(cos(F_fused, P_k) / 0.1), which is ours; `learnable` prototypes are trained by gradient,
+`ema` ones follow the mean of their nearest features, as in the codebook of van den Oord et al.,
+"Neural Discrete Representation Learning" (arXiv 1711.00937), appendix A.1.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +35,22 @@ from boxpromptiml.models.configs import FusionConfig
 
 _TEMPERATURE = 0.1
 _DEAD = 0.01  # fraction of an equal part of the features, below which a prototype is re-initialised
+
+
+class Fused(NamedTuple):
+    """What the fusion computes, at the size (h, w) of the finest map.
+
+    Attributes:
+        refined: Features for the head (B, width, h, w); with `output: attention` F_fused.
+        base: A_base before its sigmoid (B, 1, h, w).
+        memory: A_mem before its sigmoid (B, 1, h, w); None without a memory.
+        final: A_final (B, width, h, w) in (0, 1), (B, 1, h, w) without gates.
+    """
+
+    refined: torch.Tensor
+    base: torch.Tensor
+    memory: torch.Tensor | None
+    final: torch.Tensor
 
 
 class PrototypeMemory(nn.Module):
@@ -54,14 +78,18 @@ class PrototypeMemory(nn.Module):
         self.read = nn.Linear(width, 1)
 
     def forward(self, fused: torch.Tensor) -> torch.Tensor:
-        """A_mem (B, 1, h, w) in (0, 1) from F_fused (B, C, h, w)."""
+        """A_mem before its sigmoid (B, 1, h, w), from F_fused (B, C, h, w)."""
         if self.training and self.ema_decay is not None:
             self._update(fused.detach(), self.ema_decay)
         bank = self.prototypes.clone()  # the buffer may move again before the backward pass
-        weights = (_cosine(fused, bank) / _TEMPERATURE).softmax(dim=1)
+        weights = _answers(fused, bank)
         # read(sum_k w_k P_k) = sum_k w_k (read P_k): one number a prototype instead of C.
         values = F.linear(bank, self.read.weight)  # (K, 1)
-        return torch.sigmoid(F.conv2d(weights, values.t()[:, :, None, None], self.read.bias))
+        return F.conv2d(weights, values.t()[:, :, None, None], self.read.bias)
+
+    def answers(self, fused: torch.Tensor) -> torch.Tensor:
+        """How much each prototype answers to each cell: w (B, K, h, w), which sums to 1 over K."""
+        return _answers(fused, self.prototypes)
 
     @torch.no_grad()
     def _update(self, fused: torch.Tensor, decay: float) -> None:
@@ -110,6 +138,7 @@ class GatedFusion(nn.Module):
         self.gate = (
             nn.ModuleList(nn.Conv2d(width, width, 1) for _ in channels) if config.gates else None
         )
+        self.output = config.output
         self.base = nn.Conv2d(width, 1, 3, padding=1)
         self.memory: PrototypeMemory | None = None
         if config.memory != "none":
@@ -121,26 +150,33 @@ class GatedFusion(nn.Module):
             else:
                 self.register_buffer("alpha_logit", logit, persistent=False)
 
-    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """Refined features (B, width, h, w), of maps (B, channels[i], h_i, w_i), finest first."""
+    def forward(self, maps: list[torch.Tensor]) -> Fused:
+        """Features and attention of maps (B, channels[i], h_i, w_i), finest first."""
+        fused, average = self.fuse(maps)
+        base = self.base(fused)
+        recalled = None if self.memory is None else self.memory(fused)
+        final = torch.sigmoid(base.float())
+        if average is not None:
+            final = final * average
+        if recalled is not None:
+            alpha = torch.sigmoid(self.alpha_logit)
+            final = alpha * final + (1 - alpha) * torch.sigmoid(recalled.float())
+        refined = fused
+        if self.output != "attention":
+            refined = fused * (final if self.output == "multiply" else 1 + final)
+        return Fused(refined, base, recalled, final)
+
+    def fuse(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """F_fused and G_avg, both (B, width, h, w); G_avg is None without gates."""
         size = maps[0].shape[-2:]
         projected = [
             _resize(project(m), size) for project, m in zip(self.project, maps, strict=True)
         ]
         if self.gate is None:
-            fused, average = sum(projected[1:], projected[0]), None
-        else:
-            gates = [torch.sigmoid(conv(f)) for conv, f in zip(self.gate, projected, strict=True)]
-            gated = [g * f for g, f in zip(gates, projected, strict=True)]
-            fused = sum(gated[1:], gated[0])
-            average = sum(gates[1:], gates[0]) / len(gates)
-        attention = torch.sigmoid(self.base(fused))
-        if average is not None:
-            attention = attention * average
-        if self.memory is not None:
-            alpha = torch.sigmoid(self.alpha_logit)
-            attention = alpha * attention + (1 - alpha) * self.memory(fused)
-        return fused * (1 + attention)
+            return sum(projected[1:], projected[0]), None
+        gates = [torch.sigmoid(conv(f)) for conv, f in zip(self.gate, projected, strict=True)]
+        gated = [g * f for g, f in zip(gates, projected, strict=True)]
+        return sum(gated[1:], gated[0]), sum(gates[1:], gates[0]) / len(gates)
 
 
 def _projection(channels: int, width: int) -> nn.Sequential:
@@ -160,7 +196,8 @@ def _unit(rows: torch.Tensor) -> torch.Tensor:
     return rows * torch.rsqrt(rows.square().sum(dim=1, keepdim=True) + 1e-4)
 
 
-def _cosine(fused: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
-    """Cosine (B, K, h, w) of features (B, C, h, w) with prototypes (K, C)."""
+def _answers(fused: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
+    """Softmax over K of the cosines of features (B, C, h, w) with prototypes (K, C)."""
     products = F.conv2d(fused, _unit(bank)[:, :, None, None])
-    return products * torch.rsqrt(fused.square().sum(dim=1, keepdim=True) + 1e-4)
+    cosines = products * torch.rsqrt(fused.square().sum(dim=1, keepdim=True) + 1e-4)
+    return (cosines / _TEMPERATURE).softmax(dim=1)

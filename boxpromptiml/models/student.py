@@ -8,12 +8,13 @@ from torch import nn
 
 from boxpromptiml.models.backbone import Backbone, rgb_planes, with_normalization
 from boxpromptiml.models.configs import StudentConfig
-from boxpromptiml.models.fusion import GatedFusion
+from boxpromptiml.models.fusion import Fused, GatedFusion
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.residuals import SrmResiduals
 from boxpromptiml.records import LocalizerOutput
 
 _PRIOR_LOGIT = -2.0  # most pixels are authentic: a map of 0.12 at the start, not of 0.5
+_MARGIN = 1e-4  # keeps the logit of an attention finite, and its gradient alive
 
 
 class Student(nn.Module):
@@ -41,7 +42,11 @@ class Student(nn.Module):
         in_chans += self.residuals.channels if self.residuals is not None else 0
         self.backbone = Backbone(config.backbone, in_chans, pretrained, config.stages)
         self.fusion = GatedFusion(self.backbone.channels, config.fusion)
-        self.head = _head(config.fusion.width)
+        self.head: nn.Module | None = None
+        if config.fusion.output == "attention":
+            _start_low(self.fusion)
+        else:
+            self.head = _head(config.fusion.width)
         deepest = self.backbone.channels[-1]
         self.image_head = ImageHead(deepest) if config.image_head else None
         self.register_buffer("mean", rgb_planes(config.rgb_mean or ()), persistent=False)
@@ -56,6 +61,10 @@ class Student(nn.Module):
         cell, a mean would hide a small forgery, and log-sum-exp would depend on the image's size.
         With `config.image_head` a trained correction is added to it, see `ImageHead`.
         """
+        return self.attend(image)[0]
+
+    def attend(self, image: torch.Tensor) -> tuple[LocalizerOutput, Fused]:
+        """What `forward` returns, and the attention that led to it (see `enlarged`)."""
         height, width = image.shape[-2:]
         stride = max(self.backbone.strides)
         padded = image
@@ -68,8 +77,11 @@ class Student(nn.Module):
             parts.append(self.residuals(rgb))
         x = torch.cat(parts, dim=1)
         maps = self.backbone(x)
-        coarse = self.head(self.fusion(maps)).float()
-        logits = F.interpolate(coarse, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+        fused: Fused = self.fusion(maps)
+        if self.head is None:
+            coarse = _logits(fused.final.mean(dim=1, keepdim=True))
+        else:
+            coarse = self.head(fused.refined).float()
         cell = self.backbone.strides[0]
         inside = coarse[:, 0, : _cells(height, cell), : _cells(width, cell)]
         image_logit = _top_percent(inside)
@@ -78,7 +90,14 @@ class Student(nn.Module):
             pooled = F.avg_pool2d(coarse, stride // cell)
             deep, where = (m[..., :rows, :columns] for m in (maps[-1], pooled))
             image_logit = image_logit + self.image_head(deep, where)
-        return LocalizerOutput(logits[..., :height, :width], image_logit)
+        return LocalizerOutput(self.enlarged(coarse, height, width), image_logit), fused
+
+    def enlarged(self, coarse: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """A map of the fusion (B, 1, h, w) at the size of the input (B, 1, height, width)."""
+        cell = self.backbone.strides[0]
+        size = [cell * n for n in coarse.shape[-2:]]
+        enlarged = F.interpolate(coarse.float(), size=size, mode="bilinear", align_corners=False)
+        return enlarged[..., :height, :width]
 
 
 class ImageHead(nn.Module):
@@ -127,6 +146,18 @@ def _head(width: int) -> nn.Sequential:
         nn.SiLU(inplace=True),
         last,
     )
+
+
+def _start_low(fusion: GatedFusion) -> None:
+    """Let A_base and A_mem, which will be the map, start as low as the head's map does."""
+    readers = [fusion.base] if fusion.memory is None else [fusion.base, fusion.memory.read]
+    for reader in readers:
+        nn.init.constant_(cast(nn.Parameter, reader.bias), _PRIOR_LOGIT)
+
+
+def _logits(prob: torch.Tensor) -> torch.Tensor:
+    """Logits of probabilities in [0, 1], which are first brought into [1e-4, 1 - 1e-4]."""
+    return (_MARGIN + (1 - 2 * _MARGIN) * prob).logit()
 
 
 def _top_percent(cells: torch.Tensor) -> torch.Tensor:

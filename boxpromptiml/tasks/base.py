@@ -170,19 +170,22 @@ class LocalizerTask(ScoredModule):
         self.supervised.counts = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
         self.supervised.refuse_loss(self._data.manipulated, finished=True)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters with their weight decay: none for biases and normalisation."""
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        return [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a linear warm-up followed by a cosine decay to zero, updated every step.
 
         Raises:
             UserError: If neither epochs nor steps are limited.
         """
-        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.lr)
         if math.isinf(self.trainer.estimated_stepping_batches):
             raise UserError(
                 "the learning rate falls to 0 at the end of the training, so it needs one: set "

@@ -1,17 +1,21 @@
 """Trains the student from masks, pseudo-masks, boxes and labels (arXiv 2511.20359)."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.spec import ModelSpec
-from boxpromptiml.losses import distillation_loss, image_label_loss
+from boxpromptiml.losses import distillation_loss, image_label_loss, masked_bce
 from boxpromptiml.models.configs import StudentConfig
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.models.student import Student
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.base import LocalizerTask
+
+_MEMORY = ("memory.prototypes", "alpha_logit")  # endings of the names of its parameters
 
 
 class DistillTask(LocalizerTask):
@@ -27,7 +31,11 @@ class DistillTask(LocalizerTask):
         dice_weight: Weight of the Dice loss, added to binary cross-entropy; 0 in the paper.
         image_weight: Weight of the binary cross-entropy between image score and image label; 0 in
             the paper.
+        attention_weight: Weight of the binary cross-entropy between the training target and A_base
+            and A_mem each, beside that of the map; ours, 0 in the paper.
         lr: Peak learning rate of AdamW.
+        memory_lr: Peak learning rate of the memory's prototypes and of alpha, which then have no
+            weight decay; ours. None: as of all other weights.
         weight_decay: Weight decay of AdamW; not applied to biases and normalisation.
         warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
             falls to 0 as a cosine.
@@ -42,7 +50,9 @@ class DistillTask(LocalizerTask):
         init_from: Path | None = None,
         dice_weight: float = 0.0,
         image_weight: float = 0.0,
+        attention_weight: float = 0.0,
         lr: float = 1e-4,
+        memory_lr: float | None = None,
         weight_decay: float = 1e-4,
         warmup: float = 0.05,
         threshold: float = 0.5,
@@ -52,6 +62,8 @@ class DistillTask(LocalizerTask):
         )
         self.dice_weight = dice_weight
         self.image_weight = image_weight
+        self.attention_weight = attention_weight
+        self.memory_lr = memory_lr
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Loss of a batch over its valid pixels and, if `image_weight` is set, its labels.
@@ -63,11 +75,30 @@ class DistillTask(LocalizerTask):
         label, weight = batch["label"], batch["weight"]
         self.require_content(bool(batch["valid"].any() or (~label.isnan()).any()))
         image = batch["image"].contiguous(memory_format=torch.channels_last)
-        logits, image_logit = self.network(image)
-        loss = distillation_loss(logits, batch["target"], batch["valid"], weight, self.dice_weight)
+        student = cast(Student, self.network)
+        (logits, image_logit), fused = student.attend(image)
+        target, valid = batch["target"], batch["valid"]
+        loss = distillation_loss(logits, target, valid, weight, self.dice_weight)
+        if self.attention_weight:
+            for attention in (a for a in (fused.base, fused.memory) if a is not None):
+                enlarged = student.enlarged(attention, *logits.shape[-2:])
+                side = masked_bce(enlarged, target, valid, weight)
+                loss = loss + self.attention_weight * side
         if self.image_weight:
             loss = loss + self.image_weight * image_label_loss(image_logit, label, weight)
         return self.finite_loss(loss, len(image))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters with their weight decay and, for the memory, their own learning rate."""
+        groups = super().parameter_groups()
+        if self.memory_lr is None:
+            return groups
+        named = self.network.named_parameters()
+        own = [p for name, p in named if name.endswith(_MEMORY) and p.requires_grad]
+        ids = {id(p) for p in own}
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) not in ids]
+        return [*groups, {"params": own, "lr": self.memory_lr, "weight_decay": 0.0}]
 
     def on_fit_start(self) -> None:
         """Check that the settings of task and data fit together.

@@ -39,8 +39,8 @@ def _numpy_bilinear(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return x
 
 
-def _numpy_refined(s: dict[str, np.ndarray], maps: list[np.ndarray]) -> np.ndarray:
-    """The module docstring's formulas for one image, level by level."""
+def _numpy_fused(s: dict[str, np.ndarray], maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """F_fused and A_final of the module docstring's formulas for one image, level by level."""
     projected, gates = [], []
     for i, f in enumerate(maps):
         x = np.einsum("oc,chw->ohw", s[f"project.{i}.0.weight"][:, :, 0, 0], f)
@@ -65,18 +65,30 @@ def _numpy_refined(s: dict[str, np.ndarray], maps: list[np.ndarray]) -> np.ndarr
     read = np.einsum("c,chw->hw", s["memory.read.weight"][0], recalled)
     a_mem = _sigmoid(read + s["memory.read.bias"])
     alpha = _sigmoid(s["alpha_logit"])
-    return fused * (1 + alpha * (a_base * g_avg) + (1 - alpha) * a_mem)
+    return fused, alpha * (a_base * g_avg) + (1 - alpha) * a_mem
 
 
 @pytest.mark.parametrize("memory", ["learnable", "ema"])
-def test_equals_the_formulas_written_out(memory: str) -> None:
-    fusion = _fusion(memory=memory, alpha=0.3).eval()
+@pytest.mark.parametrize("output", ["residual", "multiply", "attention"])
+def test_equals_the_formulas_written_out(memory: str, output: str) -> None:
+    fusion = _fusion(memory=memory, alpha=0.3, output=output).eval()
     maps = _maps(1)
     state = {k: v.double().numpy() for k, v in fusion.state_dict().items()}
     with torch.no_grad():
-        found = fusion(maps)[0].numpy()
-    expected = _numpy_refined(state, [m[0].double().numpy() for m in maps])
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
+        found = fusion(maps)
+    fused, final = _numpy_fused(state, [m[0].double().numpy() for m in maps])
+    refined = {"residual": fused * (1 + final), "multiply": fused * final, "attention": fused}
+    np.testing.assert_allclose(found.final[0], final, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(found.refined[0], refined[output], rtol=2e-3, atol=2e-4)
+
+
+def test_answers_of_the_prototypes_are_a_distribution() -> None:
+    fusion = _fusion(memory="ema")
+    assert fusion.memory is not None
+    fused, _ = fusion.fuse(_maps())
+    answers = fusion.memory.answers(fused)
+    assert answers.shape == (2, 3, *SIZES[0])
+    torch.testing.assert_close(answers.sum(dim=1), torch.ones(2, *SIZES[0]))
 
 
 def test_switches_remove_what_they_say() -> None:
@@ -96,7 +108,7 @@ def test_without_gates_and_memory_only_the_base_attention_is_left() -> None:
     fine, coarse = (p(m) for p, m in zip(fusion.project, maps, strict=True))
     fused = fine + torch.nn.functional.interpolate(coarse, SIZES[0], mode="bilinear")
     expected = fused * (1 + torch.sigmoid(fusion.base(fused)))
-    torch.testing.assert_close(fusion(maps), expected)
+    torch.testing.assert_close(fusion(maps).refined, expected)
 
 
 @pytest.mark.parametrize("learn", [True, False])
@@ -167,7 +179,7 @@ def test_ema_is_deterministic() -> None:
 
 def test_two_forwards_before_one_backward() -> None:
     fusion = _fusion(memory="ema")
-    first, second = fusion(_maps()), fusion(_maps())
+    first, second = fusion(_maps()).refined, fusion(_maps()).refined
     (first.sum() + second.sum()).backward()
 
 
@@ -175,5 +187,5 @@ def test_two_forwards_before_one_backward() -> None:
 def test_zero_features_give_finite_gradients(memory: str) -> None:
     fusion = _fusion(memory=memory)
     maps = [torch.zeros_like(m, requires_grad=True) for m in _maps()]
-    fusion(maps).sum().backward()
+    fusion(maps).refined.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())

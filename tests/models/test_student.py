@@ -6,6 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from boxpromptiml.models.configs import FusionConfig, StudentConfig
+from boxpromptiml.models.fusion import Fused
 from boxpromptiml.models.student import Student
 
 SWIN = "swin_tiny_patch4_window7_224"
@@ -78,7 +79,8 @@ def test_image_logit_is_the_mean_of_the_top_percent() -> None:
     student = _student().eval()
     student.head = torch.nn.Sequential()
     ramp = torch.arange(400.0).view(1, 1, 20, 20)
-    student.fusion.forward = lambda _: ramp  # type: ignore[assignment,method-assign]
+    fused = Fused(ramp, ramp, None, ramp)
+    student.fusion.forward = lambda _: fused  # type: ignore[assignment,method-assign]
     student.backbone.strides = (2,)
     out = student(torch.rand(1, 3, 40, 40))
     assert out.image_logit.item() == (396 + 397 + 398 + 399) / 4

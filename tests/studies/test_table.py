@@ -52,6 +52,15 @@ def test_the_difference_is_paired_over_the_seeds_that_both_arms_have() -> None:
     assert shown.difference(b) == difference_interval(OTHER, F1[0])
 
 
+def test_differences_of_several_seeds_are_shown_one_by_one() -> None:
+    a = table().variants[0]
+    scored = tuple(evaluation(f1, []) for f1 in ([0.0, 0.4, 0.8, 0.2], [0.4, 0.6, 0.8, 0.6]))
+    both = StudyTable("What", "a", "test", (a, VariantScores("c", "more", (0, 1), scored)))
+    assert both.differences_by_seed(both.variants[1]) == pytest.approx([-0.1, 0.1])
+    assert "; by seed -0.100, +0.100 |" in both.markdown()
+    assert both.differences_by_seed(a) == []
+
+
 def test_other_images_are_not_compared() -> None:
     shown = table()
     few = VariantScores("b", "boxes", (0,), (evaluation([0.5], []),))
