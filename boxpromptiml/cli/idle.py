@@ -27,7 +27,7 @@ NEEDS = (
       for setting, names in SETTINGS.items()),
     Need(("model.prior",), "data.segmenter.name", _SEGMENTERS),
     Need(("model.student.truncation",), "model.student.residuals", ("srm",)),
-    Need((f"{_FUSION}.prototypes", f"{_FUSION}.alpha", f"{_FUSION}.learn_alpha"),
+    Need((f"{_FUSION}.prototypes", f"{_FUSION}.alpha", f"{_FUSION}.learn_alpha", "model.memory_lr"),
          f"{_FUSION}.memory", _MEMORIES),
     Need((f"{_FUSION}.ema_decay",), f"{_FUSION}.memory", ("ema",)),
 )  # fmt: skip
