@@ -101,7 +101,7 @@ def localize(
             and openvino.
         isolate: Decode images in a child process, so that a file that breaks the decoder does not
             end the job; run an .onnx network in another, with limits on time and memory.
-        decode_seconds: Time limit per image for isolated decoding.
+        decode_seconds: Limit of isolated decoding per image, in seconds of processor time.
         max_pixels: Images of more pixels are rejected; needs memory in proportion.
         threads: Threads of the network. Default: OMP_NUM_THREADS, else the number of processors
             that are idle when the job starts; more would wait for each other.

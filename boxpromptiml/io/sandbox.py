@@ -13,6 +13,7 @@ Reason codes of a rejection are those of `images` and two more:
 
 import fcntl
 import json
+import math
 import os
 import resource
 import select
@@ -37,6 +38,7 @@ from boxpromptiml.records import ImageArray
 _PROGRAM = "from boxpromptiml.io.sandbox import serve; serve()"
 _START_SECONDS = 60.0  # to import numpy and Pillow, on a busy machine
 _MAX_REPLY = 2**20
+_PATIENCE = 5  # wall clock for each second of processor time
 _BYTES_PER_PIXEL = 3
 
 T = TypeVar("T")
@@ -47,7 +49,8 @@ class Bounds:
     """What decoding one image may cost in time and memory.
 
     Attributes:
-        seconds: Wall clock; beyond it the child is killed.
+        seconds: Processor time; beyond it the child is killed, as it is after five times as much
+            wall clock, which a busy machine or a slow disk may need.
         memory: Bytes of data the child may hold in total; an image of the largest size that
             `Limits` allow takes 1.3 GB when it has an alpha channel.
     """
@@ -245,7 +248,7 @@ class _Child:
             os.write(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # a pipe
         except BrokenPipeError as error:
             raise self._death() from error
-        reply = self._reply(self._bounds.seconds)
+        reply = self._reply(_PATIENCE * self._bounds.seconds)
         if "reason" in reply:
             raise RejectedInput(path, str(reply["reason"]), str(reply.get("message")))
         return reply
@@ -268,7 +271,7 @@ class _Child:
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
-                raise _Lost("timeout", f"takes more than {seconds:g} s to decode")
+                raise _Lost("timeout", f"not decoded after {seconds:g} s")
             piece = os.read(handle, 2**16)
             line += piece
             if not piece or len(line) > _MAX_REPLY:
@@ -283,7 +286,7 @@ class _Child:
         self._process.kill()  # no effect on one that has died already
         status = self._process.wait()
         if status == -signal.SIGXCPU:
-            return _Lost("timeout", f"takes more than {self._bounds.seconds:g} s to decode")
+            return _Lost("timeout", f"takes more than {self._bounds.seconds:g} s of a processor")
         if status < 0:
             return _Lost("crashed", f"killed the decoder ({signal.Signals(-status).name})")
         return _Lost("crashed", f"ended the decoder (status {status})")
@@ -333,9 +336,9 @@ def _limit(what: int, value: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """End by SIGXCPU some time after the parent's own limit, in case the parent is dead."""
+    """End by SIGXCPU after so many seconds of processor time, which the system counts whole."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + 2)
+    _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + seconds))
 
 
 def _decode(asked: list[Any], limits: Limits, pixels: int) -> dict[str, Any]:

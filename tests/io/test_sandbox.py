@@ -115,7 +115,7 @@ def test_a_fault_in_the_child_costs_one_image(
     evil(statement)
     bad = photo.with_name("evil.png")
     bad.write_bytes(photo.read_bytes())
-    with IsolatedDecoder(Bounds(seconds=2)) as decode:
+    with IsolatedDecoder(Bounds(seconds=1)) as decode:
         decode(photo)
         began = time.monotonic()
         assert reason(decode, bad) == expected
