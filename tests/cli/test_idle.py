@@ -25,7 +25,8 @@ FREE = """
     data.num_workers data.seed model.input.mode model.input.size model.input.error_levels
     model.student.backbone model.student.residuals model.student.stages model.student.rgb_mean
     model.student.rgb_std model.student.fusion.width model.student.fusion.gates
-    model.student.fusion.memory model.student.fusion.output model.attention_weight model.wcbnet.backbone model.wcbnet.inputs model.wcbnet.stages
+    model.student.fusion.output model.attention_weight
+    model.student.fusion.memory model.wcbnet.backbone model.wcbnet.inputs model.wcbnet.stages
     model.wcbnet.weighting model.wcbnet.pooling model.wcbnet.rgb_mean model.wcbnet.rgb_std
     model.cam.method model.cam.view model.dice_weight model.image_weight model.lr
     model.weight_decay model.warmup model.threshold checkpoint.monitor checkpoint.mode
