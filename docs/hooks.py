@@ -5,6 +5,7 @@ Every page keeps its path in the repository, so a relative link works in a check
 
 import contextlib
 import io
+import json
 import os
 import re
 from collections.abc import Callable
@@ -43,8 +44,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     readmes = (path for path in _ROOT.glob("*/**/README.md") if _is_ours(path))
     for path in (*_ROOT.glob("*.md"), *readmes):
         _add(files, config, path)
-    for name, content in (("commands", _commands()), ("decisions/index", _decisions())):
-        files.append(File.generated(config, f"docs/{name}.md", content=content))
+    generated = {
+        "docs/commands.md": _commands(),
+        "docs/decisions/index.md": _decisions(),
+        "examples/tour.md": _notebook(_ROOT / "examples" / "tour.ipynb"),
+    }
+    for name, content in generated.items():
+        files.append(File.generated(config, name, content=content))
     return files
 
 
@@ -57,6 +63,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = os.path.normpath(here / target)
         if files.get_file_from_path(path) is not None:
             return match[0]
+        if path.endswith(".ipynb"):
+            return f"[{text}]({target.removesuffix('ipynb')}md)"
         for index in ("index.md", "README.md"):
             if files.get_file_from_path(f"{path}/{index}") is not None:
                 return f"{image}[{text}]({target.rstrip('/')}/{index}{anchor or ''})"
@@ -101,6 +109,13 @@ def _help(main: Callable[[list[str]], int], verb: str) -> str:
     else:
         os.environ["COLUMNS"] = columns
     return text.getvalue().strip() + "\n"
+
+
+def _notebook(path: Path) -> str:
+    """Markdown of a notebook without outputs."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = [("".join(cell["source"]), cell["cell_type"] == "code") for cell in cells]
+    return "\n\n".join(f"```python\n{text}\n```" if code else text for text, code in texts)
 
 
 def _decisions() -> str:
