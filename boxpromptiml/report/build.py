@@ -42,7 +42,7 @@ def report(
     split: Split = "test",
     checkpoint: Which = "best",
     out: Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> None:
     """Write a page on a run: what it was trained on, how good it is, how sure, where it fails.
 
@@ -55,7 +55,8 @@ def report(
         split: Split of the run's manifests to report on.
         checkpoint: `best` on validation, or `last` epoch.
         out: File to write; RUN/report.html by default.
-        device: Where the network runs, if scores are missing: cpu or cuda.
+        device: Where the network runs, if scores are missing: cpu or cuda; auto: a GPU
+            if there is one.
     """
     scored = [_scored(folder, split, checkpoint, device) for folder in (run, *compare)]
     path = out or run / "report.html"
@@ -163,7 +164,7 @@ def _plots(
     drawn = plots.threshold_figure(f1, baseline if is_finite(baseline) else None)
     rates = ("False positive rate", "True positive rate")
     losses, scores = _losses_and_scores(history)
-    return (
+    drawings = (
         _curve("threshold", drawn, f1, ("Threshold", "Mean F1"), folder),
         _curve(
             "precision-recall",
@@ -177,6 +178,7 @@ def _plots(
         _by_epoch("training-loss", losses, "loss", folder),
         _by_epoch("validation", scores, "score", folder),
     )
+    return tuple(plot for plot in drawings if plot is not None)
 
 
 def _points(evaluation: Evaluation, name: str) -> plots.Curve:
@@ -189,11 +191,11 @@ def _curve(
     curves: Mapping[str, plots.Curve],
     columns: tuple[str, str],
     folder: Path | None,
-) -> Plot:
-    """A plot of several runs; its table has the values of the first."""
+) -> Plot | None:
+    """A plot of several runs, if there are values; its table has those of the first."""
     first = next(iter(curves.values()))
     if not first:
-        return Plot(name)
+        return None
     rows = tuple((f"{x:.3g}", format_value(y, "score")) for x, y in _sampled(first))
     return Plot(name, _svg(name, figure, folder), columns, rows)
 
@@ -203,9 +205,9 @@ def _losses_and_scores(history: History) -> tuple[History, History]:
     return losses, {name: curve for name, curve in history.items() if name not in losses}
 
 
-def _by_epoch(name: str, curves: History, label: str, folder: Path | None) -> Plot:
+def _by_epoch(name: str, curves: History, label: str, folder: Path | None) -> Plot | None:
     if not curves:
-        return Plot(name)
+        return None
     epochs = sorted({epoch for curve in curves.values() for epoch, _ in curve})
     by_epoch = [dict(curve) for curve in curves.values()]
     rows = tuple(
@@ -216,11 +218,11 @@ def _by_epoch(name: str, curves: History, label: str, folder: Path | None) -> Pl
     return Plot(name, _svg(name, figure, folder), ("Epoch", *curves), rows)
 
 
-def _robustness(run: Path, folder: Path | None) -> Plot:
-    """F1 under degradations, from the run's robustness/ folder."""
+def _robustness(run: Path, folder: Path | None) -> Plot | None:
+    """F1 under degradations, if it was measured into the run's robustness/ folder."""
     name, path = "robustness", run / "robustness" / "robustness.json"
     if not path.exists():
-        return Plot(name)
+        return None
     found = read_robustness(path)
     conditions, clean = plotted(found)
     rows = tuple(

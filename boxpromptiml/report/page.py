@@ -29,6 +29,7 @@ from boxpromptiml.visualization import overlays
 _MAX_FILTERS = 12  # kinds; more are no filter, but a list
 _TRUTH: overlays.Colour = (86, 180, 233)  # sky blue of Okabe and Ito; `magma` has no blue like it
 _PRINTED_IMAGES, _PRINTED_AUTHENTIC = 60, 24
+_LEAD = 6  # rows above the summary; one click shows the others
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,16 @@ class Plot:
 
     Attributes:
         name: Id of the section, and name of the files in plots/.
-        svg: The drawing, by `plots.figure_svg`; empty if there is nothing to draw.
+        svg: The drawing, by `plots.figure_svg`.
         columns: Columns of the table of its values, for readers who cannot see it.
         rows: The values, as text.
         split: The images it shows, if they are not those of the report.
     """
 
     name: str
-    svg: str = ""
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    svg: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
     split: str = ""
 
 
@@ -101,6 +102,7 @@ def render(report: Report) -> str:
             scores=text.grouped(report.scores),
             settings=list(flat(report.settings)),
             filters=kinds if 1 < len(kinds) <= _MAX_FILTERS else (),
+            lead=_LEAD,
             printed_images=_PRINTED_IMAGES,
             printed_authentic=_PRINTED_AUTHENTIC,
             colours=_colours(),

@@ -72,7 +72,7 @@ class ScoredRun:
 
     @cached_property
     def group_tables(self) -> tuple[GroupTable, ...]:
-        """The groups of metrics.json: lowest F1 first, region sizes from small to large."""
+        """Groups of metrics.json, where there are several: lowest F1 first, regions by size."""
         tables = []
         for by in _GROUPINGS:
             groups = self.evaluation.metrics["groups"].get(by, {})
@@ -84,7 +84,7 @@ class ScoredRun:
             if by != "region_size":
                 rows = dict(sorted(rows.items(), key=lambda row: _f1_or_infinity(row[1][1])))
             columns = tuple(c for c in _COLUMNS if any(c in scores for _, scores in rows.values()))
-            if rows:
+            if len(rows) > 1:  # one group has the scores of all
                 tables.append(GroupTable(by, columns, rows))
         return tuple(tables)
 

@@ -17,7 +17,7 @@ from boxpromptiml.metrics.bootstrap import Interval
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.metrics.results import Evaluation
 from boxpromptiml.report.gallery import make_gallery
-from boxpromptiml.report.page import Plot, render, write_report
+from boxpromptiml.report.page import render, write_report
 from boxpromptiml.report.run import GroupTable
 from boxpromptiml.report.text import METRICS
 from boxpromptiml.report.training import BestEpoch, TrainingImages
@@ -92,27 +92,33 @@ def test_undecodable_names_can_be_written(tmp_path: Path) -> None:
     assert "caf\\udce9" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_parts_without_data_say_why() -> None:
-    found = page(
-        scores={},
-        plots=tuple(map(Plot, ("threshold", "robustness", "validation"))),
-        gallery=gallery(),
+def test_pictures_come_first_and_parts_without_data_are_left_out() -> None:
+    everything = ["Images", "Summary", "Result", "Comparison of runs", "By group", "Curves"]
+    everything += ["Pseudo-masks", "Settings", "Versions and checksums"]
+    found = Page(render(full()))
+    assert found.texts("h2") == found.texts("a")[: len(everything)] == everything
+    found = page(scores={}, plots=(), gallery=gallery())
+    assert (
+        found.texts("h2") == found.texts("a") == ["Summary", "Settings", "Versions and checksums"]
     )
-    reasons = " ".join(found.texts("main"))
-    for reason in (
-        "Not compared: name other runs with boxpromptiml report --compare.",
-        "Not measured: metrics.json of the evaluation has no groups.",
-        "Not measured: run boxpromptiml robustness --checkpoint",
-        "Not measured: no metrics.csv in the run's folder has validation scores.",
-        "Not measured: no manipulated image was scored.",
-        "No manipulated image was scored or kept",
-        "Not measured: no authentic image was scored.",
-        "Not known: no manifest was found.",
-    ):
-        assert reason in reasons
-    assert "boxpromptiml report --compare" in found.texts("code")
+    assert found.answers()["Trained"] == "Not known: no manifest was found."
     assert not found.all("img")
     assert not found.all("svg")
+
+
+def test_a_large_gallery_shows_six_rows_in_any_order_until_asked_for_all() -> None:
+    entries = [entry(f"{n:02}", ((7 * n) % 10) / 10) for n in range(10)]
+    found = page(gallery=gallery(*entries))
+    names, rows = found.texts("h4"), found.all("article")
+    leading = {
+        order: {n for n, row in zip(names, rows, strict=True) if f"lead-{order}" in row["class"]}
+        for order in ("worst", "best", "name")
+    }
+    assert leading["worst"] == set(names[:6])
+    assert leading["best"] == set(names[-6:])
+    assert leading["name"] == set(sorted(names)[:6])
+    assert "all 10, not the first 6 only" in found.texts("label")
+    assert not [i for i in page().all("input") if i["id"] == "every"]
 
 
 def test_rows_are_worst_first_and_know_their_other_places() -> None:
@@ -136,7 +142,8 @@ def test_orders_and_filters_need_no_script() -> None:
             assert f"#{control['id']}:checked" in style
     labels = [text for text in found.texts("label") if "(" in text]
     assert labels == ["all (3)", "removal (1)", "splice (2)"]
-    assert [a["class"] for a in found.all("article")] == ["row kind-0", "row kind-1", "row kind-1"]
+    kinds = [a["class"].split()[1] for a in found.all("article")]
+    assert kinds == ["kind-0", "kind-1", "kind-1"]
 
 
 def test_one_kind_or_very_many_are_no_filter() -> None:
