@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from boxpromptiml.errors import RejectedInput
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import resize_by_area, shrink
+from boxpromptiml.inference.calibration import Calibration
 from boxpromptiml.inference.predictions import Prediction
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.file_details import FileDetails
@@ -35,7 +36,7 @@ MAX_IMAGES = 100  # of one page; a browser has to hold their pictures
 _SIDE, _QUALITY = 1000, 85  # of the pictures
 _MIN_AREA = 5e-4  # of the image; smaller specks are not marked
 _MAX_REGIONS = 12
-_FPR = 0.05  # so many authentic images may be marked, where --fpr does not say otherwise
+_FPR = 0.03  # of the images that may be marked, where --fpr does not say otherwise
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,26 @@ def write_case_report(
     return path
 
 
+def marking_limit(calibration: Calibration | None) -> Limit | None:
+    """The limit for 3 % of the authentic images, else the strictest one known; None if none is.
+
+    Three percent, lest any kind of untouched photograph is marked in more than five of a hundred
+    (docs/decisions/031-case-report.md).
+    """
+    if calibration is None or not calibration.image_thresholds:
+        return None
+    try:
+        return Limit(calibration.image_threshold(_FPR), _FPR)
+    except UserError:
+        fpr, score = calibration.image_thresholds[0]
+        return Limit(score, fpr)
+
+
 def _limit(spec: ModelSpec, row: Prediction) -> Limit | None:
-    """The limit that --fpr asks for, else that of 5 % of the authentic images; None if unknown."""
+    """The limit that --fpr asks for, else the usual one."""
     if row.image_threshold is not None and row.fpr is not None:
         return Limit(row.image_threshold, row.fpr)
-    table = spec.calibration.image_thresholds if spec.calibration is not None else ()
-    known = [Limit(score, fpr) for fpr, score in table]
-    return max((one for one in known if one.fpr <= _FPR), key=lambda one: one.fpr, default=None)
+    return marking_limit(spec.calibration)
 
 
 def _case(
@@ -157,7 +171,7 @@ def _case(
     upright = np.ascontiguousarray(upright_image(small, info.orientation)).clip(0, 1)
     limit = _limit(spec, row)
     suspected = limit is None or row.image_score > limit.score
-    found = _regions(upright, row.threshold) if suspected else []
+    found = find_regions(upright, row.threshold) if suspected else []
     details = decode.details(row.path)
     return ImageCase(
         row, info, details,
@@ -168,8 +182,11 @@ def _case(
     )  # fmt: skip
 
 
-def _regions(prob: ProbArray, threshold: float) -> list[Region]:
-    """The connected regions above a threshold, those with the largest sum of probability first."""
+def find_regions(prob: ProbArray, threshold: float) -> list[Region]:
+    """The connected regions of a map (H, W) above a threshold, without specks.
+
+    Those with the largest sum of probability come first.
+    """
     flagged = (prob > threshold).astype(np.uint8)
     count, numbers = cv2.connectedComponents(flagged, connectivity=8)
     areas = np.bincount(numbers.ravel(), minlength=count)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from boxpromptiml.cli import main
-from boxpromptiml.inference.case_report import write_case_report
+from boxpromptiml.inference.case_report import marking_limit, write_case_report
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.predictions import Prediction
 from boxpromptiml.inference.spec import ModelSpec
@@ -23,7 +23,7 @@ from tests.helpers.browser import needs_browser, open_page, start_chromium
 from tests.helpers.models import CALIBRATION, SPECS, make_network
 
 PLAIN = SPECS["student"]
-CALIBRATED = replace(PLAIN, calibration=CALIBRATION)  # 5 % of authentic images score above 0.8
+CALIBRATED = replace(PLAIN, calibration=CALIBRATION)  # the strictest: 5 % score above 0.8
 WEIGHTS = {"Weights": "student.safetensors", "SHA-256": "0" * 64}
 
 
@@ -89,6 +89,18 @@ def test_an_image_that_does_not_stand_out_carries_no_mark(
     text = page(tmp_path, [row])
     assert ('class="over"' in text) == marked
     assert ("Nothing is marked." in words(text)) != marked
+
+
+def test_the_limit_is_that_of_three_percent_where_it_was_measured() -> None:
+    table = ((0.02, 0.9), (0.045, 0.7))  # 0.03 is half way, by the logarithm
+    limit = marking_limit(replace(CALIBRATION, image_thresholds=table))
+    assert limit is not None
+    assert limit.fpr == 0.03
+    assert limit.score == pytest.approx(0.8, abs=0.001)
+    few = marking_limit(replace(CALIBRATION, image_thresholds=table, authentic=20))
+    assert few is not None
+    assert (few.score, few.fpr) == (0.9, 0.02)
+    assert marking_limit(replace(CALIBRATION, image_thresholds=())) is None
 
 
 def test_without_calibration_no_probability_is_claimed(tmp_path: Path) -> None:
