@@ -121,7 +121,7 @@ def _forge(out: Path, split: Split, count: int, settings: DemoSettings) -> None:
     with tempfile.TemporaryDirectory(prefix="boxpromptiml-demo-") as photos:
         write_crops(Path(photos), split, count, settings.side, rng)
         _run(
-            *("data_prep", "forgeries", f"--photos={photos}", f"--out={out}", "--name=bundled"),
+            *("data_prep", "forgeries", f"--images={photos}", f"--out={out}", "--name=bundled"),
             *(f"--split={split}", f"--count={count}", f"--authentic={count // 2}"),
             *(f"--seed={settings.seed}", "--group_by=folder", f"--num_workers={settings.workers}"),
         )

@@ -34,19 +34,24 @@ _JOBS = {
 }
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run one job and return its exit status, as `boxpromptiml` does."""
+def main(args: Sequence[str] | None = None, program: str = "python -m data_prep") -> int:
+    """Run one job and return its exit status, as `boxpromptiml` does.
+
+    Args:
+        args: Command line without the program's name; the process's own by default.
+        program: Its name, for messages; `boxpromptiml data` is the same program.
+    """
     lines = "\n".join(f"  {job:<14} {text}" for job, (text, _) in _JOBS.items())
     usage = (
-        "usage: python -m data_prep JOB ...\n\n"
+        f"usage: {program} JOB ...\n\n"
         f"Raw data to training-ready manifests.\n\njobs (each has --help):\n{lines}\n"
     )
-    return dispatch("python -m data_prep", _JOBS, usage, _start, args)
+    return dispatch(program, _JOBS, usage, lambda words: _start(words, program), args)
 
 
-def _start(words: list[str]) -> int:
+def _start(words: list[str], program: str) -> int:
     job, *rest = words
-    return call(_JOBS[job][1], rest, f"python -m data_prep {job}")
+    return call(_JOBS[job][1], rest, f"{program} {job}")
 
 
 if __name__ == "__main__":

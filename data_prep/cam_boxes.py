@@ -174,7 +174,7 @@ def cam_boxes(
     box_fraction: float = 1.0,
     seed: int = 0,
     batch_size: int = 8,
-    device: str = "cpu",
+    device: str = "auto",
     segmenter: SegmenterConfig | None = None,
 ) -> int:
     """Box what a trained network sees in manipulated images without boxes.
@@ -196,7 +196,7 @@ def cam_boxes(
             treated as not boxed. With the same seed, a larger fraction contains a smaller one.
         seed: Seed of the choice of these images, which depends on their ids, not on their order.
         batch_size: Images per forward pass.
-        device: cpu or cuda.
+        device: cpu or cuda; auto: a GPU if there is one.
         segmenter: Refine the maps with these regions instead of the checkpoint's own.
 
     Raises:

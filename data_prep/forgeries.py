@@ -43,7 +43,7 @@ Recipe = Literal["plain", "varied"]
 def forgeries(
     out: Path,
     count: int,
-    photos: list[Path] | None = None,
+    images: list[Path] | None = None,
     manifest: list[Path] | None = None,
     recipe: Recipe = "plain",
     seed: int = 0,
@@ -75,7 +75,7 @@ def forgeries(
     Args:
         out: Folder to write.
         count: Number of forgeries; every photograph is host in turn.
-        photos: Folders of photographs, with all folders below them.
+        images: Folders of photographs, with all folders below them.
         manifest: Manifests whose authentic images are photographs to forge too.
         recipe: plain: --style and the qualities below, everything at the size of its photograph.
             varied: --varied, with --objects: JPEG histories of differing quality and grid, regions
@@ -85,7 +85,7 @@ def forgeries(
         split: Split of all images.
         name: Name of the dataset in the manifest; every id begins with it.
         regions: Objects to cut out or to remove: a COCO file (polygons, run lengths; `file_name` as
-            below --photos), or a folder of masks named as the photographs. Where a photograph has
+            below --images), or a folder of masks named as the photographs. Where a photograph has
             none of suitable size, a region is found from superpixels.
         authentic: Number of untouched hosts to save too, compressed like their forgery. Default:
             one per host.
@@ -127,9 +127,9 @@ def forgeries(
         raise UserError(f"--authentic must be 0 to --count, got {authentic}")
     if (max_side is not None and max_side < min_side) or min_side < 48:
         raise UserError("--min_side must be 48 or more, and not above --max_side")
-    if not (photos or manifest):
-        raise UserError("name photographs to forge: --photos FOLDER, --manifest FILE, or both")
-    files = list_photographs(photos or [], out)
+    if not (images or manifest):
+        raise UserError("name photographs to forge: --images FOLDER, --manifest FILE, or both")
+    files = list_photographs(images or [], out)
     outlines = find_outlines(regions, files) if regions else {}
     inspector = CandidateInspector(outlines, max_side, min_side)
     listed = list_manifests("--manifest", manifest or [], label=0)

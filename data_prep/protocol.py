@@ -27,7 +27,7 @@ _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 def write_protocol(
     protocol: ProtocolName,
-    manifests: list[Path],
+    manifest: list[Path],
     out: Path,
     seed: int = 0,
     val_fraction: float = 0.0,
@@ -42,7 +42,7 @@ def write_protocol(
 
     Args:
         protocol: boxpromptiml (the paper's), benco (IMDLBenCo's Protocol-MVSS) or cat-net.
-        manifests: Manifests of `import`, or folders of them; their headers name the datasets.
+        manifest: Manifests of `import`, or folders of them; their headers name the datasets.
         out: Folder to write.
         seed: Seed of the draw of groups for each split, where no list is published.
         val_fraction: Fraction of every training set to use for validation instead, in whole groups.
@@ -55,7 +55,7 @@ def write_protocol(
     if not 0 <= val_fraction < 1:
         raise UserError(f"--val_fraction must be 0 or more and below 1, got {val_fraction}")
     plan = PROTOCOLS[protocol]
-    found = _by_dataset(manifests)
+    found = _by_dataset(manifest)
     missing = _missing(plan, found)
     samples = {dataset: manifest.samples for dataset, manifest in found.items()}
     parts = {
@@ -68,9 +68,9 @@ def write_protocol(
     _refuse_earlier(out, parts.keys())
     status = EXIT_OK
     for path, part in parts.items():
-        manifest = found[part.portion.dataset]
-        notes = {"protocol": _notes(protocol, part, manifest, missing)}
-        status = max(status, derive(manifest, path, part.samples, part.left_out, notes))
+        source = found[part.portion.dataset]
+        notes = {"protocol": _notes(protocol, part, source, missing)}
+        status = max(status, derive(source, path, part.samples, part.left_out, notes))
         sys.stdout.write(f"{path}: {_in_words(part)}\n")
     _say_settings(parts)
     return status
@@ -118,7 +118,7 @@ def _missing(plan: Protocol, found: Mapping[str, Manifest]) -> list[str]:
     trained = sorted({portion.dataset for portion in plan.portions if portion.split == "train"})
     if not found.keys() & set(trained):
         raise UserError(
-            "--manifests: none is of a training set of this protocol "
+            "--manifest: none is of a training set of this protocol "
             f"({', '.join(trained)}); write them with `python -m data_prep import`"
         )
     missing = sorted({portion.dataset for portion in plan.portions} - found.keys())

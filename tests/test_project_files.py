@@ -1,14 +1,18 @@
 """The files that tools and newcomers read agree with the project."""
 
 import re
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from boxpromptiml import __version__
+from boxpromptiml import __version__, cli
 
 ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def _yaml(name: str) -> Any:
@@ -32,3 +36,21 @@ def test_workflows_run_files_that_exist() -> None:
             for step in job["steps"]:
                 for name in re.findall(r"(?:tests/|tests\.|\.ci/)\w+", step.get("run", "")):
                     assert (ROOT / name.replace("tests.", "tests/")).exists(), name
+
+
+def test_the_data_command_is_found_by_its_entry_point(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = "boxpromptiml.commands"
+    (entry,) = (
+        EntryPoint(name, value, group)
+        for name, value in PYPROJECT["project"]["entry-points"][group].items()
+    )
+    monkeypatch.setattr(cli, "entry_points", lambda **wanted: [entry])
+    assert cli.main(["data", "--help"]) == 0
+    assert "usage: boxpromptiml data JOB" in capsys.readouterr().out
+    assert cli.main(["-q", "data", "imprt"]) == 2
+    assert "did you mean 'import'? (see boxpromptiml data --help)" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "entry_points", lambda **wanted: [])
+    assert cli.main(["data", "--help"]) == 1
+    assert "data_prep is not installed" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import locked_file, require_local_file, sha256_file
 from boxpromptiml.io.options import needs
+from boxpromptiml.io.progress import note
 from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.records import ModelType, Split, Teacher
 from boxpromptiml.teachers.config import TeacherName, make_teacher
@@ -56,7 +57,7 @@ def annotate(
     dataset: str | None = None,
     split: Split = "train",
     port: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> int:
     """Draw boxes around what looks manipulated, in the browser; Ctrl-C ends it.
 
@@ -84,7 +85,7 @@ def annotate(
         dataset: Name of the dataset in the manifest; the folder's by default.
         split: Split of all images in the manifest.
         port: Port to listen on; any free one by default.
-        device: Where the networks run (cpu, cuda).
+        device: Where the networks run: cpu or cuda; auto: a GPU if there is one.
 
     Raises:
         UserError: If an option cannot be used, or somebody else is annotating into `out`.
@@ -129,7 +130,7 @@ def _opened(
     storage = Storage(out, images, photographs, saved, name, split)
     write_errors(out, rejected)
     if rejected:
-        sys.stderr.write(f"{len(rejected)} other files, listed in {errors_path(out)}\n")
+        note(f"{len(rejected)} other files, listed in {errors_path(out)}")
     return storage, photographs, rejected
 
 
@@ -144,7 +145,7 @@ def page(
     copies: int = 1,
     jitter: float = 0.05,
     port: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> None:
     """Try a teacher and a student in the browser, without saving anything; Ctrl-C ends it.
 
@@ -160,7 +161,7 @@ def page(
         copies: Number of prompts per box; more than 1 show where the teacher is unsure.
         jitter: How far a side of a copy moves, as a fraction of the box.
         port: Port to listen on; any free one by default.
-        device: Where the networks run (cpu, cuda).
+        device: Where the networks run: cpu or cuda; auto: a GPU if there is one.
 
     Raises:
         UserError: If an option cannot be used.

@@ -1,13 +1,15 @@
 """The console script. Verbs are imported when they are called, so `--help` is immediate."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 from boxpromptiml import __version__
-from boxpromptiml.cli.process import log_to_stderr, prepare_process
+from boxpromptiml.cli.process import log_to_stderr, prepare_process, take_verbosity
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError
 from boxpromptiml.io.processes import end_with_parent
 
@@ -66,7 +68,13 @@ _VERBS = {
         "a checkpoint as .onnx or .safetensors",
         "boxpromptiml.inference.export:export",
     ),
+    "experiments": (
+        "the configurations that travel with the package; `experiments copy NAME`",
+        "boxpromptiml.cli.experiments:experiments",
+    ),
 }
+_COPY = "boxpromptiml.cli.experiments:copy"
+_DATA = "raw data to training-ready manifests, as python -m data_prep"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -78,19 +86,24 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         0 all good; 1 failed; 2 wrong usage; 3 finished, but some inputs were rejected.
     """
-    texts = {verb: text for verb, (text, _) in _VERBS.items()} | _TRAINER_VERBS
+    words, _ = take_verbosity(sys.argv[1:] if args is None else args)
+    if words[:1] == ["data"]:
+        return _data(sys.argv[1:] if args is None else args)
+    texts = {verb: text for verb, (text, _) in _VERBS.items()} | _TRAINER_VERBS | {"data": _DATA}
     lines = "\n".join(f"  {verb:<11} {text}" for verb, text in texts.items())
     usage = (
         "usage: boxpromptiml COMMAND ...\n\n"
         "Weakly supervised image manipulation localization.\n\n"
         f"commands (each has --help):\n{lines}\n\n"
-        "data preparation: python -m data_prep --help\n"
+        "-q before or after a command: errors and results alone; -v: more, and tracebacks\n"
     )
     return dispatch("boxpromptiml", texts, usage, _start, args)
 
 
 def _start(words: list[str]) -> int:
     verb, *rest = words
+    if words[:2] == ["experiments", "copy"]:
+        return call(_COPY, words[2:], "boxpromptiml experiments copy", as_positional=True)
     if verb in _VERBS:
         return call(_VERBS[verb][1], rest, f"boxpromptiml {verb}", as_positional=verb == "info")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from local files only
@@ -98,6 +111,15 @@ def _start(words: list[str]) -> int:
 
     run_trainer(words)
     return EXIT_OK
+
+
+def _data(words: Sequence[str]) -> int:
+    """Run `data_prep`, which the package does not import: its installation names it."""
+    for entry in entry_points(group="boxpromptiml.commands", name="data"):
+        status: int = entry.load()([word for word in words if word != "data"], "boxpromptiml data")
+        return status
+    sys.stderr.write("error: data_prep is not installed; install boxpromptiml again\n")
+    return EXIT_FAILED
 
 
 def dispatch(
@@ -120,7 +142,7 @@ def dispatch(
         The exit status.
     """
     prepare_process()
-    words = list(sys.argv[1:] if args is None else args)
+    words, level = take_verbosity(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(usage)
         return EXIT_OK if words else EXIT_WRONG_USE
@@ -133,17 +155,21 @@ def dispatch(
         near = suggestion(words[0], commands)
         sys.stderr.write(f"error: no command {words[0]!r}{near} (see {program} --help)\n")
         return EXIT_WRONG_USE
-    return run(lambda: start(words))
+    return run(lambda: start(words), level)
 
 
-def run(command: Callable[[], int]) -> int:
+def run(command: Callable[[], int], level: int = logging.INFO) -> int:
     """Run a command; a user's mistake becomes one line on stderr instead of a traceback.
+
+    Args:
+        command: Returns its exit status.
+        level: Of the log messages to show; DEBUG shows the traceback of a mistake too.
 
     Raises:
         ValueError: If a command raised one that no user's mistake caused: a bug keeps its
             traceback.
     """
-    log_to_stderr()
+    log_to_stderr(level)
     end_with_parent()
     try:
         return command()
@@ -151,6 +177,7 @@ def run(command: Callable[[], int]) -> int:
         mistake = _mistake_behind(error)
         if mistake is None:
             raise
+        logging.getLogger(__name__).debug("where it happened:", exc_info=error)
         sys.stderr.write(f"error: {mistake}\n")
         return EXIT_FAILED
     except OSError as error:  # disk full, read-only folder
@@ -180,7 +207,7 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
 
     from boxpromptiml.cli.import_policy import restrict_imports  # noqa: PLC0415
     from boxpromptiml.cli.messages import OneLineErrors  # noqa: PLC0415
-    from boxpromptiml.cli.words import complete, read_none  # noqa: PLC0415
+    from boxpromptiml.cli.words import complete, read_none, with_underscores  # noqa: PLC0415
     from boxpromptiml.io.old_names import renamed_words  # noqa: PLC0415
 
     class Parser(OneLineErrors, ArgumentParser):
@@ -189,7 +216,7 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
     restrict_imports()
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
-    words = complete(read_none(renamed_words(args)), function)
+    words = complete(read_none(renamed_words(with_underscores(args), prog)), function)
     status: Any = auto_cli(
         function, words, as_positional=as_positional, parser_class=Parser, prog=prog,
         allow_abbrev=False,

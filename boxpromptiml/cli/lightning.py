@@ -18,9 +18,10 @@ from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import restrict_imports
 from boxpromptiml.cli.messages import OneLineErrors, refusal
 from boxpromptiml.cli.noise import quiet
-from boxpromptiml.cli.words import read_none
+from boxpromptiml.cli.words import read_none, with_underscores
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.experiments import with_experiments
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.io.processes import environment_for_children
@@ -191,7 +192,7 @@ def run_trainer(args: list[str]) -> None:
     """
     own = ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--trust", action="append", default=[])
-    own_args, args = own.parse_known_args(args)
+    own_args, args = own.parse_known_args(with_underscores(args))
     restrict_imports(own_args.trust)
     quiet()
     try:
@@ -206,7 +207,7 @@ def run_trainer(args: list[str]) -> None:
                 parser_class=_Parser,
                 parser_kwargs={"prog": "boxpromptiml"},
                 trainer_defaults=_trainer_defaults(),
-                args=read_none(renamed_words(args)),
+                args=with_experiments(read_none(renamed_words(args))),
             )
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None

@@ -5,8 +5,16 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+_LEVELS = {
+    "-q": logging.ERROR,
+    "--quiet": logging.ERROR,
+    "-v": logging.DEBUG,
+    "--verbose": logging.DEBUG,
+}
 
 
 def prepare_process() -> None:
@@ -36,9 +44,34 @@ def _open_standard_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def log_to_stderr() -> None:
-    """Send our own log messages to stderr; other libraries configure theirs."""
+def take_verbosity(words: Sequence[str]) -> tuple[list[str], int]:
+    """A command line without -v and -q, and the level of the messages that it asks for.
+
+    Example:
+        >>> take_verbosity(["localize", "-q", "--images", "a.jpg"])
+        (['localize', '--images', 'a.jpg'], 40)
+    """
+    levels = [_LEVELS[word] for word in words if word in _LEVELS]
+    return [word for word in words if word not in _LEVELS], (levels or [logging.INFO])[-1]
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Send our own log messages to stderr; other libraries configure theirs.
+
+    Args:
+        level: Of the messages to show. Progress is shown up to INFO, see `io.progress`.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(_Plain())
     for name in ("boxpromptiml", "data_prep"):
-        logging.getLogger(name).handlers = [handler]
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+
+
+class _Plain(logging.Formatter):
+    """The message alone where nothing is wrong, else after its level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno == logging.INFO else f"{record.levelname} {text}"

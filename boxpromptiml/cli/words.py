@@ -36,6 +36,21 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     return words
 
 
+def with_underscores(words: Sequence[str]) -> list[str]:
+    """The words with `_` for `-` inside the names of options.
+
+    Example:
+        >>> with_underscores(["--max-pixels=9", "--data.batch-size", "2", "a-b.jpg"])
+        ['--max_pixels=9', '--data.batch_size', '2', 'a-b.jpg']
+    """
+    found = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--")
+        found.append(f"--{name.replace('-', '_')}{equals}{value}" if name != flag else word)
+    return found
+
+
 def read_none(words: Sequence[str]) -> list[str]:
     """The words with `null` in place of `None`, which some programs write for no value.
 

@@ -42,7 +42,7 @@ def calibrate(
     method: Method = "platt",
     folds: int = 5,
     batch_size: int = 4,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> None:
     """Calibrate a localizer on validation images, and measure thresholds by false-alarm rate.
 
@@ -64,7 +64,7 @@ def calibrate(
         method: platt: temperature and bias (Platt 1999). temperature: no bias (Guo et al. 2017).
         folds: Parts that are held back in turn; images of one group stay together.
         batch_size: Images per forward pass.
-        device: cpu or cuda.
+        device: cpu or cuda; auto: a GPU if there is one.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, an image cannot be

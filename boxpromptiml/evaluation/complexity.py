@@ -18,7 +18,7 @@ from boxpromptiml.io.files import write_json
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.strict_yaml import read_yaml
-from boxpromptiml.io.weights import require_device
+from boxpromptiml.io.weights import found_device, require_device
 
 _MAX_SIDE = 8192
 
@@ -45,11 +45,11 @@ class Complexity:
     device: str
 
 
-@needs("threads", "device", "cpu")
+@needs("threads", "device", "cpu", "auto")
 def complexity(
-    model: Path,
+    checkpoint: Path,
     size: list[int] | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     threads: int = 1,
     repeats: int = 10,
     out: Path | None = None,
@@ -57,10 +57,10 @@ def complexity(
     """Print parameters, multiply-adds, latency and peak memory of a network for one image.
 
     Args:
-        model: A checkpoint of `boxpromptiml fit`, .safetensors of `boxpromptiml export`, or a YAML
-            configuration of `fit`, whose network is built with random weights.
+        checkpoint: A checkpoint of `boxpromptiml fit`, .safetensors of `boxpromptiml export`, or a
+            YAML configuration of `fit`, whose network is built with random weights.
         size: Height and width of the input; the model's own by default.
-        device: cpu or cuda.
+        device: cpu or cuda; auto: a GPU if there is one.
         threads: Number of threads on a CPU.
         repeats: Number of timed forward passes, after two for warm-up; the median is reported.
         out: JSON file to write, in addition.
@@ -72,21 +72,22 @@ def complexity(
         raise UserError("--repeats must be 1 or more, --threads from 1 to 1024")
     if size is not None and not (len(size) == 2 and 1 <= min(size) <= max(size) <= _MAX_SIDE):
         raise UserError(f"--size must be two numbers from 1 to {_MAX_SIDE}, got {size}")
+    device = found_device(device)
     require_device(device)
-    network, spec = _network(model)
+    network, spec = _network(checkpoint)
     torch.set_num_threads(threads)
     channels = 3 + spec.input.extra_channels
     height, width = size or spec.input.size
     found = measure(network.to(device), channels, (height, width), repeats)
     sys.stdout.write(
-        f"{model}: {spec.kind}, {spec.network.backbone}\n"
+        f"{checkpoint}: {spec.kind}, {spec.network.backbone}\n"
         f"parameters     {found.parameters / 1e6:.3f} M\n"
         f"multiply-adds  {found.multiply_adds / 1e9:.3f} G at {height} x {width}\n"
         f"latency        {found.seconds * 1e3:.1f} ms on {found.device}\n"
         f"peak memory    {found.peak_memory / 1e6:.0f} MB beyond the network\n"
     )
     if out is not None:
-        write_json(out, {"schema_version": 1, "model": str(model)} | asdict(found))
+        write_json(out, {"schema_version": 1, "model": str(checkpoint)} | asdict(found))
 
 
 def measure(

@@ -41,7 +41,7 @@ def robustness(
     conditions: list[str] = ["full"],  # noqa: B006 (never changed)
     threshold: float | None = None,
     batch_size: int = 8,
-    device: str = "cpu",
+    device: str = "auto",
     seed: int = 0,
     segmenter: SegmenterConfig | None = None,
 ) -> int:
@@ -63,7 +63,7 @@ def robustness(
             single ones such as `jpeg:70 noise:5 weibo`.
         threshold: A pixel is flagged strictly above it; the checkpoint's by default.
         batch_size: Images per forward pass.
-        device: cpu or cuda.
+        device: cpu or cuda; auto: a GPU if there is one.
         seed: Seed of the noise.
         segmenter: Refine the maps with these regions instead of the checkpoint's own.
 

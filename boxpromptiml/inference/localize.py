@@ -31,7 +31,7 @@ from boxpromptiml.io.files import (
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo
 from boxpromptiml.io.options import needs
-from boxpromptiml.io.progress import track
+from boxpromptiml.io.progress import note, track
 from boxpromptiml.io.sandbox import (
     DEFAULT_BOUNDS,
     Decoder,
@@ -58,7 +58,7 @@ def localize(
     fpr: float | None = None,
     batch_size: int = 4,
     overlays: bool = True,
-    device: str = "cpu",
+    device: str = "auto",
     segmenter: SegmenterConfig | None = None,
     runtime: Runtime = "auto",
     precision: Precision = "fp32",
@@ -92,7 +92,7 @@ def localize(
             For a checkpoint that `boxpromptiml calibrate` has measured, as the shipped student.
         batch_size: Images per forward pass.
         overlays: Write overlay/.
-        device: cpu or cuda.
+        device: cpu or cuda; auto: a GPU if there is one.
         segmenter: Refine the maps with these regions instead of the checkpoint's own
             (`--segmenter.name=none` for the coarse maps of an image-label checkpoint).
         runtime: What runs the network. `auto`: PyTorch, and ONNX Runtime or OpenVINO for .onnx;
@@ -120,7 +120,7 @@ def localize(
     with _decoder(isolate, decode_seconds, max_pixels) as decode:  # starts meanwhile
         threads = default_threads() if threads is None else threads
         localizer = Localizer.load(weights, device, segmenter, runtime, precision, threads, isolate)
-        sys.stderr.write(f"runtime: {localizer.runtime}, {threads} threads\n")
+        note(f"runtime: {localizer.runtime}, {threads} threads")
         if max_pixels > DEFAULT_LIMITS.max_pixels and localizer.spec.input.error_levels:
             raise UserError(
                 f"--max_pixels: error levels, which this checkpoint uses, are computed for at most "
@@ -188,7 +188,7 @@ def _thresholds(
     try:
         image_limit = known.image_threshold(fpr)
     except UserError as error:
-        sys.stderr.write(f"no image_threshold: {error}\n")
+        note(f"no image_threshold: {error}")
         image_limit = None
     return Thresholds(limit, fpr, image_limit, calibrated=True)
 

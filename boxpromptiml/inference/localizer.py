@@ -71,7 +71,8 @@ class Localizer:
             checkpoint: A checkpoint of `boxpromptiml fit`, a `.safetensors` or `.onnx` file of
                 `export`, or a folder of `save_pretrained`; None: the student that ships with the
                 package.
-            device: Where the network runs: cpu or cuda.
+            device: Where the network runs: cpu, cuda, or auto for a GPU if PyTorch finds one; an
+                `.onnx` file then stays on the CPU.
             segmenter: Refines the maps with its regions; None: as the checkpoint says. If it only
                 gives weights for the checkpoint's own segmenter, the checkpoint's settings are
                 kept.
@@ -87,9 +88,10 @@ class Localizer:
         """
         if segmenter is not None:
             segmenter.refuse_idle()
-        opened = open_network(
-            weights_file(checkpoint), runtime, device, precision, threads, isolate
-        )
+        path = weights_file(checkpoint)
+        if device == "auto":
+            device = _found_device(path)
+        opened = open_network(path, runtime, device, precision, threads, isolate)
         spec = opened.spec
         if spec.refinement is not None:
             own = spec.refinement.segmenter
@@ -219,6 +221,16 @@ class Localizer:
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
         return hub.push(self.network, self.spec, repo_id, private, evaluation, licence)
+
+
+def _found_device(path: Path) -> str:
+    if path.suffix.lower() == ".onnx":
+        return "cpu"
+    try:
+        from boxpromptiml.io.weights import found_device  # noqa: PLC0415
+    except ModuleNotFoundError:  # no PyTorch, which `open_network` reports
+        return "cpu"
+    return found_device("auto")
 
 
 def _as_array(image: str | Path | ImageArray) -> ImageArray:

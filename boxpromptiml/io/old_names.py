@@ -1,7 +1,7 @@
 """Older spellings of configuration keys, flags and classes; a warning names the current one."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,11 @@ _KEYS = {
     "min_share": "min_fraction",
     "train_share": "train_fraction",
     "val_share": "val_fraction",
+}
+_OPTIONS = {  # of one command or job
+    "complexity": {"model": "checkpoint"},
+    "protocol": {"manifests": "manifest"},
+    "forgeries": {"photos": "images"},
 }
 _INPUT_MODES = ("resize", "native")  # values of `data.input.mode`, which was `data.input.fit`
 _CLASSES = {
@@ -48,21 +53,28 @@ def renamed(value: Any) -> Any:
     return result
 
 
-def renamed_words(words: Iterable[str]) -> list[str]:
+def renamed_words(words: Iterable[str], command: str = "") -> list[str]:
     """A command line with current names.
+
+    Args:
+        words: Without the program and the command.
+        command: Program and command, for options that have another name there.
 
     Example:
         >>> renamed_words(["fit", "--data.train_share=0.5", "--data.input.fit", "native"])
         ['fit', '--data.train_fraction=0.5', '--data.input.mode', 'native']
     """
-    return [_word(word) for word in words]
+    options = _OPTIONS.get(command.rpartition(" ")[2], {})
+    return [_word(word, options) for word in words]
 
 
-def _word(word: str) -> str:
+def _word(word: str, options: Mapping[str, str]) -> str:
     if not word.startswith("--"):
         return str(renamed(word))
     flag, equals, value = word[2:].partition("=")
-    return f"--{_key(flag, None)}{equals}{renamed(value)}"
+    if flag in options:
+        _say(f"--{flag}", f"--{options[flag]}")
+    return f"--{options.get(flag) or _key(flag, None)}{equals}{renamed(value)}"
 
 
 def _key(key: str, value: Any) -> str:

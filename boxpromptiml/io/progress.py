@@ -1,5 +1,6 @@
 """Work on many items in several processes, with results in order and progress shown."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -78,13 +79,17 @@ def parallel(
 def track(results: Iterable[Result], title: str, total: int) -> Iterator[Result]:
     """Yield results and show count, speed and remaining time on standard error.
 
-    Progress is a bar in a terminal, and a line every ten seconds elsewhere, as in a job's log.
+    Progress is a bar in a terminal, and a line every ten seconds elsewhere, as in a job's log;
+    nothing where messages of level INFO are not shown (`-q`).
 
     Args:
         results: The results to pass through.
         title: Name of the work.
         total: Number of results.
     """
+    if _is_quiet():
+        yield from results
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield from _in_lines(results, title, total)
@@ -102,6 +107,16 @@ def track(results: Iterable[Result], title: str, total: int) -> Iterator[Result]
             speed = progress.tasks[0].speed
             progress.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
             yield result
+
+
+def note(text: str) -> None:
+    """Write a line about the state of a job to standard error, unless `-q` was given."""
+    if not _is_quiet():
+        sys.stderr.write(f"{text}\n")
+
+
+def _is_quiet() -> bool:
+    return logging.getLogger("boxpromptiml").level > logging.INFO
 
 
 def _in_lines(results: Iterable[Result], title: str, total: int) -> Iterator[Result]:

@@ -66,6 +66,13 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
         raise
 
 
+def found_device(device: str) -> str:
+    """The device that `auto` means, a GPU if PyTorch finds one; others as they are."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def require_device(device: str) -> None:
     """Require a device on which PyTorch can put weights.
 

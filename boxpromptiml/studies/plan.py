@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.experiments import find_experiment
 from boxpromptiml.io.files import fingerprint, sha256_file
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.strict_yaml import read_yaml
@@ -162,7 +163,7 @@ def _problem_of_command(command: str, folder: Path | None) -> str | None:
         flag, _, value = word.rpartition("=")
         is_configuration = (flag or before) in ("-c", "--config")
         is_configuration |= value.endswith((".yaml", ".yml"))  # a group's, as in --data=FILE
-        if folder and is_configuration and not _is_below(value, folder):
+        if folder and is_configuration and not _is_below(find_experiment(value), folder):
             return (
                 f"uses {value}, a configuration outside the study's folder and the working "
                 "directory; move it there, or add --trust=NAME if you know and trust both"
@@ -201,7 +202,7 @@ def training_fingerprint(training: Training) -> str:
     Raises:
         UserError: If one of these cannot be read.
     """
-    experiment = Path(training.config)
+    experiment = Path(find_experiment(training.config))
     own = renamed(read_yaml(experiment)) or {}
     manifests = training.settings.get("data.train", own.get("data", {}).get("train", []))
     if missing := [path for path in manifests if not Path(path).is_file()]:

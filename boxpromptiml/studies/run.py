@@ -23,8 +23,10 @@ from pydantic import TypeAdapter
 
 from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
 from boxpromptiml.evaluation.runs import read_state, score_run
+from boxpromptiml.io.experiments import find_experiment
 from boxpromptiml.io.files import remove_temporaries, write_json
 from boxpromptiml.io.processes import child_environment, python_command
+from boxpromptiml.io.progress import note
 from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.records import Split
 from boxpromptiml.studies.plan import (
@@ -145,7 +147,7 @@ def study(
     The last epoch is scored, so no checkpoint is chosen on the images of the table.
 
     Args:
-        file: The study, a file of experiments/studies/.
+        file: The study's file, or the name of a packaged one, such as studies/memory.
         out: Folder to write; runs/studies/NAME by default.
         seeds: Seeds to use instead of the file's.
         only: Names of the variants to train; the table holds all that are finished.
@@ -157,6 +159,7 @@ def study(
     Raises:
         UserError: If the file is wrong, or a command of its `prepare` fails.
     """
+    file = Path(find_experiment(str(file)))
     plan = read_study(file, trusted=bool(trust))
     folder = out or Path("runs/studies") / file.stem
     trainings = plan_trainings(plan, folder, seeds or plan.seeds)
@@ -191,7 +194,7 @@ def _prepare(command: str, marker: Path, children: Children, trusting: list[str]
     ran = marker.exists() and read_json(marker) == {"command": command}
     if ran and all(path.exists() for path in made):
         return
-    sys.stderr.write(f"preparing: {command}\n")
+    note(f"preparing: {command}")
     log = marker.with_suffix(".log")
     if status := children.run([program, *words], log):
         raise UserError(f"preparing failed with status {status}: {command}\nsee {log}")
@@ -226,7 +229,7 @@ def _run_all(
             return f"{training.folder}: another study is running there; run this one again later"
         except UserError as error:
             return f"{training.variant}, seed {training.seed}: {error}"
-        sys.stderr.write(f"finished: {training.variant}, seed {training.seed}\n")
+        note(f"finished: {training.variant}, seed {training.seed}")
         return None
 
     with ThreadPoolExecutor(max(jobs, 1)) as pool:
@@ -251,7 +254,7 @@ def _train(training: Training, children: Children, trusting: list[str]) -> None:
         return
     write_json(state_file, asdict(State(wanted, False, training.words)))
     resume = [f"--ckpt_path={last}"] if last.exists() else []
-    sys.stderr.write(f"training: {training.variant}, seed {training.seed}\n")
+    note(f"training: {training.variant}, seed {training.seed}")
     log = training.folder / "fit.log"
     words = [*training.words, "--trainer.enable_progress_bar=false", *resume, *trusting]
     status = children.run(["boxpromptiml", *words], log)

@@ -5,6 +5,7 @@ are the choice among its masks and their confinement to the box.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
@@ -15,7 +16,7 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from boxpromptiml import geometry
-from boxpromptiml.io.weights import require_device
+from boxpromptiml.io.weights import found_device, require_device
 from boxpromptiml.models.sam import OFFICIAL_SHA256, load_sam
 from boxpromptiml.records import (
     Box,
@@ -74,6 +75,7 @@ class SamTeacher:
         Raises:
             UserError: As the class and `load_sam` do.
         """
+        options = replace(options, device=found_device(options.device))
         require_device(options.device)  # before gigabytes are read
         sam, sha256 = load_sam(checkpoint, model_type)
         return cls(sam, model_type, sha256, options)

@@ -66,7 +66,7 @@ def find_outlines(regions: Path, photographs: Sequence[tuple[str, Path]]) -> dic
         found |= _read_coco(regions, by_key)
     if not found:
         raise UserError(
-            f"--regions {regions}: names none of the photographs; a name is the path below --photos"
+            f"--regions {regions}: names none of the photographs; a name is the path below --images"
         )
     return found
 

@@ -107,7 +107,7 @@ def list_photographs(folders: list[Path], out: Path) -> list[tuple[str, Path]]:
     written = out.resolve()
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"--photos {folder}: no such folder")
+            raise UserError(f"--images {folder}: no such folder")
         found += (
             (path.relative_to(folder).as_posix(), path)
             for path in files_below(folder)

@@ -1,14 +1,19 @@
 """Commands in surroundings that are not as usual, and started beside a stranger's files."""
 
 import json
+import logging
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from boxpromptiml.cli import main
+from boxpromptiml.io import old_names
 
 V1 = Path(__file__).parents[1] / "compat" / "v1"
 COMMANDS = {
@@ -77,3 +82,28 @@ def test_what_is_trusted_is_found_in_the_working_directory(tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert "class_path: mine.Mine" in done.stdout
+
+
+@pytest.fixture
+def _level() -> Iterator[None]:
+    yield
+    for name in ("boxpromptiml", "data_prep"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("_level")
+def test_quiet_and_verbose_before_or_after_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    mistake = ["complexity", "--model", "nowhere.ckpt"]  # the option's older name
+    for words, lines, traced in (
+        (mistake, 2, False),
+        (["-q", *mistake], 1, False),
+        ([*mistake, "--quiet"], 1, False),
+        ([*mistake, "-v"], 3, True),
+    ):
+        old_names._say.cache_clear()
+        assert main(words) == 1
+        said = capsys.readouterr().err
+        assert ("Traceback" in said) == traced
+        assert len(said.splitlines()) == lines or traced
+        assert ("write --checkpoint" in said) == (lines > 1)
+        assert said.splitlines()[-1].startswith("error: nowhere.ckpt")

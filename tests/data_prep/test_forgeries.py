@@ -56,7 +56,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forge(photos: Path, out: Path, count: int = 8, *more: str) -> int:
-    return main(["forgeries", f"--photos={photos}", f"--out={out}", f"--count={count}", *more])
+    return main(["forgeries", f"--images={photos}", f"--out={out}", f"--count={count}", *more])
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -394,7 +394,7 @@ def test_large_photographs_can_be_made_smaller_first(photos: Path, tmp_path: Pat
 def test_several_folders(photos: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         images.write_png(tmp_path / name / "same.png", photograph(ord(name)))
-    words = ["forgeries", "--photos", f"{tmp_path}/a", f"{tmp_path}/b", f"--out={tmp_path}/out"]
+    words = ["forgeries", "--images", f"{tmp_path}/a", f"{tmp_path}/b", f"--out={tmp_path}/out"]
     assert main([*words, "--count=2"]) == 0
     assert len({sample.group for sample, *_ in made(tmp_path / "out")}) == 2
     images.write_png(tmp_path / "masks" / "same.png", np.zeros(SIZE, np.uint8))
@@ -412,7 +412,7 @@ def test_several_folders(photos: Path, tmp_path: Path) -> None:
         ("--authentic=9", "--authentic"),
         ("--max_side=50", "--max_side"),
         ("--min_side=999", "too few"),
-        ("--photos=nowhere", "no such folder"),
+        ("--images=nowhere", "no such folder"),
         ("--regions=nowhere", "nowhere"),
         ("--style.kind_fractions=[1,1,0]", "style.kind_fractions"),
         ("--style.feather=[2,1]", "style.feather"),

@@ -249,7 +249,7 @@ def test_the_readme_has_a_command_for_every_dataset() -> None:
 
 
 def run(name: str, manifests: Iterable[Path], out: Path, *more: str) -> int:
-    words = ["--protocol", name, "--manifests", *map(str, manifests), "--out", str(out)]
+    words = ["--protocol", name, "--manifest", *map(str, manifests), "--out", str(out)]
     return main(["protocol", *words, *more])
 
 

@@ -157,7 +157,9 @@ def _child(
     if fault is not None:
         fault()
     if words[0] == "data_prep":
-        from data_prep.__main__ import main
-    else:
-        from boxpromptiml.cli import main
+        from data_prep.__main__ import main as prepare
+
+        sys.exit(prepare(words[1:]))
+    from boxpromptiml.cli import main
+
     sys.exit(main(words[1:]))

@@ -75,3 +75,13 @@ def test_the_verb_fit_stays() -> None:
 )
 def test_flags(old: str, new: str) -> None:
     assert renamed_words([old]) == [new]
+
+
+def test_an_option_with_another_name_in_one_command(caplog: pytest.LogCaptureFixture) -> None:
+    words = ["--model=a.ckpt", "--out", "b"]
+    assert renamed_words(words, "boxpromptiml fit") == words
+    new = ["--checkpoint=a.ckpt", "--out", "b"]
+    assert renamed_words(words, "boxpromptiml complexity") == new
+    assert caplog.messages == ["--model is an older name; write --checkpoint"]
+    assert renamed_words(["--manifests", "a"], "python -m data_prep protocol")[0] == "--manifest"
+    assert renamed_words(["--photos", "a"], "boxpromptiml data forgeries")[0] == "--images"

@@ -30,9 +30,10 @@ FREE = {
     "page": "checkpoint images teacher copies port device",
     "complexity": "size device repeats out",
     "info": "",
+    "experiments": "",
     "export": "| half",
     "import": "split name verify follow_links | mask_threshold",
-    "forgeries": "photos manifest recipe seed split name regions authentic quality max_side"
+    "forgeries": "images manifest recipe seed split name regions authentic quality max_side"
     " min_side group_by show num_workers | host_quality region_quality style objects varied",
     "cam-boxes": "boxes box_fraction batch_size device segmenter",
     "boxes": "preset looseness tightness merge overlook_area overlook_chance per_image seed",

@@ -1,5 +1,6 @@
 """`parallel`: order, memory, early stops, and what becomes of workers."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io import progress
 from boxpromptiml.io.progress import parallel, track
 
 
@@ -162,3 +164,13 @@ def test_without_a_terminal_a_line_appears_every_few_seconds(
         "resizing 3/7, 0.2/s",
         "resizing 6/7, 0.2/s",
     ]
+
+
+def test_quiet_commands_show_no_progress(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("boxpromptiml"), "level", logging.ERROR)
+    monkeypatch.setattr(progress, "_SECONDS_PER_LINE", 0.0)
+    assert list(track(range(7), "resizing", 7)) == [*range(7)]
+    progress.note("runtime: torch")
+    assert not capsys.readouterr().err

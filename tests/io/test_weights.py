@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.weights import load_into, load_weights
+from boxpromptiml.io.weights import found_device, load_into, load_weights
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -1.0])}
 
@@ -233,3 +233,10 @@ def test_raw_torch_load_is_banned(tmp_path: Path) -> None:
         check=False,
     )
     assert "TID251" in done.stdout
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_auto_is_a_gpu_where_there_is_one(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert found_device("auto") == ("cuda" if there else "cpu")
+    assert found_device("cuda:1") == "cuda:1"
