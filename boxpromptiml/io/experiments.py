@@ -12,7 +12,7 @@ _SHARE = "share/boxpromptiml/experiments"
 
 
 def packaged_experiments() -> dict[str, Path]:
-    """The packaged files by name, such as `native` and `studies/memory`, sorted by name."""
+    """The packaged files by name, such as `native` and `studies/supervision`, sorted by name."""
     folder = _folder()
     if folder is None:
         return {}

@@ -147,7 +147,7 @@ def study(
     The last epoch is scored, so no checkpoint is chosen on the images of the table.
 
     Args:
-        file: The study's file, or the name of a packaged one, such as studies/memory.
+        file: The study's file, or the name of a packaged one, such as studies/supervision.
         out: Folder to write; runs/studies/NAME by default.
         seeds: Seeds to use instead of the file's.
         only: Names of the variants to train; the table holds all that are finished.

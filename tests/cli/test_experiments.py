@@ -19,11 +19,11 @@ def test_a_copy_is_made_once_and_overwrites_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["experiments", "copy", "studies/memory"]) == 0
-    original = ROOT / "experiments/studies/memory.yaml"
-    assert (tmp_path / "memory.yaml").read_bytes() == original.read_bytes()
-    assert main(["experiments", "copy", "studies/memory"]) == 1
-    assert "memory.yaml exists" in capsys.readouterr().err
-    assert main(["experiments", "copy", "studies/memory", "--out", "mine.yaml"]) == 0
+    assert main(["experiments", "copy", "studies/supervision"]) == 0
+    original = ROOT / "experiments/studies/supervision.yaml"
+    assert (tmp_path / "supervision.yaml").read_bytes() == original.read_bytes()
+    assert main(["experiments", "copy", "studies/supervision"]) == 1
+    assert "supervision.yaml exists" in capsys.readouterr().err
+    assert main(["experiments", "copy", "studies/supervision", "--out", "mine.yaml"]) == 0
     assert main(["experiments", "copy", "nothing"]) == 1
     assert "boxpromptiml experiments` lists all" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_all_files_of_the_repository_are_packaged_and_found() -> None:
 def test_an_installed_wheel_knows_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "share/boxpromptiml/experiments"
     (folder / "studies").mkdir(parents=True)
-    for name in ("base", "studies/memory"):
+    for name in ("base", "studies/supervision"):
         (folder / f"{name}.yaml").write_text("# one\n")
     package = tmp_path / "lib/boxpromptiml/io/experiments.py"
     monkeypatch.setattr(experiments, "__file__", str(package))
@@ -44,7 +44,7 @@ def test_an_installed_wheel_knows_its_own(tmp_path: Path, monkeypatch: pytest.Mo
     listed.dist = Distribution()  # type: ignore[assignment]
     monkeypatch.setattr(experiments, "files", lambda _: [PackagePath("boxpromptiml/a.py"), listed])
     assert packaged_experiments() == {
-        "base": folder / "base.yaml", "studies/memory": folder / "studies/memory.yaml"
+        "base": folder / "base.yaml", "studies/supervision": folder / "studies/supervision.yaml"
     }  # fmt: skip
 
 
