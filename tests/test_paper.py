@@ -78,10 +78,8 @@ def test_the_data_is_that_of_the_protocol() -> None:
         assert str(portion.manipulated) in GUIDE
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """What the guide's shell lines would start, by programs that write down their words."""
-    folder = tmp_path_factory.mktemp("bin")
+def commands_of(guide: str, folder: Path) -> list[list[str]]:
+    """What a guide's shell lines would start, by programs that write down their words."""
     for name in ("boxpromptiml", "python"):
         program = folder / name
         program.write_text(
@@ -90,10 +88,28 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
             f"    log.write(json.dumps([{name!r}, *sys.argv[1:]]) + '\\n')\n"
         )
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    script = "\n".join(re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL))
+    script = "\n".join(re.findall(r"```bash\n(.*?)```", guide, re.DOTALL))
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["bash", "-euc", script], env={"PATH": path}, cwd=folder, check=True)
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """The commands of the guide to the first paper."""
+    return commands_of(GUIDE, tmp_path_factory.mktemp("bin"))
+
+
+def test_the_commands_of_the_guide_to_the_second_paper_parse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = commands_of((FOLDER / "paper_labels" / "README.md").read_text(), tmp_path)
+    assert Counter(words[1] for words in found) == {"-m": 6, "fit": 2, "test": 2, "validate": 4}
+    monkeypatch.chdir(FOLDER.parent)
+    for words in found:
+        run, rest = (data_prep, words[3:]) if words[0] == "python" else (main, words[1:])
+        assert run([*rest, "--print_config"]) == 0, (shlex.join(words), capsys.readouterr().err)
+        assert yaml.safe_load(capsys.readouterr().out)
 
 
 def test_every_command_of_the_guide_parses(

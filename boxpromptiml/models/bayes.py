@@ -1,9 +1,11 @@
-"""Bayesian refinement of a coarse map by the regions of a segmentation (arXiv 2505.23586).
+"""Bayesian refinement of a coarse map by the regions of a segmentation.
 
 A class activation map is coarse but shows where the manipulation is; a segmentation has sharp
-borders but does not show it. The coarse map P(x), read as a probability, gives the likelihood of
-every region among manipulated and among authentic pixels; Bayes' rule turns these into a map with
-the regions' borders.
+borders but does not show it. Bayesian inference joins the two (arXiv 2505.23586, which refines the
+maps of WCBnet by the regions of DeepLab, SAM and PSPNet). The likelihoods and priors below are our
+reading of it: the coarse map P(x), read as a probability, gives the likelihood of every region
+among manipulated and among authentic pixels; Bayes' rule turns these into a map with the regions'
+borders.
 """
 
 from typing import Literal, get_args
@@ -19,7 +21,7 @@ Prior = Literal["pixel", "image"]
 def region_posterior(prob: ProbArray, regions: RegionArray, prior: Prior = "image") -> ProbArray:
     """Posterior probability of manipulation given the region that a pixel lies in.
 
-    Denominators are sums over the whole image (arXiv 2505.23586):
+    Denominators are sums over the whole image; the formulas are ours:
 
         P(R|M) = sum_{x in R} P(x) / sum_x P(x)
         P(R|not M) = sum_{x in R} (1 - P(x)) / sum_x (1 - P(x))

@@ -111,8 +111,10 @@ class WCBConfig:
         inputs: Input of the backbone: the photograph, its signed error levels, or both.
         stages: Which blocks of the backbone, ascending, 0 the finest.
         weighting: Cross-block attention; False gives every block the same weight.
-        pooling: `mean` over the map; `dense` adds the strongest cell of 2 x 2, 4 x 4 and 8 x 8
-            grids, so that a small region is not averaged away.
+        pooling: `mean` over the map, so that a map of the classifier's evidence is what each place
+            adds to the score; `dense` adds the strongest cell of 2 x 2, 4 x 4 and 8 x 8 grids, so
+            that a small region is not averaged away, but then the score depends on those cells
+            alone and the map shows what a place would add if the whole image looked like it.
         rgb_mean: Subtracted from RGB in [0, 1]; None: as timm's configuration of the backbone says.
         rgb_std: RGB is divided by it afterwards; None: as above.
 
@@ -126,7 +128,7 @@ class WCBConfig:
     inputs: Inputs = "both"
     stages: Stages = (0, 1, 2, 3)
     weighting: bool = True
-    pooling: Pooling = "dense"
+    pooling: Pooling = "mean"
     rgb_mean: RgbMean | None = None
     rgb_std: RgbStd | None = None
 

@@ -9,17 +9,17 @@ from boxpromptiml.records import MaskArray, RegionArray
 
 
 def components(classes: npt.NDArray[np.integer], min_fraction: float) -> RegionArray:
-    """Label the connected parts (8 neighbours) of equal class; background 0 is no region.
+    """Label the connected parts (8 neighbours) of equal class.
 
     Args:
-        classes: (H, W) class numbers.
+        classes: (H, W) class numbers, 0 or more.
         min_fraction: Parts below this fraction of the image are no region.
     """
     from skimage.measure import label  # noqa: PLC0415 - slow, and superpixels need none
 
-    labels = label(classes, background=0, connectivity=2)  # type: ignore[no-untyped-call]
+    numbers = classes.astype(np.int32)  # of bool, scikit-image takes False as background
+    labels = label(numbers, background=-1, connectivity=2)  # type: ignore[no-untyped-call]
     areas = np.bincount(labels.ravel())
-    areas[0] = labels.size
     return renumbered(np.where(areas[labels] < min_fraction * labels.size, 0, labels))
 
 

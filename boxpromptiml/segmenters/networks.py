@@ -34,15 +34,17 @@ _BACKBONES = {
 
 
 class NetworkSegmenter:
-    """Regions are the connected parts of each predicted class, without the background.
+    """Regions are the connected parts of each predicted class, of the background, too.
+
+    A manipulation on the background would otherwise keep its coarse map.
 
     Classes are predicted at the network's size and resized to the stored size by nearest pixel:
     interpolating the logits of every class would smooth the borders of reduced images and take
     gigabytes for a photograph of 12 megapixels.
 
     Args:
-        network: Images (1, 3, h, w), normalised as for ImageNet, to logits (1, C, ., .); class 0 is
-            the background. A single logit is one foreground class.
+        network: Images (1, 3, h, w), normalised as for ImageNet, to logits (1, C, ., .); a single
+            logit is one class and the background.
         description: Name, weights and versions, for the settings.
         multiple: The network takes sides that are multiples of this; images are padded to it.
         device: Where the network runs, such as `cpu` or `cuda:0`.
@@ -73,11 +75,15 @@ class NetworkSegmenter:
     @property
     def settings(self) -> Description:
         """Architecture, weights, versions and every setting that changes a region."""
-        settings = {"min_fraction": self._min_fraction, "max_side": self._max_side}
+        settings = {
+            "min_fraction": self._min_fraction,
+            "max_side": self._max_side,
+            "background": "regions",  # once it was no region: caches of that time do not fit
+        }
         return self._description | {"settings": settings}
 
     def regions(self, image: ImageArray) -> RegionArray:
-        """(H, W) region numbers of an image (H, W, 3), 0 for background and tiny parts."""
+        """(H, W) region numbers of an image (H, W, 3), 0 for tiny parts."""
         classes = self._classes(geometry.shrink(image, self._max_side)).cpu().numpy()
         return geometry.nearest(components(classes, self._min_fraction), image.shape[:2])
 
