@@ -164,6 +164,7 @@ class GatedFusion(nn.Module):
         refined = fused
         if self.output != "attention":
             refined = fused * (final if self.output == "multiply" else 1 + final)
+            refined = refined.to(fused.dtype)  # of the layers that follow, also in bf16-true
         return Fused(refined, base, recalled, final)
 
     def fuse(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
