@@ -22,7 +22,16 @@ _MAX_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the page saves of a photograph; boxes are in pixels of the upright picture."""
+    """What the page saves of a photograph.
+
+    Attributes:
+        revision: Of the annotation that the change was made to; another one was saved meanwhile if
+            it differs.
+        verdict: What the annotator said; None for nothing yet.
+        boxes: x0 y0 x1 y1 in pixels of the upright picture.
+        finished: Whether the annotator is done with the photograph.
+        seconds: Time spent on it since the last change.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False

@@ -81,7 +81,13 @@ class Layers:
         return self.load()
 
     def mask(self, image: ImageArray, box: Box, orientation: int) -> Layer:
-        """The pseudo-mask of a box of stored pixels, which must overlap the image."""
+        """The pseudo-mask of one box, to lay over the picture.
+
+        Args:
+            image: (H, W, 3) RGB, uint8, as stored.
+            box: In pixels as stored; must overlap the image.
+            orientation: EXIF orientation, by which the layer is turned.
+        """
         size = (image.shape[0], image.shape[1])
         boxes = clip(as_array([box]), size)
         rows, columns = window = self._seen(boxes[0], size)

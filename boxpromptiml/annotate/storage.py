@@ -94,7 +94,12 @@ class Outdated(Exception):  # noqa: N818 - not an error of the program
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The content of a COCO file: photographs, and what was said of each, by name."""
+    """The content of a COCO file.
+
+    Attributes:
+        photographs: By name.
+        annotations: What was said of a photograph, by its name.
+    """
 
     photographs: dict[str, Photograph] = field(default_factory=dict)
     annotations: dict[str, Annotation] = field(default_factory=dict)

@@ -30,6 +30,9 @@ class OneLineErrors(ArgumentParser):
         Args:
             message: jsonargparse's own, which may have many lines.
             ex: The underlying error; names the parser of the subcommand.
+
+        Raises:
+            SystemExit: Always, with status 2.
         """
         parser = getattr(ex, "subcommand_parser", None) or self
         program = parser.prog.replace(" [options]", "")

@@ -35,6 +35,10 @@ class Key(NamedTuple):
     """Index of an augmented training sample.
 
     Together with the run's seed it determines every random choice of the augmentation.
+
+    Attributes:
+        epoch: From 0.
+        position: Number of the image among the training images.
     """
 
     epoch: int

@@ -41,10 +41,10 @@ def info(path: Path) -> None:
 
 
 def facts(path: Path) -> Facts:
-    """What `info` prints.
+    """The facts about a file or folder that `info` prints, by name.
 
     Raises:
-        UserError: As `info`.
+        UserError: If it is no localizer, manifest or folder of results, or damaged.
     """
     if path.is_dir():
         return _folder(path)

@@ -87,7 +87,12 @@ class ImageCase:
 
 @dataclass(frozen=True)
 class Limit:
-    """The image score up to which nothing is marked, and the authentic images above it."""
+    """The limit up to which the page marks nothing on an image.
+
+    Attributes:
+        score: Image score that must be exceeded.
+        fpr: Fraction of authentic images whose score is above it.
+    """
 
     score: float
     fpr: float

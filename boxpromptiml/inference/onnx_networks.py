@@ -41,7 +41,7 @@ class OnnxNetwork:
         path: `.onnx` of `boxpromptiml export`.
         device: cuda needs onnxruntime-gpu.
         precision: fp32 only.
-        threads: None: see the module.
+        threads: None: as OMP_NUM_THREADS says, or else all processors of this process.
 
     Attributes:
         description: The file's metadata.

@@ -175,8 +175,15 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     temporary file lies in the same folder, so the move never crosses file systems.
 
     Args:
+        path: The file to write or to replace; its folder is made if necessary.
         durable: Whether the file must survive a power cut. False is for many small files that can
             be made again: ten thousand take seconds instead of minutes.
+
+    Yields:
+        The temporary file, open for writing bytes.
+
+    Raises:
+        OSError: If the file cannot be written; its `filename` names `path` where the disk is full.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{_short(path)}.{os.getpid()}.tmp")
@@ -226,7 +233,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any) -> str:
-    """One JSON value, indented. NaN is refused: it is not JSON."""
+    """One JSON value, indented by two spaces, with a line break at its end.
+
+    Raises:
+        ValueError: For NaN and infinity, which are not JSON.
+    """
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 

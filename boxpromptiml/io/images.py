@@ -86,6 +86,11 @@ class Limits:
     """Limits on a file.
 
     Pillow's own limit, the default for pixels, applies too; see `raise_pillow_limit`.
+
+    Attributes:
+        max_bytes: Size of the file.
+        max_pixels: Height times width.
+        max_side: Height or width in pixels.
     """
 
     max_bytes: int = 256 * 2**20
@@ -323,12 +328,21 @@ def encode_jpeg(array: npt.NDArray[np.uint8], quality: int) -> bytes:
 
 
 def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    """Write the PNG that `encode_png` makes, whole or not at all."""
+    """Write a PNG, whole or not at all.
+
+    Raises:
+        ValueError: If `array` is not grey (H, W), RGB (H, W, 3) or RGBA of 8 bits.
+        OSError: If the file cannot be written.
+    """
     files.write_bytes(path, encode_png(array))
 
 
 def write_jpeg(path: Path, array: npt.NDArray[np.uint8], quality: int) -> None:
-    """Write the JPEG that `encode_jpeg` makes, whole or not at all."""
+    """Write RGB pixels (H, W, 3) as a JPEG of quality 1 to 100, whole or not at all.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
     files.write_bytes(path, encode_jpeg(array, quality))
 
 

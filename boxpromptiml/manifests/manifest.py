@@ -54,7 +54,13 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The samples of one manifest file, in the order of its lines."""
+    """The samples of one manifest file.
+
+    Attributes:
+        path: The file; the roots in its header are relative to its folder.
+        header: Its first line.
+        samples: In the order of its lines; read from the file when they are used.
+    """
 
     path: Path
     header: Header

@@ -66,11 +66,11 @@ class Rows(Sequence[T], Generic[T]):
         return same_length and all(a == b for a, b in zip(self, other, strict=True))
 
     def take(self, numbers: npt.NDArray[np.int64]) -> "Rows[T]":
-        """The rows at these numbers, in their order."""
+        """The rows at `numbers` (N,), counted from 0, in the order of `numbers`."""
         return Rows(self._file, self._places[numbers], self._parse)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "Rows[T]":
-        """The rows whose flag is True."""
+        """The rows whose flag in `chosen`, as long as this sequence, is True."""
         return Rows(self._file, self._places[chosen], self._parse)
 
     def _row(self, start: int, length: int, checksum: int) -> T:

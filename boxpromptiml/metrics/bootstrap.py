@@ -50,7 +50,11 @@ class Interval(NamedTuple):
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Interval":
-        """Read back `to_json`; None becomes nan, other keys are ignored."""
+        """Read back `to_json`; None becomes nan, other keys are ignored.
+
+        Raises:
+            KeyError: If `value`, `low`, `high` or `count` is missing.
+        """
         value, low, high = (
             math.nan if fields[name] is None else float(fields[name])
             for name in ("value", "low", "high")

@@ -20,7 +20,12 @@ _MIN_SLOPE, _MAX_SLOPE = 1e-3, 1e3
 
 
 class Platt(NamedTuple):
-    """The probability of a logit: sigmoid(logit / temperature + bias)."""
+    """The probability of a logit: sigmoid(logit / temperature + bias).
+
+    Attributes:
+        temperature: Above 0; 1 changes nothing.
+        bias: Added to the scaled logit; 0 changes nothing.
+    """
 
     temperature: float
     bias: float

@@ -156,7 +156,7 @@ def f1(tp: npt.ArrayLike, fp: npt.ArrayLike, positives: int, epsilon: float = 0.
 
 
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike, epsilon: float = 0.0) -> Floats:
-    """Quotient part / (whole + epsilon), nan where the denominator is 0."""
+    """Quotient part / (whole + epsilon) of arrays of any shapes that broadcast; nan for x / 0."""
     above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64) + epsilon
     result = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
     np.divide(above, below, out=result, where=below > 0)

@@ -33,21 +33,39 @@ def image_accuracy(weights: Floats, flagged: MaskArray, manipulated: MaskArray) 
 
 
 def image_f1(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
-    """F1 of precision and recall of the manipulated class."""
+    """F1 of precision and recall of the manipulated class.
+
+    Args:
+        weights: (R, N) weight of each image in each draw.
+        flagged: (N,) images classified as manipulated.
+        manipulated: (N,) True for manipulated images.
+
+    Returns:
+        (R,) in [0, 1]; nan for a draw with only one class.
+    """
     tp = weights @ (flagged & manipulated)
     wrong = weights @ (flagged != manipulated)
     return _both_classes(ratio(2 * tp, 2 * tp + wrong), weights, manipulated)
 
 
 def image_f1_of_rates(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
-    """Harmonic mean of sensitivity and specificity, which MVSS-Net and WSCL call image F1."""
+    """Harmonic mean of sensitivity and specificity, which MVSS-Net and WSCL call image F1.
+
+    Args:
+        weights: (R, N) weight of each image in each draw.
+        flagged: (N,) images classified as manipulated.
+        manipulated: (N,) True for manipulated images.
+
+    Returns:
+        (R,) in [0, 1]; nan for a draw with only one class.
+    """
     sensitivity = ratio(weights @ (flagged & manipulated), weights @ manipulated)
     specificity = ratio(weights @ ~(flagged | manipulated), weights @ ~manipulated)
     return harmonic_mean(sensitivity, specificity)
 
 
 def harmonic_mean(first: Floats, second: Floats) -> Floats:
-    """2 a b / (a + b), 0 where both are 0."""
+    """2 a b / (a + b) of arrays a and b of one shape, 0 or more; 0 where both are 0."""
     total = first + second
     return np.where(total == 0, 0.0, ratio(2 * first * second, total))
 

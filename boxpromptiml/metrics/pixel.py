@@ -83,7 +83,10 @@ def iou(counts: Counts) -> float:
 
 
 def pixel_fpr(prob: ProbArray, threshold: float = 0.5) -> float:
-    """Pixel FPR: the fraction of an authentic image's pixels that are flagged."""
+    """Pixel FPR: the fraction of an authentic image's pixels strictly above `threshold`.
+
+    `prob` is a map (H, W) in [0, 1].
+    """
     return float(np.count_nonzero(prob > threshold)) / prob.size
 
 

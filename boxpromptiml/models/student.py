@@ -64,7 +64,7 @@ class Student(nn.Module):
         return self.attend(image)[0]
 
     def attend(self, image: torch.Tensor) -> tuple[LocalizerOutput, Fused]:
-        """What `forward` returns, and the attention that led to it (see `enlarged`)."""
+        """As `forward`, of inputs (B, C, h, w), with the attention that led to the map as well."""
         height, width = image.shape[-2:]
         stride = max(self.backbone.strides)
         padded = image

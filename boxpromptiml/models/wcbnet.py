@@ -114,7 +114,12 @@ class WCBNet(nn.Module):
     def classify(
         self, image: torch.Tensor
     ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
-        """Image logits (B,), feature maps finest first, block weights (B, L)."""
+        """Classify inputs (B, C, h, w) and keep what activation maps are made of.
+
+        Returns:
+            Image logits (B,), the feature maps of the L blocks, finest first, and the weight of
+            each block (B, L).
+        """
         maps = [tap(m) for tap, m in zip(self.taps, self.backbone(self._input(image)), strict=True)]
         pooled = [self._pool(m) for m in maps]
         if self.weighting is None:

@@ -35,7 +35,7 @@ def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> RegionArray:
 
 
 def renumbered(labels: npt.NDArray[np.integer]) -> RegionArray:
-    """The same regions numbered from 1 without gaps, in the old order; 0 stays 0."""
+    """Regions (H, W), 0 for none, numbered anew from 1 without gaps, in the old order."""
     used = np.bincount(labels.ravel(), minlength=1) > 0
     used[0] = False
     dense: RegionArray = (np.cumsum(used, dtype=np.int32) * used)[labels]

@@ -70,7 +70,15 @@ Study.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
 
 @dataclass(frozen=True)
 class Training:
-    """One variant with one seed."""
+    """One variant with one seed.
+
+    Attributes:
+        variant: Name of the variant.
+        seed: Of its training.
+        folder: The run's folder.
+        config: Configuration that `fit` starts from.
+        settings: Values by dotted name that replace those of the configuration.
+    """
 
     variant: str
     seed: int

@@ -53,7 +53,16 @@ class VariantScores:
         return [row for row in self.evaluations[0].rows if row.label == label]
 
     def values(self, score: str, label: int, seeds: Sequence[int] | None = None) -> Scores:
-        """A score of every image (N,) of a label, averaged over seeds (all by default)."""
+        """A score of every image of a label, averaged over seeds.
+
+        Args:
+            score: Name of the score in a row of per_image.csv, such as `f1`.
+            label: 0 for authentic images, 1 for manipulated ones.
+            seeds: Which seeds to average; None for all.
+
+        Returns:
+            (N,) in the order of the manifests.
+        """
         wanted = self.seeds if seeds is None else seeds
         kept = [e for s, e in zip(self.seeds, self.evaluations, strict=True) if s in wanted]
         columns = [[getattr(row, score) for row in e.rows if row.label == label] for e in kept]

@@ -45,18 +45,27 @@ def jpeg(image: ImageArray, quality: int) -> ImageArray:
 
 
 def blur(image: ImageArray, kernel: int) -> ImageArray:
-    """Gaussian blur with a window of `kernel` pixels, odd; OpenCV derives the deviation from it."""
+    """Gaussian blur of an image (H, W, 3) uint8.
+
+    `kernel` is the window in pixels, odd; OpenCV derives the standard deviation from it.
+    """
     return np.asarray(cv2.GaussianBlur(image, (kernel, kernel), 0), dtype=np.uint8)
 
 
 def noise(image: ImageArray, sigma: float, rng: np.random.Generator) -> ImageArray:
-    """Add Gaussian noise of standard deviation `sigma` (grey levels) to every value, then clip."""
+    """Add Gaussian noise to every value of an image (H, W, 3) uint8, then round and clip.
+
+    `sigma` is the standard deviation in grey levels.
+    """
     noisy = image + rng.normal(0, sigma, image.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
 def rescale(image: ImageArray, factor: float) -> ImageArray:
-    """Resize both sides by `factor` > 0, at least to one pixel; shrinking averages areas."""
+    """Resize both sides of an image (H, W, 3) uint8 by `factor` > 0, at least to one pixel.
+
+    Shrinking averages areas, enlarging is bilinear.
+    """
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)

@@ -111,7 +111,14 @@ class ScoredModule(LightningModule):
         prob: list[torch.Tensor],
         image_score: torch.Tensor,
     ) -> None:
-        """Update metrics with the maps of a batch, on a device that supports float64."""
+        """Update metrics with the maps of a batch, on a device that supports float64.
+
+        Args:
+            metrics: To update.
+            batch: With the ground truth of every image.
+            prob: A map (H, W) in [0, 1] of every image, at its stored size.
+            image_score: (B,) in [0, 1].
+        """
         device = "cpu" if self.device.type == "mps" else self.device
         metrics.to(device).update(prob, batch["truth"], batch["label"], image_score)
 

@@ -44,7 +44,17 @@ def style(number: int) -> Style:
 def panels(
     count: int, width: float = 4.8, height: float = 3.0, across: int = 2
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels of `width` x `height` inches each, row by row."""
+    """A figure of several panels.
+
+    Args:
+        count: Number of panels.
+        width: Of a panel in inches.
+        height: Of a panel in inches.
+        across: Panels in a row.
+
+    Returns:
+        The figure, and the axes of its panels row by row.
+    """
     columns = min(count, across)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
@@ -126,10 +136,18 @@ _PLATFORMS = {
 
 
 class Condition(NamedTuple):
-    """A mean score under one degradation, with the bounds of its interval (nan for none)."""
+    """A mean score under one degradation.
+
+    Attributes:
+        name: Of the degradation or the social network.
+        level: Its strength; None where it has none.
+        value: The mean score.
+        low: Lower bound of its interval; nan for none.
+        high: Upper bound; nan for none.
+    """
 
     name: str
-    level: float | None  # None where the degradation has no level
+    level: float | None
     value: float
     low: float
     high: float

@@ -15,6 +15,10 @@ _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 def read(path: Path, location: str = "") -> Annotations:
     """Read the image of a LabelMe file, with a box around every shape that has an area.
 
+    Args:
+        path: The file.
+        location: Its folder, relative to the user's path.
+
     Raises:
         UserError: If the file as a whole is not LabelMe.
     """

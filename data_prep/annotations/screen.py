@@ -203,7 +203,11 @@ def around_ellipse(
 
 
 def hull(x: Sequence[float], y: Sequence[float]) -> Corners:
-    """The upright box around points; `ValueError` for none."""
+    """The upright box x0 y0 x1 y1 around points.
+
+    Raises:
+        ValueError: If there are no points.
+    """
     return min(x), min(y), max(x), max(y)
 
 

@@ -25,6 +25,10 @@ _MAX_BYTES = 16 * 2**20
 def read(path: Path, location: str = "") -> Annotations:
     """Read the image of a VOC file, with the `bndbox` of every `object`.
 
+    Args:
+        path: The file.
+        location: Its folder, relative to the user's path.
+
     Raises:
         UserError: If the file as a whole is not VOC.
     """

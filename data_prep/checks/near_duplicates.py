@@ -151,7 +151,17 @@ def _close(
 def correlations(
     first: ThumbnailArray, second: ThumbnailArray, i: IndexArray, j: IndexArray
 ) -> npt.NDArray[np.float32]:
-    """Correlation of the thumbnails `first[i]` and `second[j]`, in [-1, 1]; 0 for blank ones."""
+    """Correlation of pairs of thumbnails.
+
+    Args:
+        first: (N, ...) thumbnails.
+        second: (M, ...) thumbnails.
+        i: (P,) numbers of the thumbnails in `first`, one a pair.
+        j: (P,) numbers of those in `second`.
+
+    Returns:
+        (P,) correlations of `first[i]` and `second[j]` in [-1, 1]; 0 where one is blank.
+    """
     values = np.zeros(len(i), np.float32)
     for start in range(0, len(i), _CHUNK):
         part = slice(start, start + _CHUNK)

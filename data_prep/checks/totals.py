@@ -67,7 +67,12 @@ def balances(samples: Iterable[Sample]) -> list[Balance]:
 
 
 def distributions(inspected: Sequence[Inspected]) -> list[Distribution]:
-    """Distributions of image size, box area, mask area and JPEG quality, without empty ones."""
+    """Distributions over the images, for the report's histograms; empty ones are left out.
+
+    Returns:
+        Image size and JPEG quality by class, areas of all boxes and of all masks, each with its
+        name, its ranges and the number of values in each.
+    """
     files: list[tuple[str, FileFacts]] = [
         (_class(one.sample), one.inspection.file) for one in inspected if one.inspection.file
     ]

@@ -126,7 +126,7 @@ class VariedSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything above, with the photographs by content."""
+        """Hash of all attributes, with the photographs by their content, not by their paths."""
         regions = [
             [one.origin, *(_content(photo) for photo in (one.donor, one.outline))]
             for one in self.regions

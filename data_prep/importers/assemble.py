@@ -21,7 +21,15 @@ _LARGE_GROUP = 0.2  # a split cannot be finer than its largest group
 
 
 def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) -> Imported:
-    """Samples, rejections and the header's notes.
+    """Turn the files of a dataset into samples, and say what was left out or corrected.
+
+    Args:
+        dataset: Where its files lie and what is known about them.
+        source: The folder or archive.
+        options: What the user decided.
+
+    Returns:
+        The samples, the rejected files, and the notes for the manifest's header.
 
     Raises:
         NothingImported: If nothing in the source looks like the dataset.
