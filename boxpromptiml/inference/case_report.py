@@ -6,7 +6,6 @@ Whatever comes from the images is untrusted and escaped.
 
 import base64
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -117,17 +116,23 @@ def write_case_report(
         rejected: Number of inputs that could not be localized.
     """
     ranked = sorted(rows, key=lambda row: row.image_score, reverse=True)
-    cases = []
+    cases, lost = [], []
     for row in track(ranked[:MAX_IMAGES], "reporting", min(len(ranked), MAX_IMAGES)):
-        with suppress(RejectedInput):  # it has gone, or changed, since it was localized
+        try:
             image, info = decode(row.path)
             prob = read_map(out / "prob" / f"{row.name}.png").prob
-            if info.sha256 == row.sha256 and prob.shape == info.size:
-                cases.append(_case(row, spec, image, info, prob, decode))
+        except RejectedInput:  # it has gone since it was localized
+            lost.append(row)
+            continue
+        if info.sha256 == row.sha256 and prob.shape == info.size:
+            cases.append(_case(row, spec, image, info, prob, decode))
+        else:
+            lost.append(row)
     path = out / "case.html"
     page = _environment().get_template("case_report.html.jinja").render(
         cases=cases,
-        omitted=len(rows) - len(cases),
+        lost=lost,
+        lower=len(ranked[MAX_IMAGES:]),
         rejected=rejected,
         spec=spec,
         calibration=spec.calibration,
@@ -177,7 +182,10 @@ def _case(
     limit = _limit(spec, row)
     suspected = limit is None or row.image_score > limit.score
     found = find_regions(upright, row.threshold) if suspected else []
-    details = decode.details(row.path)
+    try:
+        details = decode.details(row.path)
+    except RejectedInput as error:  # no reason to leave out an image that was localized
+        details = FileDetails(0, metadata=(("Details", f"unreadable: {error.reason}"),))
     return ImageCase(
         row, info, details,
         _uri(upright_image(shown, info.orientation)), _uri(heat(upright)),

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from boxpromptiml.io import images
 from boxpromptiml.io.images import DEFAULT_LIMITS, Limits
-from boxpromptiml.io.jpeg import Compression, compression_of, earlier_quality
+from boxpromptiml.io.jpeg import Compression, compression_of, earlier_quality, tables_of
 
 _MAX_VALUE = 200  # characters of a value of the metadata
 _MAX_VALUES = 60
@@ -85,7 +85,7 @@ def read_details(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> FileDetai
     with images.opened(path, limits) as (picture, data):
         compression, earlier = compression_of(picture), None
         metadata, thumbnail = _metadata(picture, data)
-        table = tuple(getattr(picture, "quantization", {}).get(0, ()))
+        table = tuple(next(iter(tables_of(picture).values()), ()))
         if table and picture.mode in ("L", "RGB"):
             picture.draft("L", picture.size)  # the luminance itself, not that of RGB
             earlier = earlier_quality(np.asarray(picture.convert("L")), table)
@@ -96,7 +96,7 @@ def _metadata(
     picture: ImageFile.ImageFile, data: bytes
 ) -> tuple[tuple[tuple[str, str], ...], bytes]:
     found: list[tuple[str, str]] = []
-    thumbnail = b""
+    thumbnail, block = b"", picture.info.get("exif", b"")
     try:
         exif = Image.Image.getexif(picture)  # the base class: PNG's own would decode the pixels
         for tags in (exif, exif.get_ifd(ExifTags.IFD.Exif)):
@@ -104,9 +104,14 @@ def _metadata(
             found += [(name, _text(v)) for name, v in named if name and name not in _LEFT_OUT]
         if exif.get_ifd(ExifTags.IFD.GPSInfo):
             found.append(("GPS position", "present, not shown here"))
-        thumbnail = _thumbnail(exif, picture.info.get("exif", b""))
+        thumbnail = _thumbnail(exif, block)
     except Exception:  # noqa: BLE001 (any damage; nothing depends on it)
         found.append(("EXIF", "unreadable"))
+    if block and not found:
+        found.append(("EXIF", "present, without readable values"))
+    found = [pair for pair in found + _texts(picture) if pair[1]]
+    if (more := len(found) - _MAX_VALUES) > 0:
+        found[_MAX_VALUES:] = [("Further values", f"{more}, not shown here")]
     xmp = picture.info.get("xmp", picture.info.get("XML:com.adobe.xmp", b""))
     text = xmp[:_MAX_XMP].decode("utf-8", "replace") if isinstance(xmp, bytes) else xmp[:_MAX_XMP]
     if tools := sorted(set(_TOOLS.findall(text)))[:5]:
@@ -119,7 +124,18 @@ def _metadata(
     ):
         if present:
             found.append((name, "present, not verified" if "C2PA" in name else "present"))
-    return tuple(pair for pair in found[:_MAX_VALUES] if pair[1]), thumbnail
+    return tuple(found), thumbnail
+
+
+def _texts(picture: ImageFile.ImageFile) -> list[tuple[str, str]]:
+    """The comment of a JPEG and the texts of a PNG, where generators write their prompts."""
+    try:
+        texts = dict(getattr(picture, "text", {}))  # decodes, since some stand behind the pixels
+    except Exception:  # noqa: BLE001 (any damage; nothing depends on it)
+        return [("Texts of the PNG", "unreadable")]
+    texts.pop("XML:com.adobe.xmp", None)
+    texts["Comment of the file"] = picture.info.get("comment", b"")
+    return [(_text(name) or "Text", _text(value)) for name, value in texts.items()]
 
 
 def _text(value: object) -> str:

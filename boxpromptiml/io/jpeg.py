@@ -33,7 +33,7 @@ _MAX_BLOCKS = 8192
 _MIN_EMPTY = 100  # coefficients that empty bins would hold: the lack of fewer means nothing
 _HINT = 0.3  # how full the bins may be
 
-Tables = Mapping[int, Sequence[int]]  # as Pillow gives them: by number, row by row
+Tables = Mapping[int, Sequence[int]]  # by number, row by row
 
 
 class Compression(NamedTuple):
@@ -63,7 +63,7 @@ def compression(path: Path) -> Compression | None:
 
 def compression_of(picture: Image.Image) -> Compression | None:
     """Compression settings of an opened JPEG, from its header; None for other formats."""
-    tables: Tables = getattr(picture, "quantization", {})
+    tables = tables_of(picture)
     if not tables:
         return None
     sampling = JpegImagePlugin.get_sampling(picture)
@@ -74,9 +74,19 @@ def compression_of(picture: Image.Image) -> Compression | None:
     return Compression(quality, standard, hashlib.sha256(text.encode()).hexdigest()[:12], kind)
 
 
+def tables_of(picture: Image.Image) -> Tables:
+    """The quantisation tables that a JPEG uses, luminance first; empty for other formats.
+
+    A file may hold more tables than its components name.
+    """
+    tables: Tables = getattr(picture, "quantization", {})
+    used = dict.fromkeys(number for *_, number in getattr(picture, "layer", ()))
+    return {number: tables[number] for number in used if number in tables}
+
+
 def quality_of(tables: Tables) -> tuple[int, bool]:
-    """Quality 1 to 100 of the closest IJG tables, and whether they are identical."""
-    used = [list(tables[number]) for number in sorted(tables)[:2]]
+    """Quality 1 to 100 of the closest IJG tables, luminance first; whether they are identical."""
+    used = [list(table) for table in tables.values()][:2]
     expected = _standard_tables()[:, : len(used)]
     away = np.abs(expected - np.array(used)).sum(axis=(1, 2))
     best = int(away.argmin())
@@ -97,8 +107,11 @@ def earlier_quality(luminance: GreyArray, table: Sequence[int]) -> int | None:
 
     Returns:
         The quality, about; None if no earlier one shows, which does not exclude it: a better or
-        an equal quality, another grid or another size leave no such bins.
+        an equal quality, another grid or another size leave no such bins. None also for a table
+        with a step of zero, which no encoder writes.
     """
+    if not all(table):
+        return None
     steps = np.array(table, np.float64).reshape(8, 8)[_MODES]
     found, usual = (_coefficients(part, steps) for part in (luminance, luminance[4:, 4:]))
     counts, expected = (

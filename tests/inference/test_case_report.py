@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from boxpromptiml.cli import main
+from boxpromptiml.errors import RejectedInput
 from boxpromptiml.inference.case_report import marking_limit, write_case_report
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.predictions import Prediction
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
+from boxpromptiml.io.file_details import FileDetails
 from boxpromptiml.io.files import sha256_file, write_bytes
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.sandbox import DirectDecoder
@@ -148,8 +150,22 @@ def test_several_images_are_listed_by_score_and_others_counted(tmp_path: Path) -
     ]
     photograph(tmp_path, "middle.png", (60, 101))  # changed since
     said = words(page(tmp_path, rows, rejected=2))
-    assert "high more than 99 % 2 regions low less than 1 % nothing 1 more images" in said
+    assert "high more than 99 % 2 regions low less than 1 % nothing Not on this page" in said
+    assert f"changed while the page was made: {tmp_path / 'middle.png'} ." in said
     assert "2 files could not be read" in said
+
+
+def test_an_image_whose_details_cannot_be_read_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def details(path: str) -> FileDetails:
+        raise RejectedInput(path, "crashed", "the decoder has crashed")
+
+    monkeypatch.setattr(DirectDecoder, "details", staticmethod(details))
+    said = words(page(tmp_path, [predicted(tmp_path, photograph(tmp_path), blobs(), 0.9)]))
+    assert "2 regions marked" in said
+    assert "Details unreadable: crashed" in said
+    assert "Not on this page" not in said
 
 
 def test_the_command_shows_images_of_an_earlier_run_too(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from skimage import data
 
 from boxpromptiml.errors import RejectedInput
@@ -99,10 +99,44 @@ def test_values_are_short_lines(tmp_path: Path) -> None:
     assert len(value) == 200
 
 
+def test_texts_of_a_png_and_the_comment_of_a_jpeg(tmp_path: Path) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("parameters", "a street at night")
+    texts.add_itxt("prompt", "rain", zip=True)
+    saved(tmp_path / "a.png", pnginfo=texts)
+    found = dict(read_details(tmp_path / "a.png").metadata)
+    assert found == {"parameters": "a street at night", "prompt": "rain"}
+    saved(tmp_path / "a.jpg", comment=b"CREATOR: gd-jpeg")
+    found = dict(read_details(tmp_path / "a.jpg").metadata)
+    assert found == {"Comment of the file": "CREATOR: gd-jpeg"}
+
+
+def test_many_texts_push_nothing_out(tmp_path: Path) -> None:
+    texts = PngImagePlugin.PngInfo()
+    for number in range(100):
+        texts.add_text(f"key {number}", "x")
+    saved(tmp_path / "a.png", pnginfo=texts, icc_profile=b"profile")
+    found = read_details(tmp_path / "a.png").metadata
+    assert found[59:] == (
+        ("key 59", "x"),
+        ("Further values", "40, not shown here"),
+        ("Colour profile", "present"),
+    )
+
+
+def test_a_table_with_zeros_is_shown_and_tells_of_nothing_earlier(tmp_path: Path) -> None:
+    data = bytearray(jpeg(PIXELS))
+    start = data.index(b"\xff\xdb") + 5
+    data[start : start + 64] = bytes(64)
+    (tmp_path / "a.jpg").write_bytes(data)
+    found = read_details(tmp_path / "a.jpg")
+    assert (found.table, found.earlier_quality) == ((0,) * 64, None)
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_metadata_are_a_note(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", b"Exif\0\0II*\0\xff\xff\xff\xff")
-    read_details(path)  # whatever it says, it says so without an exception
+    assert dict(read_details(path).metadata).keys() == {"EXIF"}
     with pytest.raises(RejectedInput):
         read_details(tmp_path / "none.jpg")
     (tmp_path / "text.jpg").write_text("text")

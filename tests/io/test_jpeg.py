@@ -48,6 +48,17 @@ def test_other_tables_get_the_nearest_quality(tmp_path: Path) -> None:
     assert other.tables != usual.tables
 
 
+def test_tables_that_no_component_uses_do_not_count(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).convert("L").save(buffer, "JPEG", quality=30)
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"\xff\xdb") + 4] = 2  # the number of the table
+    data[data.index(b"\xff\xc0") + 12] = 2  # the number that the component names
+    decoy = b"\xff\xdb\0\x43\0" + bytes([1] * 64)  # a table of quality 100
+    (tmp_path / "x.jpg").write_bytes(data[:2] + decoy + data[2:])
+    assert known(tmp_path / "x.jpg")[:2] == (30, True)
+
+
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 def test_subsampling(tmp_path: Path, subsampling: str) -> None:
     Image.fromarray(NOISE).save(tmp_path / "x.jpg", subsampling=subsampling)
