@@ -24,6 +24,9 @@ def write_with_rejections(
 
     Returns:
         The exit status: 3 if anything was rejected.
+
+    Raises:
+        UserError: If a sample does not belong into a manifest.
     """
     write_manifest(out, header, samples)
     write_rejections(errors_path(out), rejected)

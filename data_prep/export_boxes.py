@@ -19,6 +19,9 @@ def export_boxes(manifest: Path, out: Path) -> None:
     Args:
         manifest: Images and boxes.
         out: COCO file to write (.json).
+
+    Raises:
+        UserError: If the manifest cannot be read.
     """
     source = read_manifest(manifest)
     write_json(out, to_coco(source.samples))

@@ -66,6 +66,10 @@ def pseudo_masks(
         num_workers: Worker processes; 0 for SAM on a GPU.
         shard: Part of a job array, from 0.
         num_shards: How many parts there are.
+
+    Raises:
+        UserError: If the manifest cannot be read, the teacher's weights do not fit, an option is
+            out of range, or another job writes to the folder.
     """
     part = None if shard is None else Shard(shard, num_shards)
     summary = run_job(

@@ -113,6 +113,10 @@ def evaluate(
         size: The network's [H, W], for benco-resize.
         resamples: Number of bootstrap draws.
         seed: Seed of the bootstrap.
+
+    Raises:
+        UserError: If an option is out of range, a manifest cannot be read, or maps and rows do not
+            match.
     """
     settings = EvaluateSettings(preset, threshold, split, size, resamples, seed)
     evaluation = evaluate_predictions(predictions, manifest, settings)

@@ -114,6 +114,9 @@ def write_case_report(
         weights: Facts about its file and how it ran, as text by name.
         decode: Decodes an image.
         rejected: Number of inputs that could not be localized.
+
+    Raises:
+        RejectedInput: If a map of the folder cannot be read.
     """
     ranked = sorted(rows, key=lambda row: row.image_score, reverse=True)
     cases, lost = [], []

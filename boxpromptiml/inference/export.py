@@ -69,6 +69,9 @@ def with_spec(source: Path, spec: ModelSpec, out: Path) -> None:
         source: A checkpoint of `boxpromptiml fit` or a `.safetensors` file, that can be loaded.
         spec: The new spec, of the same network.
         out: File to write, in the same format.
+
+    Raises:
+        UserError: If `source` cannot be read.
     """
     if source.suffix.lower() == ".safetensors":
         state, values = read_safetensors(source)

@@ -67,17 +67,29 @@ class Manifest:
     samples: Rows[Sample]
 
     def image_path(self, sample: Sample) -> Path:
-        """Path of the image."""
+        """Path of the image.
+
+        Raises:
+            UserError: If it would lie outside the manifest's root.
+        """
         return confined(self.path.parent / self.header.image_root, sample.image)
 
     def mask_path(self, sample: Sample) -> Path | None:
-        """Path of the ground-truth mask, None without one."""
+        """Path of the ground-truth mask, None without one.
+
+        Raises:
+            UserError: If it would lie outside the manifest's root.
+        """
         if sample.mask is None:
             return None
         return confined(self.path.parent / self.header.image_root, sample.mask)
 
     def pseudo_mask_path(self, sample: Sample) -> Path | None:
-        """Path of the pseudo-mask, None without one."""
+        """Path of the pseudo-mask, None without one.
+
+        Raises:
+            UserError: If it would lie outside the manifest's root.
+        """
         if sample.pseudo_mask is None:
             return None
         return confined(self.path.parent / self.header.pseudo_root, sample.pseudo_mask)

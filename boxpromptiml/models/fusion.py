@@ -62,6 +62,11 @@ class PrototypeMemory(nn.Module):
     at the feature that the others match worst (Gonzalez, "Clustering to Minimize the Maximum
     Intercluster Distance", 1985). Under DDP the first process's prototypes are broadcast, as the
     statistics of BatchNorm are.
+
+    Args:
+        width: Channels of a feature.
+        prototypes: K, their number.
+        ema_decay: Decay of the moving average; None for prototypes that are trained by gradient.
     """
 
     prototypes: torch.Tensor

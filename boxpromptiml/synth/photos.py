@@ -47,7 +47,11 @@ class Area(NamedTuple):
 
     @property
     def pixels(self) -> ImageArray:
-        """(H, W, 3) uint8 RGB, a read-only view."""
+        """(H, W, 3) uint8 RGB, a read-only view.
+
+        Raises:
+            UserError: If the photograph is missing or damaged.
+        """
         photo = bundled_photo(self.photo)
         width = photo.shape[1]
         return photo[:, round(self.start * width) : round(self.stop * width)]

@@ -195,7 +195,13 @@ def turned(corners: Corners, degrees: float, about: tuple[float, float] | None =
 def around_ellipse(
     middle: tuple[float, float], radii: tuple[float, float], degrees: float
 ) -> Corners:
-    """The upright box around an ellipse rotated about its centre (x, y)."""
+    """The upright box around an ellipse.
+
+    Args:
+        middle: Centre (x, y).
+        radii: Of the ellipse along x and y before it is rotated.
+        degrees: Rotation about the centre; its sign makes no difference.
+    """
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     right = math.hypot(radii[0] * cosine, radii[1] * sine)
     down = math.hypot(radii[0] * sine, radii[1] * cosine)

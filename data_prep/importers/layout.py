@@ -126,6 +126,8 @@ class Tree:
         """Yield key, image and mask of every image with a mask; reject leftovers of both.
 
         Args:
+            images: Name of every image by its key.
+            masks: Name of every mask by its key.
             mask_key: Turns an image's key into its mask's; several images may share a mask.
         """
         wanted = {key: mask_key(key) for key in images}

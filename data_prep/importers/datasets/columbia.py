@@ -9,7 +9,11 @@ from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 
 
 def read_edge_mask(path: Path) -> MaskArray:
-    """Green is spliced, red is host; JPEG leaves a little of both, so the larger wins."""
+    """Green is spliced, red is host; JPEG leaves a little of both, so the larger wins.
+
+    Raises:
+        RejectedInput: If the image cannot be read.
+    """
     rgb, _ = read_image(path)
     return rgb[..., 1] > rgb[..., 0]
 

@@ -23,7 +23,11 @@ _KINDS = {
 
 
 def read_inverted(path: Path) -> MaskArray:
-    """A mask whose black pixels, up to 127, are the manipulated ones."""
+    """A mask whose black pixels, up to 127, are the manipulated ones.
+
+    Raises:
+        RejectedInput: If the mask cannot be read, or is not clearly binary.
+    """
     return ~read_mask(path, 127)
 
 
