@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +41,7 @@ _FILES = {
     "view.js": ("view.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_MAX_PATH = 200  # characters behind the token; Python refuses numbers of 4,300 digits
 _MAX_CHANGE = 2**16  # bytes
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -88,6 +89,8 @@ class Guard:
             refusal = PlainTextResponse("asked by another site", 403)
         elif not hmac.compare_digest(token.encode(), self._token):
             refusal = PlainTextResponse("open the address that the terminal shows", 404)
+        elif len(rest) > _MAX_PATH:
+            refusal = PlainTextResponse("no address of this page is so long", 414)
         else:
             inner = dict(scope, path=f"/{rest}", raw_path=None)
             await self._app(inner, receive, send_guarded)
@@ -182,10 +185,13 @@ async def _body(request: Request, most: int) -> bytes:
     if not length.isdigit() or int(length) > most:
         raise too_large
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            raise too_large
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > most:
+                raise too_large
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the body has ended early") from error
     return bytes(body)
 
 

@@ -60,6 +60,8 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_fields(self, "calibration")
+        if self.authentic > self.images:
+            raise UserError("calibration.authentic: more than all images")
         for name in ("pixel_thresholds", "image_thresholds"):
             steps = pairwise(getattr(self, name))
             if not all(fpr < above and t >= lower for (fpr, t), (above, lower) in steps):

@@ -105,7 +105,8 @@ def _matches(tree: Tree, pattern: str | None) -> dict[str, str]:
     """Names of a pattern by id."""
     if pattern is None:
         return {}
-    parts = re.split(r"(\{id\}|\*)", str(PurePosixPath(pattern)))
+    joined = re.sub(r"\*+", "*", str(PurePosixPath(pattern)))  # a regex of many would not end
+    parts = re.split(r"(\{id\}|\*)", joined)
     meant = {"{id}": "(.+?)", "*": "[^/]*"}
     return tree.by_key("".join(meant.get(part) or re.escape(part) for part in parts))
 

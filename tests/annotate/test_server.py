@@ -203,6 +203,7 @@ def test_mistakes_are_one_line(annotate: Running) -> None:
     assert (status, headers["content-type"]) == (422, "text/plain; charset=utf-8")
     assert b"\n" not in body
     assert annotate.ask("uploads?name=a.png", "POST", b"x")[0] == 422  # annotate takes none
+    assert annotate.ask("photographs/" + "9" * 5000)[0] == 414
 
 
 def test_saving_and_conflicts(annotate: Running) -> None:
@@ -241,6 +242,18 @@ def test_it_ends_while_a_request_is_under_way(folder: Path) -> None:
         began = time.monotonic()
         assert running.end(signal.SIGTERM) == 143
         assert time.monotonic() - began < 30
+
+
+def test_a_body_that_ends_early_is_no_event(folder: Path, tmp_path: Path) -> None:
+    running = start("annotate", "--images", str(folder), "--out", str(tmp_path / "boxes.json"))
+    host = f"127.0.0.1:{running.port}"
+    with socket.create_connection(("127.0.0.1", running.port)) as leaving:
+        head = f"POST {running.root}photographs/0 HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}"
+        leaving.sendall(f"{head}\r\nContent-Length: 100\r\n\r\n{{".encode())
+        running.ask("state")  # the server has begun to read
+    running.ask("state")
+    running.end()
+    assert "Traceback" not in running.said
 
 
 def test_what_was_acknowledged_survives_kill_9(folder: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_scores_are_calibrated_if_the_spec_says_how(logits: list[float]) -> None
         (lambda said: said.update(temperature="2"), "temperature"),
         (lambda said: said.update(bias=1e9), "bias"),
         (lambda said: said.update(images=0), "images"),
+        (lambda said: said.update(images=39), "more than all images"),
         (lambda said: said.update(pixels=2**60), "pixels"),
         (lambda said: said.update(ece=1.5), "ece"),
         (lambda said: said.update(more=1), "more"),

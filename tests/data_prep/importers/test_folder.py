@@ -62,6 +62,11 @@ def test_what_matches_no_pattern_is_listed(own: Path, tmp_path: Path) -> None:
     }
 
 
+def test_stars_in_a_row_are_one(own: Path, tmp_path: Path) -> None:
+    patterns = ("--images", f"photos/{'*' * 40}none{{id}}.jpg")
+    assert _import(own, tmp_path / "m.jsonl", *patterns) == 1  # at once
+
+
 def test_masks_beside_their_images_are_no_images(tmp_path: Path) -> None:
     photo(tmp_path / "d" / "x.png", region("x"))
     mask(tmp_path / "d" / "x_gt.png", region("x"))
