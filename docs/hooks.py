@@ -21,10 +21,11 @@ from data_prep import __main__ as data_prep
 _ROOT = Path(__file__).parent.parent
 _DECISIONS = sorted((_ROOT / "docs" / "decisions").glob("*.md"))
 _LINK = re.compile(r"(!?)\[([^\]\n]*)\]\(((?!https?:|mailto:|#)[^)#\s]+)(#[^)\s]*)?\)")
-_COLUMNS = "110"
+_COLUMNS = "84"  # what fits beside the navigation
 _PREAMBLE = """Every option of every command, as `--help` prints it. `boxpromptiml validate`, `test`
 and `predict` take the options of `fit`; the usual call is
-`boxpromptiml test --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt`."""
+`boxpromptiml test --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt`.
+`boxpromptiml data JOB` is the same as `python -m data_prep JOB`."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -108,7 +109,7 @@ def _help(main: Callable[[list[str]], int], verb: str) -> str:
         del os.environ["COLUMNS"]
     else:
         os.environ["COLUMNS"] = columns
-    return text.getvalue().strip() + "\n"
+    return text.getvalue().replace(" \b", "").strip() + "\n"  # jsonargparse moves the cursor back
 
 
 def _notebook(path: Path) -> str:
