@@ -25,6 +25,7 @@ from boxpromptiml.io.experiments import with_experiments
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.io.processes import environment_for_children
+from boxpromptiml.io.progress import is_quiet
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.history import HistoryLogger
@@ -207,7 +208,7 @@ def run_trainer(args: list[str]) -> None:
                 parser_class=_Parser,
                 parser_kwargs={"prog": "boxpromptiml"},
                 trainer_defaults=_trainer_defaults(),
-                args=with_experiments(read_none(renamed_words(args))),
+                args=_words(args),
             )
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -227,6 +228,12 @@ def run_trainer(args: list[str]) -> None:
         if isinstance(cause := _root(error), ImportError):  # an optional package of Lightning's
             raise UserError(str(cause).splitlines()[0]) from error
         raise
+
+
+def _words(args: list[str]) -> list[str]:
+    """The command line as LightningCLI accepts it."""
+    words = with_experiments(read_none(renamed_words(args)))
+    return [*words, "--trainer.enable_progress_bar=false"] if is_quiet() else words
 
 
 def _root(error: BaseException) -> BaseException:

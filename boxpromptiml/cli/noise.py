@@ -3,6 +3,8 @@
 import logging
 import warnings
 
+from boxpromptiml.io.progress import is_quiet
+
 _MESSAGES = (  # beginnings of what Lightning logs
     "💡",
     "Loading `train_dataloader` to estimate",
@@ -28,6 +30,9 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", pattern)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_of_use)
+    if is_quiet():
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

@@ -87,7 +87,7 @@ def track(results: Iterable[Result], title: str, total: int) -> Iterator[Result]
         title: Name of the work.
         total: Number of results.
     """
-    if _is_quiet():
+    if is_quiet():
         yield from results
         return
     console = Console(stderr=True)
@@ -111,11 +111,12 @@ def track(results: Iterable[Result], title: str, total: int) -> Iterator[Result]
 
 def note(text: str) -> None:
     """Write a line about the state of a job to standard error, unless `-q` was given."""
-    if not _is_quiet():
+    if not is_quiet():
         sys.stderr.write(f"{text}\n")
 
 
-def _is_quiet() -> bool:
+def is_quiet() -> bool:
+    """Whether `-q` was given."""
     return logging.getLogger("boxpromptiml").level > logging.INFO
 
 
