@@ -37,6 +37,7 @@ from boxpromptiml.tasks.run_folder import summary
 from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_folder
 
 _RUN_FOLDER = "runs/student"
+_SHOWN = ("enable_progress_bar", "enable_model_summary")
 _KILLED_WORKER = (
     "a loader process was killed, most likely for want of memory; checkpoints are untouched. Go on "
     "with --ckpt_path=last and fewer --data.num_workers"
@@ -233,7 +234,7 @@ def run_trainer(args: list[str]) -> None:
 def _words(args: list[str]) -> list[str]:
     """The command line as LightningCLI accepts it."""
     words = with_experiments(read_none(renamed_words(args)))
-    return [*words, "--trainer.enable_progress_bar=false"] if is_quiet() else words
+    return words + [f"--trainer.{shown}=false" for shown in _SHOWN] if is_quiet() else words
 
 
 def _root(error: BaseException) -> BaseException:
