@@ -102,7 +102,7 @@ def localize(
         isolate: Decode images in a child process, so that a file that breaks the decoder does not
             end the job; run an .onnx network in another, with limits on time and memory.
         decode_seconds: Limit of isolated decoding per image, in seconds of processor time.
-        max_pixels: Images of more pixels are rejected; needs memory in proportion.
+        max_pixels: Images of more pixels are rejected; 120 megapixels take 2.7 GB of memory.
         threads: Threads of the network. Default: OMP_NUM_THREADS, else the number of processors
             that are idle when the job starts; more would wait for each other.
         report: Also write case.html: one page to read, print or mail, with the image, map, marked
