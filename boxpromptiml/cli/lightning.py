@@ -18,7 +18,7 @@ from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import restrict_imports
 from boxpromptiml.cli.messages import OneLineErrors, refusal
 from boxpromptiml.cli.noise import quiet
-from boxpromptiml.cli.words import read_none, with_underscores
+from boxpromptiml.cli.words import in_lists, read_none, with_underscores
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.experiments import with_experiments
@@ -233,7 +233,7 @@ def run_trainer(args: list[str]) -> None:
 
 def _words(args: list[str]) -> list[str]:
     """The command line as LightningCLI accepts it."""
-    words = with_experiments(read_none(renamed_words(args)))
+    words = with_experiments(in_lists(read_none(renamed_words(args))))
     return words + [f"--trainer.{shown}=false" for shown in _SHOWN] if is_quiet() else words
 
 

@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin
 
+_MANIFESTS = ("--data.train", "--data.val", "--data.test", "--data.predict")
+
 
 def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     """The words as jsonargparse accepts them: `--images a b` as a list, `--verify` as true.
@@ -49,6 +51,27 @@ def with_underscores(words: Sequence[str]) -> list[str]:
         name = flag.removeprefix("--")
         found.append(f"--{name.replace('-', '_')}{equals}{value}" if name != flag else word)
     return found
+
+
+def in_lists(words: Sequence[str]) -> list[str]:
+    """The words with a single manifest of `data` as a list of one.
+
+    Example:
+        >>> in_lists(["fit", "--data.val=a.jsonl", "--data.test", "b.jsonl", "--data.train=[c]"])
+        ['fit', '--data.val=["a.jsonl"]', '--data.test', '["b.jsonl"]', '--data.train=[c]']
+    """
+    found: list[str] = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag in _MANIFESTS:
+            found.append(f"{flag}={_in_list(value)}")
+        else:
+            found.append(_in_list(word) if found and found[-1] in _MANIFESTS else word)
+    return found
+
+
+def _in_list(value: str) -> str:
+    return value if value.startswith("[") or value in ("", "null") else json.dumps([value])
 
 
 def read_none(words: Sequence[str]) -> list[str]:
