@@ -33,6 +33,7 @@ NETWORK = [f"--model={TASK}", "--model.wcbnet.backbone=mobilenetv3_small_050"]
 DATA = ["--data.supervision=label", "--data.batch_size=4", "--data.input.mode=native",
         "--data.input.size=[64,96]", "--data.input.error_levels=[75]",
         "--data.segmenter.name=slic", "--data.segmenter.segments=40"]  # fmt: skip
+STANDARD = f"--data.segmenter.segments={SegmenterConfig().segments}"
 TRAINER = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
            "--checkpoint.monitor=val/image_auc"]  # fmt: skip
 
@@ -145,8 +146,8 @@ def test_boxes_from_maps_join_the_students_training(
         (["--data.supervision=box"], "what `box` supervision needs"),
         (["--data.segmenter.weights=x"], "no weights"),
         (["--model.cam.view=7"], "no such index"),
-        (["--data.segmenter.name=deeplabv3"], "weights"),
-        (["--data.segmenter.name=pspnet", "--data.segmenter.weights=nowhere"], "nowhere"),
+        (["--data.segmenter.name=deeplabv3", STANDARD], "weights"),
+        (["--data.segmenter.name=pspnet", "--data.segmenter.weights=nowhere", STANDARD], "nowhere"),
     ],
 )
 def test_a_mistake_is_named(
