@@ -227,7 +227,8 @@ def test_validation_is_taken_from_every_training_set_by_group() -> None:
 
 
 README = Path(data_prep.__file__).with_name("README.md").read_text()
-COMMANDS = re.findall(r"^python -m data_prep (import .*--dataset (?!folder)(\w+) .*)", README, re.MULTILINE)
+COMMAND = r"^python -m data_prep (import .*--dataset (?!folder)(\w+) .*)"
+COMMANDS = re.findall(COMMAND, README, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
