@@ -191,7 +191,7 @@ def _lines(path: Path, root: Path) -> Iterator[_Line]:
     for number, text in enumerate(read_text(path, _MAX_TABLE).split("\n"), start=1):
         if text.strip():
             where = f"{path}:{number}"
-            line = parse_as(_LINE, text, where)
+            line = parse_as(_LINE, text, where, file_names=True)
             try:
                 confined(root, f"{line.name}.png")
             except UserError as error:

@@ -6,11 +6,13 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Self
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
+from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.files import csv_text, json_line, write_bytes, write_jsonl, write_text
 from boxpromptiml.io.map_files import encode_map
+from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.visualization.overlays import overlay
 
@@ -150,8 +152,8 @@ def read_rows(out: Path) -> dict[str, Prediction]:
     with path.open("rb") as stream:
         for line in stream:
             try:
-                row = _ROW.validate_json(line)
-            except ValidationError:
+                row = parse_as(_ROW, line.decode(), str(path), file_names=True)
+            except (UserError, UnicodeDecodeError):
                 continue
             if _is_inside(row.name) and (out / "prob" / f"{row.name}.png").is_file():
                 rows[row.name] = row

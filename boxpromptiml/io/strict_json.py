@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import read_text
 
 T = TypeVar("T")
+_ESCAPED_BYTE = re.compile(r"\\ud[c-f]", re.IGNORECASE)
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -61,14 +63,25 @@ def read_as(adapter: TypeAdapter[T], path: Path, strict: bool = False) -> T:
     return parse_as(adapter, read_text(path), str(path), strict)
 
 
-def parse_as(adapter: TypeAdapter[T], text: str, where: str, strict: bool = False) -> T:
+def parse_as(
+    adapter: TypeAdapter[T], text: str, where: str, strict: bool = False, file_names: bool = False
+) -> T:
     """JSON of a known type.
+
+    Args:
+        adapter: The type.
+        text: One JSON value.
+        where: Beginning of messages.
+        strict: Whether a value of another JSON type is refused even if it could be converted.
+        file_names: Whether texts may be names that are not UTF-8, escaped as by `files.json_line`.
 
     Raises:
         UserError: Beginning with `where`.
     """
-    parse_json(text, where)
+    value = parse_json(text, where)
     try:
+        if file_names and _ESCAPED_BYTE.search(text):  # pydantic's own parser refuses them
+            return adapter.validate_python(value)
         return adapter.validate_json(text, strict=strict or None)
     except ValidationError as error:
         first = error.errors()[0]

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -209,6 +211,28 @@ def test_a_second_run_localizes_what_is_new_or_changed(
     assert [row["name"] for row in again] == ["a", "b", "sub/c", "new"]
     assert (again[0], again[2]) == (rows[0], rows[2])
     assert again[1]["sha256"] == rows[2]["sha256"]
+
+
+def test_rows_of_names_that_are_not_utf8_are_read_back(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / os.fsdecode(b"\xff.jpg")).write_bytes((photos / "a.jpg").read_bytes())
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    assert main(["info", str(out)]) == 0
+    assert run(checkpoint, out, photos) == 0
+    assert "(4 were there already)" in capsys.readouterr().out
+
+
+def test_an_edited_row_is_localized_again(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    table = out / "predictions.jsonl"
+    first, *rest = table.read_text().splitlines(keepends=True)
+    edited = re.sub(r'"image_score": [^,]+', '"image_score": NaN', first)
+    table.write_text("".join([edited, *rest]))
+    assert run(checkpoint, out, photos) == 0
+    assert sorted(table.read_text().splitlines(keepends=True)) == sorted([first, *rest])
 
 
 @pytest.mark.parametrize(
