@@ -20,8 +20,8 @@ from data_prep.annotations.applying import AppliedBoxes
 from data_prep.annotations.fitting import View
 from data_prep.annotations.joining import join_images
 from data_prep.importers import Imported
-from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
-from data_prep.importers.raw import RawData
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import IMAGE, RawData
 
 BOXES = "boxes.json"
 _KINDS = ("splice", "copymove", "removal")
@@ -168,10 +168,15 @@ def with_boxes(
     """
     samples, rejected, clipped = imported.samples, imported.rejected, 0
     if (found := _annotations(source, boxes)) is not None:
-        left_out = set(source.names) - set(imported.names.values())  # rejected already
+        rejected_already = {str(one.path) for one in source.rejected}
+        left_out = set(source.names) - set(imported.names.values())
         joined, left_over = join_images(
             [replace(sample, image=imported.names[sample.id]) for sample in samples],
-            [one for one in found.images if one.name not in left_out],
+            [
+                one
+                for one in found.images
+                if one.name not in left_out and source.shown(one.name) not in rejected_already
+            ],
         )
         applied = AppliedBoxes(lambda sample: root / sample.image, view=view, unsaid=None)
         for sample in samples:

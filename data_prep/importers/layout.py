@@ -14,9 +14,8 @@ from typing import NamedTuple
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.manifests.manifest import join_by_key
 from boxpromptiml.records import MaskArray, Split
-from data_prep.importers.raw import RawData
+from data_prep.importers.raw import IMAGE, RawData
 
-IMAGE = r"\.(?:jpe?g|png|tiff?|bmp|webp)"
 _IMAGE_NAME = re.compile(f".*{IMAGE}", re.IGNORECASE | re.DOTALL)
 _ARCHIVE_NAME = re.compile(r".*\.(?:zip|rar|7z|tar|tgz|gz|bz2)", re.IGNORECASE | re.DOTALL)
 

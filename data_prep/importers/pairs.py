@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.records import Split
 from data_prep.annotations.screen import read_table, read_text
-from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import IMAGE
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _BENCO_THRESHOLD = 127  # IMDLBenCo's own reader counts a pixel above 127.5

@@ -1,6 +1,7 @@
 """Access to raw data: names and the files behind them; here in a folder."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +9,7 @@ from typing import Protocol
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.folders import is_hidden
 
+IMAGE = r"\.(?:jpe?g|png|tiff?|bmp|webp)"
 MAX_TEXT = 64 * 2**20
 
 
@@ -90,12 +92,16 @@ class RawFolder:
     def _entries(self, prefix: str) -> list[os.DirEntry[str]]:
         """What a folder holds; nothing, and a rejection, if it cannot be listed."""
         try:
-            return list(os.scandir(f"{self._base}/{prefix}"))
+            entries = list(os.scandir(f"{self._base}/{prefix}"))
         except OSError as error:
             reason = "permission" if isinstance(error, PermissionError) else "unreadable"
             message = f"the folder cannot be listed: {error.strerror}"
             self.rejected.append(RejectedInput(self.shown(prefix), reason, message))
             return []
+        if not entries and re.search(f"{IMAGE}/$", prefix, re.IGNORECASE):
+            message = "is an empty folder, named like an image"
+            self.rejected.append(RejectedInput(self.shown(prefix[:-1]), "not_a_file", message))
+        return entries
 
     def shown(self, name: str) -> str:
         """Path below the folder as the user named it."""

@@ -8,6 +8,7 @@ from boxpromptiml.models.configs import CamConfig, FusionConfig, StudentConfig, 
 from boxpromptiml.models.inputs import NetworkInput
 
 WRONG: list[tuple[type[Any], dict[str, Any]]] = [
+    (FusionConfig, {"output": "map"}),
     (FusionConfig, {"width": 0}),
     (FusionConfig, {"width": 60_000}),
     (FusionConfig, {"width": 1.5}),

@@ -227,7 +227,7 @@ def test_command_writes_page_and_plots_twice_the_same(
     build.report(folder, out=folder / "again.html")
     assert (folder / "again.html").read_bytes() == first
     assert files == {p.name: p.read_bytes() for p in (folder / "plots").iterdir()}
-    assert calls == [(folder, "test", "best", "cpu")] * 2
+    assert calls == [(folder, "test", "best", "auto")] * 2
     assert Page(first.decode()).texts("h1") == ["Run mine"]
 
 

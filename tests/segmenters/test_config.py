@@ -126,7 +126,11 @@ def test_networks_take_their_settings(tmp_path: Path) -> None:
         segmenter = build_segmenter(config)
         assert segmenter is not None
         assert segmenter.settings["name"] == name
-        assert segmenter.settings["settings"] == {"min_fraction": 0.1, "max_side": 64}
+        assert segmenter.settings["settings"] == {
+            "min_fraction": 0.1,
+            "max_side": 64,
+            "background": "regions",
+        }
         assert segmenter.regions(image).shape == (30, 40)
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 3
 

@@ -5,7 +5,8 @@ Several forgeries of a photograph share its mask.
 
 from collections.abc import Iterator
 
-from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import IMAGE
 
 
 def _find(tree: Tree) -> Iterator[RawItem]:

@@ -15,7 +15,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree, connected
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree, connected
+from data_prep.importers.raw import IMAGE
 
 _PHOTOGRAPH = re.compile(r"_([a-z]{3})_?(\d+)(?=[_.]|$)", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"(?<=[_.])\d+$")

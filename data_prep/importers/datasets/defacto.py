@@ -7,7 +7,8 @@ authentic. The number behind `_` in a name is COCO's id.
 import re
 from collections.abc import Iterator
 
-from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import IMAGE
 
 _KINDS = {"splicing": "splice", "copymove": "copymove", "inpainting": "removal"}
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import IMAGE
 
 _CORRECTED = "a known error; github.com/SunnyHaze/IML-Dataset-Corrections has it right"
 

@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from data_prep.importers.datasets.casia import groups_by_photograph
-from data_prep.importers.layout import IMAGE, DatasetLayout, RawItem, Tree
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
+from data_prep.importers.raw import IMAGE
 
 
 def _find(tree: Tree) -> Iterator[RawItem]:
