@@ -116,7 +116,9 @@ def _start(words: list[str]) -> int:
 def _data(words: Sequence[str]) -> int:
     """Run `data_prep`, which the package does not import: its installation names it."""
     for entry in entry_points(group="boxpromptiml.commands", name="data"):
-        status: int = entry.load()([word for word in words if word != "data"], "boxpromptiml data")
+        rest = list(words)
+        rest.remove("data")  # the command; an option's value may be called so as well
+        status: int = entry.load()(rest, "boxpromptiml data")
         return status
     sys.stderr.write("error: data_prep is not installed; install boxpromptiml again\n")
     return EXIT_FAILED

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import resize_by_area, shrink
@@ -25,7 +25,7 @@ from boxpromptiml.io.files import write_text
 from boxpromptiml.io.images import ImageInfo, encode_jpeg
 from boxpromptiml.io.map_files import read_map
 from boxpromptiml.io.orientation import upright_image
-from boxpromptiml.io.plain_text import visible
+from boxpromptiml.io.pages import page_environment
 from boxpromptiml.io.progress import track
 from boxpromptiml.io.sandbox import FileDecoder
 from boxpromptiml.records import ImageArray, MaskArray, ProbArray
@@ -243,14 +243,7 @@ def _css(colour: Iterable[int]) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("boxpromptiml.inference", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+    environment = page_environment("boxpromptiml.inference", ".")
     environment.filters |= {"percent": _percent, "probability": _probability}
     return environment
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from boxpromptiml.io.files import write_text
+from boxpromptiml.io.pages import page_environment
 from boxpromptiml.io.plain_text import visible
 from boxpromptiml.metrics.results import Evaluation
 from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE
@@ -112,14 +113,7 @@ def render(report: Report) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("boxpromptiml.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
+    environment = page_environment("boxpromptiml.report")
     environment.globals |= {"metric": text.metric, "judge": judge, "paired": PAIRED}
     environment.tests["finite"] = text.is_finite
     environment.filters |= {
@@ -130,11 +124,6 @@ def _environment() -> Environment:
         "code": _code,
     }
     return environment
-
-
-def _finalize(value: object) -> object:
-    """Convert a value that a template prints, before it is escaped."""
-    return visible(value) if type(value) is str else value
 
 
 def _code(words: str) -> Markup:

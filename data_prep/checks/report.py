@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
+from boxpromptiml.io.pages import page_environment
 from boxpromptiml.visualization.overlays import thumbnail
 from data_prep.checks.between_images import Twins
 from data_prep.checks.findings import Finding, Severity, printable, title
@@ -146,13 +145,7 @@ class _PairSide(NamedTuple):
 
 def as_html(report: CheckReport) -> str:
     """The report as an HTML page; equal findings give equal text."""
-    environment = Environment(
-        loader=PackageLoader("data_prep.checks", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("data_prep.checks", ".")
     environment.filters["printable"] = printable
     environment.filters["title"] = title
     return environment.get_template("check.html.jinja").render(

@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 
 from boxpromptiml.cli import main
 from boxpromptiml.models import sam
+from tests.helpers.data import make_folder
 from tests.helpers.tiny_sam import tiny_sam
 
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -194,3 +197,19 @@ def test_wandb_offline_run(data_root: Path, tmp_path: Path) -> None:
     assert "val/pixel_f1" in (tmp_path / "metrics.csv").read_text()  # `report` draws its curves
     assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
     assert (tmp_path / "metrics_val.json").is_file()
+
+
+def test_data_is_data_prep_and_values_may_be_called_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    value = project["entry-points"]["boxpromptiml.commands"]["data"]
+    entry = EntryPoint("data", value, "boxpromptiml.commands")
+    monkeypatch.setattr("boxpromptiml.cli.entry_points", lambda **_: [entry])
+    make_folder(tmp_path / "photos", 2, 2)
+    monkeypatch.chdir(tmp_path)
+    source = ["--dataset", "folder", "--source", "photos"]
+    assert main(["data", "import", *source, "--out", "data"]) == 0
+    assert (tmp_path / "data").is_file()
+    assert main(["-q", "data", "check", "--manifest", "data", "--out", "checked"]) == 0
+    assert "error" not in capsys.readouterr().err
