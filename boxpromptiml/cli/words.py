@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin
 
+from boxpromptiml.errors import UserError
+
 _MANIFESTS = ("--data.train", "--data.val", "--data.test", "--data.predict")
 
 
@@ -18,6 +20,9 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
         >>> def g(seeds: list[int] | None = None): ...
         >>> complete(["--seeds", "0", "1"], g)
         ['--seeds=[0, 1]']
+
+    Raises:
+        UserError: If a list is given twice, of which the first would be lost.
     """
     types = {f"--{p.name}": p.annotation for p in inspect.signature(function).parameters.values()}
     words: list[str] = []
@@ -25,6 +30,8 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     while rest:
         word, equals, value = rest.pop(0).partition("=")
         item = _list_item(types.get(word))
+        if item is not None and any(done.startswith(f"{word}=") for done in words):
+            raise UserError(f"{word} is given twice; write all its values behind one: {word} A B")
         if item is not None and not value.startswith("["):
             values = [value] if value else []
             while rest and not rest[0].startswith("--"):

@@ -156,6 +156,8 @@ def calibrate_localizer(
     if folds < 2:
         raise UserError(f"--folds must be 2 or more, got {folds}")
     known = [source for source in sources if source.sample.label is not None]
+    if not known:
+        raise UserError("no image of the manifests has a label: there is nothing to calibrate on")
     fold_of = fold_numbers([source.sample.group for source in known], folds)
     parts = [
         measure(localizer, [known[i] for i in np.flatnonzero(fold_of == fold)], batch_size)

@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from boxpromptiml.cli.words import complete, read_none
+from boxpromptiml.errors import UserError
 
 NAMES = st.text(st.characters(exclude_characters="\0"), min_size=1).filter(
     lambda name: not name.startswith(("--", "["))
@@ -33,3 +35,10 @@ def test_none_is_no_value() -> None:
     assert read_none(words) == [
         "fit", "--data.cache=null", "--data.cache", "null", "None", "--out=Nonesuch"
     ]  # fmt: skip
+
+
+def test_a_list_given_twice_is_refused() -> None:
+    for twice in (["--images", "a", "--images", "b"], ["--images=[a]", "--images=b"]):
+        with pytest.raises(UserError, match="--images is given twice"):
+            complete([*twice, "--out", "c"], command)
+    assert complete(["--out", "c", "--out", "d"], command) == ["--out", "c", "--out", "d"]

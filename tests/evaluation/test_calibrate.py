@@ -111,6 +111,9 @@ def test_too_few_images_are_said(sources: Sources) -> None:
     localizer = Localizer(brightness, SPEC)
     with pytest.raises(UserError, match="on manipulated and authentic images"):
         calibrate_localizer(localizer, [s for s in sources if s.sample.label == 0])
+    unlabelled = [source._replace(sample=replace(source.sample, label=None)) for source in sources]
+    with pytest.raises(UserError, match="no image of the manifests has a label"):
+        calibrate_localizer(localizer, unlabelled)
     with pytest.raises(UserError, match="--folds must be 2 or more"):
         calibrate_localizer(localizer, sources, folds=1)
 
