@@ -96,7 +96,7 @@ def annotate(
     if images is None or out is None:
         raise UserError("annotate needs --images FOLDER and --out boxes.json (or --summary FILE)")
     layers = _layers(checkpoint, teacher, teacher_checkpoint, model_type, copies, jitter, device)
-    with locked_file(out), IsolatedDecoder() as decode:
+    with locked_file(out, *_beside(out)), IsolatedDecoder() as decode:
         storage, photographs, rejected = _opened(images, out, dataset, split)
         album = Album(images, photographs, decode)
         if order == "random":
@@ -115,12 +115,17 @@ def annotate(
     return EXIT_REJECTED if rejected else EXIT_OK
 
 
+def _beside(out: Path) -> list[Path]:
+    """What `annotate` writes beside its COCO file."""
+    return [manifest_path(out), errors_path(out), _scores_path(out)]
+
+
 def _opened(
     images: Path, out: Path, dataset: str | None, split: Split
 ) -> tuple[Storage, list[Photograph], list[RejectedInput]]:
     """The annotations of an earlier run or none, the folder's photographs, and its other files."""
     saved = open_out(out)
-    ours = [out, manifest_path(out), errors_path(out), _scores_path(out)]
+    ours = [out, *_beside(out)]
     photographs, rejected = find_photographs(images, saved.photographs, ours)
     if not in_same_folder(saved, {one.name: one for one in photographs}):
         raise UserError(f"{out}: is of other photographs than {images}; choose another --out")

@@ -13,7 +13,6 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import uvicorn
 from starlette.applications import Starlette
@@ -257,18 +256,27 @@ def serve(desk: Desk, port: int) -> None:
         UserError: As `listen`.
     """
     token = secrets.token_urlsafe(24)
-    with listen(port) as listening:
-        port = listening.getsockname()[1]
-        before = signal.signal(signal.SIGTERM, _terminate)  # the server raises it again at its end
-        try:
+    server: uvicorn.Server | None = None
+    terminated = False
+
+    def terminate(*_: object) -> None:  # raises nothing: the event loop may be half made
+        nonlocal terminated
+        terminated = True
+        if server is not None:
+            server.should_exit = True
+
+    before = signal.signal(signal.SIGTERM, terminate)  # the server raises it again at its end
+    try:
+        with listen(port) as listening:
+            port = listening.getsockname()[1]
+            server = make_server(desk, token, port)
+            server.should_exit = terminated
             sys.stdout.write(f"http://{HOST}:{port}/{token}/ (Ctrl-C ends it)\n")
             sys.stdout.flush()
-            make_server(desk, token, port).run(sockets=[listening])
-        except KeyboardInterrupt:
-            pass  # the way to end it
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise SystemExit(143)
+            server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if terminated:
+        raise SystemExit(143)

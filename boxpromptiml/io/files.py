@@ -269,18 +269,23 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_file(path: Path) -> Iterator[None]:
+def locked_file(path: Path, *others: Path) -> Iterator[None]:
     """Hold one output file, and delete temporary files that killed processes left of it.
 
     The lock ends with the process, however it ends.
+
+    Args:
+        path: The file.
+        others: Files that only the holder of `path` writes.
 
     Raises:
         UserError: If another job holds it.
     """
     make_folder(path.parent)
     with _held(path.with_name(f".{path.name}.lock"), f"{path}: another job is writing this file"):
-        for left in path.parent.glob(f".{_short(path)}.*.tmp"):
-            left.unlink(missing_ok=True)
+        for one in (path, *others):
+            for left in one.parent.glob(f".{_short(one)}.*.tmp"):
+                left.unlink(missing_ok=True)
         yield
 
 

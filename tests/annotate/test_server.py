@@ -1,7 +1,9 @@
 """The server over real sockets: who is refused, what is bounded, how it ends."""
 
+import asyncio
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,9 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import cast
 
 import pytest
+import uvicorn
 
+from boxpromptiml.annotate.desk import Desk
+from boxpromptiml.annotate.server import serve
 from boxpromptiml.annotate.storage import read_saved
 from boxpromptiml.io import images
 from boxpromptiml.io.processes import child_environment, python_command
@@ -287,3 +293,20 @@ def test_what_was_acknowledged_survives_kill_9(folder: Path, tmp_path: Path) -> 
     assert json.loads(again.ask("summary")[2])["authentic"] == 2
     again.end()
     assert list(tmp_path.glob(".*.tmp")) == []
+
+
+def test_sigterm_while_the_event_loop_is_made_leaves_none_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[asyncio.AbstractEventLoop] = []
+
+    def terminated() -> asyncio.AbstractEventLoop:
+        made.append(asyncio.SelectorEventLoop())
+        os.kill(os.getpid(), signal.SIGTERM)
+        return made[0]
+
+    monkeypatch.setattr(uvicorn.Config, "get_loop_factory", lambda _: terminated)
+    with pytest.raises(SystemExit) as ended:
+        serve(cast(Desk, None), 0)
+    assert ended.value.code == 143
+    assert made[0].is_closed()

@@ -412,7 +412,6 @@ def test_several_folders(photos: Path, tmp_path: Path) -> None:
         ("--authentic=9", "--authentic"),
         ("--max_side=50", "--max_side"),
         ("--min_side=999", "too few"),
-        ("--images=nowhere", "no such folder"),
         ("--regions=nowhere", "nowhere"),
         ("--style.kind_fractions=[1,1,0]", "style.kind_fractions"),
         ("--style.feather=[2,1]", "style.feather"),
@@ -423,6 +422,13 @@ def test_a_wrong_option_is_named(
 ) -> None:
     assert forge(photos, tmp_path / "out", 8, option) in (1, 2)
     assert said in capsys.readouterr().err
+
+
+def test_a_missing_folder_of_photographs_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert forge(tmp_path / "nowhere", tmp_path / "out") == 1
+    assert "nowhere: no such folder" in capsys.readouterr().err
 
 
 def test_regions_of_other_photographs_are_refused(

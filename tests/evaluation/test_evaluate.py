@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, roc_auc_score
 
-from boxpromptiml.cli import call, run
+from boxpromptiml.cli import call, main
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
 from boxpromptiml.io import images
@@ -404,7 +404,8 @@ def test_memory_does_not_grow_with_the_pixels_of_the_set(data: Data) -> None:
 
 
 def test_a_mistake_is_one_line(data: Data, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(lambda: data.call("--manifest", str(data.root / "none"))) == 1
+    words = [f"--predictions={data.root}/out", f"--manifest={data.root}/none", "--out=x"]
+    assert main(["evaluate", *words]) == 1
     assert "none: cannot read the manifest" in capsys.readouterr().err
 
 

@@ -107,3 +107,6 @@ def test_one_job_a_file_and_the_rest_of_a_killed_one_goes(tmp_path: Path) -> Non
     with files.locked_file(out):
         assert not left.exists()
         assert other.exists()
+    left.touch()
+    with files.locked_file(out.with_name("other.json"), out):
+        assert not left.exists()
