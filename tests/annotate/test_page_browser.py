@@ -82,7 +82,7 @@ def wait_ready(page: "Page") -> None:
 
 
 def wait_saved(page: "Page") -> None:
-    page.wait_for_selector("#saved.yes:has-text('Saved')")
+    page.wait_for_selector("#saved.yes[aria-busy=false]:has-text('Saved')")
 
 
 def wait_mask(page: "Page", count: int = 1) -> None:

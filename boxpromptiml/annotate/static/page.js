@@ -181,6 +181,7 @@ async function goOn() {
   const number = nextOpen();
   if (number >= 0) return show(number);
   render();
+  await saver.settled; // else the last verdicts would not be counted
   const found = await askFor("summary");
   $("done-counts").textContent =
     `${found.manipulated} manipulated, ${found.authentic} with nothing manipulated, ${found.skipped} skipped.`;
@@ -443,6 +444,7 @@ async function upload(file) {
 const saver = new Saver(
   records,
   (state, text) => {
+    $("saved").ariaBusy = state === "saving";
     const words = { saving: "Saving", saved: "Saved", failed: "Not saved" };
     if (state !== "saving" || $("saved").className !== "yes") $("saved").textContent = words[state];
     $("saved").className = { saving: $("saved").className, saved: "yes", failed: "no" }[state];
@@ -450,6 +452,7 @@ const saver = new Saver(
     else if (state === "saved" && $("problem").textContent.startsWith("Not saved yet")) complain("");
   },
   async (number, error) => {
+    $("saved").ariaBusy = false;
     records.delete(number);
     if (error.status === 409) {
       if (number === at) await show(number);

@@ -39,6 +39,7 @@ export async function askForLayer(path) {
 export class Saver {
   #waiting = new Set();
   #busy = false;
+  #all = Promise.resolve();
 
   /** `report(state, text)` is told "saving", "saved" or "failed"; `lost(number, error)`, refusals. */
   constructor(records, report, lost) {
@@ -49,9 +50,17 @@ export class Saver {
     return this.#busy;
   }
 
-  async save(number) {
+  /** Resolves when the server has everything. */
+  get settled() {
+    return this.#all;
+  }
+
+  save(number) {
     this.#waiting.add(number);
-    if (this.#busy) return;
+    if (!this.#busy) this.#all = this.#sendAll();
+  }
+
+  async #sendAll() {
     this.#busy = true;
     this.report("saving");
     while (this.#waiting.size) {
