@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
 from boxpromptiml.evaluation.calibrate import calibration_report, measure
 from boxpromptiml.evaluation.runs import score_run
 from boxpromptiml.inference.export import with_spec
@@ -51,11 +52,19 @@ class Training:
 
 
 def run(*words: str, log: Path) -> None:
-    """Run `python -m WORDS` and append what it prints to a file."""
+    """Run `python -m WORDS` and append what it prints to a file.
+
+    Rejected inputs are no failure: CASIA v1 has an image turned against its mask.
+
+    Raises:
+        SystemExit: The command failed; the message names its output.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
-        command = python_command("-m", *words)
-        subprocess.run(command, stdout=stream, stderr=stream, env=child_environment(), check=True)  # noqa: S603
+        command, environment = python_command("-m", *words), child_environment()
+        done = subprocess.run(command, stdout=stream, stderr=stream, env=environment, check=False)  # noqa: S603
+    if done.returncode not in (EXIT_OK, EXIT_REJECTED):
+        raise SystemExit(f"{' '.join(words[:2])} ended with status {done.returncode}, see {log}")
 
 
 def once(path: Path, make: Callable[[], None]) -> Path:
