@@ -39,11 +39,11 @@ from data_prep.import_dataset import import_dataset
 LARGE = 64
 
 
-def large_images(root: Path) -> None:
+def large_images(root: Path, count: int = LARGE) -> None:
     """Manifests of JPEGs with photograph-like noise, about 200 kB each."""
     rng = np.random.default_rng(0)
     samples = []
-    for number in range(LARGE + 2):
+    for number in range(count + 2):
         coarse = rng.integers(0, 256, (16, 24, 3)).astype(np.uint8)
         smooth = np.kron(coarse, np.ones((64, 64, 1), np.uint8)).astype(np.int16)
         noisy = (smooth + rng.integers(-6, 7, smooth.shape)).clip(0, 255).astype(np.uint8)
@@ -55,8 +55,8 @@ def large_images(root: Path) -> None:
             Sample(name, "made", "train", name, path.name, (1024, 1536), 1, boxes, mask="none.png",
                    image_sha256=sha256)
         )  # fmt: skip
-    write_manifest(root / "train.jsonl", Header(), samples[:LARGE])
-    write_manifest(root / "val.jsonl", Header(), (replace(s, split="val") for s in samples[LARGE:]))
+    write_manifest(root / "train.jsonl", Header(), samples[:count])
+    write_manifest(root / "val.jsonl", Header(), (replace(s, split="val") for s in samples[count:]))
 
 
 def photographs(source: Path, root: Path) -> None:

@@ -35,10 +35,10 @@ from boxpromptiml.teachers.sam_encoder import encode, speed_up
 SIZE = (256, 384)  # of the images that the results were measured on
 
 
-def vit_b(depth: int) -> Sam:
+def vit_b(depth: int, width: int = 768, heads: int = 12) -> Sam:
     """Random weights, positions included: they are zeros as built."""
     torch.manual_seed(0)
-    sam: Sam = _build_sam(768, depth, 12, [i for i in range(depth) if i % 3 == 2])
+    sam: Sam = _build_sam(width, depth, heads, [i for i in range(depth) if i % 3 == 2])
     for name, values in sam.image_encoder.named_parameters():
         if "rel_pos" in name or name == "pos_embed":
             nn.init.normal_(values, std=0.1)
