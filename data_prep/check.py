@@ -10,7 +10,9 @@ import cv2
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.files import write_json, write_jsonl, write_text
+from boxpromptiml.io.options import needs
 from boxpromptiml.io.progress import parallel
+from boxpromptiml.io.ray_engine import EngineName, chosen_engine
 from boxpromptiml.manifests.manifest import Manifest, read_rows
 from boxpromptiml.manifests.sources import Source
 from data_prep.checks.between_images import (
@@ -30,7 +32,15 @@ from data_prep.derive import is_list_beside
 cv2.setNumThreads(0)  # the workers are the threads
 
 
-def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: int = 0) -> int:
+@needs("address", "engine", "ray")
+def check(
+    manifest: list[Path],
+    out: Path,
+    verify: bool = False,
+    num_workers: int = 0,
+    engine: EngineName = "processes",
+    address: str | None = None,
+) -> int:
     """Check manifests and all their files, and that splits share neither images nor groups.
 
     Writes into `out`: report.html (to read), check.json (for programs) and errors.jsonl (what is
@@ -45,6 +55,10 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
         verify: Decode every pixel of images and masks: finds problems inside masks too. By default
             of a mask only the header is read, and a JPEG is decoded at a reduced size.
         num_workers: Worker processes.
+        engine: ray runs the workers with Ray (extra `ray`), and as many as there is room for if
+            --num_workers is 0.
+        address: Of a running Ray cluster, such as auto; every node must see the same files. By
+            default Ray is started on this machine for the job.
 
     Raises:
         UserError: If no manifest is given, or a named file does not exist.
@@ -57,7 +71,8 @@ def check(manifest: list[Path], out: Path, verify: bool = False, num_workers: in
     manifests, findings = _read(manifest)
     sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
     work = partial(inspect_image, verify=verify)
-    inspections = parallel(work, sources, num_workers, "checking", chunk=16)
+    ray = chosen_engine(engine, address)
+    inspections = parallel(work, sources, num_workers, "checking", chunk=16, ray=ray)
     inspected = [
         Inspected(source.sample, one) for source, one in zip(sources, inspections, strict=True)
     ]

@@ -1,14 +1,21 @@
 """`python -m data_prep pseudo-masks`: boxes to pseudo-masks by a teacher."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
 from boxpromptiml.io.options import needs
+from boxpromptiml.io.ray_engine import EngineName, chosen_engine
 from boxpromptiml.manifests.manifest import read_manifest
-from boxpromptiml.records import ModelType
-from boxpromptiml.teachers.config import EncoderPrecision, TeacherName, make_teacher
+from boxpromptiml.records import ModelType, Teacher
+from boxpromptiml.teachers.config import (
+    EncoderPrecision,
+    TeacherName,
+    TeacherOnDemand,
+    make_teacher,
+)
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.pseudo_masks import run_job
 from boxpromptiml.teachers.shards import Shard
@@ -18,6 +25,7 @@ _MIN_SCORE = {"grabcut": 0.0, "sam": 0.5}
 
 @needs("jitter", "copies")
 @needs("num_shards", "shard")
+@needs("address gpus_per_worker", "engine", "ray")
 @needs("checkpoint model_type device multimask margin precision", "teacher", "sam")
 def pseudo_masks(
     manifest: Path,
@@ -35,6 +43,9 @@ def pseudo_masks(
     num_workers: int = 0,
     shard: int | None = None,
     num_shards: int = 1,
+    engine: EngineName = "processes",
+    address: str | None = None,
+    gpus_per_worker: float = 0.0,
 ) -> int:
     """Generate a pseudo-mask for every box (resumable).
 
@@ -66,21 +77,36 @@ def pseudo_masks(
         num_workers: Worker processes; 0 for SAM on a GPU.
         shard: Part of a job array, from 0.
         num_shards: How many parts there are.
+        engine: ray runs the workers with Ray (extra `ray`), and as many as there is room for if
+            --num_workers is 0.
+        address: Of a running Ray cluster, such as auto; every node must see the same files. By
+            default Ray is started on this machine for the job.
+        gpus_per_worker: GPUs that Ray gives to each worker, such as 1 or 0.5, for SAM with --device
+            cuda.
 
     Raises:
         UserError: If the manifest cannot be read, the teacher's weights do not fit, an option is
             out of range, or another job writes to the folder.
     """
     part = None if shard is None else Shard(shard, num_shards)
+    ray = chosen_engine(engine, address, gpus_per_worker)
+
+    def made_on(device: str | None) -> partial[Teacher]:
+        return partial(
+            make_teacher, teacher, checkpoint, model_type, device, multimask, margin, precision
+        )
+
     summary = run_job(
         read_manifest(manifest),
         out,
-        make_teacher(teacher, checkpoint, model_type, device, multimask, margin, precision),
+        # This process of a Ray job may have no GPU, and needs the settings alone.
+        TeacherOnDemand(made_on(device), made_on("cpu")().settings) if ray else made_on(device)(),
         Consensus(
             copies, jitter, min_score=_MIN_SCORE[teacher] if min_score is None else min_score
         ),
         num_workers,
         part,
+        ray,
     )
     _print_summary(out, summary, part)
     rejected = part is None and summary["status"].get("rejected")

@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.ray_engine import RayEngine, ray_results
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _SECONDS_PER_LINE = 10.0  # of progress where standard error is no terminal
+_RAY_CHUNK = 8  # items; a call costs Ray about a millisecond
 _AHEAD = 4  # chunks a worker that are begun or finished before their turn; bounds the memory
 
 
@@ -34,6 +36,7 @@ def parallel(
     title: str,
     total: int | None = None,
     chunk: int = 1,
+    ray: RayEngine | None = None,
 ) -> Iterator[Result]:
     """Do `work` on every item and yield the results in the order of the items, with progress.
 
@@ -49,13 +52,19 @@ def parallel(
         title: Name of the work, such as `resizing`, shown beside the progress.
         total: Number of results that the caller will consume; all by default.
         chunk: Items sent to a worker at once; more than 1 pays off below 1 ms per item.
+        ray: Run the workers with Ray, as many as there is room for if `workers` is 0.
 
     Raises:
-        UserError: If `workers` is negative, or a worker was killed.
+        UserError: If `workers` is negative, or a worker was killed (with Ray: again and again), or
+            Ray cannot be used.
     """
     if workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {workers}")
     total = len(items) if total is None else total
+    if ray is not None:
+        results = ray_results(work, items, workers, max(chunk, _RAY_CHUNK), ray)
+        yield from track(results, title, total)
+        return
     if not workers:
         yield from track(map(work, items), title, total)
         return

@@ -1,12 +1,14 @@
 """Which teacher a command uses, and with which options."""
 
 import math
-from dataclasses import dataclass
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.records import ModelType, Teacher
+from boxpromptiml.records import BoxArray, Description, ImageArray, ModelType, Proposal, Teacher
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 
 TeacherName = Literal["grabcut", "sam"]
@@ -92,3 +94,32 @@ def make_teacher(
         model_type or "vit_h",
         SamOptions(**given),  # type: ignore[arg-type] # values of the types above
     )
+
+
+@dataclass
+class TeacherOnDemand:
+    """A teacher that every process builds for itself when it first needs it.
+
+    Attributes:
+        make: Builds it; is pickled.
+        settings: Of the teacher that the job is about.
+    """
+
+    make: Callable[[], Teacher]
+    settings: Description
+    _made: Teacher | None = field(default=None, init=False)
+
+    def propose(self, image: ImageArray, boxes: BoxArray) -> Iterable[Proposal]:
+        """Proposals of the built teacher.
+
+        Raises:
+            UserError: If it differs here, for instance in the version of a package.
+        """
+        if self._made is None:
+            self._made = self.make()
+            if self._made.settings != self.settings:
+                raise UserError(
+                    f"{platform.node()}: the teacher here is {self._made.settings}, not "
+                    f"{self.settings}; install the same versions on every node"
+                )
+        return self._made.propose(image, boxes)

@@ -27,6 +27,7 @@ from boxpromptiml.io.files import (
     write_jsonl,
 )
 from boxpromptiml.io.progress import parallel
+from boxpromptiml.io.ray_engine import RayEngine
 from boxpromptiml.manifests.manifest import (
     Manifest,
     confined,
@@ -59,6 +60,7 @@ def run_job(
     consensus: Consensus,
     num_workers: int = 0,
     shard: Shard | None = None,
+    ray: RayEngine | None = None,
 ) -> dict[str, Any]:
     """Make every pseudo-mask of a manifest that is missing or stale.
 
@@ -70,6 +72,7 @@ def run_job(
         num_workers: Worker processes; 0 works in this one.
         shard: Make the masks of this part only, and none of the other files. Parts may run at once
             in one folder; a run of the whole job follows them.
+        ray: Run the workers with Ray; see `parallel`.
 
     Returns:
         The content of summary.json; of a shard, the same without the audit.
@@ -88,8 +91,9 @@ def run_job(
     with claim(out, shard):
         if shard is None:
             remove_temporaries(out)  # of runs that were killed while they wrote
-        work = _MaskMaker(manifest, out, teacher, consensus, signature)
-        tally = _make_all(work, samples, num_workers)
+        located = replace(manifest, samples=manifest.samples[:0])  # workers get each sample anyway
+        work = _MaskMaker(located, out, teacher, consensus, signature)
+        tally = _make_all(work, samples, num_workers, ray)
         summary = {
             "images": len(samples),
             "made": tally.made,
@@ -154,16 +158,20 @@ class _MaskMaker:
         if not sample.boxes:
             return _Result("no_boxes", made=False)
         try:
-            status, made = self._bring_up_to_date(sample, confined(self.out, mask_name(sample)))
-        except RejectedInput as error:
-            return _Result("rejected", made=False, error=error)
-        except UserError as error:  # its path leads out of the root
+            image_path = self.manifest.image_path(sample)
+            path = confined(self.out, mask_name(sample))
+        except UserError as error:
             rejected = RejectedInput(sample.image, "bad_path", str(error))
             return _Result("rejected", made=False, error=rejected)
+        try:
+            status, made = self._bring_up_to_date(sample, image_path, path)
+        except RejectedInput as error:
+            return _Result("rejected", made=False, error=error)
         return _Result(status, made, has_mask=True)
 
-    def _bring_up_to_date(self, sample: Sample, path: Path) -> tuple[Status, bool]:
-        image_path = self.manifest.image_path(sample)
+    def _bring_up_to_date(
+        self, sample: Sample, image_path: Path, path: Path
+    ) -> tuple[Status, bool]:
         known = sample.image_sha256 or images.probe(image_path).sha256
         wanted = expected_fingerprint(sample, known, self.signature)
         if fresh := _fresh_sidecar(path, wanted):
@@ -212,9 +220,11 @@ def _status(trimap: TrimapArray, judgements: Iterable[Judgement]) -> Status:
     return "degenerate" if any(one.note for one in judgements) else "ok"
 
 
-def _make_all(work: _MaskMaker, samples: Sequence[Sample], num_workers: int) -> _Tally:
+def _make_all(
+    work: _MaskMaker, samples: Sequence[Sample], num_workers: int, ray: RayEngine | None
+) -> _Tally:
     tally = _Tally()
-    for result in parallel(work, samples, num_workers, "pseudo-masks"):
+    for result in parallel(work, samples, num_workers, "pseudo-masks", ray=ray):
         if result.error is not None:
             sys.stderr.write(f"rejected {result.error}\n")
         tally.add(result)

@@ -40,8 +40,8 @@ FREE = {
     "import-boxes": "labels empty join view",
     "export-boxes": "",
     "protocol": "seed val_fraction",
-    "check": "verify num_workers",
-    "pseudo-masks": "teacher copies min_score num_workers shard",
+    "check": "verify num_workers engine",
+    "pseudo-masks": "teacher copies min_score num_workers shard engine",
 }
 
 

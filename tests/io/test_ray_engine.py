@@ -1,0 +1,121 @@
+"""Ray on two nodes of this machine, if the extra `ray` is installed; `test` does not bring it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxpromptiml.errors import UserError
+from boxpromptiml.io.progress import parallel
+from boxpromptiml.io.ray_engine import RayEngine, chosen_engine
+
+cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
+pytestmark = pytest.mark.slow
+# 127.0.0.1 would be replaced by the address of this machine, which a firewall may guard.
+_NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": "127.0.0.2"}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one processor each."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = _NODE | {"include_dashboard": False}
+    made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+    made.add_node(**_NODE)
+    yield made
+    made.shutdown()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Everything but the lock and the count of what the last run made."""
+    skipped = (".lock", "summary.json")
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in skipped]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_ray_starts_by_itself_on_this_machine_and_checks(data_root: Path, tmp_path: Path) -> None:
+    words = ["check", "--manifest", str(data_root / "train.jsonl"), "--verify=true"]
+    for name, more in (("alone", []), ("ray", ["--engine=ray", "--num_workers=2"])):
+        done = subprocess.run(
+            [sys.executable, "-m", "data_prep", *words, f"--out={tmp_path / name}", *more],
+            check=False, capture_output=True,
+        )  # fmt: skip
+        assert done.returncode in (0, 3), done.stderr
+    assert content(tmp_path / "ray") == content(tmp_path / "alone")
+
+
+def squares(notes: Path, kills: int = 0) -> Callable[[int], int]:
+    """Work that notes each item and who did it, and kills its worker at item 5 so many times.
+
+    A function within a function is pickled by value: Ray's workers cannot import the tests.
+    """
+
+    def work(item: int) -> int:
+        (notes / f"{item}-{os.getpid()}").touch()
+        if item == 5 and len(list(notes.glob("5-*"))) <= kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item < 0:
+            raise UserError(f"{item} is below 0")
+        time.sleep(0.02)
+        return item * item
+
+    return work
+
+
+def test_two_nodes_share_the_work_in_order_and_outlive_workers_and_a_node(
+    cluster: Any, tmp_path: Path
+) -> None:
+    engine = RayEngine(cluster.address)
+    work = squares(tmp_path, kills=2)
+    found = parallel(work, range(100), 0, "squares", ray=engine)
+    results = [next(found) for _ in range(10)]
+    workers = {path.name.split("-")[1] for path in tmp_path.iterdir()}
+    assert len(workers) >= 3  # those that were killed, and the last in their place
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    results += found
+    cluster.add_node(**_NODE)
+    assert results == [item * item for item in range(100)]
+    assert len(list(tmp_path.glob("5-*"))) == 3
+
+    with pytest.raises(UserError, match="-1 is below 0"):
+        list(parallel(work, [1, -1, 2], 0, "squares", ray=engine))
+    with pytest.raises(UserError, match="3 workers died one after the other"):
+        list(parallel(squares(tmp_path, kills=99), [5], 0, "squares", ray=engine))
+
+
+def job(out: Path, manifest: Path, address: str | None, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "data_prep", "pseudo-masks", f"--manifest={manifest}"]
+    ray = ["--engine=ray"] + ([f"--address={address}"] if address else [])
+    return subprocess.Popen([*command, f"--out={out}", *ray, *words])
+
+
+def test_a_killed_job_goes_on_and_makes_the_bytes_of_one_process(
+    cluster: Any, data_root: Path, tmp_path: Path
+) -> None:
+    manifest, out, alone = data_root / "train.jsonl", tmp_path / "ray", tmp_path / "alone"
+    first = job(out, manifest, cluster.address, "--copies=9")
+    while first.poll() is None and not list(out.glob("masks/**/*.json")):
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    assert not (out / "manifest.jsonl").exists()
+    before = {path: path.stat().st_mtime_ns for path in out.glob("masks/**/*.json")}
+    assert job(out, manifest, cluster.address, "--copies=9").wait() in (0, 3)
+    assert before
+    assert all(path.stat().st_mtime_ns == made for path, made in before.items())
+    words = ["pseudo-masks", f"--manifest={manifest}", f"--out={alone}", "--copies=9"]
+    subprocess.run([sys.executable, "-m", "data_prep", *words], check=False)
+    assert content(out) == content(alone)
+
+
+def test_a_missing_cluster_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--address nowhere: cannot use it"):
+        list(parallel(abs, [1], 1, "numbers", ray=RayEngine("nowhere")))
+    with pytest.raises(UserError, match="--gpus_per_worker must be 0 or more"):
+        chosen_engine("ray", None, -1)
