@@ -19,6 +19,7 @@ from boxpromptiml.errors import UserError
 _AHEAD = 4  # chunks a worker that are begun or finished before their turn; bounds the memory
 _MAX_DEATHS = 3  # of workers at one chunk, or in a row before they are ready
 _OBJECT_STORE = 200_000_000  # bytes of shared memory, on one machine; results are small
+_LOOPBACK = "127.0.0.2"  # 127.0.0.1 Ray would replace by this machine's address in its network
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
     if address is None:
         own = {
             "num_cpus": workers or None, "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE, "_node_ip_address": "127.0.0.1",
+            "object_store_memory": _OBJECT_STORE, "_node_ip_address": _LOOPBACK,
         }  # fmt: skip
     try:
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)

@@ -1,4 +1,4 @@
-"""Ray on two nodes of this machine, if the extra `ray` is installed; `test` does not bring it."""
+"""Ray on this machine: started for a job, and as a cluster of two nodes whose parts are killed."""
 
 import os
 import signal
@@ -14,8 +14,9 @@ import pytest
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import RayEngine, chosen_engine
+from data_prep.__main__ import main
 
-cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
+cluster_utils = pytest.importorskip("ray.cluster_utils", reason="install the extra `ray`")
 pytestmark = pytest.mark.slow
 # 127.0.0.1 would be replaced by the address of this machine, which a firewall may guard.
 _NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": "127.0.0.2"}
@@ -40,13 +41,9 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_ray_starts_by_itself_on_this_machine_and_checks(data_root: Path, tmp_path: Path) -> None:
-    words = ["check", "--manifest", str(data_root / "train.jsonl"), "--verify=true"]
-    for name, more in (("alone", []), ("ray", ["--engine=ray", "--num_workers=2"])):
-        done = subprocess.run(
-            [sys.executable, "-m", "data_prep", *words, f"--out={tmp_path / name}", *more],
-            check=False, capture_output=True,
-        )  # fmt: skip
-        assert done.returncode in (0, 3), done.stderr
+    words = ["check", f"--manifest={data_root / 'train.jsonl'}", "--verify=true"]
+    status = main([*words, f"--out={tmp_path / 'alone'}"])
+    assert main([*words, f"--out={tmp_path / 'ray'}", "--engine=ray", "--num_workers=2"]) == status
     assert content(tmp_path / "ray") == content(tmp_path / "alone")
 
 
@@ -89,28 +86,22 @@ def test_two_nodes_share_the_work_in_order_and_outlive_workers_and_a_node(
         list(parallel(squares(tmp_path, kills=99), [5], 0, "squares", ray=engine))
 
 
-def job(out: Path, manifest: Path, address: str | None, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "data_prep", "pseudo-masks", f"--manifest={manifest}"]
-    ray = ["--engine=ray"] + ([f"--address={address}"] if address else [])
-    return subprocess.Popen([*command, f"--out={out}", *ray, *words])
-
-
 def test_a_killed_job_goes_on_and_makes_the_bytes_of_one_process(
     cluster: Any, data_root: Path, tmp_path: Path
 ) -> None:
-    manifest, out, alone = data_root / "train.jsonl", tmp_path / "ray", tmp_path / "alone"
-    first = job(out, manifest, cluster.address, "--copies=9")
+    out, alone = tmp_path / "ray", tmp_path / "alone"
+    words = ["pseudo-masks", f"--manifest={data_root / 'train.jsonl'}", "--copies=9"]
+    on_ray = [*words, f"--out={out}", "--engine=ray", f"--address={cluster.address}"]
+    first = subprocess.Popen([sys.executable, "-m", "data_prep", *on_ray])
     while first.poll() is None and not list(out.glob("masks/**/*.json")):
         time.sleep(0.05)
     first.kill()
     first.wait()
     assert not (out / "manifest.jsonl").exists()
     before = {path: path.stat().st_mtime_ns for path in out.glob("masks/**/*.json")}
-    assert job(out, manifest, cluster.address, "--copies=9").wait() in (0, 3)
     assert before
+    assert main(on_ray) == main([*words, f"--out={alone}"])
     assert all(path.stat().st_mtime_ns == made for path, made in before.items())
-    words = ["pseudo-masks", f"--manifest={manifest}", f"--out={alone}", "--copies=9"]
-    subprocess.run([sys.executable, "-m", "data_prep", *words], check=False)
     assert content(out) == content(alone)
 
 
