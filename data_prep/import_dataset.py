@@ -8,6 +8,7 @@ from pathlib import Path
 from boxpromptiml.cli.messages import suggestion
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.options import needs
+from boxpromptiml.io.trust import is_import_path, trusted_object
 from boxpromptiml.manifests.manifest import Header, relative_root
 from boxpromptiml.records import Split
 from data_prep.annotations.fitting import View
@@ -50,7 +51,8 @@ def import_dataset(
     Args:
         dataset: folder: your own images, see below; pairs: the formats of IMDLBenCo, ForensicHub,
             WSCL and SCAF; or a public dataset: autosplice, casia_v1, casia_v2, cocoglide, columbia,
-            coverage, defacto, dso1, imd2020, in_the_wild, korus, misd, nist16, tampcoco.
+            coverage, defacto, dso1, imd2020, in_the_wild, korus, misd, nist16, tampcoco; or your
+            own `DatasetLayout`, such as mylab.LAYOUT (with --trust mylab).
         source: The dataset's folder or zip archive; for pairs also a list (.json); for folder also
             a table of paths (.csv: image, and optionally mask, label, split, group, kind).
         out: Manifest to write (.jsonl).
@@ -81,6 +83,7 @@ def import_dataset(
         resolved = source.resolve()
         default = resolved.name if resolved.is_dir() else resolved.stem
     description = _layout(dataset, source, name or default, Patterns(images, masks, authentic))
+    default = description.name if is_import_path(dataset) else default
     beside = out.parent.resolve()
     new_masks, files = beside / f"{out.stem}.masks", beside / f"{out.stem}.files"
     if description.convert and mask_threshold is not None:
@@ -110,6 +113,11 @@ def _layout(dataset: str, source: Path, name: str, patterns: Patterns) -> Datase
         return pairs(source)
     if dataset == "folder":
         return folder_layout(name, patterns)
+    if is_import_path(dataset):
+        layout = trusted_object(dataset, "--dataset")
+        if not isinstance(layout, DatasetLayout):
+            raise UserError(f"--dataset {dataset}: is not a DatasetLayout")
+        return layout
     if dataset not in PUBLIC:
         near = suggestion(dataset, PUBLIC)
         known = ", ".join(["folder", "pairs", *PUBLIC])

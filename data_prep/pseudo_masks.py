@@ -61,7 +61,8 @@ def pseudo_masks(
     Args:
         manifest: Images and boxes.
         out: Folder to write.
-        teacher: grabcut needs no weights; sam needs a checkpoint.
+        teacher: grabcut needs no weights; sam needs a checkpoint; or your own, such as
+            mylab.Teacher (with --trust mylab).
         checkpoint: SAM's weights (.pth or .safetensors), a local file.
         model_type: SAM's architecture (default: vit_h); vit_t is MobileSAM.
         device: Where SAM runs: cpu or cuda (default: cpu).
@@ -71,7 +72,7 @@ def pseudo_masks(
         copies: Number of prompts a box: the box itself and jittered copies; 1 is the paper.
         jitter: How far a side of a copy moves, as a fraction of the box.
         min_score: A box is unsure where the teacher scores itself lower (default: 0.5 for SAM, its
-            predicted IoU; 0 for GrabCut).
+            predicted IoU; 0 for others).
         precision: Of SAM's image encoder (default: fp32). bf16 is about twice as fast where the
             processor supports it and gives slightly different masks, with another fingerprint.
         num_workers: Worker processes; 0 for SAM on a GPU.
@@ -102,7 +103,9 @@ def pseudo_masks(
         # This process of a Ray job may have no GPU, and needs the settings alone.
         TeacherOnDemand(made_on(device), made_on("cpu")().settings) if ray else made_on(device)(),
         Consensus(
-            copies, jitter, min_score=_MIN_SCORE[teacher] if min_score is None else min_score
+            copies,
+            jitter,
+            min_score=_MIN_SCORE.get(teacher, 0.0) if min_score is None else min_score,
         ),
         num_workers,
         part,

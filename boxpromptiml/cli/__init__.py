@@ -1,6 +1,7 @@
 """The console script. Verbs are imported when they are called, so `--help` is immediate."""
 
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -207,7 +208,11 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
     """
     from jsonargparse import ArgumentParser, auto_cli  # noqa: PLC0415
 
-    from boxpromptiml.cli.import_policy import restrict_imports  # noqa: PLC0415
+    from boxpromptiml.cli.import_policy import (  # noqa: PLC0415
+        TRUST_HELP,
+        restrict_imports,
+        take_trust,
+    )
     from boxpromptiml.cli.messages import OneLineErrors  # noqa: PLC0415
     from boxpromptiml.cli.words import complete, read_none, with_underscores  # noqa: PLC0415
     from boxpromptiml.io.old_names import renamed_words  # noqa: PLC0415
@@ -215,12 +220,15 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
     class Parser(OneLineErrors, ArgumentParser):
         """jsonargparse's, for one command."""
 
-    restrict_imports()
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
-    words = complete(read_none(renamed_words(with_underscores(args), prog)), function)
+    trusted, rest = take_trust(with_underscores(args))
+    forwards = "trust" in inspect.signature(function).parameters  # to the commands that it starts
+    restrict_imports(() if forwards else trusted)
+    given = with_underscores(args) if forwards else rest
+    words = complete(read_none(renamed_words(given, prog)), function)
     status: Any = auto_cli(
         function, words, as_positional=as_positional, parser_class=Parser, prog=prog,
-        allow_abbrev=False,
+        allow_abbrev=False, epilog=None if forwards else TRUST_HELP,
     )  # fmt: skip
     return EXIT_OK if status is None else int(status)

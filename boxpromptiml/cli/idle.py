@@ -11,12 +11,11 @@ from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.data.supervision import SourceWeights
 from boxpromptiml.io.options import Need
 from boxpromptiml.models.configs import Memory
-from boxpromptiml.segmenters.config import SETTINGS, SegmenterName
+from boxpromptiml.segmenters.config import SETTINGS
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.image_label import ImageLabelTask
 
 _MEMORIES = tuple(kind for kind in get_args(Memory) if kind != "none")
-_SEGMENTERS = tuple(name for name in get_args(SegmenterName) if name != "none")
 _FUSION = "model.student.fusion"
 
 NEEDS = (
@@ -25,7 +24,7 @@ NEEDS = (
     Need(("data.soft_unsure", "data.teacher_signature"), "data.supervision", ("pseudo", "mixed")),
     *(Need((f"data.segmenter.{setting}",), "data.segmenter.name", names)
       for setting, names in SETTINGS.items()),
-    Need(("model.prior",), "data.segmenter.name", _SEGMENTERS),
+    Need(("model.prior",), "data.segmenter.name", ()),
     Need(("model.student.truncation",), "model.student.residuals", ("srm",)),
     Need((f"{_FUSION}.prototypes", f"{_FUSION}.alpha", f"{_FUSION}.learn_alpha", "model.memory_lr"),
          f"{_FUSION}.memory", _MEMORIES),

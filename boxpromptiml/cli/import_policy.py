@@ -7,10 +7,9 @@ names are accepted.
 """
 
 import json
-import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,11 +18,13 @@ from jsonargparse import get_loader, set_loader, set_parsing_settings
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.strict_yaml import check_yaml
+from boxpromptiml.io.trust import trust
 
 _ALLOWED = (
     "boxpromptiml.DistillTask",
     "boxpromptiml.ImageLabelTask",
     "boxpromptiml.data",
+    "boxpromptiml.models.configs.OwnConfig",
     "boxpromptiml.segmenters.config",
     "boxpromptiml.tasks",
     "lightning.fabric.accelerators",  # where some of Lightning's classes are defined
@@ -41,6 +42,12 @@ _DENIED = (
     "lightning.pytorch.callbacks.lambda_function",
 )
 _load_yaml = get_loader("yaml")
+
+TRUST_HELP = (
+    "--trust NAME: a module, or a class or function in it, whose code this command may run if an "
+    "option, a configuration or a checkpoint names it; it may be given several times. Modules are "
+    "found in the working directory too (docs/extend.md)"
+)
 
 
 def restrict_imports(trusted: Sequence[str] = ()) -> None:
@@ -67,8 +74,20 @@ def restrict_imports(trusted: Sequence[str] = ()) -> None:
     except ValueError as error:
         raise UserError(f"--trust={','.join(trusted)}: {error}") from error
     set_loader("yaml", _load, (yaml.YAMLError,))
-    if trusted and (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # last: what is trusted is found there, and shadows nothing
+    trust(trusted)
+
+
+def take_trust(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of all `--trust` of a command line, and the other words.
+
+    Example:
+        >>> take_trust(["--out", "x", "--trust", "mylab", "--trust=other.Net"])
+        (['mylab', 'other.Net'], ['--out', 'x'])
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--trust", action="append", default=[])
+    own, rest = parser.parse_known_args(list(words))
+    return own.trust, rest
 
 
 def _load(text: str) -> Any:

@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.cli.idle import refuse_idle
-from boxpromptiml.cli.import_policy import restrict_imports
+from boxpromptiml.cli.import_policy import TRUST_HELP, restrict_imports, take_trust
 from boxpromptiml.cli.messages import OneLineErrors, refusal
 from boxpromptiml.cli.noise import quiet
 from boxpromptiml.cli.words import in_lists, read_none, with_underscores
@@ -36,6 +35,7 @@ from boxpromptiml.tasks.prediction_writer import PredictionWriter
 from boxpromptiml.tasks.run_folder import summary
 from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_folder
 
+_VERBS = ("fit", "validate", "test", "predict")
 _RUN_FOLDER = "runs/student"
 _SHOWN = ("enable_progress_bar", "enable_model_summary")
 _KILLED_WORKER = (
@@ -192,10 +192,8 @@ def run_trainer(args: list[str]) -> None:
         KeyboardInterrupt: After Ctrl-C, when checkpoints and logs are written.
         SystemExit: With status 143 when SIGTERM ended it, after checkpoints and logs are written.
     """
-    own = ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--trust", action="append", default=[])
-    own_args, args = own.parse_known_args(with_underscores(args))
-    restrict_imports(own_args.trust)
+    trusted, args = take_trust(with_underscores(args))
+    restrict_imports(trusted)
     quiet()
     try:
         with environment_for_children():  # Lightning starts processes for DDP
@@ -207,7 +205,8 @@ def run_trainer(args: list[str]) -> None:
                 save_config_callback=SaveConfig,
                 save_config_kwargs={"overwrite": True},
                 parser_class=_Parser,
-                parser_kwargs={"prog": "boxpromptiml"},
+                parser_kwargs={verb: {"epilog": TRUST_HELP} for verb in _VERBS}
+                | {"prog": "boxpromptiml"},
                 trainer_defaults=_trainer_defaults(),
                 args=_words(args),
             )

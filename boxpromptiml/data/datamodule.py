@@ -67,10 +67,10 @@ class LocalizationData(LightningDataModule):
 
     def __init__(
         self,
-        train: list[Path] | None = None,
-        val: list[Path] | None = None,
-        test: list[Path] | None = None,
-        predict: list[Path] | None = None,
+        train: list[Path | str] | None = None,
+        val: list[Path | str] | None = None,
+        test: list[Path | str] | None = None,
+        predict: list[Path | str] | None = None,
         supervision: Supervision = "pseudo",
         weights: SourceWeights = SourceWeights(),
         input: NetworkInput = NetworkInput(),  # noqa: A002
@@ -85,12 +85,13 @@ class LocalizationData(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         teacher_signature: str | None = None,
-        cache: Path | None = None,
+        cache: Path | str | None = None,
     ) -> None:
         super().__init__()
         if not 0 < train_fraction <= 1:
             raise UserError(f"data.train_fraction must be in (0, 1], got {train_fraction}")
-        self.paths = {"train": train, "val": val, "test": test, "predict": predict}
+        stages = {"train": train, "val": val, "test": test, "predict": predict}
+        self.paths = {stage: [Path(one) for one in given or ()] for stage, given in stages.items()}
         self.input = input
         self.augmentation = augmentation
         self.segmenter = segmenter
@@ -104,7 +105,7 @@ class LocalizationData(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.teacher_signature = teacher_signature
-        self.cache = cache
+        self.cache = Path(cache) if cache else None
         self._datasets: dict[str, Any] = {}
 
     @classmethod
@@ -143,7 +144,7 @@ class LocalizationData(LightningDataModule):
 
     def _test_sources(self) -> Sources:
         """The test images for the leak guard of `fit`, which needs none otherwise."""
-        paths = [path for path in self.paths["test"] or () if path.exists()]
+        paths = [path for path in self.paths["test"] if path.exists()]
         sources = Sources(read_manifest(path) for path in paths)
         return sources.where(source.sample.split == "test" for source in sources)
 

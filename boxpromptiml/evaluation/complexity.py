@@ -165,9 +165,10 @@ def _configured(path: Path) -> ModelSpec:
         task, data = config["model"], config.get("data") or {}
         settings = task.get("init_args") or {}
         kind = "wcbnet" if task["class_path"].endswith("ImageLabelTask") else "student"
+        own = settings.get("network")
         values = {
             "schema_version": SCHEMA_VERSION,
-            kind: settings.get(kind) or {},
+            **({"own": own} if own else {kind: settings.get(kind) or {}}),
             "input": data.get("input") or {},
             "threshold": settings.get("threshold", 0.5),
             "cam": settings.get("cam") or {},

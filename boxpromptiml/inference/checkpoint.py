@@ -4,16 +4,18 @@ import shutil
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.formats import read_safetensors
 from boxpromptiml.inference.maps import NetworkOutput
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
+from boxpromptiml.io.trust import trusted_object
 from boxpromptiml.io.weights import check_fit, load_into, load_weights, require_device
-from boxpromptiml.models.configs import StudentConfig
+from boxpromptiml.models.configs import OwnConfig, StudentConfig
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.inputs import FloatArray
 from boxpromptiml.models.student import Student
@@ -23,13 +25,31 @@ from boxpromptiml.models.wcbnet import WCBNet
 def build_network(spec: ModelSpec, pretrained: Pretrained | None = None) -> Student | WCBNet:
     """Build the network of a spec; its backbone gets pre-trained or random weights.
 
+    For an `OwnConfig` it is a module that maps its input as these two do, and has nothing else of
+    theirs.
+
     Raises:
-        UserError: As `Backbone` and `WCBNet`.
+        UserError: As `Backbone` and `WCBNet`; or if the code of another network is not trusted, or
+            does not take its options or `pretrained`.
     """
+    if isinstance(spec.network, OwnConfig):
+        if pretrained is not None:
+            raise UserError("--model.pretrained is for timm's backbones: give network.options")
+        return cast(Student, _own_network(spec.network))
     qualities = len(spec.input.error_levels)
     if isinstance(spec.network, StudentConfig):
         return Student(spec.network, qualities, pretrained)
     return WCBNet(spec.network, qualities, pretrained, spec.cam)
+
+
+def _own_network(config: OwnConfig) -> nn.Module:
+    try:
+        network = trusted_object(config.path, "the network")(**config.options)
+    except TypeError as error:
+        raise UserError(f"network {config.path}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"network {config.path}: is not a class of torch.nn.Module")
+    return network
 
 
 def load_localizer(path: Path) -> tuple[Student | WCBNet, ModelSpec]:
@@ -56,7 +76,8 @@ def load_localizer(path: Path) -> tuple[Student | WCBNet, ModelSpec]:
             outline = build_network(spec)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    outline.backbone.forget_cut(state, "backbone.")
+    if not isinstance(spec.network, OwnConfig):
+        outline.backbone.forget_cut(state, "backbone.")
     check_fit(outline, state, path)
     network = build_network(spec)
     load_into(network, state, path)

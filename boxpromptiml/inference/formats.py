@@ -106,7 +106,7 @@ def write_onnx(
     except ImportError as error:
         raise UserError(f'{error.name} is not installed: pip install -e ".[export]"') from error
     onnxruntime = import_onnxruntime()
-    fixed = network.backbone.fixed_size
+    fixed = getattr(getattr(network, "backbone", None), "fixed_size", None)
     size = _TRACED[1:] if fixed is None else fixed
     model = _trace(network, torch.rand(_TRACED[0], channels, *size), fixed is None)
     model.metadata_props.add(key=DESCRIPTION_KEY, value=to_json(description | SEAL))

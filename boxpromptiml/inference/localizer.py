@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, overload
+
+import numpy as np
+from PIL.Image import Image as PillowImage
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
@@ -17,11 +20,15 @@ from boxpromptiml.models.inputs import to_planes, whole_image
 from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 
+if TYPE_CHECKING:
+    import torch
+
 _MAX_WHOLE_PIXELS = 4_000_000
 _NATIVE_TILE = (768, 768)  # pixels; a network for native inputs takes any size, this one 400 MB
 _MAX_BATCH_PIXELS = 4 * _MAX_WHOLE_PIXELS  # images waiting for their batch, and their maps
 
 T = TypeVar("T")
+Picture: TypeAlias = "str | Path | ImageArray | PillowImage | torch.Tensor"
 
 
 class Localized(NamedTuple):
@@ -104,25 +111,25 @@ class Localizer:
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
-        self, image: str | Path | ImageArray, tile: bool = False
+        self, image: "Picture", tile: bool = False
     ) -> ProbArray: ...
     @overload
+    def __call__(self, image: "Sequence[Picture]", tile: bool = False) -> list[ProbArray]: ...
     def __call__(
-        self, image: Sequence[str | Path | ImageArray], tile: bool = False
-    ) -> list[ProbArray]: ...
-    def __call__(
-        self, image: str | Path | ImageArray | Sequence[str | Path | ImageArray], tile: bool = False
+        self, image: "Picture | Sequence[Picture]", tile: bool = False
     ) -> ProbArray | list[ProbArray]:
         """Probability of manipulation for every pixel, at the stored size.
 
         Args:
-            image: A path, an RGB array (H, W, 3) uint8, or several of either.
+            image: A path, an RGB array (H, W, 3) uint8, a PIL image (its pixels as stored, not
+                turned by EXIF), a tensor (3, H, W), uint8 or float in [0, 1]; or several of these.
             tile: Work on overlapping tiles at the stored resolution.
 
         Raises:
             RejectedInput: If a file cannot be decoded.
+            UserError: If an array or a tensor is none of these.
         """
-        if isinstance(image, (str, Path)) or hasattr(image, "shape"):
+        if isinstance(image, (str, Path, PillowImage)) or hasattr(image, "shape"):
             return self.localize([_as_array(image)], tile)[0].prob  # type: ignore[arg-type]
         return [found.prob for found in self.localize([_as_array(one) for one in image], tile)]
 
@@ -233,9 +240,21 @@ def _found_device(path: Path) -> str:
     return found_device("auto")
 
 
-def _as_array(image: str | Path | ImageArray) -> ImageArray:
+def _as_array(image: "Picture") -> ImageArray:
+    """RGB (H, W, 3) uint8 of a picture in any accepted form."""
     if isinstance(image, (str, Path)):
         return read_image(image)[0]
+    if isinstance(image, PillowImage):
+        return np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):  # a tensor, without the import of PyTorch
+        tensor = np.asarray(image.detach().cpu())
+        if tensor.ndim != 3 or tensor.shape[0] != 3:
+            raise UserError(f"an image tensor must be (3, H, W) RGB, got {tensor.shape}")
+        if np.issubdtype(tensor.dtype, np.floating):
+            if not (tensor.min() >= 0 and tensor.max() <= 1):
+                raise UserError("a float image tensor must be in [0, 1]")
+            tensor = np.rint(tensor * 255).astype(np.uint8)
+        image = np.ascontiguousarray(tensor.transpose(1, 2, 0))
     if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(
             f"an image array must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}"

@@ -27,6 +27,7 @@ from boxpromptiml.models.configs import (
     IMAGENET_STD,
     STRICT,
     CamConfig,
+    OwnConfig,
     StudentConfig,
     WCBConfig,
 )
@@ -128,7 +129,7 @@ class ModelSpec:
     """Everything except the weights that is needed to localize.
 
     Attributes:
-        network: Configuration of the student or of the WCBnet.
+        network: Configuration of the student, of the WCBnet or of another network.
         input: How an image becomes the network's input.
         threshold: A pixel is flagged where its probability is strictly above.
         cam: How a WCBnet's map is computed; students have their own output.
@@ -141,7 +142,7 @@ class ModelSpec:
         UserError: If a value has a wrong type or is outside its limits.
     """
 
-    network: StudentConfig | WCBConfig
+    network: StudentConfig | WCBConfig | OwnConfig
     input: NetworkInput
     threshold: Threshold
     cam: CamConfig = CamConfig()
@@ -154,8 +155,10 @@ class ModelSpec:
         check_fields(self, "model")
 
     @property
-    def kind(self) -> Literal["student", "wcbnet"]:
+    def kind(self) -> Literal["student", "wcbnet", "own"]:
         """Name of the network in a file: key of its configuration, prefix of its weights."""
+        if isinstance(self.network, OwnConfig):
+            return "own"
         return "student" if isinstance(self.network, StudentConfig) else "wcbnet"
 
     def image_scores(self, logits: FloatArray) -> FloatArray:
@@ -210,7 +213,7 @@ class ModelSpec:
         """
         where = f"{where}: its boxpromptiml metadata"
         stored = parse_as(_STORED, json.dumps(_current(_plain(values, where), where)), where)
-        networks = [one for one in (stored.student, stored.wcbnet) if one is not None]
+        networks = [n for n in (stored.student, stored.wcbnet, stored.own) if n is not None]
         if len(networks) != 1:
             raise UserError(f"{where}: must describe either a student or a wcbnet")
         return cls(
@@ -277,6 +280,7 @@ class _Stored:
     threshold: Threshold
     student: StudentConfig | None = None
     wcbnet: WCBConfig | None = None
+    own: OwnConfig | None = None
     cam: CamConfig = CamConfig()
     refinement: Refinement | None = None
     trained_on: tuple[str, ...] = ()

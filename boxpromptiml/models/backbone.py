@@ -14,6 +14,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.trust import is_import_path, trusted_object
 from boxpromptiml.io.weights import load_weights
 from boxpromptiml.models.configs import IMAGENET_MEAN, IMAGENET_STD, StudentConfig, WCBConfig
 from boxpromptiml.models.imagenet import Pretrained, imagenet_weights
@@ -29,7 +30,8 @@ class Backbone(nn.Module):
     forward pass.
 
     Args:
-        name: A name of `timm.list_models()`, with or without a pretrained tag.
+        name: A name of `timm.list_models()`, with or without a pretrained tag; or the import path
+            of a function registered with `timm.models.register_model`, if its code is trusted.
         in_chans: Input channels, RGB first. With pretrained weights the channels after RGB start
             at zero, so that the pretrained features are kept as they are.
         pretrained: `imagenet` (for tf_efficientnet_lite0: see `models.imagenet`), a local file of
@@ -55,7 +57,7 @@ class Backbone(nn.Module):
         out_indices: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
-        _check_name(name)
+        name = timm_name(name)
         _check_indices(out_indices)
         options: dict[str, Any] = {"in_chans": in_chans}
         if out_indices is not None:
@@ -145,8 +147,7 @@ def with_normalization(config: C) -> C:
     Raises:
         UserError: timm has no such model.
     """
-    _check_name(config.backbone)
-    defaults = timm.get_pretrained_cfg(config.backbone)
+    defaults = timm.get_pretrained_cfg(timm_name(config.backbone))
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     if defaults is not None:
         mean, std = cast(Any, (defaults.mean, defaults.std))
@@ -158,9 +159,19 @@ def rgb_planes(values: Sequence[float]) -> torch.Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
 
 
-def _check_name(name: str) -> None:
+def timm_name(name: str) -> str:
+    """The name by which timm knows a backbone, which may be given by its import path.
+
+    Raises:
+        UserError: timm has no such model, or the code is not trusted.
+    """
     if timm.is_model(name):
-        return
+        return name
+    if is_import_path(name) and not timm.is_model(name.partition(".")[0]):
+        own: str = trusted_object(name, "the backbone").__name__
+        if timm.is_model(own):
+            return own
+        raise UserError(f"backbone {name}: is not registered: decorate it with @register_model")
     close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5, cutoff=0.5)
     hint = f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()"
     raise UserError(f"backbone: timm has no model {name!r}{hint}")

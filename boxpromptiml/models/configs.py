@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import ConfigDict
 
 from boxpromptiml.io.strict_json import check_fields
+from boxpromptiml.io.trust import ImportPath
 
 # Of every record that a model's file may hold.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -134,6 +135,38 @@ class WCBConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "wcbnet")
+
+
+@dataclass(frozen=True)
+class OwnConfig:
+    """A network that is not part of this package.
+
+    Attributes:
+        path: Import path of a class of modules that map inputs (B, 3 + 3 Q, h, w), RGB in [0, 1]
+            and signed error levels of Q JPEG qualities, to `LocalizerOutput`. Its code must be
+            trusted wherever its checkpoints are used.
+        options: Arguments of the class.
+
+    Raises:
+        UserError: If a value has a wrong type or is outside its limits.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    rgb_mean: ClassVar[None] = None  # the network normalises RGB as it likes
+    rgb_std: ClassVar[None] = None
+    path: ImportPath
+    options: Annotated[dict[str, bool | int | float | str], MaxLen(100)] = field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self, "network")
+
+    @property
+    def backbone(self) -> str:
+        """What stands where the other networks name their backbone."""
+        return self.path
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.strict_json import check_fields
+from boxpromptiml.io.trust import ImportPath, trusted_object
 from boxpromptiml.models.configs import STRICT
 from boxpromptiml.records import ModelType, Segmenter
 from boxpromptiml.segmenters.cache import CachedSegmenter
@@ -55,7 +56,9 @@ class SegmenterConfig:
     """A segmenter by name, with the settings of all segmenters.
 
     Attributes:
-        name: slic and felzenszwalb need no weights, the networks and sam do; none: no regions.
+        name: slic and felzenszwalb need no weights, the networks and sam do; none: no regions. Or
+            the import path of a class or function that gives a `Segmenter` when it is called
+            without arguments, such as mylab.Segmenter, if its code is trusted.
         weights: A local weights file, or a `save_pretrained` folder for pspnet and deeplabv3plus.
         encoder: pspnet, deeplabv3plus: the encoder's name, where `weights` is a file.
         model_type: sam: architecture of the weights.
@@ -76,7 +79,7 @@ class SegmenterConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    name: SegmenterName = "slic"
+    name: SegmenterName | ImportPath = "slic"
     weights: Path | None = None
     encoder: Annotated[str, MaxLen(200)] | None = None
     model_type: ModelType = "vit_h"
@@ -145,14 +148,17 @@ def _build(config: SegmenterConfig, device: str) -> Segmenter | None:
 
             sam, sha256 = load_sam(_weights(config), config.model_type)
             return SamSegmenter(sam, config.model_type, sha256, device, config.points_per_side)
-        case "deeplabv3" | "pspnet" | "deeplabv3plus":
+        case "deeplabv3" | "pspnet" | "deeplabv3plus" as network:
             from boxpromptiml.segmenters.networks import (  # noqa: PLC0415
                 NetworkSegmenter,
                 load_network,
             )
 
-            loaded = load_network(config.name, _weights(config), config.encoder)
+            loaded = load_network(network, _weights(config), config.encoder)
             return NetworkSegmenter(*loaded, device, config.min_fraction, config.max_side)
+        case path:
+            segmenter: Segmenter = trusted_object(path, "segmenter.name")()
+            return segmenter
 
 
 def _weights(config: SegmenterConfig) -> Path:

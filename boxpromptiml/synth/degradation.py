@@ -31,6 +31,7 @@ import numpy as np
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import generator
 from boxpromptiml.io.images import decode_image, encode_jpeg
+from boxpromptiml.io.trust import ImportPath, is_import_path, trusted_object
 from boxpromptiml.records import ImageArray
 
 
@@ -137,18 +138,23 @@ class Degradation:
     and its noise level is a variance, so its 9 is our 3.
 
     Attributes:
-        name: One change of every pixel, or a social network.
+        name: One change of every pixel, a social network, or the import path of a function of the
+            image (H, W, 3) uint8 and the level that returns the degraded image (h, w, 3) uint8,
+            such as mylab.sepia, if its code is trusted.
         level: Strength. jpeg: quality, 1 to 100. blur: window in pixels, odd. noise: standard
-            deviation in grey levels. rescale: factor of both sides. None for all others.
+            deviation in grey levels. rescale: factor of both sides. None for all others, but for
+            functions, which take any number or None.
 
     Raises:
         UserError: If the name is unknown, or the degradation cannot have this level.
     """
 
-    name: DegradationName = "none"
+    name: DegradationName | ImportPath = "none"
     level: float | None = None
 
     def __post_init__(self) -> None:
+        if is_import_path(self.name):
+            return
         if self.name not in NAMES:
             raise UserError(f"degrade: {self.name!r} is none of {', '.join(NAMES)}")
         if self.name not in _LEVELS:
@@ -206,6 +212,8 @@ class Degradation:
             return noise(image, level, generator(seed, sample_id))
         if self.name == "rescale":
             return rescale(image, level)
+        if is_import_path(self.name):
+            image = trusted_object(self.name, "the degradation")(image, self.level)
         for platform in PLATFORMS:
             if self.name == platform:
                 return upload(image, platform)
@@ -240,19 +248,25 @@ def expand(words: list[str]) -> list[Degradation]:
         words: `full`: the grid of IMDLBenCo (JPEG, blur, and its noise levels as standard
             deviations), rescaling factors that include the 0.78 and 0.25 of SPAN's tables, and the
             social networks. `quick`: a dozen of these. `jpeg`, `blur`, `noise`, `rescale` or
-            `platforms`: that part of `full`. Or one by name and level: `jpeg:70`, `weibo`.
+            `platforms`: that part of `full`. Or one by name and level: `jpeg:70`, `weibo`,
+            `mylab.sepia:0.5`.
 
     Raises:
-        UserError: For any other word, and for a level that its degradation cannot have.
+        UserError: For any other word, for a level that its degradation cannot have, and for a
+            function whose code is not trusted.
     """
     found = {Degradation()}
     for word in words:
         found.update(_SETS.get(word) or (Degradation.parse(word),))
+    for own in (one.name for one in found if is_import_path(one.name)):
+        trusted_object(own, "--conditions")  # before anything is computed
     return sorted(found, key=severity)
 
 
-def severity(degradation: Degradation) -> tuple[int, float]:
+def severity(degradation: Degradation) -> tuple[int, str, float]:
     """A key that sorts by name, in the order of `NAMES`, and then from mild to strong."""
     level = degradation.level or 0.0
     falling = degradation.name in ("jpeg", "rescale")
-    return NAMES.index(degradation.name), -level if falling else level
+    name, names = degradation.name, list[str](NAMES)
+    place = names.index(name) if name in names else len(names)
+    return place, name, -level if falling else level

@@ -17,6 +17,7 @@ from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.models.backbone import rgb_planes
+from boxpromptiml.models.configs import OwnConfig
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.records import Batch
 from boxpromptiml.tasks.numeric import (
@@ -89,9 +90,14 @@ class LocalizerTask(ScoredModule):
         log.info("training starts from all %d weights of %s", len(network.state_dict()), path)
 
     @property
-    def _data(self) -> LocalizationData:
-        data: LocalizationData = self.trainer.datamodule  # type: ignore[attr-defined]
-        return data
+    def data(self) -> LocalizationData | None:
+        """Our data module; None if the batches come from another one, or from loaders."""
+        data = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, LocalizationData) else None
+
+    def _refuse_loss(self, finished: bool) -> None:
+        if self.data is not None:
+            self.supervised.refuse_loss(self.data.manipulated, finished)
 
     def setup(self, stage: str) -> None:
         """Check that the precision suits the network's input.
@@ -140,7 +146,7 @@ class LocalizerTask(ScoredModule):
 
     def on_train_start(self) -> None:
         """Record the training datasets, and drop the calibration of a checkpoint tested before."""
-        names = sorted({*self.spec.trained_on, *self._data.trained_on})
+        names = sorted({*self.spec.trained_on, *(self.data.trained_on if self.data else ())})
         self.spec = replace(self.spec, trained_on=tuple(names), calibration=None)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -154,7 +160,7 @@ class LocalizerTask(ScoredModule):
         seed_generators(self._seed, self.current_epoch, batch_idx, self.global_rank)
         self.supervised.add(batch)
         if self.trainer.world_size == 1:  # several processes compare at the end of the epoch
-            self.supervised.refuse_loss(self._data.manipulated, finished=False)
+            self._refuse_loss(finished=False)
 
     def on_train_epoch_start(self) -> None:
         """Count the images of the new epoch."""
@@ -168,7 +174,7 @@ class LocalizerTask(ScoredModule):
         """
         counts = self.supervised.counts.to(self.device)
         self.supervised.counts = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
-        self.supervised.refuse_loss(self._data.manipulated, finished=True)
+        self._refuse_loss(finished=True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameters with their weight decay: none for biases and normalisation."""
@@ -245,6 +251,8 @@ class LocalizerTask(ScoredModule):
 
     def _take_normalization(self, spec: ModelSpec) -> None:
         """Normalise RGB as the weights of a checkpoint expect: earlier versions did otherwise."""
+        if isinstance(spec.network, OwnConfig) or isinstance(self.spec.network, OwnConfig):
+            return
         mean, std = spec.network.rgb_mean, spec.network.rgb_std
         config = replace(self.spec.network, rgb_mean=mean, rgb_std=std)
         self.spec = replace(self.spec, network=config)

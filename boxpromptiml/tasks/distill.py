@@ -1,14 +1,16 @@
 """Trains the student from masks, pseudo-masks, boxes and labels (arXiv 2511.20359)."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.losses import distillation_loss, image_label_loss, masked_bce
-from boxpromptiml.models.configs import StudentConfig
+from boxpromptiml.models.configs import OwnConfig, StudentConfig
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.models.student import Student
@@ -16,6 +18,7 @@ from boxpromptiml.records import Batch
 from boxpromptiml.tasks.base import LocalizerTask
 
 _MEMORY = ("memory.prototypes", "alpha_logit")  # endings of the names of its parameters
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class DistillTask(LocalizerTask):
@@ -40,6 +43,12 @@ class DistillTask(LocalizerTask):
         warmup: Fraction of the steps over which the learning rate rises linearly; afterwards it
             falls to 0 as a cosine.
         threshold: A pixel is flagged where its probability is strictly above.
+        network: Another network instead of the student.
+        loss: Instead of the paper's cross-entropy: a function of `logits`, `target`, `valid` and
+            `weight` as those in `boxpromptiml.losses`.
+
+    Raises:
+        UserError: If `dice_weight` is given beside `loss`, and as `LocalizerTask`.
     """
 
     def __init__(
@@ -56,10 +65,20 @@ class DistillTask(LocalizerTask):
         weight_decay: float = 1e-4,
         warmup: float = 0.05,
         threshold: float = 0.5,
+        network: OwnConfig | None = None,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(
-            ModelSpec(student, input, threshold), pretrained, init_from, lr, weight_decay, warmup
+            ModelSpec(network or student, input, threshold),
+            pretrained,
+            init_from,
+            lr,
+            weight_decay,
+            warmup,
         )
+        if loss is not None and dice_weight:
+            raise UserError("--model.dice_weight belongs to the default loss: leave --model.loss")
+        self.loss = loss
         self.dice_weight = dice_weight
         self.image_weight = image_weight
         self.attention_weight = attention_weight
@@ -75,15 +94,19 @@ class DistillTask(LocalizerTask):
         label, weight = batch["label"], batch["weight"]
         self.require_content(bool(batch["valid"].any() or (~label.isnan()).any()))
         image = batch["image"].contiguous(memory_format=torch.channels_last)
-        student = cast(Student, self.network)
-        (logits, image_logit), fused = student.attend(image)
         target, valid = batch["target"], batch["valid"]
-        loss = distillation_loss(logits, target, valid, weight, self.dice_weight)
-        if self.attention_weight:
-            for attention in (a for a in (fused.base, fused.memory) if a is not None):
-                enlarged = student.enlarged(attention, *logits.shape[-2:])
-                side = masked_bce(enlarged, target, valid, weight)
-                loss = loss + self.attention_weight * side
+        of_map = self.loss or partial(distillation_loss, dice_weight=self.dice_weight)
+        if isinstance(self.network, Student):
+            (logits, image_logit), fused = self.network.attend(image)
+            loss = of_map(logits, target, valid, weight)
+            if self.attention_weight:
+                for attention in (a for a in (fused.base, fused.memory) if a is not None):
+                    enlarged = self.network.enlarged(attention, *logits.shape[-2:])
+                    side = masked_bce(enlarged, target, valid, weight)
+                    loss = loss + self.attention_weight * side
+        else:
+            logits, image_logit = self.network(image)
+            loss = of_map(logits, target, valid, weight)
         if self.image_weight:
             loss = loss + self.image_weight * image_label_loss(image_logit, label, weight)
         return self.finite_loss(loss, len(image))
@@ -107,7 +130,8 @@ class DistillTask(LocalizerTask):
             UserError: If images are supervised by their label, or the network has an image head,
                 but `image_weight` is 0; or if `data.segmenter` is set.
         """
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if (data := self.data) is None:
+            return
         by_label = data.selection.supervision == "label" or (
             data.selection.supervision == "mixed" and data.selection.weights.label > 0
         )

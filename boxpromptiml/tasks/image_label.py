@@ -103,7 +103,7 @@ class ImageLabelTask(LocalizerTask):
             metrics.reset()
 
     def _refines(self) -> bool:
-        return bool(self.trainer.datamodule.segmenter.name != "none")  # type: ignore[attr-defined]
+        return self.data is not None and self.data.segmenter.name != "none"
 
     def on_fit_start(self) -> None:
         """Check that labels are the only supervision; record the refinement in the spec.
@@ -111,7 +111,8 @@ class ImageLabelTask(LocalizerTask):
         Raises:
             UserError: If `data.supervision` is not `label`.
         """
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if (data := self.data) is None:
+            return
         supervision = data.selection.supervision
         if supervision != "label":
             raise UserError(

@@ -15,10 +15,13 @@ from boxpromptiml.inference.checkpoint import TorchNetwork, build_network
 from boxpromptiml.inference.maps import probability_maps
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.metrics.pixel import LocalizationMetrics
+from boxpromptiml.models.configs import StudentConfig, WCBConfig
 from boxpromptiml.models.imagenet import Pretrained
 from boxpromptiml.models.inputs import FloatArray
 from boxpromptiml.records import Batch, ProbArray
 from boxpromptiml.tasks.numeric import REMEDY, DivergedError, all_scores
+
+_OURS = (StudentConfig, WCBConfig)
 
 
 class Maps(TypedDict):
@@ -40,7 +43,8 @@ class ScoredModule(LightningModule):
     def __init__(self, spec: ModelSpec, pretrained: Pretrained | None) -> None:
         super().__init__()
         network = build_network(spec, pretrained).to(memory_format=torch.channels_last)
-        self.spec = replace(spec, network=network.config)  # with the RGB normalisation it took
+        taken = getattr(network, "config", None)  # with the RGB normalisation it took
+        self.spec = replace(spec, network=taken) if isinstance(taken, _OURS) else spec
         self.add_module(spec.kind, network)
         # In a dictionary, so that Lightning does not move them: MPS has no float64.
         self._metrics = {s: LocalizationMetrics(spec.threshold) for s in ("val", "test")}

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.trust import ImportPath, is_import_path, trusted_object
 from boxpromptiml.records import BoxArray, Description, ImageArray, ModelType, Proposal, Teacher
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 
-TeacherName = Literal["grabcut", "sam"]
+TeacherName = Literal["grabcut", "sam"] | ImportPath
 EncoderPrecision = Literal["fp32", "bf16"]
 
 
@@ -64,7 +65,8 @@ def make_teacher(
 
     Args:
         name: `grabcut` has no weights and uses none of the following options; `sam` needs a
-            checkpoint.
+            checkpoint. Or the import path of a class or function that gives a `Teacher` when it is
+            called without arguments, if its code is trusted (`io.trust`).
         checkpoint: SAM's weights, a local `.pth` or `.safetensors` file.
         model_type: SAM's architecture; `vit_h` by default, `vit_t` is MobileSAM.
         device: As in `SamOptions`, whose defaults stand for None here and below.
@@ -74,7 +76,8 @@ def make_teacher(
         checkpoint_option: What the command calls the checkpoint, for error messages.
 
     Raises:
-        UserError: If `sam` has no checkpoint, and as `SamTeacher.from_checkpoint` does.
+        UserError: If there is no such teacher, `sam` has no checkpoint, and as
+            `SamTeacher.from_checkpoint` does.
     """
     options = {
         "device": device,
@@ -85,6 +88,8 @@ def make_teacher(
     given = {option: value for option, value in options.items() if value is not None}
     if name == "grabcut":
         return GrabCutTeacher()
+    if name != "sam":
+        return _own(name)
     if checkpoint is None:
         raise UserError(f"--teacher sam needs {checkpoint_option} FILE (.pth or .safetensors)")
     from boxpromptiml.teachers.sam import SamTeacher  # noqa: PLC0415
@@ -123,3 +128,16 @@ class TeacherOnDemand:
                     f"{self.settings}; install the same versions on every node"
                 )
         return self._made.propose(image, boxes)
+
+
+def _own(path: str) -> Teacher:
+    """A teacher by import path."""
+    if not is_import_path(path):
+        raise UserError(
+            f"--teacher {path}: is neither grabcut nor sam, nor a path as mylab.Teacher"
+        )
+    teacher: Teacher = trusted_object(path, "--teacher")()
+    for needed in ("propose", "settings"):
+        if not hasattr(teacher, needed):
+            raise UserError(f"--teacher {path}: has no {needed}; see Teacher in records.py")
+    return teacher

@@ -83,6 +83,6 @@ def test_shared_groups_and_missing_splits_are_errors(data_root: Path, tmp_path: 
     data.paths["train"] = [data_root / "train.jsonl"] * 2
     with pytest.raises(UserError, match="--name"):
         data.setup("fit")
-    data.paths["train"] = None
+    data.paths["train"] = []
     with pytest.raises(UserError, match=r"--data\.train"):
         data.setup("fit")

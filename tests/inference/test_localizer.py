@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.inference import localizer as module
-from boxpromptiml.inference.localizer import Localizer
+from boxpromptiml.inference.localizer import Localizer, Picture
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.models.configs import StudentConfig
@@ -88,3 +89,20 @@ def test_large_images_are_tiled_by_themselves(
 def test_a_missing_gpu_is_said(checkpoint: Path) -> None:
     with pytest.raises(UserError, match=r"GPU|unknown"):
         Localizer.load(checkpoint, device="cuda" if not torch.cuda.is_available() else "none")
+
+
+def test_pictures_in_any_form_are_the_same_picture(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    localizer = Localizer.load()
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)
+    forms: list[Picture] = [
+        tmp_path / "x.png", str(tmp_path / "x.png"), pixels, Image.fromarray(pixels), planes,
+        planes / 255,
+    ]  # fmt: skip
+    expected = localizer(pixels)
+    assert all(np.array_equal(localizer(form), expected) for form in forms)
+    assert all(np.allclose(one, expected, atol=1e-5) for one in localizer(forms))
+    for wrong in (planes.permute(1, 2, 0), planes.float(), pixels[..., 0]):
+        with pytest.raises(UserError, match=r"an image|a float image"):
+            localizer(wrong)

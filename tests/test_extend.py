@@ -1,0 +1,113 @@
+"""What docs/extend.md says: its file, its commands and its script, outside the repository."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from boxpromptiml.cli import main
+from boxpromptiml.errors import UserError
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.io.trust import trust
+from data_prep.__main__ import main as data_prep
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text()
+TRAINED = "runs/tiny/checkpoints/best.ckpt"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder with the page's file and a miniature of its dataset."""
+    *parts, script = blocks("python")
+    (tmp_path / "mylab.py").write_text("".join(parts))
+    (tmp_path / "train.py").write_text(script)
+    (tmp_path / "tiny.yaml").write_text(blocks("yaml")[0])
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        pixels = rng.integers(0, 255, (32, 32, 3), np.uint8)
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:20, 8:24] = 255
+        for name, image in (("fake/{}", pixels), ("fake/{}_mask", mask), ("real/{}", pixels[::-1])):
+            folder = "raw" if number < 6 else "raw_val"
+            path = tmp_path / folder / f"{name.format(number)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mylab", raising=False)
+    yield tmp_path
+    sys.modules.pop("mylab", None)
+    trust([])
+
+
+def run(line: str) -> int:
+    words = shlex.split(line)
+    return data_prep(words[3:]) if words[0] == "python" else main(words[1:])
+
+
+@pytest.mark.slow
+def test_the_page_runs(lab: Path) -> None:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    assert sum("--trust" in line for line in lines) == 7
+    for line in lines:
+        assert run(line) == 0, line
+    masks = [np.asarray(Image.open(path)) for path in Path("pseudo/masks").rglob("*.png")]
+    assert all(0.7 < (mask == 255).sum() / (mask.any(0).sum() * mask.any(1).sum()) < 0.9
+               for mask in masks if mask.any())  # fmt: skip
+    assert len(list(Path("maps/prob").iterdir())) == 6
+    rows = json.loads(Path("robust/robustness.json").read_text())["conditions"]
+    assert [(row["name"], row["level"]) for row in rows] == [("none", None), ("mylab.grey", 0.5)]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    script = subprocess.run([sys.executable, "train.py"], env=environment, check=False)
+    assert script.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("import --dataset mylab.LAYOUT --source raw --out m.jsonl", "--dataset"),
+        ("pseudo-masks --manifest m.jsonl --out p --teacher mylab.Ellipses", "--teacher"),
+    ],
+)
+def test_nothing_is_imported_that_is_not_trusted(
+    lab: Path, capsys: pytest.CaptureFixture[str], command: str, named: str
+) -> None:
+    for more in ("", " --trust other", " --trust mylab.Other", " --trust mylabs"):
+        assert run("python -m data_prep import --dataset folder --source raw --out m.jsonl") == 0
+        capsys.readouterr()
+        assert run(f"python -m data_prep {command}{more}") == 1
+        message = capsys.readouterr().err
+        assert message.startswith(f"error: {named} names the code mylab.")
+        assert message.endswith("--trust=mylab\n")
+    assert "mylab" not in sys.modules
+
+
+def test_a_checkpoint_names_no_code_by_itself(lab: Path) -> None:
+    trust(["mylab"])
+    sys.path.append(str(lab))
+    from boxpromptiml.inference.checkpoint import build_network
+    from boxpromptiml.inference.formats import write_safetensors
+    from boxpromptiml.inference.spec import ModelSpec
+    from boxpromptiml.models.configs import OwnConfig
+    from boxpromptiml.models.inputs import NetworkInput
+
+    spec = ModelSpec(OwnConfig("mylab.Tiny", {"width": 3}), NetworkInput(size=(32, 32)), 0.5)
+    network = build_network(spec)
+    write_safetensors(lab / "own.safetensors", network, spec.to_dict())
+    found, again = load_localizer(lab / "own.safetensors")
+    assert again == spec
+    assert found.state_dict().keys() == network.state_dict().keys()
+    trust([])
+    with pytest.raises(UserError, match="the network names the code mylab"):
+        load_localizer(lab / "own.safetensors")
