@@ -48,7 +48,8 @@ class DistillTask(LocalizerTask):
             `weight` as those in `boxpromptiml.losses`.
 
     Raises:
-        UserError: If `dice_weight` is given beside `loss`, and as `LocalizerTask`.
+        UserError: If `dice_weight` is given beside `loss` or `attention_weight` beside `network`,
+            and as `LocalizerTask`.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class DistillTask(LocalizerTask):
         )
         if loss is not None and dice_weight:
             raise UserError("--model.dice_weight belongs to the default loss: leave --model.loss")
+        if network is not None and attention_weight:
+            raise UserError("--model.attention_weight needs the student's attention: set it to 0")
         self.loss = loss
         self.dice_weight = dice_weight
         self.image_weight = image_weight

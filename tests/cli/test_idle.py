@@ -32,8 +32,8 @@ FREE = """
     model.weight_decay model.warmup model.threshold checkpoint.monitor checkpoint.mode
     checkpoint.filename checkpoint.save_top_k
     |
-    data.cache data.degrade.name data.degrade.level data.augmentation.min_scale
-    data.augmentation.rotate90 data.segmenter.weights model.student.image_head model.pretrained
+    data.cache data.degrade.name data.degrade.level data.augmentation.min_scale model.network
+    model.loss data.augmentation.rotate90 data.segmenter.weights model.student.image_head model.pretrained
     model.init_from
 """
 CLASSES = {
@@ -70,8 +70,9 @@ def test_every_rule_holds_for_a_value_that_exists() -> None:
     for need in NEEDS:
         owner = next(o for o in CLASSES[need.options[0].split(".")[0]] if _has(o, need.options[0]))
         of_other = LocalizationData if need.other.startswith("data.") else owner
-        assert type(default(of_other, need.other)) is str
-        assert need.values
+        standard = default(of_other, need.other)
+        assert type(standard) is str
+        assert set(need.values) != {standard}
 
 
 def _has(owner: type, option: str) -> bool:
