@@ -1,11 +1,13 @@
 """What docs/extend.md says: its file, its commands and its script, outside the repository."""
 
 import json
+import pickle
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from boxpromptiml.cli import main
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.io.trust import trust
+from boxpromptiml.teachers.config import TeacherOnDemand, make_teacher
 from data_prep.__main__ import main as data_prep
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text()
@@ -91,6 +94,16 @@ def test_nothing_is_imported_that_is_not_trusted(
         assert message.startswith(f"error: {named} names the code mylab.")
         assert message.endswith("--trust=mylab\n")
     assert "mylab" not in sys.modules
+
+
+def test_a_teacher_is_built_in_a_process_that_trusts_nothing_yet(lab: Path) -> None:
+    trust(["mylab"])
+    make = partial(make_teacher, "mylab.Ellipses")
+    sent = pickle.dumps(TeacherOnDemand(make, make().settings))
+    trust([])
+    boxes = np.array([[0, 0, 8, 8]], np.float32)
+    (found,) = pickle.loads(sent).propose(np.zeros((8, 8, 3), np.uint8), boxes)
+    assert 0.7 < found.mask.mean() < 0.9
 
 
 def test_a_checkpoint_names_no_code_by_itself(lab: Path) -> None:

@@ -37,6 +37,11 @@ def trust(names: Sequence[str]) -> None:
         sys.path.append(here)
 
 
+def trusted_names() -> tuple[str, ...]:
+    """The code that is trusted in this process."""
+    return tuple(_trusted)
+
+
 def is_import_path(text: str) -> bool:
     """Whether a text has the form of an import path with a dot, such as `mylab.Teacher`."""
     return _PATH.fullmatch(text) is not None

@@ -2,13 +2,19 @@
 
 import math
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.trust import ImportPath, is_import_path, trusted_object
+from boxpromptiml.io.trust import (
+    ImportPath,
+    is_import_path,
+    trust,
+    trusted_names,
+    trusted_object,
+)
 from boxpromptiml.records import BoxArray, Description, ImageArray, ModelType, Proposal, Teacher
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 
@@ -108,10 +114,12 @@ class TeacherOnDemand:
     Attributes:
         make: Builds it; is pickled.
         settings: Of the teacher that the job is about.
+        trusted: Code that it may run in another process, as in this one.
     """
 
     make: Callable[[], Teacher]
     settings: Description
+    trusted: Sequence[str] = field(default_factory=trusted_names)
     _made: Teacher | None = field(default=None, init=False)
 
     def propose(self, image: ImageArray, boxes: BoxArray) -> Iterable[Proposal]:
@@ -121,6 +129,7 @@ class TeacherOnDemand:
             UserError: If it differs here, for instance in the version of a package.
         """
         if self._made is None:
+            trust(self.trusted)
             self._made = self.make()
             if self._made.settings != self.settings:
                 raise UserError(
