@@ -33,8 +33,8 @@ FREE = """
     checkpoint.filename checkpoint.save_top_k
     |
     data.cache data.degrade.name data.degrade.level data.augmentation.min_scale model.network
-    model.loss data.augmentation.rotate90 data.segmenter.weights model.student.image_head model.pretrained
-    model.init_from
+    model.loss data.augmentation.rotate90 data.segmenter.weights model.student.image_head
+    model.pretrained model.init_from
 """
 CLASSES = {
     "data": (LocalizationData,),
