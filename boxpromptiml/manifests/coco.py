@@ -8,8 +8,8 @@ from boxpromptiml.records import Sample
 _CATEGORY = 1
 
 
-def to_coco(samples: Iterable[Sample]) -> dict[str, Any]:
-    """Samples as a COCO object with one category, `manipulated`; ids count from 1.
+def to_coco(samples: Iterable[Sample], category: str = "manipulated") -> dict[str, Any]:
+    """Samples as a COCO object with one category; ids count from 1.
 
     Boxes are [x, y, width, height] in stored pixels. `annotated` of an image says whether it was
     annotated, `box_origin` in the attributes of a box who drew it, `box_origin` of an image without
@@ -46,5 +46,5 @@ def to_coco(samples: Iterable[Sample]) -> dict[str, Any]:
         "licenses": [],
         "images": rows,
         "annotations": annotations,
-        "categories": [{"id": _CATEGORY, "name": "manipulated", "supercategory": ""}],
+        "categories": [{"id": _CATEGORY, "name": category, "supercategory": ""}],
     }

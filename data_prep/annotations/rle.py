@@ -9,6 +9,9 @@ untrusted files are read by this code; tests compare the two.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from data_prep.annotations import Corners
 from data_prep.annotations.screen import hull, number
 
@@ -48,6 +51,17 @@ def rle_corners(rle: dict[str, Any], size: tuple[float, float]) -> Corners:
             rows += [top, bottom + 1] if first == last else [0, height]
         start += run
     return hull(columns, rows)
+
+
+def runs_of(pixels: npt.NDArray[np.bool_]) -> list[int]:
+    """The lengths of the runs of equal pixels (N,), background first, which may be empty.
+
+    Example:
+        >>> runs_of(np.array([True, False, False]))
+        [0, 1, 2]
+    """
+    edges = np.flatnonzero(np.diff(pixels, prepend=False))
+    return [int(run) for run in np.diff([0, *edges, pixels.size])]
 
 
 def packed(runs: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from boxpromptiml.io.folders import files_below
 from boxpromptiml.records import MaskArray
 from boxpromptiml.synth.regions import connected_parts
 from data_prep.annotations.coco import name_and_size, read_content, repeated
-from data_prep.annotations.rle import checked_runs, packed
+from data_prep.annotations.rle import checked_runs, packed, runs_of
 from data_prep.annotations.screen import number, screening
 
 _MAX_POINTS = 20_000  # of one outline: every point may cost as many steps as the image has rows
@@ -140,9 +140,7 @@ def _from_mask(path: Path, size: tuple[int, int]) -> tuple[bytes, ...]:
 
 def encode_outline(mask: MaskArray) -> bytes:
     """Compressed run lengths (COCO) of a mask (H, W)."""
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(np.diff(flat, prepend=False))  # the first run is background, maybe empty
-    return packed(np.diff([0, *edges.tolist(), flat.size]).tolist()).encode()
+    return packed(runs_of(mask.ravel(order="F"))).encode()
 
 
 def _from_coco(

@@ -38,7 +38,7 @@ FREE = {
     "cam-boxes": "boxes box_fraction batch_size device segmenter",
     "boxes": "preset looseness tightness merge overlook_area overlook_chance per_image seed",
     "import-boxes": "labels empty join view",
-    "export-boxes": "",
+    "export-boxes": "format view class_name",
     "protocol": "seed val_fraction",
     "check": "verify num_workers engine",
     "pseudo-masks": "teacher copies min_score num_workers shard engine",
