@@ -17,6 +17,9 @@ JoinBy = Literal["path", "name"]
 _SHOWN = 3  # images in a message
 _IMAGE_ENDING = re.compile(r"\.(?:jpe?g|png|tiff?|bmp|webp)$", re.IGNORECASE)
 _LABEL_STUDIO = re.compile(r"[0-9a-f]{8}-(?=.)")  # before the name of an uploaded file
+_UNSTORED = re.compile(
+    r"[^-\w.]"
+)  # dropped from the name of an uploaded file, after spaces became _
 _ROBOFLOW = re.compile(r"(.+)_(jpe?g|png|tiff?|bmp|webp)\.rf\.[0-9a-zA-Z]+(?:\.\w+)?")
 
 
@@ -98,13 +101,13 @@ class _Paths:
 
 
 def _by_name(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """Images by bare name, with and without suffix."""
+    """Images by bare name, as it is and as Label Studio stores it, with and without suffix."""
     found: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         name = _normal(sample.image).rpartition("/")[2]
-        found[name].append(sample)
-        if (stem := _IMAGE_ENDING.sub("", name)) != name:
-            found[stem].append(sample)
+        names = [name, _UNSTORED.sub("", name.strip().replace(" ", "_"))]
+        for one in {*names, *(_IMAGE_ENDING.sub("", name) for name in names)}:
+            found[one].append(sample)
     return found
 
 

@@ -42,6 +42,8 @@ def read(path: Path) -> Annotations:
 
 
 def _image(place: str, task: Mapping[str, Any]) -> AnnotatedImage:
+    if "data" not in task:
+        raise ValueError("no `data`; export the project as JSON, not as JSON-MIN")
     name = _name(task["data"])
     finished = [one for one in task["annotations"] if not one.get("was_cancelled")]
     if not finished:

@@ -52,6 +52,17 @@ def test_bare_names_join_as_tools_write_them(name: str) -> None:
     assert reasons == []
 
 
+def test_names_are_found_as_label_studio_stores_them() -> None:
+    images = ["t/my photo (1).jpg", "t/b.jpg"]
+    found, reasons = joined(images, ["data/upload/1/0a1b2c3d-my_photo_1.jpg"], by="name")
+    assert found == {images[0]: "data/upload/1/0a1b2c3d-my_photo_1.jpg"}
+    assert reasons == []
+    assert joined([*images, "t/my_photo_1.jpg"], ["my_photo_1.jpg"], by="name")[1] == []
+    assert joined([*images, "t/my_photo_1.jpg"], ["u/my_photo_1.jpg"], by="name")[1] == [
+        "ambiguous"
+    ]
+
+
 def test_names_without_an_ending_may_have_dots() -> None:
     images = ["t/a.jpg", "t/b.c.jpg"]
     assert joined(images, ["u/a", "u/b.c"], by="name")[0] == {

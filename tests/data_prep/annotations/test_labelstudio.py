@@ -69,9 +69,11 @@ def test_what_cannot_be_read_does_not_lose_the_rest(tmp_path: Path) -> None:
     twice = task(image="t.jpg")
     twice["annotations"] *= 2
     brush = task(result("brushlabels", rle=[1]), image="b.jpg")
-    path = write(tmp_path, 3, {}, twice, brush, task(result(x=1, y=1, width=5, height=5)))
+    minimal = {"image": "x.jpg", "label": []}
+    path = write(tmp_path, 3, minimal, twice, brush, task(result(x=1, y=1, width=5, height=5)))
     found = labelstudio.read(path)
     assert [error.path.partition("#")[2] for error in found.rejected] == ["[0]", "[1]", "[2]"]
+    assert "not as JSON-MIN" in found.rejected[1].message
     assert [len(image.rejected) for image in found.images] == [1, 0]
     assert "export it as COCO" in str(found.images[0].rejected[0])
     (tmp_path / "x.json").write_text("{}")
