@@ -17,9 +17,7 @@ JoinBy = Literal["path", "name"]
 _SHOWN = 3  # images in a message
 _IMAGE_ENDING = re.compile(r"\.(?:jpe?g|png|tiff?|bmp|webp)$", re.IGNORECASE)
 _LABEL_STUDIO = re.compile(r"[0-9a-f]{8}-(?=.)")  # before the name of an uploaded file
-_UNSTORED = re.compile(
-    r"[^-\w.]"
-)  # dropped from the name of an uploaded file, after spaces became _
+_UNSTORED = re.compile(r"[^-\w.]")  # dropped from names of uploads, where spaces become _
 _ROBOFLOW = re.compile(r"(.+)_(jpe?g|png|tiff?|bmp|webp)\.rf\.[0-9a-zA-Z]+(?:\.\w+)?")
 
 
