@@ -93,13 +93,18 @@ class Desk:
         ]
         return facts | asdict(annotation) | {"boxes": boxes}
 
-    def picture(self, number: int) -> bytes:
-        """A photograph as JPEG, upright and reduced.
+    def picture(self, number: int, part: tuple[float, float, float, float] | None = None) -> bytes:
+        """A photograph, or a box of the upright picture in whole pixels, as JPEG, upright, reduced.
 
         Raises:
-            RejectedInput: If it cannot be read.
+            RejectedInput: If the photograph cannot be read.
+            UserError: If the box is none.
         """
-        return picture(self.album.pixels(number), self.album[number].orientation)
+        photograph, image = self.album[number], self.album.pixels(number)
+        if part is not None:
+            x0, y0, x1, y1 = map(int, _stored(part, photograph))
+            image = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+        return picture(image, photograph.orientation)
 
     def mask(self, number: int, box: tuple[float, float, float, float]) -> Layer:
         """The pseudo-mask of a box of the upright picture.

@@ -38,6 +38,7 @@ _FILES = {
     "page.js": ("page.js", "text/javascript; charset=utf-8"),
     "requests.js": ("requests.js", "text/javascript; charset=utf-8"),
     "view.js": ("view.js", "text/javascript; charset=utf-8"),
+    "zoom.js": ("zoom.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _MAX_PATH = 200  # characters behind the token; Python refuses numbers of 4,300 digits
@@ -145,7 +146,9 @@ class _Routes:
         return JSONResponse(await run_in_threadpool(self._desk.photograph, self._number(request)))
 
     async def picture(self, request: Request) -> Response:
-        data = await run_in_threadpool(self._desk.picture, self._number(request))
+        part = request.query_params.get("box")
+        box = None if part is None else _box(part)
+        data = await run_in_threadpool(self._desk.picture, self._number(request), box)
         return Response(data, media_type="image/jpeg")
 
     async def mask(self, request: Request) -> Response:

@@ -1,11 +1,13 @@
 """The page in headless Chromium, with real drags and keys, on a desktop and on a phone."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -268,6 +270,129 @@ def test_a_corner_can_be_dragged_and_a_click_draws_nothing(
     assert saved(folder)["a.jpg"].boxes == ()
 
 
+INNER = (50, 28, 110, 62)  # seen at 2.3 times the size, the middle in the middle
+MIDDLE = (80, 45)
+
+
+def zoomed(
+    page: "Page", pixel: tuple[float, float], factor: float, fixed: tuple[float, float] = MIDDLE
+) -> tuple[float, float]:
+    """The window's point over a pixel, zoomed around a pixel that has not moved."""
+    (x, y), (fixed_x, fixed_y) = point(page, *pixel), point(page, *fixed)
+    return fixed_x + factor * (x - fixed_x), fixed_y + factor * (y - fixed_y)
+
+
+def test_a_box_drawn_with_the_wheel_turned_is_in_stored_pixels(
+    chromium: "Browser", serve: Serve, folder: Path
+) -> None:
+    with serve() as address, open_page(chromium, address) as page:
+        wait_ready(page)
+        page.mouse.move(*point(page, *MIDDLE))
+        page.mouse.wheel(0, -400)
+        page.wait_for_selector("#fit:visible")
+        factor = math.exp(400 * 0.002)
+        drag(page, zoomed(page, INNER[:2], factor), zoomed(page, INNER[2:], factor))
+        wait_mask(page)
+        wait_saved(page)
+        assert saved(folder)["a.jpg"].boxes == (approx(INNER, abs=0.5),)
+        drag(page, zoomed(page, INNER[2:], factor), zoomed(page, (100, 60), factor))  # its corner
+        wait_saved(page)
+        page.wait_for_function("!document.querySelector('#boxes').innerText.includes('…')")
+        assert saved(folder)["a.jpg"].boxes == (approx((*INNER[:2], 100, 60), abs=0.5),)
+        page.click("#fit")
+        assert not page.is_visible("#fit")
+        drag_box(page, (5, 5, 30, 30))
+        wait_saved(page)
+        wait_mask(page, 2)
+        page.mouse.wheel(0, -400)
+        page.keyboard.press("Enter")  # the next photograph is seen as a whole
+        page.wait_for_selector("#name:has-text('b.jpg')")
+        wait_ready(page)
+        drag_box(page, AROUND)
+        wait_mask(page)
+        wait_saved(page)
+    found = saved(folder)
+    assert found["a.jpg"].boxes[1] == approx((5, 5, 30, 30), abs=0.5)
+    assert found["b.jpg"].boxes == (approx(AROUND, abs=0.5),)
+
+
+def test_zoomed_and_moved_by_keys_alone(chromium: "Browser", serve: Serve, folder: Path) -> None:
+    with serve() as address, open_page(chromium, address) as page:
+        wait_ready(page)
+        page.keyboard.press("+")
+        page.keyboard.press("=")
+        assert "2.3 times" in page.inner_text("#live")
+        page.keyboard.press("Shift+ArrowLeft")
+        page.keyboard.press("b")  # in the middle of what is seen
+        wait_saved(page)
+        x0, y0, x1, y1 = saved(folder)["a.jpg"].boxes[0]
+        assert (x0 + x1) / 2 < 75
+        assert (y0 + y1) / 2 == approx(45, abs=1)
+        page.keyboard.press("Enter")
+        page.keyboard.down("Space")
+        start = point(page, *MIDDLE)
+        drag(page, start, (start[0] - 100, start[1]))
+        page.keyboard.up("Space")
+        page.keyboard.press("-")
+        page.keyboard.press("0")
+        assert not page.is_visible("#fit")
+        page.click("#larger")
+        page.click("#smaller")
+        drag_box(page, AROUND)
+        wait_saved(page)
+    assert len(saved(folder)["a.jpg"].boxes) == 2  # moving has drawn nothing
+    assert saved(folder)["a.jpg"].boxes[1] == approx(AROUND, abs=0.5)
+
+
+def test_two_fingers_zoom_and_move_and_one_draws(
+    chromium: "Browser", serve: Serve, folder: Path
+) -> None:
+    with serve() as address, open_page(chromium, address, 390) as page:
+        wait_ready(page)
+        client = page.context.new_cdp_session(page)
+        x, y = point(page, *MIDDLE)
+
+        def touch(kind: str, *fingers: tuple[float, float]) -> None:
+            points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(fingers)]
+            client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        touch("touchStart", (x - 30, y))
+        touch("touchMove", (x - 40, y))  # begins to draw, which the second finger gives up
+        touch("touchStart", (x - 40, y), (x + 40, y))
+        for apart in (50, 60, 80):
+            touch("touchMove", (x - apart, y), (x + apart, y))
+        touch("touchMove", (x - 75, y), (x + 85, y))  # 5 points to the right
+        touch("touchEnd", (x + 85, y))
+        touch("touchEnd")
+        page.wait_for_selector("#fit:visible")
+        start, end = (zoomed(page, pixel, 2) for pixel in (INNER[:2], INNER[2:]))
+        drag(page, (start[0] + 5, start[1]), (end[0] + 5, end[1]), "touch")
+        wait_mask(page)
+        wait_saved(page)
+    assert saved(folder)["a.jpg"].boxes == (approx(INNER, abs=1),)
+
+
+def test_a_large_photograph_is_seen_pixel_by_pixel(
+    chromium: "Browser", serve: Serve, folder: Path
+) -> None:
+    """A chessboard of single pixels is grey as a whole; its squares are seen when zoomed."""
+    board = np.indices((900, 3200)).sum(0) % 2 * 255
+    images.write_png(folder / "a.jpg", np.dstack([board.astype(np.uint8)] * 3))
+    script = """([x, y]) => { const c = document.querySelector('#canvas');
+      const r = c.getBoundingClientRect(), s = c.width / r.width;
+      const data = c.getContext('2d').getImageData((x - r.x) * s, (y - r.y) * s, 40, 40).data;
+      return Math.max(...data.filter((_, i) => i % 4 === 0)) -
+             Math.min(...data.filter((_, i) => i % 4 === 0)) > 200; }"""
+    with serve() as address, open_page(chromium, address) as page:
+        wait_ready(page)
+        middle = point(page, 1600, 450, (3200, 900))
+        assert not page.evaluate(script, middle)
+        with page.expect_response("**/picture?box=*"):
+            for _ in range(7):
+                page.keyboard.press("+")
+        page.wait_for_function(script, arg=middle)
+
+
 def test_a_turned_photograph_is_shown_upright_and_stored_right(
     chromium: "Browser", serve: Serve, folder: Path
 ) -> None:
@@ -411,7 +536,18 @@ def test_all_of_it_fits_and_can_be_touched(chromium: "Browser", serve: Serve, wi
         page.evaluate("document.querySelector('#problem').hidden = false")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.evaluate("document.querySelector('#problem').hidden = true")
-        for name in ("previous", "following", "ask", "undo", "map", "nothing", "unsure", "next"):
+        for name in (
+            "previous",
+            "following",
+            "ask",
+            "undo",
+            "map",
+            "nothing",
+            "unsure",
+            "next",
+            "larger",
+            "smaller",
+        ):
             place = page.locator(f"#{name}").bounding_box()
             assert place is not None
             assert place["x"] >= 0

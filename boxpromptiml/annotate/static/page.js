@@ -1,11 +1,15 @@
 // The page: what is shown, what a person does, and which keys do it.
 import { Saver, askFor, askForLayer, askForPicture, send } from "./requests.js";
-import { View } from "./view.js";
+import { cut, View } from "./view.js";
+import { listenForZoom } from "./zoom.js";
 
 const $ = (id) => document.getElementById(id);
 const PAUSE = 30_000; // ms without a sign of the person that count as time spent
 const SMALLEST = 4; // CSS pixels; a shorter drag is a click
-const STEP = 0.01; // of the shorter side: how far an arrow key moves a box
+const STEP = 0.01; // of the shorter side when all is seen: how far an arrow key moves a box
+const ZOOM = 1.5; // by a key
+const PAN = 0.2; // of what is seen, by a key
+const CALM = 150; // ms without zooming before the pixels of what is seen are asked for
 
 const view = new View($("canvas"));
 const records = new Map(); // what was said of each photograph, by number
@@ -19,6 +23,8 @@ let record = null; // its record; null while it is loaded
 let drag = null; // {number of the box, opposite corner, box, before} while a pointer is down
 let draft = null; // {box, layer} of the drag
 let selected = null; // number of the box that arrow keys move
+let detail = null; // the layer of the part that is seen, in the photograph's own pixels
+let calm = null; // the timer until it is asked for
 let map = null; // the student's layer
 let mapIsOn = false;
 let boxesAreOn = true;
@@ -31,7 +37,7 @@ function draw() {
   let boxes = boxesAreOn ? record.boxes : [];
   if (drag?.box) boxes = boxes.filter((_, number) => number !== drag.number);
   const shown = boxes.map((box) => masks.get(String(box)));
-  const layers = [mapIsOn && map, ...shown, draft?.layer].filter((one) => one?.bitmap);
+  const layers = [detail, mapIsOn && map, ...shown, draft?.layer].filter((one) => one?.bitmap);
   if (drag?.box) boxes = [...boxes, drag.box];
   view.draw({ boxes, layers, selected });
 }
@@ -133,7 +139,7 @@ function pictureOf(number) {
 async function show(number) {
   spend();
   if (drag) endDrag(false);
-  [at, record, map, selected, draft] = [number, null, null, null, null];
+  [at, record, map, selected, draft, detail] = [number, null, null, null, null, null];
   masks.clear();
   queue.length = 0;
   complain("");
@@ -313,6 +319,7 @@ function toggleMap() {
 
 function startDrag(event) {
   if (!record || !event.isPrimary || event.button !== 0) return;
+  if (drag && event.pointerType !== "pen") return; // a hand that rests beside the pen
   event.preventDefault();
   spend();
   $("stage").focus({ preventScroll: true });
@@ -347,30 +354,80 @@ function isLarge([x0, y0, x1, y1]) {
   return Math.min(x1 - x0, y1 - y0) * scale >= SMALLEST;
 }
 
+// ---- zoom ---------------------------------------------------------------------------------------
+
+function zoom(factor) {
+  if (!record) return;
+  if (selected !== null) view.bring(record.boxes[selected]);
+  view.zoom(factor);
+  say(`${view.zoomed.toFixed(1)} times larger than the whole`);
+  lookAgain();
+}
+
+function fit() {
+  view.fit();
+  lookAgain();
+}
+
+/** Move what is seen by a key. */
+function pan(key) {
+  const { width, height } = $("canvas").getBoundingClientRect();
+  const dx = { ArrowLeft: PAN, ArrowRight: -PAN }[key] ?? 0;
+  const dy = { ArrowUp: PAN, ArrowDown: -PAN }[key] ?? 0;
+  view.zoom(1, [0, 0], [dx * width, dy * height]);
+  lookAgain();
+}
+
+/** Draw at another zoom or place; when it is calm, with the photograph's own pixels. */
+function lookAgain() {
+  if (!record) return;
+  spend();
+  $("fit").hidden = view.zoomed === 1;
+  draw();
+  clearTimeout(calm);
+  calm = setTimeout(showDetail, CALM);
+}
+
+async function showDetail() {
+  if (!record || !view.isCoarse) return;
+  const [number, part] = [at, view.window];
+  if (String(part) === String(detail?.window)) return;
+  try {
+    const bitmap = await askForPicture(number, part);
+    if (number === at) detail = { bitmap, window: part };
+  } catch {
+    return; // the reduced picture is still there
+  }
+  draw();
+}
+
 // ---- boxes by keys ------------------------------------------------------------------------------
 
 function boxByKeys() {
   if (!record) return;
-  const { width, height } = record;
-  putBox([0.35 * width, 0.35 * height, 0.65 * width, 0.65 * height]);
+  const [x0, y0, x1, y1] = view.window; // in the middle of what is seen
+  const within = (low, high, part) => low + part * (high - low);
+  putBox([within(x0, x1, 0.35), within(y0, y1, 0.35), within(x0, x1, 0.65), within(y0, y1, 0.65)]);
   select(record.boxes.length - 1);
 }
 
 function select(number) {
   selected = number;
   boxesAreOn = true;
-  if (number !== null) say(`Box ${number + 1} selected, ${sides(record.boxes[number])}`);
+  if (number !== null) {
+    view.bring(record.boxes[number]);
+    say(`Box ${number + 1} selected, ${sides(record.boxes[number])}`);
+  }
   $("stage").focus();
   render();
 }
 
 function nudge(key, isSize) {
   const { width, height } = record;
-  const by = Math.max(1, Math.round(STEP * Math.min(width, height)));
+  const by = Math.max(1, Math.round((STEP * Math.min(width, height)) / view.zoomed));
   const dx = { ArrowLeft: -by, ArrowRight: by }[key] ?? 0;
   const dy = { ArrowUp: -by, ArrowDown: by }[key] ?? 0;
   const [x0, y0, x1, y1] = record.boxes[selected];
-  const cut = (value, least, most) => Math.min(Math.max(value, least), most);
   let moved;
   if (isSize) moved = [x0, y0, cut(x1 + dx, x0 + 1, width), cut(y1 + dy, y0 + 1, height)];
   else {
@@ -381,6 +438,8 @@ function nudge(key, isSize) {
   const isSame = last?.number === at && last.nudged === selected;
   putBox(moved, selected, isSame);
   if (!isSame) steps.at(-1).nudged = selected;
+  view.bring(moved);
+  lookAgain();
   say(sides(record.boxes[selected]));
 }
 
@@ -392,6 +451,10 @@ const LETTERS = {
   b: boxByKeys,
   m: toggleMap,
   p: () => { boxesAreOn = !boxesAreOn; render(); },
+  "+": () => zoom(ZOOM),
+  "=": () => zoom(ZOOM), // + without Shift
+  "-": () => zoom(1 / ZOOM),
+  0: fit,
   "?": () => $("help").showModal(),
 };
 
@@ -403,6 +466,7 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (key.startsWith("Arrow")) {
     if (selected !== null) return act(event, () => nudge(key, event.shiftKey));
+    if (event.shiftKey) return act(event, () => record && pan(key));
     if (key === "ArrowLeft") return act(event, () => step(-1));
     if (key === "ArrowRight") return act(event, () => step(1));
     return;
@@ -418,7 +482,7 @@ function pressed(event) {
 
 function act(event, what) {
   event.preventDefault();
-  if (!event.repeat || event.key.startsWith("Arrow")) what();
+  if (!event.repeat || event.key.startsWith("Arrow") || "+=-".includes(event.key)) what();
 }
 
 const lettersAct = () => $("letters").checked;
@@ -465,16 +529,17 @@ const saver = new Saver(
 
 function listen() {
   const canvas = $("canvas");
+  listenForZoom(view, () => drag && endDrag(false), lookAgain);
   canvas.addEventListener("pointerdown", startDrag);
   canvas.addEventListener("pointermove", moveDrag);
   canvas.addEventListener("pointerup", (event) => event.pointerId === drag?.pointer && endDrag(true));
   canvas.addEventListener("pointercancel", (event) => event.pointerId === drag?.pointer && endDrag(false));
   document.addEventListener("keydown", pressed);
   document.addEventListener("visibilitychange", () => (document.hidden ? spendBeforeHiding() : spend()));
-  new ResizeObserver(draw).observe($("stage"));
+  new ResizeObserver(() => (record ? lookAgain() : draw())).observe($("stage"));
   const acts = {
     previous: () => step(-1), following: () => step(1), ask: LETTERS["?"], undo, map: toggleMap,
-    nothing: LETTERS.n, unsure: LETTERS.u, next,
+    nothing: LETTERS.n, unsure: LETTERS.u, next, larger: LETTERS["+"], smaller: LETTERS["-"], fit,
   };
   for (const [id, what] of Object.entries(acts)) {
     $(id).addEventListener("click", (event) => {

@@ -23,8 +23,9 @@ export async function send(path, body) {
   return (await ask(path, { method: "POST", body: isFile ? body : JSON.stringify(body) })).json();
 }
 
-export async function askForPicture(number) {
-  const response = await ask(`photographs/${number}/picture`);
+/** A bitmap of a photograph, reduced, or of a part of it: x0 y0 x1 y1, whole pixels. */
+export async function askForPicture(number, part) {
+  const response = await ask(`photographs/${number}/picture${part ? `?box=${part.join()}` : ""}`);
   return createImageBitmap(await response.blob());
 }
 

@@ -3,26 +3,100 @@
 
 const BOX = "#f0e442";
 const EDGE = "#111214";
+const MOST = 16; // how much larger than the whole photograph in the window it can be shown
+const BLOCKY = 3; // device pixels a pixel of the picture; from here on pixels are shown as squares
 const REACH = { mouse: 9, pen: 14, touch: 24 }; // CSS pixels around a corner that take hold of it
 
+export const cut = (value, least, most) => Math.min(Math.max(value, least), most);
+
 export class View {
+  #zoomed = 1;
+  #corner = [0, 0]; // left and top of the photograph in the canvas, where it is larger than that
+
   constructor(canvas) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
     this.photograph = null;
   }
 
-  /** Show a picture of a photograph of this full size; null for none. */
+  /** Show a picture of a photograph of this full size, all of it; null for none. */
   show(picture, width, height) {
     this.photograph = picture && { picture, width, height };
+    this.fit();
+  }
+
+  /** Show all of the photograph. */
+  fit() {
+    this.#zoomed = 1;
+    this.#corner = [0, 0];
+  }
+
+  /** How much larger than the whole photograph in the window it is shown. */
+  get zoomed() {
+    return this.#zoomed;
+  }
+
+  /** Zoom by a factor, and move what lies under one point of the window to another. */
+  zoom(factor, from = this.#middle, to = from) {
+    if (!this.photograph) return;
+    const outer = this.canvas.getBoundingClientRect();
+    const { left, top, scale } = this.place;
+    this.#zoomed = cut(this.#zoomed * factor, 1, MOST);
+    const grown = this.#scale / scale;
+    this.#corner = [
+      to[0] - outer.left - grown * (from[0] - outer.left - left),
+      to[1] - outer.top - grown * (from[1] - outer.top - top),
+    ];
+  }
+
+  /** Move the photograph so that the middle of a box is seen. */
+  bring([x0, y0, x1, y1]) {
+    const [wx0, wy0, wx1, wy1] = this.window;
+    const [x, y] = [(x0 + x1) / 2, (y0 + y1) / 2];
+    if (x > wx0 && x < wx1 && y > wy0 && y < wy1) return;
+    const outer = this.canvas.getBoundingClientRect();
+    const { left, top, scale } = this.place;
+    this.zoom(1, [outer.left + left + x * scale, outer.top + top + y * scale], this.#middle);
+  }
+
+  /** The part of the photograph that is seen, in whole pixels. */
+  get window() {
+    const { width, height } = this.photograph;
+    const outer = this.canvas.getBoundingClientRect();
+    const { left, top, scale } = this.place;
+    return [
+      Math.floor(cut(-left / scale, 0, width)),
+      Math.floor(cut(-top / scale, 0, height)),
+      Math.ceil(cut((outer.width - left) / scale, 0, width)),
+      Math.ceil(cut((outer.height - top) / scale, 0, height)),
+    ];
+  }
+
+  /** Whether the photograph has more pixels than the picture, and they would be seen. */
+  get isCoarse() {
+    const { picture, width } = this.photograph;
+    return picture.width < width && this.place.scale * window.devicePixelRatio * width > picture.width;
+  }
+
+  get #middle() {
+    const { left, top, width, height } = this.canvas.getBoundingClientRect();
+    return [left + width / 2, top + height / 2];
+  }
+
+  get #scale() {
+    const { width, height } = this.photograph;
+    const outer = this.canvas.getBoundingClientRect();
+    return this.#zoomed * Math.min(outer.width / width, outer.height / height);
   }
 
   /** Left and top of the photograph in CSS pixels of the canvas, and its scale. */
   get place() {
     const { width, height } = this.photograph;
     const outer = this.canvas.getBoundingClientRect();
-    const scale = Math.min(outer.width / width, outer.height / height);
-    return { left: (outer.width - width * scale) / 2, top: (outer.height - height * scale) / 2, scale };
+    const scale = this.#scale;
+    const lay = (at, most, long) => (long > most ? cut(at, most - long, 0) : (most - long) / 2);
+    const [left, top] = this.#corner;
+    return { left: lay(left, outer.width, width * scale), top: lay(top, outer.height, height * scale), scale };
   }
 
   /** The photograph's pixel under a pointer, cut to the photograph. */
@@ -30,10 +104,9 @@ export class View {
     const { width, height } = this.photograph;
     const outer = this.canvas.getBoundingClientRect();
     const { left, top, scale } = this.place;
-    const cut = (value, most) => Math.min(Math.max(value, 0), most);
     return [
-      cut((event.clientX - outer.left - left) / scale, width),
-      cut((event.clientY - outer.top - top) / scale, height),
+      cut((event.clientX - outer.left - left) / scale, 0, width),
+      cut((event.clientY - outer.top - top) / scale, 0, height),
     ];
   }
 
@@ -64,6 +137,7 @@ export class View {
     const context = this.context;
     context.setTransform(density, 0, 0, density, 0, 0);
     context.imageSmoothingQuality = "high";
+    context.imageSmoothingEnabled = (scale * density * width) / picture.width < BLOCKY;
     const at = ([x0, y0, x1, y1]) => [left + x0 * scale, top + y0 * scale, (x1 - x0) * scale, (y1 - y0) * scale];
     context.drawImage(picture, ...at([0, 0, width, height]));
     for (const layer of layers) context.drawImage(layer.bitmap, ...at(layer.window));
