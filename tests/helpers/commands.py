@@ -24,6 +24,7 @@ _CONTEXT.set_forkserver_preload(
 )  # fmt: skip
 
 Fault = Callable[[], None]  # called in the child before the command; must be importable
+Words = Sequence[str] | Callable[[], object]  # `boxpromptiml …`, `data_prep …`, or such a function
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Command:
 
     def __init__(
         self,
-        words: Sequence[str],
+        words: Words,
         fault: Fault | None = None,
         environment: Mapping[str, str] | None = None,
         path: Path | None = None,
@@ -59,7 +60,7 @@ class Command:
         """Start it.
 
         Args:
-            words: `boxpromptiml …` or `data_prep …`.
+            words: `boxpromptiml …`, `data_prep …`, or a function to call instead.
             fault: Called in the child first.
             environment: Variables that it gets besides those of this process.
             path: A folder with modules that the command may import.
@@ -69,9 +70,7 @@ class Command:
         self._log = Path(name)
         self._began = time.monotonic()
         variables = dict(os.environ) | dict(environment or {})
-        self._process = _CONTEXT.Process(
-            target=_child, args=(list(words), name, fault, variables, path)
-        )
+        self._process = _CONTEXT.Process(target=_child, args=(words, name, fault, variables, path))
         self._process.start()
 
     @property
@@ -107,7 +106,7 @@ class Command:
 
 
 def run(
-    words: Sequence[str],
+    words: Words,
     fault: Fault | None = None,
     seconds: float = 600,
     environment: Mapping[str, str] | None = None,
@@ -142,7 +141,7 @@ def run_as_torchrun(
 
 
 def _child(
-    words: list[str], log: str, fault: Fault | None, variables: dict[str, str], path: Path | None
+    words: Words, log: str, fault: Fault | None, variables: dict[str, str], path: Path | None
 ) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(handle, 1)
@@ -156,10 +155,13 @@ def _child(
         sys.path.insert(0, str(path))
     if fault is not None:
         fault()
+    if callable(words):
+        words()
+        return
     if words[0] == "data_prep":
         from data_prep.__main__ import main as prepare
 
-        sys.exit(prepare(words[1:]))
+        sys.exit(prepare([*words[1:]]))
     from boxpromptiml.cli import main
 
-    sys.exit(main(words[1:]))
+    sys.exit(main([*words[1:]]))

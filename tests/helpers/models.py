@@ -54,7 +54,7 @@ SPECS = {
         0.5,
         refinement=Refinement(SegmenterConfig("slic", segments=30), "pixel"),
     ),
-    "tinyvit": ModelSpec(StudentConfig(fusion=_SMALL), NetworkInput(), 0.5),
+    "tinyvit": ModelSpec(StudentConfig(stages=(0, 1), fusion=_SMALL), NetworkInput(), 0.5),
     "swin": ModelSpec(
         StudentConfig("swin_tiny_patch4_window7_224", stages=(0,), fusion=_SMALL),
         NetworkInput(),

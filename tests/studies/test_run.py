@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from filelock import FileLock
 
 from boxpromptiml.cli import main
 from boxpromptiml.studies.run import Children
+from tests.helpers.commands import Command, run
 from tests.helpers.processes import alive, children_of, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,12 +50,23 @@ def write(folder: Path, data_root: Path, **changes: object) -> Path:
     return path
 
 
+def forked(_: Children, words: Sequence[str], log: Path) -> int:
+    """`Children.run` without the seconds that a new interpreter takes to import torch."""
+    ended = run(words)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(ended.said)
+    return ended.status or 0
+
+
 @pytest.fixture(scope="module")
 def done(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished study, with its file."""
     folder = tmp_path_factory.mktemp("study")
     path = write(folder, data_root)
-    assert main(["study", "--file", str(path), "--out", str(folder / "out"), "--jobs", "2"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Children, "run", forked)
+        words = ["study", "--file", str(path), "--out", str(folder / "out"), "--jobs", "2"]
+        assert main(words) == 0
     return folder
 
 
@@ -135,8 +148,9 @@ def test_other_settings_in_the_same_folder_are_refused_and_the_rest_goes_on(
 
 
 def test_a_training_that_fails_costs_its_own_line_only(
-    done: Path, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(Children, "run", forked)
     plan = yaml.safe_load((done / "study.yaml").read_text())
     plan["variants"] = {
         "masks": plan["variants"]["masks"],
@@ -206,17 +220,16 @@ def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
     plan["settings"]["trainer.max_epochs"] = 400
     plan["settings"]["trainer.check_val_every_n_epoch"] = 400
     path.write_text(yaml.safe_dump(plan))
-    words = [sys.executable, "-m", "boxpromptiml", "study", "--file", str(path), "--out",
-             str(tmp_path / "out")]  # fmt: skip
+    words = ["boxpromptiml", "study", "--file", str(path), "--out", str(tmp_path / "out")]
     run = tmp_path / "out/masks/seed_0"
     last = run / "checkpoints/last.ckpt"
-    study = subprocess.Popen(words, cwd=ROOT)
+    study = Command(words)
     deadline = time.monotonic() + 240
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     (training,) = children_of(study.pid)
     study.send_signal(how)
-    assert study.wait(120) == (128 + how if how == signal.SIGTERM else -how)
+    assert study.wait(120).status == (128 + how if how == signal.SIGTERM else -how)
     if how == signal.SIGKILL:
         assert wait_for(lambda: not alive(training), 60)  # it notices at once, and saves
     assert not alive(training)
@@ -225,7 +238,9 @@ def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
     assert last.stat().st_mtime_ns == written
     state = json.loads((run / "study_run.json").read_text())
     assert not state["finished"]
-    study = subprocess.Popen(words, cwd=ROOT)
+    if how == signal.SIGTERM:
+        return  # goes on like the other
+    study = Command(words)
     while last.stat().st_mtime_ns == written and time.monotonic() < deadline:
         time.sleep(0.2)
     study.send_signal(signal.SIGTERM)

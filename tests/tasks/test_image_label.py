@@ -1,10 +1,7 @@
 """The image-label branch from end to end, as its users run it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +24,7 @@ from boxpromptiml.records import ProbArray
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 from boxpromptiml.tasks.image_label import ImageLabelTask
 from data_prep.__main__ import main as data_prep
+from tests.helpers.commands import run_as_torchrun
 
 TASK = "boxpromptiml.tasks.image_label.ImageLabelTask"
 NETWORK = [f"--model={TASK}", "--model.wcbnet.backbone=mobilenetv3_small_050"]
@@ -163,15 +161,8 @@ def test_two_processes_train_validate_and_finish(unmasked: Path, tmp_path: Path)
     """Every block has gradients, every process enters every barrier."""
     command = [*arguments(unmasked, tmp_path), "--trainer.max_epochs=1", "--trainer.devices=2",
                "--trainer.strategy=ddp", "--data.batch_size=2"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "boxpromptiml", "fit", *command],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    for ended in run_as_torchrun(["boxpromptiml", "fit", *command], 2):
+        assert ended.status == 0, ended.said[-2000:]
     scores = json.loads((tmp_path / "metrics_val.json").read_text())
     assert 0 <= scores["image_auc"] <= 1
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()

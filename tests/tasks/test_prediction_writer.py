@@ -1,8 +1,6 @@
-"""`boxpromptiml predict` in two processes started by Lightning, which tolerates a killed one."""
+"""`boxpromptiml predict` in two processes, one of which may be killed."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from boxpromptiml.cli import main
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest
+from tests.helpers.commands import Ended, run_as_torchrun
 
 MODULE = '''
 import os, signal
@@ -57,15 +56,11 @@ def checkpoint(module: Path, data_root: Path, tmp_path_factory: pytest.TempPathF
 
 def _predict(
     module: Path, data_root: Path, checkpoint: Path, run: Path, **environment: str
-) -> tuple[int, str]:
+) -> Ended:
     words = [*command("predict", data_root, run), f"--ckpt_path={checkpoint}"]
     words += ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    path = os.pathsep.join([str(module), str(Path.cwd())])
-    ended = subprocess.run(
-        [sys.executable, "-m", "boxpromptiml", *words], check=False, stderr=subprocess.PIPE,
-        text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | environment,
-    )  # fmt: skip
-    return ended.returncode, ended.stderr
+    first, _ = run_as_torchrun(["boxpromptiml", *words], 2, environment, module)
+    return first
 
 
 def test_two_processes_write_the_table_of_one(
@@ -75,7 +70,7 @@ def test_two_processes_write_the_table_of_one(
     assert main([*command("predict", data_root, one), f"--ckpt_path={checkpoint}"]) == 0
     (two / "predictions").mkdir(parents=True)
     (two / "predictions" / "predictions.1.jsonl").write_text("of an earlier version")
-    assert _predict(module, data_root, checkpoint, two)[0] == 0
+    assert _predict(module, data_root, checkpoint, two).status == 0
     tables = [sorted((run / "predictions").glob("*.jsonl")) for run in (one, two)]
     assert [[path.name for path in part] for part in tables] == [["predictions.jsonl"]] * 2
     ours, theirs = (
@@ -94,11 +89,11 @@ def test_a_killed_process_is_an_error_that_names_what_is_missing(
     folder = tmp_path / "predictions"
     folder.mkdir()
     (folder / "predictions.jsonl").write_text("of a run that went well")
-    status, said = _predict(module, data_root, checkpoint, tmp_path, DEADLY="1")
-    assert status == 1
+    ended = _predict(module, data_root, checkpoint, tmp_path, DEADLY="1")
+    assert ended.status == 1
     samples = read_manifest(data_root / "train.jsonl").samples  # the second process has each second
     lost = [sample.id for sample in samples][3::2]
-    assert f"{len(lost)} images without a map: {', '.join(map(repr, lost))}" in said
+    assert f"{len(lost)} images without a map: {', '.join(map(repr, lost))}" in ended.said
     assert not list(folder.glob("*.jsonl"))
     assert len(list(folder.rglob("*.png"))) == len(samples) - len(lost)
 

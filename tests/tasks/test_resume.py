@@ -20,6 +20,7 @@ import torch
 
 from boxpromptiml.cli import main
 from boxpromptiml.tasks.callbacks import LocalCheckpointIO
+from tests.helpers.commands import run, run_as_torchrun
 from tests.helpers.processes import alive, wait_for
 
 HERE = Path(__file__).parent
@@ -163,15 +164,12 @@ def test_resumed_is_bit_identical(
 ) -> None:
     *_, workers, saved_epoch = point
     kill = point[:4]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(module)}
-    killed = subprocess.run(
-        [sys.executable, "-m", "boxpromptiml", *command(data_root, tmp_path, workers, kill)],
-        env=environment, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    words = ["boxpromptiml", *command(data_root, tmp_path, workers, kill)]
+    killed = run(words, path=module, seconds=300)
     terminated = kill[3] == "SIGTERM"
     expected = 128 + signal.SIGTERM if terminated else -signal.SIGKILL
-    assert killed.returncode == expected, killed.stderr[-2000:]
-    assert "Traceback" not in killed.stderr
+    assert killed.status == expected, killed.said[-2000:]
+    assert "Traceback" not in killed.said
     assert last(tmp_path)["epoch"] == saved_epoch
     interrupted = tmp_path / "checkpoints" / "interrupted.ckpt"
     within_epoch = kill[0] == "train" and kill[2] < BATCHES - 1
@@ -211,25 +209,29 @@ def test_last_starts_afresh_where_there_is_none(
 def test_two_processes_resume_bit_identically_too(
     module: Path, data_root: Path, tmp_path: Path
 ) -> None:
-    """With averaged weights and loader processes; Lightning starts the second process.
+    """With averaged weights and loader processes; Lightning starts the second one of the killed.
 
-    The second one, which waits for the first in native code, ends when that is killed.
+    That one, which waits for the first in native code, ends when the first is killed.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{module}:{Path.cwd()}"}
 
-    def fit(name: str, kill: tuple[str, int, int, str] | None, *more: str) -> int:
-        words = [
-            *command(data_root, tmp_path / name, 1, kill), "--trainer.devices=2",
+    def words(name: str, kill: tuple[str, int, int, str] | None, *more: str) -> list[str]:
+        return [
+            "boxpromptiml", *command(data_root, tmp_path / name, 1, kill), "--trainer.devices=2",
             "--trainer.strategy=ddp", "--data.batch_size=1", "--trainer.max_epochs=3", *more,
         ]  # fmt: skip
-        program = [sys.executable, "-m", "boxpromptiml", *words]
-        return subprocess.run(program, env=environment, check=False, timeout=500).returncode
 
-    assert fit("whole", None) == 0
-    assert fit("killed", ("train", 1, 1, "SIGKILL")) == -signal.SIGKILL
+    def fit(name: str, *more: str) -> None:
+        for ended in run_as_torchrun(words(name, None, *more), 2, path=module):
+            assert ended.status == 0, ended.said[-2000:]
+
+    fit("whole")
+    program = [sys.executable, "-m", *words("killed", ("train", 1, 1, "SIGKILL"))]
+    killed = subprocess.run(program, env=environment, check=False, timeout=500)
+    assert killed.returncode == -signal.SIGKILL
     second = int((tmp_path / "killed" / "second").read_text())
     assert wait_for(lambda: not alive(second), 30)
-    assert fit("killed", None, "--ckpt_path=last") == 0
+    fit("killed", "--ckpt_path=last")
     whole, resumed = last(tmp_path / "whole"), last(tmp_path / "killed")
     for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states"):
         assert differences(resumed[part], whole[part], part) == []

@@ -3,17 +3,18 @@
 The logger's tests start processes, since wandb keeps its settings for a process.
 """
 
+import atexit
 import json
 import logging
 import os
 import pty
-import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -43,6 +44,7 @@ from boxpromptiml.tasks.base import LocalizerTask
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.image_label import ImageLabelTask
 from boxpromptiml.tasks.wandb import COLUMNS, PatientWandbLogger, WandbImages, sweep_folder
+from tests.helpers.commands import Ended, Words, run
 from tests.helpers.training import STUDENT
 
 SMALL = NetworkInput("resize", (64, 64))
@@ -329,55 +331,62 @@ def test_a_real_run_without_a_server_keeps_table_and_images(
     assert classes == {0, 1, 2}
 
 
-PRELUDE = """
-import logging, sys
-from pathlib import Path
-from boxpromptiml.cli import main
-from boxpromptiml.tasks.wandb import PatientWandbLogger
-logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
-logger = PatientWandbLogger(project="test", save_dir="run")
-"""
-ONLINE = {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+ONLINE = {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9"}
 
 
-def environment(home: Path, **more: str) -> dict[str, str]:
-    """No settings but these: no key of whoever runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    return (
-        kept | ONLINE | {"HOME": str(home), "NETRC": str(home / "none"), "PYTHONPATH": path} | more
+def start(home: Path) -> None:
+    """In the new process: wandb's settings are ours alone, warnings say who warns.
+
+    A child of `multiprocessing` ends without `atexit`, where wandb completes its files.
+    """
+    Finalize(None, atexit._run_exitfuncs, exitpriority=1)
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        if name not in ONLINE and name not in ("WANDB_API_KEY", "WANDB_INIT_TIMEOUT"):
+            del os.environ[name]
+    os.environ |= {"HOME": str(home), "NETRC": str(home / "none")}
+    os.chdir(home)
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+
+
+def in_new_process(home: Path, job: Words, key: str | None = "0" * 40, **more: str) -> Ended:
+    """Run a function or a command in the folder `home`; without a key there is none at all."""
+    variables = ONLINE | ({"WANDB_API_KEY": key} if key else {}) | more
+    return run(job, partial(start, home), 240, variables)
+
+
+def log_one(entity: str | None = None) -> None:
+    """Log one number."""
+    logger = PatientWandbLogger(project="test", save_dir="run", entity=entity)
+    logger.log_metrics({"loss": 1.0}, step=3)
+    sys.stdout.write("finished\n")
+
+
+def train(root: Path) -> None:
+    """Train for two steps."""
+    small = NetworkInput("resize", (32, 32))
+    data = LocalizationData(
+        [root / "train.jsonl"], [root / "val.jsonl"], supervision="mask", input=small, batch_size=4
     )
+    logger = PatientWandbLogger(project="test", save_dir="run")
+    trainer = Trainer(
+        max_epochs=1, logger=logger, accelerator="cpu", default_root_dir="run",
+        enable_progress_bar=False, log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(DistillTask(STUDENT, small), data)
+    sys.stdout.write(f"finished {trainer.global_step}\n")
 
 
-def warnings_of(stderr: str) -> list[str]:
-    return [line for line in stderr.splitlines() if line.startswith("WARNING boxpromptiml")]
+def warnings_of(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("WARNING boxpromptiml")]
 
 
 def test_an_unreachable_server_costs_one_line_and_the_run_is_kept(
     data_root: Path, tmp_path: Path
 ) -> None:
-    code = PRELUDE + textwrap.dedent(f"""
-        from lightning.pytorch import Trainer
-        from boxpromptiml.data.datamodule import LocalizationData
-        from boxpromptiml.models.inputs import NetworkInput
-        from boxpromptiml.models.student import StudentConfig
-        from boxpromptiml.tasks.distill import DistillTask
-        root, small = Path({str(data_root)!r}), NetworkInput("resize", (32, 32))
-        data = LocalizationData([root / "train.jsonl"], [root / "val.jsonl"],
-                                supervision="mask", input=small, batch_size=4)
-        trainer = Trainer(max_epochs=1, logger=logger, accelerator="cpu", default_root_dir="run",
-                          enable_progress_bar=False, log_every_n_steps=1)
-        trainer.fit(DistillTask(StudentConfig("mobilenetv3_small_050"), small), data)
-        print("finished", trainer.global_step)
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=environment(tmp_path, WANDB_API_KEY="0" * 40, WANDB_INIT_TIMEOUT="1"), timeout=240,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "finished 2" in done.stdout
-    (line,) = warnings_of(done.stderr)
+    done = in_new_process(tmp_path, partial(train, data_root), WANDB_INIT_TIMEOUT="1")
+    assert done.status == 0, done.said[-3000:]
+    assert "finished 2" in done.said
+    (line,) = warnings_of(done.said)
     (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     assert log.stat().st_size > 1000
     assert log.parent.name in line
@@ -385,30 +394,23 @@ def test_an_unreachable_server_costs_one_line_and_the_run_is_kept(
     assert "127.0.0.1:9" in line
 
 
+def at_terminal(job: Callable[[], object]) -> None:
+    """Do a job with a terminal as stdin and stderr, where nobody types."""
+    _, end = pty.openpty()
+    os.dup2(end, 0)
+    os.dup2(end, 2)
+    sys.stdin, sys.stderr = os.fdopen(0), os.fdopen(2, "w")
+    assert sys.stdin.isatty()
+    assert sys.stderr.isatty()
+    job()
+
+
 def test_without_a_key_it_neither_asks_nor_fails(tmp_path: Path) -> None:
     """At a terminal, where wandb would prompt for the key."""
-    ours, theirs = pty.openpty()
-    code = PRELUDE + 'logger.log_metrics({"loss": 1.0}, step=3)\nprint("finished")'
-    with (tmp_path / "stdout").open("w") as stdout:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path),
-            stdin=theirs, stdout=stdout, stderr=theirs,
-        )  # fmt: skip
-        os.close(theirs)
-        said = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                said += chunk
-        except OSError:  # Linux, where the other end is closed
-            pass
-        try:
-            status = process.wait(timeout=60)
-        finally:
-            process.kill()
-            os.close(ours)
-    assert status == 0, said.decode()[-3000:]
-    assert "finished" in (tmp_path / "stdout").read_text()
-    (line,) = warnings_of(said.decode())
+    done = in_new_process(tmp_path, partial(at_terminal, log_one), key=None)
+    assert done.status == 0, done.said[-3000:]
+    assert "finished" in done.said
+    (line,) = warnings_of(done.said)
     assert "no API key" in line
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
@@ -452,17 +454,11 @@ def serving(handler: type[Refusing]) -> Iterator[str]:
 def test_a_wrong_key_or_entity_costs_one_line_and_the_run_is_kept(
     refusing: type[Refusing], tmp_path: Path
 ) -> None:
-    code = PRELUDE.replace('"test"', '"test", entity="nobody"')
-    code += 'logger.log_metrics({"loss": 1.0}, step=3)\nprint("finished")'
     with serving(refusing) as address:
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-            env=environment(tmp_path, WANDB_API_KEY="0" * 40, WANDB_BASE_URL=address), timeout=240,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "finished" in done.stdout
-    (line,) = warnings_of(done.stderr)
+        done = in_new_process(tmp_path, partial(log_one, "nobody"), WANDB_BASE_URL=address)
+    assert done.status == 0, done.said[-3000:]
+    assert "finished" in done.said
+    (line,) = warnings_of(done.said)
     assert refusing.message in line
     (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     assert log.parent.name in line
@@ -500,12 +496,9 @@ def test_it_is_put_in_place_of_lightnings_in_a_list_too(tmp_path: Path, data_roo
         "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1",
     ]  # fmt: skip
     for verb, more in (("fit", []), ("test", ["--ckpt_path=run/checkpoints/last.ckpt"])):
-        done = subprocess.run(
-            [sys.executable, "-m", "boxpromptiml", verb, *words, *more], cwd=tmp_path, timeout=240,
-            env=environment(tmp_path), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert "no API key" in done.stderr
+        done = in_new_process(tmp_path, ["boxpromptiml", verb, *words, *more], key=None)
+        assert done.status == 0, done.said[-3000:]
+        assert "no API key" in done.said
     runs = list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(runs) == 2
     assert all(b"gradient_clip_val" in run.read_bytes() for run in runs)  # the configuration
