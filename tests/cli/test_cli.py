@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import tomllib
@@ -14,6 +13,7 @@ import yaml
 
 from boxpromptiml.cli import main
 from boxpromptiml.models import sam
+from tests.helpers.commands import run
 from tests.helpers.data import make_folder
 from tests.helpers.tiny_sam import tiny_sam
 
@@ -184,15 +184,8 @@ def test_wandb_offline_run(data_root: Path, tmp_path: Path) -> None:
                  f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1",
                  "--config=experiments/wandb.yaml",
                  "--trainer.enable_progress_bar=false"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "boxpromptiml", *arguments],
-        env=os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = run(["boxpromptiml", *arguments], environment={"WANDB_MODE": "offline"})
+    assert done.status == 0, done.said[-2000:]
     assert list(tmp_path.rglob("*.wandb"))
     assert "val/pixel_f1" in (tmp_path / "metrics.csv").read_text()  # `report` draws its curves
     assert (tmp_path / "checkpoints" / "best.ckpt").is_file()

@@ -3,8 +3,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.io import images, sandbox
 from boxpromptiml.io.files import locked
 from boxpromptiml.io.map_files import read_map
+from tests.helpers.commands import Command
 from tests.helpers.models import CALIBRATION, SPECS, make_network, save_student
 
 
@@ -129,7 +128,7 @@ def test_what_breaks_the_decoder_costs_one_image(
     for name in ("b_killed", "b_slow", "sub/greedy"):
         (photos / f"{name}.jpg").write_bytes((photos / "a.jpg").read_bytes())
     monkeypatch.setattr(sandbox, "_PROGRAM", EVIL_CHILD)
-    assert run(checkpoint, tmp_path / "out", photos, decode_seconds=2, batch_size=1) == 3
+    assert run(checkpoint, tmp_path / "out", photos, decode_seconds=1, batch_size=1) == 3
     rows = [json.loads(x) for x in (tmp_path / "out/errors.jsonl").read_text().splitlines()]
     assert {Path(row["path"]).stem: row["reason"] for row in rows} == {
         "b_killed": "crashed",
@@ -159,30 +158,26 @@ def test_nonsense_limits_are_refused(checkpoint: Path, photos: Path, tmp_path: P
         assert run(checkpoint, tmp_path / "out", photos, decode_seconds=seconds) == 1
 
 
+def waits_at_z() -> None:
+    """In the new process: the decoder's child never finishes z.jpg."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    sandbox._PROGRAM = EVIL_CHILD.replace("slow", "z.jpg")
+
+
 @pytest.mark.slow
 def test_an_interrupt_keeps_what_is_finished_and_leaves_no_child(
     checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "z.jpg").write_bytes((photos / "a.jpg").read_bytes())
-    waits = EVIL_CHILD.replace("slow", "z.jpg")
-    program = f"""
-import signal, sys
-from boxpromptiml.io import sandbox
-from boxpromptiml.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
-sandbox._PROGRAM = {waits!r}
-sys.exit(main(sys.argv[1:]))
-"""
     words = [f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}", "--batch_size=1"]
-    command = [sys.executable, "-c", program, "localize", *words, f"--images={photos}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as job:
-        while len(list((tmp_path / "out").rglob("overlay/**/*.jpg"))) < 3:
-            assert job.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.3)  # the child has the last image now
-        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-        job.send_signal(signal.SIGINT)
-        assert job.wait(timeout=60) == 130
+    job = Command(["boxpromptiml", "localize", *words, f"--images={photos}"], waits_at_z)
+    while len(list((tmp_path / "out").rglob("overlay/**/*.jpg"))) < 3:
+        assert job.alive
+        time.sleep(0.05)
+    time.sleep(0.3)  # the child has the last image now
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    job.signal(signal.SIGINT)
+    assert job.wait(60).status == 130
     assert len(children) == 1
     assert not Path(f"/proc/{children[0]}").exists()
     assert len((tmp_path / "out/predictions.jsonl").read_text().splitlines()) == 3
@@ -318,13 +313,13 @@ def test_a_killed_job_continues_where_it_was(
         (photos / f"d{number}.jpg").write_bytes((photos / "a.jpg").read_bytes())
     out = tmp_path / "out"
     words = [f"--checkpoint={checkpoint}", f"--out={out}", "--batch_size=1", f"--images={photos}"]
-    program = "import sys; from boxpromptiml.cli import main; sys.exit(main(sys.argv[1:]))"
-    with subprocess.Popen([sys.executable, "-c", program, "localize", *words]) as job:
-        table = out / "predictions.jsonl"
-        while not table.exists() or table.read_text().count("\n") < 3:
-            assert job.poll() is None
-            time.sleep(0.01)
-        job.kill()
+    job = Command(["boxpromptiml", "localize", *words])
+    table = out / "predictions.jsonl"
+    while not table.exists() or table.read_text().count("\n") < 3:
+        assert job.alive
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
     made = table.read_text().count("\n")
     (out / "prob" / ".0123456789abcdef.1.tmp").touch()  # as the kill may leave
     assert run(checkpoint, out, photos) == 0

@@ -228,7 +228,7 @@ def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     (training,) = children_of(study.pid)
-    study.send_signal(how)
+    study.signal(how)
     assert study.wait(120).status == (128 + how if how == signal.SIGTERM else -how)
     if how == signal.SIGKILL:
         assert wait_for(lambda: not alive(training), 60)  # it notices at once, and saves
@@ -243,7 +243,7 @@ def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
     study = Command(words)
     while last.stat().st_mtime_ns == written and time.monotonic() < deadline:
         time.sleep(0.2)
-    study.send_signal(signal.SIGTERM)
+    study.signal(signal.SIGTERM)
     study.wait(120)
     log = (run / "fit.log").read_text()
     assert f"Restored all states from the checkpoint at {last}" in log

@@ -157,6 +157,7 @@ def test_a_mistake_is_named(
     assert "Traceback" not in captured
 
 
+@pytest.mark.slow
 def test_two_processes_train_validate_and_finish(unmasked: Path, tmp_path: Path) -> None:
     """Every block has gradients, every process enters every barrier."""
     command = [*arguments(unmasked, tmp_path), "--trainer.max_epochs=1", "--trainer.devices=2",

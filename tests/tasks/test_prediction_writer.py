@@ -63,6 +63,7 @@ def _predict(
     return first
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_table_of_one(
     module: Path, data_root: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_two_processes_write_the_table_of_one(
         assert images.read_image(two / "predictions" / "prob" / f"{b['name']}.png")
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_an_error_that_names_what_is_missing(
     module: Path, data_root: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def scramble() -> None:
     torch.manual_seed(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point[0]}{point[1]}-{point[3]}")
 def test_resumed_is_bit_identical(
     whole: dict[str, Any],

@@ -380,6 +380,7 @@ def warnings_of(said: str) -> list[str]:
     return [line for line in said.splitlines() if line.startswith("WARNING boxpromptiml")]
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_costs_one_line_and_the_run_is_kept(
     data_root: Path, tmp_path: Path
 ) -> None:
@@ -405,6 +406,7 @@ def at_terminal(job: Callable[[], object]) -> None:
     job()
 
 
+@pytest.mark.slow
 def test_without_a_key_it_neither_asks_nor_fails(tmp_path: Path) -> None:
     """At a terminal, where wandb would prompt for the key."""
     done = in_new_process(tmp_path, partial(at_terminal, log_one), key=None)
@@ -450,6 +452,7 @@ def serving(handler: type[Refusing]) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusing", [Refusing, RefusingEntity])
 def test_a_wrong_key_or_entity_costs_one_line_and_the_run_is_kept(
     refusing: type[Refusing], tmp_path: Path
@@ -477,6 +480,7 @@ def test_it_takes_what_lightnings_logger_takes(capsys: pytest.CaptureFixture[str
     assert found[0]["tags"] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_it_is_put_in_place_of_lightnings_in_a_list_too(tmp_path: Path, data_root: Path) -> None:
     """Beside ours, whose history stays, and another; the configuration reaches the run."""
     name = "lightning.pytorch.loggers"
