@@ -24,7 +24,10 @@ _JOBS = {
         "data_prep.simulate_boxes:boxes",
     ),
     "import-boxes": ("boxes from an annotation tool", "data_prep.import_boxes:import_boxes"),
-    "export-boxes": ("boxes to COCO JSON", "data_prep.export_boxes:export_boxes"),
+    "export-boxes": (
+        "boxes or masks for an annotation tool",
+        "data_prep.export_boxes:export_boxes",
+    ),
     "protocol": (
         "manifests of an evaluation protocol",
         "data_prep.protocol:write_protocol",

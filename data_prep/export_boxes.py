@@ -64,7 +64,7 @@ def export_boxes(
             images 1.1, XML), labelstudio (tasks, JSON).
         of: boxes; or masks, one shape for each connected part, of the `pseudo` masks (pixels that
             the teacher is unsure of do not count) or the ground `truth`. Masks are run lengths in
-            COCO and CVAT; in YOLO and Label Studio polygons around the outside, without holes.
+            COCO and CVAT; in YOLO and Label Studio polygons around the outside, gaps filled.
         view: Pixels that the coordinates refer to: those `stored` in the file, or the `upright`
             picture that most tools show of a photograph with an EXIF orientation.
         class_name: The one class of all shapes.
