@@ -195,7 +195,10 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
                 os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None and error.errno in _DISK:
+        if isinstance(error, OSError) and (
+            str(error.filename) == str(temporary)
+            or (error.filename is None and error.errno in _DISK)
+        ):
             error.filename = str(path)  # a failed write does not know its file
         temporary.unlink(missing_ok=True)
         raise

@@ -70,6 +70,12 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(kept)
 
 
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        files.write_text(tmp_path, "new")
+    assert caught.value.filename == str(tmp_path)
+
+
 def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path: Path) -> None:
     full, broken = (OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EIO))
     for error, filename in ((full, str(tmp_path / "a")), (broken, None)):  # EIO may be of a reader
