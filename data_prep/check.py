@@ -40,6 +40,7 @@ def check(
     num_workers: int = 0,
     engine: EngineName = "processes",
     address: str | None = None,
+    allow_remote: bool = False,
 ) -> int:
     """Check manifests and all their files, and that splits share neither images nor groups.
 
@@ -59,6 +60,8 @@ def check(
             --num_workers is 0.
         address: Of a running Ray cluster, such as auto; every node must see the same files. By
             default Ray is started on this machine for the job.
+        allow_remote: Fetch images of manifests whose image_root is in an object store;
+            docs/scale.md.
 
     Raises:
         UserError: If no manifest is given, or a named file does not exist.
@@ -68,7 +71,7 @@ def check(
         raise UserError("--manifest: name at least one manifest")
     if num_workers < 0:
         raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
-    manifests, findings = _read(manifest)
+    manifests, findings = _read(manifest, allow_remote)
     sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
     work = partial(inspect_image, verify=verify)
     ray = chosen_engine(engine, address)
@@ -86,7 +89,7 @@ def check(
     return EXIT_REJECTED if rejected else EXIT_OK
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[Manifest], list[Finding]]:
+def _read(paths: Sequence[Path], allow_remote: bool) -> tuple[list[Manifest], list[Finding]]:
     """Manifests without their bad rows, and a rejection of each of these."""
     manifests: list[Manifest] = []
     findings: list[Finding] = []
@@ -94,7 +97,7 @@ def _read(paths: Sequence[Path]) -> tuple[list[Manifest], list[Finding]]:
         if not path.is_file():
             raise UserError(f"--manifest {path}: no such file")
         try:
-            header, rows, errors = read_rows(path)
+            header, rows, errors = read_rows(path, allow_remote)
         except UserError as error:
             findings.append(Finding("rejected", str(path), "bad_manifest", str(error)))
             continue

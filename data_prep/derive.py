@@ -55,7 +55,7 @@ def derive(
     folder, header = manifest.path.parent, manifest.header
     moved = replace(
         header,
-        image_root=relative_root(out, folder / header.image_root),
+        image_root=manifest.image_root_from(out),
         pseudo_root=relative_root(out, folder / header.pseudo_root),
         notes=header.notes | notes,
     )

@@ -46,6 +46,7 @@ def pseudo_masks(
     engine: EngineName = "processes",
     address: str | None = None,
     gpus_per_worker: float = 0.0,
+    allow_remote: bool = False,
 ) -> int:
     """Generate a pseudo-mask for every box (resumable).
 
@@ -84,6 +85,8 @@ def pseudo_masks(
             default Ray is started on this machine for the job.
         gpus_per_worker: GPUs that Ray gives to each worker, such as 1 or 0.5, for SAM with --device
             cuda.
+        allow_remote: Fetch images of a manifest whose image_root is in an object store;
+            docs/scale.md.
 
     Raises:
         UserError: If the manifest cannot be read, the teacher's weights do not fit, an option is
@@ -98,7 +101,7 @@ def pseudo_masks(
         )
 
     summary = run_job(
-        read_manifest(manifest),
+        read_manifest(manifest, allow_remote),
         out,
         # This process of a Ray job may have no GPU, and needs the settings alone.
         TeacherOnDemand(made_on(device), made_on("cpu")().settings) if ray else made_on(device)(),

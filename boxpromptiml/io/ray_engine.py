@@ -5,6 +5,7 @@ into an option, while its checkpoints repeat what our files already say, namely 
 done. An actor that dies, alone or with its node, is replaced, and its items are done again.
 """
 
+import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
             "object_store_memory": _OBJECT_STORE, "_node_ip_address": _LOOPBACK,
         }  # fmt: skip
     try:
-        ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)
+        ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:
         what = "cannot start Ray" if address is None else f"--address {address}: cannot use it"
         raise UserError(f"--engine ray: {what}: {error}") from error

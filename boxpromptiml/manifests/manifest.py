@@ -21,6 +21,7 @@ from boxpromptiml.io import files
 from boxpromptiml.io.files import PositionalFile, json_line, open_regular, sha256_bytes
 from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.io.strict_json import parse_as
+from boxpromptiml.manifests.remote import check_root, fetched, is_remote
 from boxpromptiml.manifests.rows import Places, Rows, repeated
 from boxpromptiml.records import Sample
 
@@ -37,7 +38,8 @@ class Header:
 
     Attributes:
         schema_version: Version of this format.
-        image_root: Folder of images and masks, relative to the manifest's folder.
+        image_root: Folder of images and masks, relative to the manifest's folder; or an address in
+            an object store, such as s3://bucket/folder.
         pseudo_root: Folder of the pseudo-masks, relative to the manifest's folder.
         teacher_signature: Hash of the teacher and settings that made the pseudo-masks.
         notes: Anything worth knowing about how the manifest was made.
@@ -67,22 +69,20 @@ class Manifest:
     samples: Rows[Sample]
 
     def image_path(self, sample: Sample) -> Path:
-        """Path of the image.
+        """Path of the image; of one in an object store, its copy on this machine.
 
         Raises:
-            UserError: If it would lie outside the manifest's root.
+            UserError: If it would lie outside the manifest's root, or cannot be fetched.
         """
-        return confined(self.path.parent / self.header.image_root, sample.image)
+        return self._below_root(sample.image, sample.image_sha256)
 
     def mask_path(self, sample: Sample) -> Path | None:
-        """Path of the ground-truth mask, None without one.
+        """Path of the ground-truth mask, None without one; as `image_path`.
 
         Raises:
-            UserError: If it would lie outside the manifest's root.
+            UserError: As `image_path`.
         """
-        if sample.mask is None:
-            return None
-        return confined(self.path.parent / self.header.image_root, sample.mask)
+        return None if sample.mask is None else self._below_root(sample.mask, None)
 
     def pseudo_mask_path(self, sample: Sample) -> Path | None:
         """Path of the pseudo-mask, None without one.
@@ -93,6 +93,18 @@ class Manifest:
         if sample.pseudo_mask is None:
             return None
         return confined(self.path.parent / self.header.pseudo_root, sample.pseudo_mask)
+
+    def _below_root(self, relative: str, sha256: str | None) -> Path:
+        root = self.header.image_root
+        if is_remote(root):
+            check_relative(relative)
+            return fetched(root, relative, sha256)
+        return confined(self.path.parent / root, relative)
+
+    def image_root_from(self, other: Path) -> str:
+        """How the header of a manifest at `other` names this one's images."""
+        root = self.header.image_root
+        return root if is_remote(root) else relative_root(other, self.path.parent / root)
 
 
 def confined(root: Path, relative: str) -> Path:
@@ -136,8 +148,12 @@ _HEADER = TypeAdapter(Header)
 _SAMPLE = TypeAdapter(Sample)
 
 
-def read_manifest(path: str | Path) -> Manifest:
+def read_manifest(path: str | Path, allow_remote: bool = False) -> Manifest:
     """Read and check a manifest.
+
+    Args:
+        path: The file.
+        allow_remote: Accept an `image_root` in an object store.
 
     Raises:
         UserError: Naming file and line, for anything that is not a valid manifest: not JSON,
@@ -145,28 +161,30 @@ def read_manifest(path: str | Path) -> Manifest:
             empty, inverted or outside the image, a box origin without boxes, paths that leave
             their root, a newer schema.
     """
-    header, rows, errors = read_rows(Path(path))
+    header, rows, errors = read_rows(Path(path), allow_remote)
     if errors:
         raise errors[0]
     return Manifest(Path(path), header, rows)
 
 
-def read_rows(path: Path) -> tuple[Header, Rows[Sample], list[UserError]]:
+def read_rows(
+    path: Path, allow_remote: bool = False
+) -> tuple[Header, Rows[Sample], list[UserError]]:
     """The header of a manifest, its valid rows, and an error for each of the others.
 
-    The errors name file and line, in the order of the lines.
+    The errors name file and line, in the order of the lines. Arguments: as `read_manifest`.
 
     Raises:
         UserError: If the file cannot be read, or its header is wrong.
     """
     try:
         with open_regular(path) as stream:
-            return _header(stream, path), *_rows(stream, path)
+            return _header(stream, path, allow_remote), *_rows(stream, path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the manifest: {error}") from error
 
 
-def _header(stream: IO[bytes], path: Path) -> Header:
+def _header(stream: IO[bytes], path: Path, allow_remote: bool) -> Header:
     line = stream.readline()
     if not line:
         raise UserError(
@@ -175,12 +193,28 @@ def _header(stream: IO[bytes], path: Path) -> Header:
     header = parse_as(_HEADER, _text(line), f"{path}:1")
     if "\0" in header.image_root + header.pseudo_root:
         raise UserError(f"{path}:1: image_root and pseudo_root must not hold NUL")
+    if is_remote(header.pseudo_root):
+        raise UserError(f"{path}:1: pseudo_root must be a folder, not {header.pseudo_root!r}")
+    if is_remote(header.image_root):
+        _check_remote(header.image_root, path, allow_remote)
     if header.schema_version != SCHEMA_VERSION:
         raise UserError(
             f"{path}: manifest schema {header.schema_version}, this version reads "
             f"{SCHEMA_VERSION}; update boxpromptiml or import the data again"
         )
     return header
+
+
+def _check_remote(root: str, path: Path, allow_remote: bool) -> None:
+    try:
+        check_root(root)
+    except UserError as error:
+        raise UserError(f"{path}:1: image_root {error}") from None
+    if not allow_remote:
+        raise UserError(
+            f"{path}:1: its images are in {root}; `pseudo-masks` and `check` read them with "
+            "--allow_remote, for other commands copy them to a folder and set image_root"
+        )
 
 
 def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]:

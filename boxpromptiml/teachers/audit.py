@@ -25,10 +25,13 @@ def audit(manifest: Manifest) -> dict[str, Any]:
     """
     rows: list[tuple[str, float, float, float]] = []
     for sample in manifest.samples:
-        mask_path, pseudo_path = manifest.mask_path(sample), manifest.pseudo_mask_path(sample)
-        if mask_path is None or pseudo_path is None or not mask_path.exists():
+        pseudo_path = manifest.pseudo_mask_path(sample)
+        if sample.mask is None or pseudo_path is None:
             continue
         try:
+            mask_path = manifest.mask_path(sample)
+            if mask_path is None or not mask_path.exists():
+                continue
             truth = images.read_mask(mask_path, sample.mask_threshold)
             trimap = images.read_trimap(pseudo_path)
             if truth.shape != trimap.shape:

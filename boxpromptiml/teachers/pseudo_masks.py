@@ -8,7 +8,7 @@ masks.
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -31,10 +31,10 @@ from boxpromptiml.io.ray_engine import RayEngine
 from boxpromptiml.manifests.manifest import (
     Manifest,
     confined,
-    relative_root,
     safe_name,
     write_manifest,
 )
+from boxpromptiml.manifests.remote import address_of, is_remote
 from boxpromptiml.manifests.sidecars import (
     SIDECAR_VERSION,
     Sidecar,
@@ -158,24 +158,22 @@ class _MaskMaker:
         if not sample.boxes:
             return _Result("no_boxes", made=False)
         try:
-            image_path = self.manifest.image_path(sample)
-            path = confined(self.out, mask_name(sample))
-        except UserError as error:
-            rejected = RejectedInput(sample.image, "bad_path", str(error))
-            return _Result("rejected", made=False, error=rejected)
-        try:
-            status, made = self._bring_up_to_date(sample, image_path, path)
+            status, made = self._bring_up_to_date(sample)
         except RejectedInput as error:
+            root = self.manifest.header.image_root
+            if is_remote(root):  # its path is that of a copy
+                where = address_of(root, sample.image)
+                error = RejectedInput(where, error.reason, error.message)
             return _Result("rejected", made=False, error=error)
         return _Result(status, made, has_mask=True)
 
-    def _bring_up_to_date(
-        self, sample: Sample, image_path: Path, path: Path
-    ) -> tuple[Status, bool]:
-        known = sample.image_sha256 or images.probe(image_path).sha256
+    def _bring_up_to_date(self, sample: Sample) -> tuple[Status, bool]:
+        path = _within(sample, lambda: confined(self.out, mask_name(sample)))
+        known = sample.image_sha256 or images.probe(self._image_path(sample)).sha256
         wanted = expected_fingerprint(sample, known, self.signature)
         if fresh := _fresh_sidecar(path, wanted):
             return fresh.status, False
+        image_path = self._image_path(sample)
         image, info = images.read_image(image_path)
         if image.shape[:2] != sample.size:
             raise RejectedInput(image_path, "size_mismatch", "is not of the manifest's size")
@@ -202,6 +200,19 @@ class _MaskMaker:
             ),
         )
         return status, True
+
+    def _image_path(self, sample: Sample) -> Path:
+        return _within(sample, lambda: self.manifest.image_path(sample))
+
+
+def _within(sample: Sample, path: Callable[[], Path]) -> Path:
+    """A path of a sample; one that leads out of its root rejects the sample."""
+    try:
+        return path()
+    except RejectedInput:
+        raise
+    except UserError as error:
+        raise RejectedInput(sample.image, "bad_path", str(error)) from error
 
 
 def _fresh_sidecar(path: Path, wanted: str) -> Sidecar | None:
@@ -242,9 +253,7 @@ def _write_manifest(manifest: Manifest, out: Path, tally: _Tally, signature: str
     )
     header = replace(
         manifest.header,
-        image_root=relative_root(
-            out / "manifest.jsonl", manifest.path.parent / manifest.header.image_root
-        ),
+        image_root=manifest.image_root_from(out / "manifest.jsonl"),
         pseudo_root=".",
         teacher_signature=signature,
     )

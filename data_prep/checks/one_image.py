@@ -13,6 +13,7 @@ from boxpromptiml.data.leaks import refuse_stale_pseudo_masks
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.jpeg import Compression, compression
+from boxpromptiml.manifests.remote import address_of, is_remote
 from boxpromptiml.manifests.sources import Source, check_size, ground_truth
 from boxpromptiml.records import Box, MaskArray, Sample
 from data_prep.checks.findings import Finding
@@ -218,6 +219,8 @@ def _shown(source: Source, relative: str, pseudo: bool = False) -> str:
     """Path of a file, absolute or from the current folder, as the manifest was named."""
     manifest = source.manifest
     relative_root = manifest.header.pseudo_root if pseudo else manifest.header.image_root
+    if is_remote(relative_root):
+        return address_of(relative_root, relative)
     root = str((manifest.path.parent / relative_root).resolve())
     return os.path.normpath(
         f"{root if manifest.path.is_absolute() else os.path.relpath(root)}/{relative}"
