@@ -1,7 +1,9 @@
 """`from boxpromptiml import ...`: what the package promises to its users."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +12,10 @@ from boxpromptiml.cli import main
 from data_prep.__main__ import main as data_prep
 
 NAMES = (
-    "DistillTask", "GrabCutTeacher", "ImageLabelTask", "LocalizationData", "Localizer",
-    "SamTeacher", "__version__", "evaluate_predictions", "read_manifest",
+    "CamConfig", "DistillTask", "FusionConfig", "GrabCutTeacher", "ImageLabelTask",
+    "LocalizationData", "Localizer", "LocalizerOutput", "NetworkInput", "OwnConfig", "Proposal",
+    "SamTeacher", "SegmenterConfig", "StudentConfig", "WCBConfig", "__version__",
+    "evaluate_predictions", "masked_bce", "read_manifest", "trust",
 )  # fmt: skip
 
 
@@ -23,6 +27,19 @@ def test_the_public_names() -> None:
     assert boxpromptiml.Localizer.__name__ == "Localizer"
     with pytest.raises(AttributeError, match="no attribute 'Localiser'"):
         boxpromptiml.Localiser  # noqa: B018
+
+
+def test_documents_import_public_names_alone() -> None:
+    root = Path(__file__).parents[1]
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("examples/*.ipynb"),
+             *root.glob("boxpromptiml/weights/*.md")]  # fmt: skip
+    found = [
+        line
+        for page in pages
+        for line in re.findall(r"from boxpromptiml\S* import .+", page.read_text())
+    ]
+    assert len(found) > 3
+    assert [line for line in found if not line.startswith("from boxpromptiml import")] == []
 
 
 @pytest.mark.parametrize("words", [["boxpromptiml", "--help"], ["data_prep", "--help"]])

@@ -75,13 +75,6 @@ def overlay(
     return canvas
 
 
-def draw_boxes(image: ImageArray, boxes: Iterable[Box]) -> ImageArray:
-    """A copy of an image (H, W, 3) with rectangles, drawn inwards from the sides of each box."""
-    canvas = image.copy()
-    _draw_boxes(canvas, boxes)
-    return canvas
-
-
 def _draw_boxes(canvas: ImageArray, boxes: Iterable[Box]) -> None:
     size = (canvas.shape[0], canvas.shape[1])
     width = _line_width(*size)

@@ -11,6 +11,7 @@ from boxpromptiml.records import Box
 from boxpromptiml.visualization import overlays
 
 GREY = np.full((160, 240, 3), 120, np.uint8)
+NOTHING = np.zeros((160, 240), bool)
 
 
 def blob(size: tuple[int, int] = (160, 240)) -> np.ndarray:
@@ -88,7 +89,7 @@ def test_boxes_lie_on_top_of_the_tint() -> None:
 
 
 def test_box_is_drawn_inwards_with_a_dark_edge() -> None:
-    drawn = overlays.draw_boxes(GREY, [Box(20, 30, 100, 90)])
+    drawn = overlays.overlay(GREY, NOTHING, [Box(20, 30, 100, 90)])
     outside = np.ones((160, 240), bool)
     outside[30:90, 20:100] = False
     assert (drawn[outside] == 120).all()
@@ -103,12 +104,12 @@ def test_box_is_drawn_inwards_with_a_dark_edge() -> None:
     [Box(-50, -50, -5, -5), Box(500, 10, 600, 20), Box(10, 10, 10, 10), Box(-9, 300, 500, 400)],
 )
 def test_box_without_pixels_draws_nothing(box: Box) -> None:
-    assert (overlays.draw_boxes(GREY, [box]) == GREY).all()
+    assert (overlays.overlay(GREY, NOTHING, [box]) == GREY).all()
 
 
 def test_box_of_one_pixel_and_box_over_the_border_are_drawn() -> None:
-    assert tuple(overlays.draw_boxes(GREY, [Box(5, 6, 6, 7)])[6, 5]) == overlays.BOX
-    drawn = overlays.draw_boxes(GREY, [Box(-20, -20, 30, 30)])
+    assert tuple(overlays.overlay(GREY, NOTHING, [Box(5, 6, 6, 7)])[6, 5]) == overlays.BOX
+    drawn = overlays.overlay(GREY, NOTHING, [Box(-20, -20, 30, 30)])
     assert tuple(drawn[0, 0]) == tuple(drawn[29, 29]) == overlays.BOX
 
 
