@@ -55,7 +55,9 @@ def rescale(boxes: BoxArray, old: tuple[int, int], new: tuple[int, int]) -> BoxA
 
 
 def expand(boxes: BoxArray, fraction: float, size: tuple[int, int]) -> BoxArray:
-    """Expand boxes (N, 4) by `fraction` of their width and height on every side, clipped to `size`.
+    """Expand boxes (N, 4) by `fraction` of their width and height on every side.
+
+    The result is clipped to an image of `size` (H, W).
 
     Example:
         >>> expand(as_array([Box(10, 10, 20, 30)]), 0.5, (100, 100)).tolist()
@@ -126,7 +128,7 @@ def from_mask(mask: MaskArray) -> Box | None:
 
 
 def union_mask(boxes: BoxArray, size: tuple[int, int]) -> MaskArray:
-    """(H, W) mask of the pixels that any of the boxes (N, 4) touches."""
+    """Mask, of `size` (H, W), of the pixels that any of the boxes (N, 4) touches."""
     mask = np.zeros(size, dtype=bool)
     for box in boxes:
         mask[pixel_slices(box, size)] = True

@@ -94,11 +94,15 @@ class Desk:
         return facts | asdict(annotation) | {"boxes": boxes}
 
     def picture(self, number: int, part: tuple[float, float, float, float] | None = None) -> bytes:
-        """A photograph, or a box of the upright picture in whole pixels, as JPEG, upright, reduced.
+        """A photograph, or a part of it, as JPEG: upright, reduced to what a page shows.
+
+        Args:
+            number: Of the photograph, counted from 0.
+            part: x0, y0, x1, y1 in whole pixels of the upright picture; None: all of it.
 
         Raises:
             RejectedInput: If the photograph cannot be read.
-            UserError: If the box is none.
+            UserError: If the part is no box.
         """
         photograph, image = self.album[number], self.album.pixels(number)
         if part is not None:
@@ -107,7 +111,11 @@ class Desk:
         return picture(image, photograph.orientation)
 
     def mask(self, number: int, box: tuple[float, float, float, float]) -> Layer:
-        """The pseudo-mask of a box of the upright picture.
+        """The teacher's pseudo-mask of a box, as a transparent picture to lay over the photograph.
+
+        Args:
+            number: Of the photograph, counted from 0.
+            box: x0, y0, x1, y1 in pixels of the upright picture.
 
         Raises:
             RejectedInput: If the photograph cannot be read.
@@ -118,7 +126,7 @@ class Desk:
         return self.layers.mask(self.album.pixels(number), stored, photograph.orientation)
 
     def map(self, number: int) -> Layer:
-        """The student's map.
+        """The student's map of photograph `number`, as a picture to lay over it.
 
         Raises:
             RejectedInput: If the photograph cannot be read.
@@ -127,7 +135,14 @@ class Desk:
         return self.layers.map(self.album.pixels(number), self.album[number].orientation)
 
     def save(self, number: int, body: bytes) -> dict[str, Any]:
-        """Save what the page sends as JSON, a `Change`.
+        """Save what the page sends about photograph `number`.
+
+        Args:
+            number: Of the photograph, counted from 0.
+            body: A `Change` as JSON.
+
+        Returns:
+            `revision`, which the page must send with its next change of this photograph.
 
         Raises:
             Outdated: If somebody else has saved this photograph in the meantime.

@@ -27,7 +27,7 @@ Supervision = Literal["mask", "pseudo", "box", "label", "mixed"]
 
 
 class TrainingTarget(NamedTuple):
-    """The annotation that supervises a sample, and the sample's weight in the loss."""
+    """The annotation that supervises a sample, and the sample's weight in the loss, above 0."""
 
     annotation: Annotation
     weight: float  # above 0

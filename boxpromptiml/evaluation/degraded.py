@@ -77,7 +77,15 @@ class DegradedTest:
     batch_size: int = 8
 
     def score(self, condition: Degradation, progress: str = "") -> Scored:
-        """Mean scores and the F1 of every image; progress goes to stderr.
+        """Localize and score all images after a degradation.
+
+        Args:
+            condition: The degradation; it draws the same noise for an image every time.
+            progress: Follows the condition's name in the progress bar on stderr.
+
+        Returns:
+            Mean scores with intervals, the pixel F1 of every image in the order of the sources, and
+            how many images the degradation resized.
 
         Raises:
             RejectedInput: If an image or its truth cannot be read; none is left out silently.

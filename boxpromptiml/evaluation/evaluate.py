@@ -130,6 +130,15 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Score a folder of maps, reading one image at a time and keeping only its scores.
 
+    Args:
+        predictions: Folder of the maps, named by the ids of the manifests, or what `localize` or
+            `predict` wrote; image scores in its predictions.jsonl are used.
+        manifests: Manifests with ground truth.
+        settings: The scoring protocol, and which rows are scored.
+
+    Returns:
+        What metrics.json and per_image.csv hold, images in the order of the manifests.
+
     Raises:
         UserError: If a row has no or several maps, a map no row, a row no ground truth, an id is in
             two manifests, or a file cannot be used.

@@ -119,11 +119,16 @@ class DatasetScores:
     level: float
 
     def scores(self) -> dict[str, dict[str, Any]]:
-        """All scores of the whole set; None where a score is undefined."""
+        """Value, low, high and count of every score by name; None where it is undefined."""
         return self._scores(range(len(self.rows)))
 
     def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The scores of every dataset, forgery kind and region size, without undefined ones."""
+        """The scores of every dataset, forgery kind and region size, without undefined ones.
+
+        Returns:
+            By `dataset`, `kind` or `region_size`, then by its value: the scores as in `scores`, and
+            `count`, the number of its images.
+        """
         found: dict[str, dict[str, list[int]]] = {"dataset": {}, "kind": {}, "region_size": {}}
         for number, row in enumerate(self.rows):
             kind, size = _kind_group(row), row.region_size

@@ -134,10 +134,16 @@ class Localizer:
         return [found.prob for found in self.localize([_as_array(one) for one in image], tile)]
 
     def localize(self, images: Sequence[ImageArray], tile: bool = False) -> list[Localized]:
-        """Maps and image scores of one batch of RGB arrays (H, W, 3) uint8.
+        """Maps and image scores of one batch.
 
-        With a `native` input, images of more than 4 megapixels are always tiled: as a whole they
-        would take gigabytes.
+        Args:
+            images: RGB arrays (H, W, 3) uint8, of any sizes.
+            tile: Localize overlapping tiles at the stored size and join their maps, instead of the
+                whole image at the network's input size. With a `native` input, images of more than
+                4 megapixels are always tiled: as a whole they would take gigabytes.
+
+        Returns:
+            In the same order, the map (H, W) in [0, 1] at the stored size, and the image score.
         """
         tiled = [tile or self._too_large(image) for image in images]
         whole = iter(self._whole([i for i, t in zip(images, tiled, strict=True) if not t]))
@@ -204,7 +210,17 @@ class Localizer:
     def from_pretrained(
         cls, name: str | Path, revision: str | None = None, device: str = "cpu"
     ) -> "Localizer":
-        """Load a folder of `save_pretrained` or a repository of the Hub (`inference.hub.fetch`)."""
+        """Load a localizer from a folder of `save_pretrained` or from the Hugging Face Hub.
+
+        Args:
+            name: The folder, or a repository (owner/name), which is downloaded once.
+            revision: Branch, tag or commit of the repository; None: its main branch.
+            device: Where the network runs, such as `cpu` or `cuda`.
+
+        Raises:
+            UserError: If there is no such folder or repository, its file cannot be used, or the Hub
+                cannot be reached.
+        """
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
         return cls.load(hub.fetch(name, revision), device)
@@ -212,7 +228,16 @@ class Localizer:
     def save_pretrained(
         self, folder: str | Path, evaluation: str | Path | None = None, licence: str | None = None
     ) -> None:
-        """Write weights and model card into a folder: `inference.hub.save`."""
+        """Write the weights (model.safetensors) and a model card (README.md) into a folder.
+
+        Args:
+            folder: Created if missing; existing files of these two names are replaced.
+            evaluation: Folder written by `boxpromptiml evaluate`, for the scores on the card.
+            licence: The Hub's identifier, such as `apache-2.0`; None: the card names none.
+
+        Raises:
+            UserError: If the network comes from an .onnx file, or the evaluation cannot be read.
+        """
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
         hub.save(self.network, self.spec, folder, evaluation, licence)
@@ -224,7 +249,20 @@ class Localizer:
         evaluation: str | Path | None = None,
         licence: str | None = None,
     ) -> str:
-        """Upload weights and model card, return the commit's address: `inference.hub.push`."""
+        """Upload what `save_pretrained` writes to the Hub in one commit.
+
+        Args:
+            repo_id: owner/name; created if missing.
+            private: Visibility of a newly created repository; an existing one is not changed.
+            evaluation: As in `save_pretrained`.
+            licence: As in `save_pretrained`.
+
+        Returns:
+            URL of the commit.
+
+        Raises:
+            UserError: As `save_pretrained`, and if the Hub refuses or cannot be reached.
+        """
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
         return hub.push(self.network, self.spec, repo_id, private, evaluation, licence)

@@ -79,7 +79,23 @@ def write_prediction(
     overlays: bool,
     made_by: str,
 ) -> Prediction:
-    """Write the files of one image (H, W, 3) and return its row."""
+    """Write map, mask and overlay of one image into a folder of `localize`.
+
+    Args:
+        out: The folder.
+        name: Names the files below prob/, mask/ and overlay/, without ending.
+        path: The image's file, for the row.
+        image: (H, W, 3) RGB.
+        info: Facts about the file, for the row.
+        prob: (H, W) in [0, 1], at the stored size.
+        score: Image score in [0, 1].
+        limits: The thresholds for pixels and images.
+        overlays: Whether to write the overlay.
+        made_by: Fingerprint of weights and settings; a rerun keeps rows of the same.
+
+    Returns:
+        The row for the table.
+    """
     flagged = prob > limits.threshold
     write_bytes(out / "prob" / f"{name}.png", encode_map(prob))
     images.write_png(out / "mask" / f"{name}.png", flagged.view(np.uint8) * np.uint8(255))

@@ -328,7 +328,7 @@ def encode_jpeg(array: npt.NDArray[np.uint8], quality: int) -> bytes:
 
 
 def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    """Write a PNG, whole or not at all.
+    """Write pixels as a PNG file, which is whole or not there.
 
     Raises:
         ValueError: If `array` is not grey (H, W), RGB (H, W, 3) or RGBA of 8 bits.

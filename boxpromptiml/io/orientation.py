@@ -19,12 +19,18 @@ _FIRST_TRANSPOSED = 5
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(H, W) of the upright picture of stored pixels of `size`; the reverse too."""
+    """(H, W) of the upright picture of stored pixels of `size` (H, W).
+
+    `orientation` is the EXIF value, 1 to 8. The function is its own inverse.
+    """
     return (size[1], size[0]) if orientation >= _FIRST_TRANSPOSED else size
 
 
 def upright_image(stored: npt.NDArray[T], orientation: int) -> npt.NDArray[T]:
-    """The upright picture of stored pixels (H, W) or (H, W, C), as a view."""
+    """The upright picture of stored pixels (H, W) or (H, W, C), as a view.
+
+    `orientation` is the EXIF value, 1 to 8.
+    """
     columns = slice(None, None, -1 if orientation in _MIRRORED_IN_X else 1)
     rows = slice(None, None, -1 if orientation in _MIRRORED_IN_Y else 1)
     seen = stored[rows, columns]

@@ -45,6 +45,8 @@ def chosen_engine(
 ) -> RayEngine | None:
     """What the options --engine, --address and --gpus_per_worker of a command choose.
 
+    None stands for this machine's own processes.
+
     Raises:
         UserError: If `gpus_per_worker` is negative.
     """

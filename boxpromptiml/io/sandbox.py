@@ -69,7 +69,10 @@ DEFAULT_BOUNDS = Bounds()
 
 
 def for_pixels(count: int, seconds: float) -> tuple[Bounds, Limits]:
-    """Bounds and limits for images of up to so many pixels, where that is more than the default."""
+    """Bounds and limits that let images of up to `count` pixels be decoded.
+
+    Memory grows with `count` beyond the default; `seconds` is the processor time for each image.
+    """
     per_pixel = DEFAULT_BOUNDS.memory // DEFAULT_LIMITS.max_pixels  # 24 bytes
     memory = max(DEFAULT_BOUNDS.memory, per_pixel * count)
     most = max(DEFAULT_LIMITS.max_bytes, _BYTES_PER_PIXEL * count)
@@ -91,7 +94,7 @@ class FileDecoder(Protocol):
         ...
 
     def decode_bytes(self, data: bytes, name: str, /) -> tuple[ImageArray, ImageInfo]:
-        """`images.decode_image`."""
+        """As `images.decode_image`; `name` is for messages."""
         ...
 
 

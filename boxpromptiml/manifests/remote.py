@@ -33,7 +33,7 @@ def check_root(root: str) -> None:
 
 
 def address_of(root: str, relative: str) -> str:
-    """Of a file below a remote root."""
+    """Address of the file `relative` (forward slashes) below a remote root."""
     return f"{root.rstrip('/')}/{relative}"
 
 

@@ -86,7 +86,7 @@ def mask_sha256(mask_path: Path) -> str | None:
 
 
 def write_sidecar(mask_path: Path, sidecar: Sidecar) -> None:
-    """Write atomically; call it after the mask itself is in place."""
+    """Write the sidecar of a pseudo-mask, atomically; call it after the mask itself is in place."""
     write_json(sidecar_path(mask_path), _SIDECAR.dump_python(sidecar, mode="json"))
 
 

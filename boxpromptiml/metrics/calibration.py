@@ -131,7 +131,8 @@ def reliability(scores: Floats, manipulated: MaskArray, bins: int = BINS) -> Rel
 def error_by_chance(scores: Floats, draws: int = 200, seed: int = 0) -> float:
     """Mean expected calibration error of as many images if these scores (N,) were exactly right.
 
-    It is not 0, since the few images of an interval never show its exact fraction.
+    Labels are drawn `draws` times with the scores as probabilities. The error is not 0, since the
+    few images of an interval never show its exact fraction.
     """
     rng = np.random.default_rng(seed)
     errors = [reliability(scores, rng.random(len(scores)) < scores).ece for _ in range(draws)]
@@ -139,7 +140,7 @@ def error_by_chance(scores: Floats, draws: int = 200, seed: int = 0) -> float:
 
 
 def fold_numbers(groups: list[str], folds: int, seed: int = 0) -> npt.NDArray[np.intp]:
-    """The fold (N,) of every image, counted from 0; images of one group share a fold.
+    """The fold (N,) of every image, 0 to `folds` - 1 or fewer; images of one group share a fold.
 
     Raises:
         UserError: If there are fewer than two groups.
@@ -156,6 +157,12 @@ def held_out(
     logits: Floats, manipulated: MaskArray, folds: npt.NDArray[np.intp], with_bias: bool = True
 ) -> Floats:
     """The calibrated score (N,) of every image, fitted without the images of its fold.
+
+    Args:
+        logits: (N,) image logits.
+        manipulated: (N,) labels.
+        folds: (N,) of `fold_numbers`.
+        with_bias: As in `fit_platt`.
 
     Raises:
         UserError: As `fit_platt`, for the images outside one of the folds.

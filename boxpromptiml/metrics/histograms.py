@@ -20,7 +20,7 @@ _CHUNK = 1 << 18  # pixels at a time, so that indices stay in the cache
 
 
 class LevelCounts(NamedTuple):
-    """Pixels of one image by level, lowest level first, both of the same length."""
+    """Numbers (L,) of manipulated and authentic pixels of one image at each level, lowest first."""
 
     manipulated: npt.NDArray[np.int64]
     authentic: npt.NDArray[np.int64]

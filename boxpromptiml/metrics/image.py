@@ -27,7 +27,13 @@ def image_auc(weights: Floats, scores: Floats, manipulated: MaskArray) -> Floats
 
 
 def image_accuracy(weights: Floats, flagged: MaskArray, manipulated: MaskArray) -> Floats:
-    """Fraction of correct decisions; `flagged` (N,) are the images classified as manipulated."""
+    """Fraction of correct decisions (R,), nan in a draw without both classes.
+
+    Args:
+        weights: (R, N) weight of each image in each bootstrap draw.
+        flagged: (N,) images classified as manipulated.
+        manipulated: (N,) images that are.
+    """
     right = ratio(weights @ (flagged == manipulated), weights.sum(axis=1))
     return _both_classes(right, weights, manipulated)
 

@@ -31,7 +31,12 @@ def signed_error_levels(image: ImageArray, quality: int) -> npt.NDArray[np.int16
 
 
 def scaled_error_levels(image: ImageArray, qualities: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Network input (H, W, 3 Q) in [-1, 1]: SEL of every quality / 16, clipped."""
+    """Network input (H, W, 3 Q) in [-1, 1]: signed error levels of an image, / 16 and clipped.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        qualities: Q JPEG qualities, 1 to 100; three channels each, in this order.
+    """
     if not qualities:
         return np.empty((*image.shape[:2], 0), np.float32)
     levels = [signed_error_levels(image, quality) for quality in qualities]

@@ -173,7 +173,11 @@ class GatedFusion(nn.Module):
         return Fused(refined, base, recalled, final)
 
     def fuse(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """F_fused and G_avg, both (B, width, h, w); G_avg is None without gates."""
+        """Fuse feature maps of the backbone, finest first, at the size (h, w) of the finest.
+
+        Returns:
+            F_fused and G_avg, both (B, width, h, w); G_avg is None without gates.
+        """
         size = maps[0].shape[-2:]
         projected = [
             _resize(project(m), size) for project, m in zip(self.project, maps, strict=True)

@@ -42,7 +42,7 @@ class CrossBlockAttention(nn.Module):
         nn.init.zeros_(self.score.weight)  # equal weights at the start
 
     def forward(self, pooled: list[torch.Tensor]) -> torch.Tensor:
-        """Weights from the pooled features (B, C_b) of every block."""
+        """Weights (B, L), above 0, from the pooled features of the L blocks, each (B, C_b)."""
         tokens = [layer(p) for layer, p in zip(self.token, pooled, strict=True)]
         stacked = self.norm(torch.stack(tokens, dim=1))
         mixed, _ = self.attention(stacked, stacked, stacked, need_weights=False)

@@ -122,7 +122,7 @@ def _is_same(run: ScoredRun, first: ScoredRun) -> bool:
 
 
 def judge(key: str, difference: Interval) -> str:
-    """`better`, `worse` or `not clear`, from the interval of a difference."""
+    """`better`, `worse` or `not clear`, from the interval of a difference of the score `key`."""
     if not (is_finite(difference.low) and is_finite(difference.high)):
         return "not clear"
     if difference.low <= 0 <= difference.high:

@@ -32,7 +32,10 @@ class GroupTable:
 
     @property
     def lowest(self) -> tuple[str, Interval] | None:
-        """The group with the lowest pixel F1, among at least two groups of ten or more images."""
+        """The group with the lowest pixel F1, among groups of ten or more images.
+
+        None if there are fewer than two of these.
+        """
         found = [(name, scores.get("pixel_f1", UNKNOWN)) for name, (_, scores) in self.rows.items()]
         known = [(n, f1) for n, f1 in found if is_finite(f1.value) and f1.count >= _MIN_IMAGES]
         return min(known, key=lambda row: row[1].value) if len(known) > 1 else None

@@ -306,7 +306,10 @@ def _read(path: Path) -> dict[str, dict[int, float]]:
 
 
 def best_validation(history: History) -> BestEpoch | None:
-    """The first epoch with the highest validation F1, by which `fit` chooses the checkpoint."""
+    """The first epoch with the highest validation F1, by which `fit` chooses the checkpoint.
+
+    None if the history has no such score.
+    """
     known = [(score, -epoch) for epoch, score in history.get(_CHOICE, ()) if math.isfinite(score)]
     if not known:
         return None

@@ -24,7 +24,7 @@ def components(classes: npt.NDArray[np.integer], min_fraction: float) -> RegionA
 
 
 def painted(masks: Iterable[MaskArray], size: tuple[int, int]) -> RegionArray:
-    """One label map from masks (H, W) that may overlap; later masks cover earlier ones.
+    """One label map of `size` (H, W) from masks that may overlap; later masks cover earlier ones.
 
     Masks that are covered completely get no number.
     """

@@ -185,7 +185,10 @@ def _is_below(path: str, folder: Path) -> bool:
 
 
 def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:
-    """All trainings, seed by seed, so that every variant has an early result."""
+    """All trainings of a study, seed by seed, so that every variant has an early result.
+
+    Each gets a folder of its own below `folder`.
+    """
     return [
         Training(
             name,

@@ -39,6 +39,11 @@ class VariantScores:
     def read(cls, name: str, what: str, folders: dict[int, Path]) -> "VariantScores":
         """Read the evaluation folders of a variant's seeds.
 
+        Args:
+            name: Name of the variant.
+            what: Its description in the table.
+            folders: Evaluation folder by seed.
+
         Raises:
             UserError: If they cover different images.
         """
@@ -101,6 +106,8 @@ class StudyTable:
 
     def difference(self, variant: VariantScores) -> Interval | None:
         """F1 of a variant minus the reference's, paired by image, over the seeds both have.
+
+        None for the reference itself, without a reference, and without a common seed.
 
         Raises:
             UserError: If both were scored on different images.

@@ -100,7 +100,10 @@ _KNOWN: dict[PlatformName, Platform] = {
 
 
 def upload(image: ImageArray, platform: PlatformName) -> ImageArray:
-    """An image (H, W, 3) as a social network shows it: shrunk to its limit, then recompressed."""
+    """An image (H, W, 3) as a social network shows it: shrunk to its limit, then recompressed.
+
+    The limits of each are in `PLATFORMS`.
+    """
     known = _KNOWN[platform]
     height, width = image.shape[:2]
     side = {"longer": max(height, width), "shorter": min(height, width), "width": width}[known.side]

@@ -125,6 +125,9 @@ class Finish:
 
 
 def sharpened(image: ImageArray, amount: float) -> ImageArray:
-    """Add a fraction of the detail to an image (H, W, 3): an unsharp mask of one pixel."""
+    """Sharpen an image (H, W, 3) by an unsharp mask with a sigma of one pixel.
+
+    `amount` is the fraction of the detail that is added; 0 changes nothing.
+    """
     blurred = cv2.GaussianBlur(image, (0, 0), 1.0)
     return np.asarray(cv2.addWeighted(image, 1 + amount, blurred, -amount, 0), dtype=np.uint8)

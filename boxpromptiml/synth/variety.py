@@ -155,7 +155,7 @@ def _problem(name: str, value: Any) -> str | None:
 
 
 def drawn(chance: Chance, rng: np.random.Generator) -> float | None:
-    """The strength of a change that happens by chance; None if it does not happen."""
+    """Draw whether a change happens and how strong it is; None if it does not happen."""
     happens, strength = rng.random() < chance[0], float(rng.uniform(*chance[1:]))
     return strength if happens else None
 

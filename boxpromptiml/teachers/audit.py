@@ -55,7 +55,7 @@ def audit(manifest: Manifest) -> dict[str, Any]:
 
 
 def sure_counts(trimap: TrimapArray, truth: MaskArray) -> Counts:
-    """Counts of a pseudo-mask (H, W) against the truth (H, W) over the pixels it is sure of."""
+    """Counts of a pseudo-mask (H, W) of 0, 127 and 255 against the truth, but for unsure pixels."""
     sure, flagged = trimap != UNSURE, trimap == MANIPULATED
     tp = int(np.count_nonzero(flagged & truth))
     fp = int(np.count_nonzero(flagged & ~truth))

@@ -75,7 +75,18 @@ class Consensus:
 def jittered(
     boxes: BoxArray, copies: int, fraction: float, size: tuple[int, int], rng: np.random.Generator
 ) -> BoxArray:
-    """Copies (N * copies, 4) of boxes (N, 4), box after box, the first copy of each unmoved."""
+    """Copies of boxes, each side moved at random, the first copy of each box unmoved.
+
+    Args:
+        boxes: (N, 4) x0 y0 x1 y1.
+        copies: Number of copies of each box, the unmoved one included.
+        fraction: Largest move of a side as a fraction of the box's extent, in [0, 0.5).
+        size: (H, W) of the image, to which the moved boxes are clipped.
+        rng: Draws the moves.
+
+    Returns:
+        (N * copies, 4) float32, box after box.
+    """
     if not len(boxes):
         return boxes.astype(np.float32).reshape(0, 4)
     moved = [jitter(boxes, fraction, size, rng) for _ in range(copies - 1)]

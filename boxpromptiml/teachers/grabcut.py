@@ -89,7 +89,7 @@ class GrabCutTeacher:
 
 
 def surroundings(box: BoxArray | Box, size: tuple[int, int]) -> _Slices:
-    """Rows and columns that a proposal for a box within the image depends on.
+    """Rows and columns that a proposal for a box in an image of `size` (H, W) depends on.
 
     In a crop to them the proposal is the same: for one box of a large photograph that saves most of
     the time.

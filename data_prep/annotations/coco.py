@@ -120,7 +120,7 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def repeated(images: list[Any], path: Path) -> set[tuple[str, str]]:
-    """Every `("id", …)` and `("file_name", …)` that more than one image has."""
+    """Every `("id", …)` and `("file_name", …)` that more than one of the entries `images` has."""
     unread: list[RejectedInput] = []  # whoever reads the image itself reports it
     seen: Counter[tuple[str, str]] = Counter()
     place = f"{path}#images"
@@ -135,10 +135,15 @@ def repeated(images: list[Any], path: Path) -> set[tuple[str, str]]:
 def name_and_size(
     image: dict[str, Any], twice: set[tuple[str, str]]
 ) -> tuple[str, tuple[float, float]]:
-    """Name and (H, W) of an image with an id and a name of its own.
+    """Name and (H, W) of an image in the list `images`.
+
+    Args:
+        image: The entry.
+        twice: What `repeated` found.
 
     Raises:
-        KeyError, TypeError, ValueError: If it has none; `screening` handles them.
+        KeyError, TypeError, ValueError: If name, id or size are missing or wrong, or another image
+            has the same; `screening` handles them.
     """
     name = image_name(image["file_name"])
     if ("id", id_text(image["id"])) in twice or ("file_name", name) in twice:

@@ -18,7 +18,9 @@ from data_prep.annotations.screen import (
 
 
 def read(path: Path) -> Annotations:
-    """Read all images of a task; a rotated box or ellipse gives the upright box around it.
+    """Read an export `CVAT for images 1.1`, an XML file with all images of a task.
+
+    A rotated box or ellipse gives the upright box around it.
 
     Raises:
         UserError: If the file as a whole is not an export of images.

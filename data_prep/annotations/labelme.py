@@ -13,7 +13,7 @@ _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
 
 def read(path: Path, location: str = "") -> Annotations:
-    """Read the image of a LabelMe file, with a box around every shape that has an area.
+    """Read a LabelMe file (JSON, of one image), with a box around every shape that has an area.
 
     Args:
         path: The file.

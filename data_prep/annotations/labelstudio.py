@@ -27,7 +27,9 @@ _WITHOUT_SHAPE = ("choices", "rating", "textarea", "number", "taxonomy", "dateti
 
 
 def read(path: Path) -> Annotations:
-    """Read all images of an export; a task without annotations is not annotated.
+    """Read all images of a Label Studio export, a JSON list of tasks.
+
+    A task without annotations counts as not annotated, not as authentic.
 
     Raises:
         UserError: If the file as a whole is not a list of tasks.

@@ -161,7 +161,7 @@ def number(value: object) -> float:
 
 
 def size_of(width: object, height: object) -> tuple[float, float]:
-    """(H, W) of an image, both positive.
+    """(H, W) of an image from what a file says of its width and height, numbers or text.
 
     Raises:
         ValueError: If it is missing or not positive.

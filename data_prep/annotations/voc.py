@@ -23,7 +23,7 @@ _MAX_BYTES = 16 * 2**20
 
 
 def read(path: Path, location: str = "") -> Annotations:
-    """Read the image of a VOC file, with the `bndbox` of every `object`.
+    """Read a Pascal VOC file (XML, of one image), with the `bndbox` of every `object`.
 
     Args:
         path: The file.

@@ -41,7 +41,7 @@ class Drawn(NamedTuple):
 
     @property
     def shapes(self) -> list[tuple[Box, MaskArray | None]]:
-        """Each box with its mask."""
+        """Each box with its mask (H, W), None without one."""
         boxes = self.sample.boxes or ()
         return list(zip(boxes, self.parts or [None] * len(boxes), strict=True))
 

@@ -24,7 +24,7 @@ _TRACK_WORDS = 7  # class x y w h confidence id
 
 
 def read(path: Path, location: str = "", lines: Lines | None = None) -> Annotations:
-    """Read the image of a YOLO file; its name has no suffix.
+    """Read a YOLO label file (text, of one image), whose image is named alike, of any ending.
 
     Args:
         path: The file.

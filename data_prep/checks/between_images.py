@@ -12,7 +12,7 @@ from data_prep.checks.one_image import Inspection
 
 
 class Inspected(NamedTuple):
-    """An image of a manifest and its inspection."""
+    """A row of a manifest, and what was found in its files."""
 
     sample: Sample
     inspection: Inspection

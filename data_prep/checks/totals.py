@@ -45,7 +45,7 @@ class Distribution(NamedTuple):
 
 
 def balances(samples: Iterable[Sample]) -> list[Balance]:
-    """Balances by dataset and split, in order of appearance."""
+    """Count images by label and annotation, for every dataset and split in order of appearance."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for sample in samples:
         manipulated = sample.label == 1

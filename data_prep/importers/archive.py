@@ -143,7 +143,7 @@ class RawArchive:
         return decode_text(b"".join(self._read(member)), self.shown(name))
 
     def place(self, name: str, wanted: str) -> Path:
-        """Write a member, once, however often it is requested.
+        """Write a member to `wanted` below `root`, once, however often it is requested.
 
         Raises:
             RejectedInput: If its bytes are damaged, or `wanted` was taken by another member.

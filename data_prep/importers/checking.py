@@ -81,7 +81,7 @@ def _wanted(folder: str, name: str) -> str:
 def check(
     dataset: DatasetLayout, source: RawData, options: ImportOptions, placed: Placed
 ) -> Checked:
-    """The sample of an item.
+    """Read the image and masks of an item and make its sample.
 
     Raises:
         RejectedInput: If image or mask cannot be used, in the source's names.
