@@ -23,6 +23,8 @@ from boxpromptiml.io.trust import trust
 _ALLOWED = (
     "boxpromptiml.DistillTask",
     "boxpromptiml.ImageLabelTask",
+    "boxpromptiml.OwnConfig",
+    "boxpromptiml.SegmenterConfig",
     "boxpromptiml.data",
     "boxpromptiml.models.configs.OwnConfig",
     "boxpromptiml.segmenters.config",
