@@ -60,7 +60,14 @@ class ForgeryResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ForgeryMaker:
-    """Makes one forgery after another, in any process."""
+    """Makes one forgery after another, in any process.
+
+    Attributes:
+        out: Folder to write.
+        dataset: Name of the dataset in the manifest.
+        split: Split of the forgeries and their hosts.
+        group_by: What images of one group share, for hosts without a group of their own.
+    """
 
     out: Path
     dataset: str

@@ -49,24 +49,18 @@ class JpegHistory:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
-    """How one forgery was made, in provenance/<id>.json.
+class Made:
+    """What provenance/<id>.json says of a forgery by any recipe.
 
     Attributes:
         fingerprint: Of the specification; with another one the forgery is made anew.
-        image_sha256: Of images/<id>.jpg.
+        image_sha256: Of the image.
         mask_sha256: Of masks/<id>.png.
-        authentic_sha256: Of images/<id>_authentic.jpg, the host saved alike; None without.
+        authentic_sha256: Of images/<id>_authentic.*, the host saved alike; None without.
         size: (H, W).
         kind: Splice, copy-move or removal.
         boxes: Coarse ones around the mask, x0 y0 x1 y1.
         host: Path below its folder, hash and file format of the photograph.
-        donor: The same of the photograph that the region comes from: the host for a copy-move,
-            None for a removal.
-        region: Where the region was found (outline or superpixels), and its tight box in the donor
-            as it was used, x0 y0 x1 y1.
-        parameters: Scale, degrees, place and so on.
-        jpeg: Qualities that host, region and forgery were compressed with.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -79,15 +73,53 @@ class Provenance:
     kind: ForgeryKind
     boxes: tuple[Box, ...]
     host: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance(Made):
+    """How one forgery of the plain recipe was made, in provenance/<id>.json.
+
+    Attributes:
+        donor: Like `host`, the photograph that the region comes from: the host for a copy-move,
+            None for a removal.
+        region: Where the region was found (outline or superpixels), and its tight box in the donor
+            as it was used, x0 y0 x1 y1.
+        parameters: Scale, degrees, place and so on.
+        jpeg: Qualities that host, region and forgery were compressed with.
+    """
+
     donor: dict[str, str] | None
     region: dict[str, Any]
     parameters: dict[str, float | int | str]
     jpeg: dict[str, int | None]
 
 
+def made(
+    kind: ForgeryKind, host: Photo, content: Content, mask: MaskArray, rng: np.random.Generator
+) -> dict[str, Any]:
+    """The fields of `Made` but for the fingerprint, with boxes that are drawn here.
+
+    Args:
+        kind: Splice, copy-move or removal.
+        host: Photograph that was forged.
+        content: The bytes of its files.
+        mask: (H, W) of the forgery.
+        rng: Draws the boxes, as an annotator with seven seconds does.
+    """
+    return {
+        "image_sha256": sha256_bytes(content.image),
+        "mask_sha256": sha256_bytes(content.mask),
+        "authentic_sha256": sha256_bytes(content.authentic) if content.authentic else None,
+        "size": mask.shape,
+        "kind": kind,
+        "boxes": draw(mask, ANNOTATORS["7-second"], rng),
+        "host": named(host),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class ForgerySpec:
-    """Everything that determines the bytes of one forgery.
+    """Everything that determines the bytes of one forgery by the plain recipe.
 
     Attributes:
         id: Names the files.
@@ -122,7 +154,7 @@ class ForgerySpec:
 
     @property
     def ending(self) -> str:
-        """Of the image files."""
+        """Ending of the image files."""
         return ".jpg"
 
     @property
@@ -148,13 +180,7 @@ class ForgerySpec:
         cut_from = {"splice": self.donor, "copymove": self.host, "removal": None}[self.kind]
         record = Provenance(
             fingerprint=self.fingerprint,
-            image_sha256=sha256_bytes(content.image),
-            mask_sha256=sha256_bytes(content.mask),
-            authentic_sha256=sha256_bytes(content.authentic) if content.authentic else None,
-            size=(host.shape[0], host.shape[1]),
-            kind=self.kind,
-            boxes=draw(forgery.mask, ANNOTATORS["7-second"], rng),
-            host=named(self.host),
+            **made(self.kind, self.host, content, forgery.mask, rng),
             donor=named(cut_from) if cut_from else None,
             region=region,
             parameters=forgery.parameters,

@@ -21,8 +21,8 @@ MIN_DONORS = 64  # photographs that the first forgeries choose their donors from
 
 
 @dataclass(frozen=True, slots=True)
-class ForgerySettings:
-    """Options of a job, independent of the photographs; `forgeries` explains them.
+class JobSettings:
+    """Options of a job by any recipe, independent of the photographs; `forgeries` explains them.
 
     Raises:
         UserError: If an option has an impossible value; the message names it.
@@ -32,6 +32,20 @@ class ForgerySettings:
     seed: int
     name: str
     split: Split
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"--count must be 1 or more, got {self.count}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed must be in [0, 2**32), got {self.seed}")
+        if safe_name(self.name) != self.name:
+            raise UserError(f"--name {self.name!r} must be a plain file name")
+
+
+@dataclass(frozen=True, slots=True)
+class ForgerySettings(JobSettings):
+    """Options of the plain recipe, checked like those of `JobSettings`."""
+
     host_quality: Quality | None
     region_quality: Quality | None
     quality: Quality
@@ -39,7 +53,7 @@ class ForgerySettings:
     max_side: int | None
 
     def __post_init__(self) -> None:
-        _check(self.count, self.seed, self.name)
+        JobSettings.__post_init__(self)  # `super()` does not work in a dataclass with slots
         for field in ("host_quality", "region_quality", "quality"):
             value = getattr(self, field)
             low, high = value if isinstance(value, tuple) else (value, value)
@@ -48,35 +62,10 @@ class ForgerySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class VariedSettings:
-    """Options of a job of the varied recipe; `forgeries` explains them.
+class VariedSettings(JobSettings):
+    """Options of the varied recipe, checked like those of `JobSettings`."""
 
-    Raises:
-        UserError: If an option has an impossible value; the message names it.
-    """
-
-    count: int
-    seed: int
-    name: str
-    split: Split
     varied: Variety
-
-    def __post_init__(self) -> None:
-        _check(self.count, self.seed, self.name)
-
-
-def _check(count: int, seed: int, name: str) -> None:
-    """Check the options of both recipes.
-
-    Raises:
-        UserError: If one has an impossible value.
-    """
-    if count < 1:
-        raise UserError(f"--count must be 1 or more, got {count}")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be in [0, 2**32), got {seed}")
-    if safe_name(name) != name:
-        raise UserError(f"--name {name!r} must be a plain file name")
 
 
 def plan(settings: ForgerySettings, pool: Sequence[Photo], authentic: int) -> list[ForgerySpec]:

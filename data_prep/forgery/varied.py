@@ -1,16 +1,14 @@
 """A forgery by the varied recipe: its specification, its making, and its provenance."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import ConfigDict
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
-from boxpromptiml.io.files import fingerprint, sha256_bytes
-from boxpromptiml.records import Box, ImageArray, MaskArray
-from boxpromptiml.synth.boxes import ANNOTATORS, draw
+from boxpromptiml.io.files import fingerprint
+from boxpromptiml.records import ImageArray, MaskArray
 from boxpromptiml.synth.degradation import jpeg
 from boxpromptiml.synth.finishing import Finish, framed, saved_before
 from boxpromptiml.synth.forge import Forgery, ForgeryKind
@@ -19,7 +17,7 @@ from boxpromptiml.synth.varied import varied_copy, varied_removal, varied_splice
 from boxpromptiml.synth.variety import Variety, drawn
 from data_prep.forgery.outlines import decode_outline
 from data_prep.forgery.photographs import Photo, ids_of, load, named, without_colour
-from data_prep.forgery.plain import Content
+from data_prep.forgery.plain import Content, Made, made
 
 _VERSION = 1  # of the method; another one makes all forgeries anew
 _MAX_TRIES = 20  # for each region
@@ -49,18 +47,10 @@ class RegionSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class VariedProvenance:
-    """How one forgery was made, in provenance/<id>.json.
+class VariedProvenance(Made):
+    """How one forgery of the varied recipe was made, in provenance/<id>.json.
 
     Attributes:
-        fingerprint: Of the specification; with another one the forgery is made anew.
-        image_sha256: Of the image.
-        mask_sha256: Of masks/<id>.png.
-        authentic_sha256: Of the host saved alike; None without.
-        size: (H, W).
-        kind: Splice, copy-move or removal.
-        boxes: Coarse ones around the mask, x0 y0 x1 y1.
-        host: Key, hash and file format of the photograph.
         regions: For each region: `from` (object, superpixels, shape), `donor` and `outline` like
             the host (None where there is none), `saved` (JPEG quality of the donor, None without),
             and what was drawn: scale, degrees, place, method and so on.
@@ -68,16 +58,6 @@ class VariedProvenance:
         after: What happened to the whole image; see `Finish`.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    fingerprint: str
-    image_sha256: str
-    mask_sha256: str
-    authentic_sha256: str | None
-    size: tuple[int, int]
-    kind: ForgeryKind
-    boxes: tuple[Box, ...]
-    host: dict[str, str]
     regions: tuple[dict[str, Any], ...]
     before: dict[str, Any]
     after: dict[str, Any]
@@ -115,12 +95,12 @@ class VariedSpec:
 
     @property
     def ending(self) -> str:
-        """Of the image files."""
+        """Ending of the image files: `.jpg`, or `.png` if it is never saved as JPEG."""
         return ".jpg" if self.saves else ".png"
 
     @property
     def made_from(self) -> tuple[str, ...] | None:
-        """Ids of host, donors and outlines in the manifests that list them."""
+        """Ids of host, donors and outlines in the manifests that list them; None if none does."""
         others = [photo for region in self.regions for photo in (region.donor, region.outline)]
         return ids_of(self.host, *others)
 
@@ -154,13 +134,7 @@ class VariedSpec:
         )
         record = VariedProvenance(
             fingerprint=self.fingerprint,
-            image_sha256=sha256_bytes(content.image),
-            mask_sha256=sha256_bytes(content.mask),
-            authentic_sha256=sha256_bytes(content.authentic) if content.authentic else None,
-            size=(mask.shape[0], mask.shape[1]),
-            kind=self.kind,
-            boxes=draw(mask, ANNOTATORS["7-second"], rng),
-            host=named(self.host),
+            **made(self.kind, self.host, content, mask, rng),
             regions=forged.regions,
             before={"size": size, "saved": qualities},
             after=asdict(finish),
