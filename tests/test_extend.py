@@ -18,6 +18,8 @@ from boxpromptiml.cli import main
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.io.trust import trust
+from boxpromptiml.models.configs import OwnConfig
+from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.teachers.config import TeacherOnDemand, make_teacher
 from data_prep.__main__ import main as data_prep
 
@@ -96,6 +98,42 @@ def test_nothing_is_imported_that_is_not_trusted(
     assert "mylab" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("pseudo-masks --manifest m.jsonl --out p --teacher mylab.Ellipse",
+         "--teacher: mylab.Ellipse: mylab has no 'Ellipse'"),
+        ("pseudo-masks --manifest m.jsonl --out p --teacher mylab.Quarters",
+         "--teacher: mylab.Quarters has no 'propose': see Teacher in boxpromptiml/records.py"),
+        ("pseudo-masks --manifest m.jsonl --out p --teacher mylab.focal",
+         "--teacher: mylab.focal, called without arguments: focal() missing 4 required"),
+        ("pseudo-masks --manifest m.jsonl --out p --teacher grabcutt",
+         "teacher: expected one of 'grabcut', 'sam'; expected an import path such as mylab.Own, "
+         "got 'grabcutt'"),
+        ("localize --images raw --out p --segmenter.name=mylab.Ellipses",
+         "segmenter.name: mylab.Ellipses has no 'regions': see Segmenter"),
+        ("robustness --manifest m.jsonl --out p --conditions mylab.gray:1",
+         "the degradation: mylab.gray: mylab has no 'gray'"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_is_one_line_before_anything_is_computed(
+    lab: Path, capsys: pytest.CaptureFixture[str], command: str, said: str
+) -> None:
+    assert run("python -m data_prep import --dataset folder --source raw --out m.jsonl") == 0
+    capsys.readouterr()
+    program = "python -m data_prep" if command.startswith("pseudo") else "boxpromptiml"
+    assert run(f"{program} {command} --trust mylab") in (1, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith(f"error: {said}")
+    assert not Path("p").exists()
+
+
+def test_the_side_loss_is_the_students(lab: Path) -> None:
+    trust(["mylab"])
+    with pytest.raises(UserError, match="attention_weight"):
+        DistillTask(network=OwnConfig("mylab.Tiny"), attention_weight=0.5)
+
+
 def test_a_teacher_is_built_in_a_process_that_trusts_nothing_yet(lab: Path) -> None:
     trust(["mylab"])
     make = partial(make_teacher, "mylab.Ellipses")
@@ -113,7 +151,6 @@ def test_a_checkpoint_names_no_code_by_itself(lab: Path) -> None:
     from boxpromptiml.inference.checkpoint import build_network
     from boxpromptiml.inference.formats import write_safetensors
     from boxpromptiml.inference.spec import ModelSpec
-    from boxpromptiml.models.configs import OwnConfig
     from boxpromptiml.models.inputs import NetworkInput
 
     spec = ModelSpec(OwnConfig("mylab.Tiny", {"width": 3}), NetworkInput(size=(32, 32)), 0.5)

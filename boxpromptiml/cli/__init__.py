@@ -74,6 +74,23 @@ _VERBS = {
         "boxpromptiml.cli.experiments:experiments",
     ),
 }
+_PACKAGES = {  # dependencies that not every command needs: by module, the name for pip
+    "albumentations": "albumentations",
+    "defusedxml": "defusedxml",
+    "jinja2": "jinja2",
+    "lightning": "lightning",
+    "matplotlib": "matplotlib",
+    "segment_anything": "segment-anything",
+    "segmentation_models_pytorch": "segmentation-models-pytorch",
+    "skimage": "scikit-image",
+    "starlette": "starlette",
+    "timm": "timm",
+    "torch": "torch",
+    "torchmetrics": "torchmetrics",
+    "torchvision": "torchvision",
+    "uvicorn": "uvicorn",
+    "wandb": "wandb",
+}
 _COPY = "boxpromptiml.cli.experiments:copy"
 _DATA = "raw data to training-ready manifests, as python -m data_prep"
 
@@ -176,6 +193,14 @@ def run(command: Callable[[], int], level: int = logging.INFO) -> int:
     end_with_parent()
     try:
         return command()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _PACKAGES:
+            raise
+        logging.getLogger(__name__).debug("where it happened:", exc_info=error)
+        name = _PACKAGES[package]
+        sys.stderr.write(f"error: {name} is not installed: pip install {name}\n")
+        return EXIT_FAILED
     except ValueError as error:
         mistake = _mistake_behind(error)
         if mistake is None:

@@ -38,6 +38,7 @@ from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_fold
 _VERBS = ("fit", "validate", "test", "predict")
 _RUN_FOLDER = "runs/student"
 _SHOWN = ("enable_progress_bar", "enable_model_summary")
+_MISSING = " is not installed: pip install "
 _KILLED_WORKER = (
     "a loader process was killed, most likely for want of memory; checkpoints are untouched. Go on "
     "with --ckpt_path=last and fewer --data.num_workers"
@@ -227,6 +228,9 @@ def run_trainer(args: list[str]) -> None:
             raise UserError(text) from error
         if isinstance(cause := _root(error), ImportError):  # an optional package of Lightning's
             raise UserError(str(cause).splitlines()[0]) from error
+        for line in str(error).splitlines():  # of one logger in a list: the cause is but a line
+            if _MISSING in line:
+                raise UserError(line.strip(" -")) from error
         raise
 
 

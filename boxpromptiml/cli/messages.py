@@ -17,7 +17,8 @@ _TYPE = re.compile(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[
 _GIVEN = re.compile(r"Given value: (.*)", re.DOTALL)
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Not a valid subclass|"
-    r"Subclass types expect one of|a class path \(str\)|a dict |Expected a path but|$"
+    r"Subclass types expect one of|a class path \(str\)|a dict |Expected a path but|"
+    r"\d+ validation errors? for |For further information visit |$"
 )
 
 
@@ -109,6 +110,8 @@ def _informative(text: str) -> Iterator[str]:
             continue
         if line.startswith("Problem with given class_path"):
             line = f"{line} {next(lines, '').strip()}"
+        if "String should match pattern" in line:  # pydantic's, of an ImportPath
+            line = "expected an import path such as mylab.Own"
         if kind := _TYPE.match(line):
             name = kind[1] or f"one of {kind[2]}"
             if name == "NoneType":

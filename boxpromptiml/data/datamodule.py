@@ -164,6 +164,7 @@ class LocalizationData(LightningDataModule):
 
     def _evaluation(self, sources: Sources, with_truth: bool = True) -> EvalDataset:
         segmenter = build_segmenter(self.segmenter)
+        self.degrade.check()
         return EvalDataset(sources, self.input, with_truth, segmenter, self.degrade, self.seed)
 
     def _refuse_degraded(self) -> None:

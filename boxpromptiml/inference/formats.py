@@ -104,7 +104,9 @@ def write_onnx(
         import onnx  # noqa: F401, PLC0415
         import onnxscript  # noqa: F401, PLC0415
     except ImportError as error:
-        raise UserError(f'{error.name} is not installed: pip install -e ".[export]"') from error
+        raise UserError(
+            f'{error.name} is not installed: pip install "boxpromptiml[export]"'
+        ) from error
     onnxruntime = import_onnxruntime()
     fixed = getattr(getattr(network, "backbone", None), "fixed_size", None)
     size = _TRACED[1:] if fixed is None else fixed

@@ -29,7 +29,9 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime  # noqa: PLC0415
     except ImportError as error:
-        raise UserError('onnxruntime is not installed: pip install -e ".[export]"') from error
+        raise UserError(
+            'onnxruntime is not installed: pip install "boxpromptiml[export]"'
+        ) from error
     onnxruntime.disable_telemetry_events()  # where somebody has imported it before
     return onnxruntime
 
@@ -116,7 +118,9 @@ class OpenVinoNetwork:
         try:
             import openvino  # noqa: PLC0415
         except ImportError as error:
-            raise UserError('OpenVINO is not installed: pip install -e ".[openvino]"') from error
+            raise UserError(
+                'OpenVINO is not installed: pip install "boxpromptiml[openvino]"'
+            ) from error
         if _gpu_index(device) is not None:
             raise UserError(f"OpenVINO runs on the CPU here: --device {device} needs another")
         settings = {

@@ -69,3 +69,28 @@ def trusted_object(path: str, option: str) -> Any:
         raise UserError(f"{option}: {path}: there is no module {error.name!r}") from error
     except AttributeError as error:
         raise UserError(f"{option}: {path}: {module} has no {name!r}") from error
+
+
+def trusted_instance(path: str, option: str, protocol: type) -> Any:
+    """Call what a path names, without arguments.
+
+    Args:
+        path: Import path of a class or function, such as `mylab.Teacher`.
+        option: The option or setting that named it, for messages.
+        protocol: The result has its methods and attributes.
+
+    Raises:
+        UserError: As `trusted_object`, or it takes arguments, or something is missing.
+    """
+    make = trusted_object(path, option)
+    try:
+        made = make()
+    except TypeError as error:
+        raise UserError(f"{option}: {path}, called without arguments: {error}") from error
+    for member in vars(protocol):
+        if not member.startswith("_") and not hasattr(made, member):
+            raise UserError(
+                f"{option}: {path} has no {member!r}: see {protocol.__name__} in "
+                "boxpromptiml/records.py"
+            )
+    return made

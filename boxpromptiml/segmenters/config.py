@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.strict_json import check_fields
-from boxpromptiml.io.trust import ImportPath, trusted_object
+from boxpromptiml.io.trust import ImportPath, trusted_instance
 from boxpromptiml.models.configs import STRICT
 from boxpromptiml.records import ModelType, Segmenter
 from boxpromptiml.segmenters.cache import CachedSegmenter
@@ -157,7 +157,7 @@ def _build(config: SegmenterConfig, device: str) -> Segmenter | None:
             loaded = load_network(network, _weights(config), config.encoder)
             return NetworkSegmenter(*loaded, device, config.min_fraction, config.max_side)
         case path:
-            segmenter: Segmenter = trusted_object(path, "segmenter.name")()
+            segmenter: Segmenter = trusted_instance(path, "segmenter.name", Segmenter)
             return segmenter
 
 

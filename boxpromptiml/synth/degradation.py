@@ -192,6 +192,21 @@ class Degradation:
         """
         return self.name if self.level is None else f"{self.name}:{self.level:g}"
 
+    def check(self) -> None:
+        """Import a function that the name stands for, before anything is computed.
+
+        Raises:
+            UserError: If it is not there, or its code is not trusted.
+        """
+        if is_import_path(self.name):
+            self._own()
+
+    def _own(self) -> Callable[[ImageArray, float | None], ImageArray]:
+        found: Callable[[ImageArray, float | None], ImageArray] = trusted_object(
+            self.name, "the degradation"
+        )
+        return found
+
     def __call__(self, image: ImageArray, seed: int, sample_id: str) -> ImageArray:
         """Degrade an image.
 
@@ -216,7 +231,7 @@ class Degradation:
         if self.name == "rescale":
             return rescale(image, level)
         if is_import_path(self.name):
-            image = trusted_object(self.name, "the degradation")(image, self.level)
+            image = self._own()(image, self.level)
         for platform in PLATFORMS:
             if self.name == platform:
                 return upload(image, platform)
@@ -261,8 +276,8 @@ def expand(words: list[str]) -> list[Degradation]:
     found = {Degradation()}
     for word in words:
         found.update(_SETS.get(word) or (Degradation.parse(word),))
-    for own in (one.name for one in found if is_import_path(one.name)):
-        trusted_object(own, "--conditions")  # before anything is computed
+    for one in found:
+        one.check()  # before anything is computed
     return sorted(found, key=severity)
 
 

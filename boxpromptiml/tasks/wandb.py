@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ class PatientWandbLogger(WandbLogger):
     def __init__(self, **kwargs: Any) -> None:
         # Repeats nothing: jsonargparse follows super() to every argument of wandb.init, but would
         # not find those behind an __init__ that is inherited.
+        if find_spec("wandb") is None:
+            raise ModuleNotFoundError("wandb is not installed: pip install wandb", name="wandb")
         super().__init__(**kwargs)
 
     @property

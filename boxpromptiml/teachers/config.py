@@ -12,8 +12,8 @@ from boxpromptiml.io.trust import (
     ImportPath,
     is_import_path,
     trust,
+    trusted_instance,
     trusted_names,
-    trusted_object,
 )
 from boxpromptiml.records import BoxArray, Description, ImageArray, ModelType, Proposal, Teacher
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
@@ -145,8 +145,5 @@ def _own(path: str) -> Teacher:
         raise UserError(
             f"--teacher {path}: is neither grabcut nor sam, nor a path as mylab.Teacher"
         )
-    teacher: Teacher = trusted_object(path, "--teacher")()
-    for needed in ("propose", "settings"):
-        if not hasattr(teacher, needed):
-            raise UserError(f"--teacher {path}: has no {needed}; see Teacher in records.py")
+    teacher: Teacher = trusted_instance(path, "--teacher", Teacher)
     return teacher

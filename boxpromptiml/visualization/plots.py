@@ -210,8 +210,9 @@ def robustness_figure(conditions: Sequence[Condition], clean: float | None = Non
         conditions: In any order; bands and bars show intervals. `none` is not drawn.
         clean: F1 of the stored images, drawn as a dashed line.
     """
-    kinds = [(name, [c for c in conditions if c.name == name]) for name in _LEVELS]
-    kinds.append(("", [c for c in conditions if c.name not in ("none", *_LEVELS)]))
+    own = {c.name: 0 for c in conditions if "." in c.name}  # functions of others, by import path
+    kinds = [(name, [c for c in conditions if c.name == name]) for name in (*_LEVELS, *own)]
+    kinds.append(("", [c for c in conditions if c.name not in ("none", *_LEVELS, *own)]))
     kinds = [(name, rows) for name, rows in kinds if rows]
     figure, shown = panels(max(len(kinds), 1), width=3.2, height=2.6, across=3)
     heights = [height for c in conditions for height in (c.value, c.high)] + [clean or 0.0, 0.05]
@@ -233,14 +234,14 @@ def robustness_figure(conditions: Sequence[Condition], clean: float | None = Non
 
 
 def _draw_levels(axes: Axes, name: str, rows: Sequence[Condition], number: int) -> None:
-    title, rising = _LEVELS[name]
+    title, rising = _LEVELS.get(name, (name, True))
     points = sorted((c.level or 0.0, c.value, c.low, c.high) for c in rows)
     levels, values, low, high = (list(column) for column in zip(*points, strict=True))
     look = style(number)
     axes.fill_between(levels, low, high, color=look["color"], alpha=0.18, linewidth=0)
     axes.plot(levels, values, **look, markersize=5, linewidth=1.8)
     axes.set_xticks(levels, [f"{level:g}" for level in levels])
-    axes.set_title(title, fontsize=10, color=TEXT)
+    axes.set_title(title, fontsize=10, color=TEXT, parse_math=False)
     if not rising:
         axes.invert_xaxis()
 

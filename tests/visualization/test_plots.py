@@ -116,6 +116,13 @@ def test_robustness_has_a_panel_a_kind_with_worse_images_to_the_right() -> None:
         assert len(clean) == 1
 
 
+def test_robustness_shows_degradations_of_others() -> None:
+    own = [plots.Condition("mylab.grey", level, 0.4, 0.3, 0.5) for level in (0.9, 0.2)]
+    *_, axes = plots.robustness_figure([*CONDITIONS, *own]).axes[:4]
+    assert axes.get_title() == "mylab.grey"
+    np.testing.assert_array_equal(axes.get_lines()[0].get_xydata(), [(0.2, 0.4), (0.9, 0.4)])
+
+
 def test_training_curves_are_named_and_losses_start_at_zero() -> None:
     (axes,) = plots.training_figure({"train/loss": [(1, 2.0), (2, 1.0)]}, "loss").axes
     assert axes.get_ylabel() == "train/loss"
