@@ -224,13 +224,8 @@ def run_trainer(args: list[str]) -> None:
             raise UserError(_KILLED_WORKER) from error
         raise
     except ValueError as error:  # from below a --config file, past the parser's own handling
-        if text := refusal(str(error)):
+        if text := _mistake(error):
             raise UserError(text) from error
-        if isinstance(cause := _root(error), ImportError):  # an optional package of Lightning's
-            raise UserError(str(cause).splitlines()[0]) from error
-        for line in str(error).splitlines():  # of one logger in a list: the cause is but a line
-            if _MISSING in line:
-                raise UserError(line.strip(" -")) from error
         raise
 
 
@@ -238,6 +233,16 @@ def _words(args: list[str]) -> list[str]:
     """The command line as LightningCLI accepts it."""
     words = with_experiments(in_lists(read_none(renamed_words(args))))
     return words + [f"--trainer.{shown}=false" for shown in _SHOWN] if is_quiet() else words
+
+
+def _mistake(error: ValueError) -> str | None:
+    """The mistake behind an error of jsonargparse: a refused import, or a missing package."""
+    if text := refusal(str(error)):
+        return text
+    if isinstance(cause := _root(error), ImportError):  # an optional package of Lightning's
+        return str(cause).splitlines()[0]
+    # of one logger in a list: what it raised is but a line of the message
+    return next((x.strip(" -") for x in str(error).splitlines() if _MISSING in x), None)
 
 
 def _root(error: BaseException) -> BaseException:
