@@ -93,8 +93,11 @@ class Guard:
             refusal = PlainTextResponse("no address of this page is so long", 414)
         else:
             inner = dict(scope, path=f"/{rest}", raw_path=None)
-            await self._app(inner, receive, send_guarded)
-            return
+            try:
+                await self._app(inner, receive, send_guarded)
+                return
+            except asyncio.CancelledError:  # the server ends and waits no longer
+                refusal = PlainTextResponse("the page has ended", 503)
         await refusal(scope, receive, send_guarded)
 
     def _is_same_site(self, method: str, headers: Headers) -> bool:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import Ge, Le
 from pydantic import ConfigDict, TypeAdapter
 
 from boxpromptiml.annotate.photographs import Photograph
@@ -18,7 +19,13 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import write_json, write_jsonl
 from boxpromptiml.io.strict_json import read_as
 from boxpromptiml.manifests.coco import to_coco
-from boxpromptiml.manifests.manifest import Header, read_manifest, relative_root, write_manifest
+from boxpromptiml.manifests.manifest import (
+    Header,
+    problem_of,
+    read_manifest,
+    relative_root,
+    write_manifest,
+)
 from boxpromptiml.records import Box, Sample, Split
 
 Verdict = Literal["manipulated", "authentic", "skipped"]
@@ -62,10 +69,10 @@ class _ImageRow:
     height: int
     width: int
     sha256: str
-    orientation: int
+    orientation: Annotated[int, Ge(1), Le(8)]
     verdict: Verdict | None
     finished: bool
-    seconds: float
+    seconds: Annotated[float, Ge(0)]
     annotator: str | None
     annotated_at: str | None
 
@@ -124,6 +131,11 @@ def read_saved(path: Path) -> Saved:
     saved = Saved()
     for row in content.images:
         name, size = row.file_name, (row.height, row.width)
+        if (row.verdict == "manipulated") != bool(boxes[row.id]):
+            raise UserError(
+                f"{path}: {name} has {len(boxes[row.id])} boxes and the verdict {row.verdict!r}; "
+                "what is manipulated has boxes, nothing else has"
+            )
         saved.photographs[name] = Photograph(name, size, row.orientation, row.sha256)
         saved.annotations[name] = Annotation(
             row.verdict, tuple(boxes[row.id]), row.finished, row.seconds,
@@ -144,6 +156,9 @@ class Storage:
         saved: Content of the file at the start. Photographs that have left the folder are kept.
         dataset: Name of the dataset in the manifest.
         split: Split of all samples.
+
+    Raises:
+        UserError: If an annotation of the file is impossible; nothing is written.
     """
 
     def __init__(
@@ -161,6 +176,9 @@ class Storage:
         self._annotations = dict(saved.annotations)
         self._revisions: Counter[str] = Counter()
         self._lock = Lock()
+        for sample in self._samples():
+            if problem := problem_of(sample):
+                raise UserError(f"{out}: {sample.image}: {problem}")
         self._write()
 
     def get(self, name: str) -> tuple[Annotation, int]:

@@ -226,7 +226,7 @@ def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]
         if line.strip():
             try:
                 sample = parse_as(_SAMPLE, _text(line), where := f"{path}:{number}")
-                if problem := _problem(sample):
+                if problem := problem_of(sample):
                     raise UserError(f"{where}: {problem}")
             except UserError as error:
                 errors[number] = error
@@ -256,7 +256,7 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8").removesuffix("\n")
 
 
-def _problem(sample: Sample) -> str | None:
+def problem_of(sample: Sample) -> str | None:
     """What is wrong with a sample of the right types; None if it is valid."""
     height, width = sample.size
     if not (sample.id and height > 0 and width > 0):
@@ -294,7 +294,7 @@ def write_manifest(path: Path, header: Header, samples: Iterable[Sample]) -> Man
     with files.atomic_writer(path) as stream:
         start = stream.write(json_line(_HEADER.dump_python(header, mode="json")))
         for sample in samples:
-            if problem := _problem(sample):
+            if problem := problem_of(sample):
                 raise UserError(f"{path}: sample {sample.id!r}: {problem}")
             line = json_line(_SAMPLE.dump_python(sample, mode="json", exclude_defaults=True))
             places.add(start, line)

@@ -18,11 +18,14 @@ from boxpromptiml.annotate.server import listen, make_server
 from boxpromptiml.annotate.storage import Annotation, Storage, open_out, read_saved
 from boxpromptiml.io import images
 from boxpromptiml.io.sandbox import IsolatedDecoder
+from boxpromptiml.records import Teacher
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
+from boxpromptiml.teachers.sam import SamTeacher
 from tests.annotate.test_layers import load_brightness, scene
 from tests.helpers.approx import approx
 from tests.helpers.browser import Pointer, drag, needs_browser, open_page, start_chromium
+from tests.helpers.tiny_sam import tiny_sam
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -58,14 +61,15 @@ Serve = Callable[..., Any]  # a context manager that gives the page's address
 @pytest.fixture
 def serve(folder: Path, decode: IsolatedDecoder) -> Serve:
     @contextmanager
-    def serving(saves: bool = True, port: int = 0) -> Iterator[str]:
+    def serving(saves: bool = True, port: int = 0, sam: Teacher | None = None) -> Iterator[str]:
         out = folder.parent / "boxes.json"
         saved = open_out(out)
         photographs, _ = find_photographs(folder, saved.photographs)
         storage = Storage(out, folder, photographs, saved, "mine", "train") if saves else None
         album = Album(folder, photographs, decode)
-        layers = Layers(GrabCutTeacher(), Consensus(), load_brightness)
-        desk = Desk(album, layers, storage, "ana", {"teacher": "grabcut", "live": True})
+        layers = Layers(sam or GrabCutTeacher(), Consensus(), load_brightness)
+        settings = {"teacher": "sam" if sam else "grabcut", "live": sam is None}
+        desk = Desk(album, layers, storage, "ana", settings)
         with listen(port) as listening:
             port = listening.getsockname()[1]
             server = make_server(desk, "secret", port)
@@ -157,6 +161,26 @@ def test_the_mask_is_seen_while_the_box_is_drawn(chromium: "Browser", serve: Ser
         page.mouse.move(*point(page, *AROUND[2:]))
         page.wait_for_function(script)
         page.mouse.up()
+
+
+def test_sam_is_asked_after_the_drag_and_encodes_a_photograph_once(
+    chromium: "Browser", serve: Serve
+) -> None:
+    network, encoded = tiny_sam(), []
+    network.image_encoder.register_forward_hook(lambda *_: encoded.append(1))
+    with (
+        serve(sam=SamTeacher(network, "tiny", "")) as address,
+        open_page(chromium, address) as page,
+    ):
+        wait_ready(page)
+        asked: list[str] = []
+        page.on("request", lambda one: asked.extend(["mask"] if "/mask?" in one.url else []))
+        drag_box(page, AROUND)
+        wait_mask(page)
+        drag_box(page, (5, 5, 30, 30))
+        wait_mask(page, 2)
+        assert len(asked) == 2
+        assert len(encoded) == 1
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -17,9 +17,10 @@ from typing import cast
 
 import pytest
 import uvicorn
+from starlette.types import Message, Receive, Scope, Send
 
 from boxpromptiml.annotate.desk import Desk
-from boxpromptiml.annotate.server import serve
+from boxpromptiml.annotate.server import Guard, serve
 from boxpromptiml.annotate.storage import read_saved
 from boxpromptiml.io import images
 from boxpromptiml.io.processes import child_environment, python_command
@@ -248,6 +249,21 @@ def test_it_ends_while_a_request_is_under_way(folder: Path) -> None:
         began = time.monotonic()
         assert running.end(signal.SIGTERM) == 143
         assert time.monotonic() - began < 30
+
+
+def test_a_request_that_is_cut_off_at_the_end_leaves_no_traceback() -> None:
+    sent: list[Message] = []
+
+    async def cancelled(_: Scope, __: Receive, ___: Send) -> None:
+        raise asyncio.CancelledError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/t/state",
+             "headers": [(b"host", b"127.0.0.1:1")]}  # fmt: skip
+    asyncio.run(Guard(cancelled, "t", 1)(scope, cast("Receive", None), send))
+    assert sent[0]["status"] == 503
 
 
 def test_a_body_that_ends_early_is_no_event(folder: Path, tmp_path: Path) -> None:

@@ -166,14 +166,28 @@ def change(path: Path, key: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("verdict", "odd"), ("seconds", "7"), ("height", 2.5), ("id", 2), ("file_name", "b.png")],
+    [
+        ("verdict", "odd"),
+        ("verdict", None),  # although it has boxes
+        ("seconds", "7"),
+        ("seconds", -1),
+        ("orientation", 9),
+        ("height", 2.5),
+        ("height", 0),
+        ("width", 25),  # its boxes lie outside
+        ("id", 2),
+        ("file_name", "b.png"),
+        ("file_name", "../secret.png"),
+    ],
 )
 def test_an_edited_file_is_one_line(folder: Path, tmp_path: Path, key: str, value: object) -> None:
     annotated(folder, tmp_path / "boxes.json")
     change(tmp_path / "boxes.json", key, value)
+    before = (tmp_path / "boxes.json").read_bytes()
     with pytest.raises(UserError, match=r"boxes\.json: ") as caught:
-        open_out(tmp_path / "boxes.json")
+        open_storage(folder, tmp_path / "boxes.json")
     assert "\n" not in str(caught.value)
+    assert (tmp_path / "boxes.json").read_bytes() == before
 
 
 def test_files_of_others_are_not_overwritten(folder: Path, tmp_path: Path) -> None:

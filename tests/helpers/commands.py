@@ -18,6 +18,7 @@ from pathlib import Path
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["boxpromptiml.cli.lightning", "boxpromptiml.inference.localize",
+     "boxpromptiml.annotate.command",
      "boxpromptiml.inference.checkpoint", "boxpromptiml.tasks.distill",
      "data_prep.import_dataset", "data_prep.check", "data_prep.pseudo_masks",
      "data_prep.__main__"]
@@ -79,6 +80,11 @@ class Command:
         return self._process.is_alive()
 
     @property
+    def said(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(errors="replace")
+
+    @property
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid or 0
@@ -100,7 +106,7 @@ class Command:
             self._process.kill()
             self._process.join()
         status = None if hung else self._process.exitcode
-        said = self._log.read_text(errors="replace")
+        said = self.said
         self._log.unlink()
         return Ended(status, said, time.monotonic() - self._began)
 

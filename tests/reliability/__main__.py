@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.reliability.annotating import nothing_annotated_is_lost
 from tests.reliability.bombs import bombs_are_cheap
 from tests.reliability.disks import survives_full_disks
 from tests.reliability.escapes import nothing_escapes
@@ -34,6 +35,7 @@ QUICK: dict[str, Measure] = {
     "A12": lambda work: every_flipped_bit_is_found(work, images=120, flipped=100),
     "A13": names_stay_text,
     "A15": bombs_are_cheap,
+    "A16": lambda work: nothing_annotated_is_lost(work, writes=(4,), edited=100),
 }
 LONG: dict[str, Measure] = QUICK | {
     "A1": lambda work: survives_bad_input(work, good=300, times=4),
@@ -43,6 +45,7 @@ LONG: dict[str, Measure] = QUICK | {
     "A5": lambda work: parsers_hold(cases=10_000, mutants_of_pictures=20_000),
     "A8": lambda work: nothing_leaks(work, first=500, last=5000, most=20),
     "A12": lambda work: every_flipped_bit_is_found(work, images=300, flipped=100),
+    "A16": lambda work: nothing_annotated_is_lost(work, writes=range(0, 18, 3), edited=3000),
 }
 # Measured elsewhere; the rows stand in the table so that nobody takes the list for whole.
 ELSEWHERE = {

@@ -10,7 +10,7 @@ class Figure:
     """One promise and what was measured.
 
     Attributes:
-        number: Of the promise, A1 to A15.
+        number: Of the promise, A1 to A16.
         demand: What must hold, in a few words.
         reached: What was measured, with its numbers.
         met: Whether it holds; None where it could not be run here, `reached` says why.

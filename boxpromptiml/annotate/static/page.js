@@ -71,7 +71,8 @@ function render() {
 function hint() {
   if (!site.photographs.length) return "Open a photograph, or drop one here. It stays on this machine.";
   if (!record) return "";
-  const map_words = mapIsOn && map ? `Student’s score of the photograph ${map.score.toFixed(2)}, ${percent(map.area)} marked. ` : "";
+  let map_words = mapIsOn ? "The student is looking at the photograph … " : "";
+  if (mapIsOn && map) map_words = `Student’s score of the photograph ${map.score.toFixed(2)}, ${percent(map.area)} marked. `;
   if (selected !== null) return "Arrow keys move the box, with Shift its right and lower side; Enter leaves it.";
   if (!record.boxes.length) {
     const nothing = site.saves && !record.verdict ? " Nothing there? Say so below." : "";
