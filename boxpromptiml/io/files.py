@@ -82,11 +82,12 @@ def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
     """
     try:
         with open_regular(path) as stream:
-            data = b"".join(_pieces(stream, max_bytes + 1))
+            large = os.fstat(stream.fileno()).st_size > max_bytes  # others may grow meanwhile
+            data = b"" if large else b"".join(_pieces(stream, max_bytes + 1))
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot be read: {reason}") from error
-    if len(data) > max_bytes:
+    if large or len(data) > max_bytes:
         raise UserError(f"{path}: is larger than {max_bytes} bytes, which no such file needs")
     return data
 

@@ -5,46 +5,30 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.ElementTree import fromstring
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io import files
 from boxpromptiml.io.strict_json import parse_json
 from data_prep.annotations import Corners
+
+T = TypeVar("T")
 
 _MAX_REJECTED = 100_000  # of one list; some 60 MB
 _MAX_NAME = 4096  # characters; the longest path of Linux in bytes
 _MAX_XML_BYTES = 32 * 2**20  # the tree in memory is some twenty times the file
 
 
-def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """All bytes of a regular file.
-
-    Raises:
-        UserError: If it is missing, not a regular file, too large, or cannot be read.
-    """
-    try:
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        if path.stat().st_size > max_bytes:
-            raise UserError(f"{path}: larger than {max_bytes >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-
-
 def read_text(path: Path, max_bytes: int) -> str:
     """A UTF-8 file, with or without a byte order mark.
 
     Raises:
-        UserError: As `read_bytes`, and if it is not UTF-8.
+        UserError: As `files.read_text`.
     """
-    try:
-        return read_bytes(path, max_bytes).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text: {error}") from error
+    return files.read_text(path, max_bytes).removeprefix("\ufeff")
 
 
 def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
@@ -53,10 +37,7 @@ def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
     Raises:
         UserError: If the file cannot be read or is not a JSON object.
     """
-    content = parse_json(read_text(path, max_bytes), str(path))
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a JSON object")
-    return content
+    return _json(path, max_bytes, dict, "object")
 
 
 def read_json_list(path: Path, max_bytes: int) -> list[Any]:
@@ -65,9 +46,13 @@ def read_json_list(path: Path, max_bytes: int) -> list[Any]:
     Raises:
         UserError: If the file cannot be read or is not a JSON array.
     """
+    return _json(path, max_bytes, list, "array")
+
+
+def _json(path: Path, max_bytes: int, kind: type[T], name: str) -> T:
     content = parse_json(read_text(path, max_bytes), str(path))
-    if not isinstance(content, list):
-        raise UserError(f"{path}: not a JSON array")
+    if not isinstance(content, kind):
+        raise UserError(f"{path}: not a JSON {name}")
     return content
 
 
@@ -77,7 +62,7 @@ def read_xml(path: Path, root: str, max_bytes: int = _MAX_XML_BYTES) -> Element:
     Raises:
         UserError: If it is not XML, has a DTD, or another root element.
     """
-    data = read_bytes(path, max_bytes)
+    data = files.read_bytes(path, max_bytes)
     try:
         element: Element = fromstring(data, forbid_dtd=True)
     except (ParseError, ValueError, LookupError, RecursionError) as error:
