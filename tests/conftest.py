@@ -20,7 +20,10 @@ import pytest
 from tests.helpers.data import make_manifest
 
 collect_ignore = ["offline"]
-hypothesis.settings.register_profile("shared-machine", deadline=None)  # no test is timed
+LONG = os.environ.get("BOXPROMPTIML_CAMPAIGN") == "long"
+hypothesis.settings.register_profile(  # no test is timed
+    "shared-machine", deadline=None, max_examples=200 if LONG else 40
+)
 hypothesis.settings.load_profile("shared-machine")
 
 
