@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.tasks.supervised import SupervisionCount
 
 log = logging.getLogger(__name__)
+
+_LARGEST_FIRST = 0.25  # weight of the first step in an average; reached after 700 steps at .998
 
 
 def lock_folder(folder: Path) -> FileLock:
@@ -83,11 +85,30 @@ def summary(trainer: Trainer, task: LightningModule, wanted: str | None) -> str:
     supervised = getattr(task, "supervised", None)
     if isinstance(supervised, SupervisionCount) and supervised.counts.any():
         lines.append(f"last epoch: {supervised}")
+    if warning := _too_short_to_average(trainer):
+        lines.append(warning)
     if best:
         lines.append(f"best: {best} ({checkpoints.monitor} {float(score or 0):.4f})")
         config = Path(trainer.default_root_dir) / "config.yaml"
         lines.append(f"next: boxpromptiml test --config {config} --ckpt_path {best}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _too_short_to_average(trainer: Trainer) -> str | None:
+    """A warning if the averaged weights, which are what is saved, are mostly the first step's."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        model = getattr(callback, "_average_model", None)
+        if not isinstance(callback, EMAWeightAveraging) or model is None:
+            continue
+        kept = float(model.avg_fn(torch.ones(()), torch.zeros(()), 1))  # the decay
+        first = kept ** max(int(model.n_averaged) - 1, 0)
+        if first > _LARGEST_FIRST:
+            return (
+                f"WARNING: the saved weights are a moving average; after {trainer.global_step} "
+                f"steps with decay {kept:g}, {first:.0%} of it is still the first step's. Train "
+                "longer, or again with --trainer.callbacks.init_args.decay=0.9"
+            )
+    return None
 
 
 def _start(trainer: Trainer, folder: Path, wanted: str | None) -> str:

@@ -97,11 +97,12 @@ def check(
     threshold = own if options.mask_threshold is None else options.mask_threshold
     for mask_name, path in placed.masks.items():
         with _naming(source.shown(mask_name)):
-            _compare(images.probe(path).size, info.size, dataset.known.get(item.key))
+            if dataset.convert is None:  # what is converted may be no image: see `_mask`
+                _compare(images.probe(path).size, info.size, dataset.known.get(item.key))
             relative_name(path, options.root)
     is_written = bool(placed.masks) and (dataset.convert is not None or len(placed.masks) > 1)
     if placed.masks:
-        mask, covered = _mask(dataset, source, options, placed, threshold, is_written)
+        mask, covered = _mask(dataset, source, options, placed, threshold, is_written, info.size)
         if label is None:
             label = int(bool(covered))
             mask = mask if label else None
@@ -161,6 +162,7 @@ def _mask(
     placed: Placed,
     threshold: int | None,
     is_written: bool,
+    size: tuple[int, int],
 ) -> tuple[Path, float | None]:
     """Path of the mask to use, and its fraction of the image where it was decoded."""
     first = next(iter(placed.masks.values()))
@@ -170,7 +172,8 @@ def _mask(
     for name, path in placed.masks.items():
         with _naming(source.shown(name)):
             read = dataset.convert or partial(images.read_mask, threshold=threshold)
-            parts.append(read(path))
+            parts.append(part := read(path))
+            _compare((part.shape[0], part.shape[1]), size, dataset.known.get(placed.item.key))
     mask: MaskArray = np.logical_or.reduce(parts)
     if placed.item.label is not None and not mask.any():
         shown = source.shown(next(iter(placed.masks)))

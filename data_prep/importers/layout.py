@@ -58,7 +58,9 @@ class DatasetLayout:
         find: Yields the items of a tree.
         expected: Number of images by `manipulated`, `authentic` or kind, as published.
         mask_threshold: A mask value above this is manipulated; None for lossless 0 | 255.
-        convert: Reads a mask that no threshold describes; it is then written anew.
+        convert: Reads a file that no threshold describes, such as polygons in JSON, as a boolean
+            mask of the size of its image; it is then written as PNG. Raises RejectedInput for a
+            file that it cannot use.
         unites: Whether an image may have several masks; their union is then written anew.
         ignored: Pattern of images that belong to the archive, not to the dataset.
         known: What is known to be wrong with single items, by key; said where their sizes differ.

@@ -45,6 +45,18 @@ def test_a_strangers_checkpoint_deletes_nothing(data_root: Path, tmp_path: Path)
         assert (folder / "checkpoints" / "best.ckpt").is_file()
 
 
+@pytest.mark.parametrize(("decay", "warned"), [(0.998, True), (0.1, False)])
+def test_an_average_that_is_mostly_the_first_step_is_said(
+    decay: float, warned: bool, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Few images and a slow average give a network that has hardly been trained."""
+    path = "lightning.pytorch.callbacks.EMAWeightAveraging"
+    average = f'[{{"class_path": "{path}", "init_args": {{"decay": {decay}}}}}]'
+    words = [f"--trainer.callbacks={average}", "--trainer.max_epochs=1"]
+    assert fit(data_root, tmp_path / "run", *words) == 0
+    assert ("still the first step's" in capsys.readouterr().out) == warned
+
+
 def _callback(folder: Path, mode: str = "max") -> GuardedCheckpoint:
     callback = GuardedCheckpoint(mode=mode, save_top_k=2)
     callback.dirpath = str(folder)

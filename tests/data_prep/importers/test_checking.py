@@ -1,6 +1,17 @@
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
+from boxpromptiml.errors import RejectedInput
+from boxpromptiml.io.images import read_mask
+from boxpromptiml.records import MaskArray
+from data_prep.importers.archive import open_source
+from data_prep.importers.assemble import assemble
+from data_prep.importers.checking import ImportOptions
+from data_prep.importers.layout import DatasetLayout, RawItem, Tree
 from tests.helpers.imports import imported
 from tests.helpers.trees import TREES, mask, photo, region
 
@@ -49,3 +60,37 @@ def test_names_that_are_no_text_are_rejected(tmp_path: Path) -> None:
     manifest, rejected = imported(tmp_path, "in_the_wild")
     assert len(manifest.samples) == 2
     assert list(rejected.values()) == ["bad_name"] * 3
+
+
+def _rectangle(path: Path) -> MaskArray:
+    try:
+        (height, width), (x0, y0, x1, y1) = json.loads(path.read_text())
+    except ValueError as error:
+        raise RejectedInput(path, "bad_annotation", str(error)) from error
+    mask = np.zeros((height, width), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def _rectangles(tree: Tree) -> Iterator[RawItem]:
+    for key, image, note in tree.pair(tree.by_key(r"(\w+)\.jpg"), tree.by_key(r"(\w+)\.json")):
+        yield RawItem(key, image, 1, note)
+
+
+def test_a_converter_reads_what_is_no_image(tmp_path: Path) -> None:
+    """A mask may be described by a text; one that is broken or of another size is rejected."""
+    raw = tmp_path / "raw"
+    texts = {"good": "[[48, 64], [3, 4, 9, 11]]", "turned": "[[64, 48], [3, 4, 9, 11]]", "cut": "["}
+    for name, text in texts.items():
+        photo(raw / f"{name}.jpg", np.zeros((48, 64), bool))
+        (raw / f"{name}.json").write_text(text)
+    layout = DatasetLayout("own", "X.jpg, X.json", "rectangles", _rectangles, convert=_rectangle)
+    masks = tmp_path / "masks"
+    options = ImportOptions("own", None, None, False, tmp_path, masks)
+    result = assemble(layout, open_source(raw, tmp_path / "files"), options)
+    assert [sample.id for sample in result.samples] == ["own/good"]
+    assert (read_mask(masks / "good.png") == _rectangle(raw / "good.json")).all()
+    assert {Path(error.path).name: error.reason for error in result.rejected} == {
+        "turned.json": "size_mismatch",
+        "cut.json": "bad_annotation",
+    }
