@@ -7,6 +7,7 @@ done. An actor that dies, alone or with its node, is replaced, and its items are
 
 import logging
 import os
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ from boxpromptiml.errors import UserError
 _AHEAD = 4  # chunks a worker that are begun or finished before their turn; bounds the memory
 _MAX_DEATHS = 3  # of workers at one chunk, or in a row before they are ready
 _OBJECT_STORE = 200_000_000  # bytes of shared memory, on one machine; results are small
-_LOOPBACK = "127.0.0.2"  # 127.0.0.1 Ray would replace by this machine's address in its network
+# Without the first, Ray would replace 127.0.0.1 by this machine's address in its network, and would
+# listen there; the second keeps out other users of this machine, with a token of each job.
+_ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class RayEngine:
 
     Attributes:
         address: Of a running cluster, as `ray.init` takes it, such as `auto`; None: Ray is started
-            on this machine, reachable from this machine alone, and stopped at the end.
+            on this machine, for this process alone, and stopped at the end.
         gpus_per_worker: Fraction or number of GPUs that a worker has for itself.
     """
 
@@ -83,7 +86,9 @@ def ray_results(
 
 @contextmanager
 def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported; read at the import
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported; read at the import, as are
+    if address is None:  # the others
+        os.environ.update(_ON_THIS_MACHINE, RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         import ray  # noqa: PLC0415
     except ImportError as error:
@@ -92,7 +97,7 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
     if address is None:
         own = {
             "num_cpus": workers or None, "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE, "_node_ip_address": _LOOPBACK,
+            "object_store_memory": _OBJECT_STORE, "_node_ip_address": "127.0.0.1",
         }  # fmt: skip
     try:
         ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)

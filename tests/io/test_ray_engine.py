@@ -40,10 +40,35 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_ray_starts_by_itself_on_this_machine_and_checks(data_root: Path, tmp_path: Path) -> None:
+_EMBEDDED = """
+import os
+from pathlib import Path
+from boxpromptiml.io.progress import parallel
+from boxpromptiml.io.ray_engine import RayEngine
+
+def listening(item):
+    links = [os.readlink(fd) for fd in Path(f"/proc/{os.getppid()}/fd").iterdir()]
+    tables = Path("/proc/net/tcp"), Path("/proc/net/tcp6")
+    rows = [line.split() for table in tables for line in table.read_text().splitlines()]
+    own = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links]
+    return [row[1].partition(":")[0] for row in own]
+
+print(*next(parallel(listening, [0], 1, "sockets", ray=RayEngine())))
+"""
+
+
+def test_ray_that_a_job_starts_listens_to_this_machine_alone() -> None:
+    script = [sys.executable, "-c", _EMBEDDED]  # Ray keeps its settings for the whole process
+    done = subprocess.run(script, check=True, capture_output=True, text=True)
+    assert done.stdout.split()
+    assert all(address.endswith("0100007F") for address in done.stdout.split())  # 127.0.0.1
+
+
+def test_check_writes_the_same(cluster: Any, data_root: Path, tmp_path: Path) -> None:
     words = ["check", f"--manifest={data_root / 'train.jsonl'}", "--verify=true"]
-    status = main([*words, f"--out={tmp_path / 'alone'}"])
-    assert main([*words, f"--out={tmp_path / 'ray'}", "--engine=ray", "--num_workers=2"]) == status
+    on_ray = ["--engine=ray", f"--address={cluster.address}"]
+    assert main([*words, f"--out={tmp_path / 'ray'}", *on_ray]) == 0
+    assert main([*words, f"--out={tmp_path / 'alone'}"]) == 0
     assert content(tmp_path / "ray") == content(tmp_path / "alone")
 
 
