@@ -104,18 +104,18 @@ def test_a_folder_gives_the_same_answers(checkpoint: Path, photo: Path, tmp_path
     assert yaml.safe_load(header)["license"] == "mit"
 
 
-@pytest.mark.slow
-def test_the_code_of_the_model_card_runs(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_code_of_the_model_card_runs(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Localizer.load(checkpoint).save_pretrained(tmp_path / "mine")
     images.write_jpeg(tmp_path / "photo.jpg", np.zeros((40, 60, 3), np.uint8), 90)
     text = (tmp_path / "mine" / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    check = "assert flagged.shape == (40, 60) and flagged.dtype == bool"
-    done = subprocess.run(
-        [sys.executable, "-c", code + check],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - our own card
+    assert names["flagged"].shape == (40, 60)
+    assert names["flagged"].dtype == bool
 
 
 def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.pseudo_masks import run_job
 from data_prep.__main__ import main
+from tests.helpers.commands import Command
 
 
 @dataclass(frozen=True)
@@ -274,22 +273,24 @@ def test_what_a_killed_run_left_behind_is_removed(train: Manifest, tmp_path: Pat
     assert not left.exists()
 
 
+def interruptible() -> None:
+    """In the new process: SIGINT, which is ignored in the background, interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.slow
 def test_interrupted_leaves_nothing_half_written(data_root: Path, tmp_path: Path) -> None:
     """Ctrl-C at a random point, then a resume: the same bytes as an undisturbed run."""
     out, whole = tmp_path / "out", tmp_path / "whole"
-    command = [
-        sys.executable, "-m", "data_prep", "pseudo-masks", "--num_workers=1",
-        f"--manifest={data_root}/train.jsonl", "--copies=40", f"--out={out}",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ, text=True)
+    words = [f"--manifest={data_root}/train.jsonl", "--copies=40", f"--out={out}"]
+    process = Command(["data_prep", "pseudo-masks", "--num_workers=1", *words], interruptible)
     deadline = time.monotonic() + 120
     while not list(out.rglob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode in (0, 130)
-    assert "Traceback" not in said
+    process.signal(signal.SIGINT)
+    ended = process.wait(120)
+    assert ended.status in (0, 130)
+    assert "Traceback" not in ended.said
     assert not list(out.rglob("*.tmp"))
     manifest = read_manifest(data_root / "train.jsonl")
     run_job(manifest, out, GrabCutTeacher(), Consensus(copies=40))

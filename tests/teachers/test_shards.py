@@ -2,8 +2,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.pseudo_masks import run_job
 from boxpromptiml.teachers.shards import Shard
 from data_prep.__main__ import main
+from tests.helpers.commands import Command
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -104,25 +103,19 @@ def test_shards_give_the_files_of_one_process(
     assert content(tmp_path) == alone
 
 
-def command(root: Path, out: Path, *more: str) -> list[str]:
-    words = [f"--manifest={root}/train.jsonl", f"--out={out}", "--copies=2", *more]
-    return [sys.executable, "-m", "data_prep", "pseudo-masks", *words]
+def job_words(root: Path, out: Path, *more: str) -> list[str]:
+    return ["pseudo-masks", f"--manifest={root}/train.jsonl", f"--out={out}", "--copies=2", *more]
 
 
 @pytest.mark.slow
 def test_two_processes_in_one_folder_at_once(
     data_root: Path, alone: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    running = [
-        subprocess.Popen(
-            command(data_root, tmp_path, f"--shard={index}", "--num_shards=2", "--num_workers=1"),
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        for index in range(2)
-    ]
-    assert [process.wait(timeout=200) for process in running] == [0, 0]
+    shards = [(f"--shard={index}", "--num_shards=2", "--num_workers=1") for index in range(2)]
+    running = [Command(["data_prep", *job_words(data_root, tmp_path, *shard)]) for shard in shards]
+    assert [process.wait(200).status for process in running] == [0, 0]
     assert len(list(tmp_path.rglob("*.png"))) == 6
-    assert main(command(data_root, tmp_path)[3:]) == 0
+    assert main(job_words(data_root, tmp_path)) == 0
     assert "0 made now" in capsys.readouterr().out
     assert content(tmp_path) == alone
 
@@ -217,10 +210,10 @@ def test_a_shard_ends_well_and_the_whole_names_what_was_rejected(
     root = Path(shutil.copytree(data_root, tmp_path / "data"))
     manifest = read_manifest(root / "train.jsonl")
     manifest.image_path(manifest.samples[0]).write_bytes(b"")
-    words = command(root, tmp_path / "out")[3:]
-    assert main([*words, "--shard=0", "--num_shards=1"]) == 0
+    options = job_words(root, tmp_path / "out")
+    assert main([*options, "--shard=0", "--num_shards=1"]) == 0
     assert "1 rejected" in capsys.readouterr().out
-    assert main(words) == 3
+    assert main(options) == 3
     assert len((tmp_path / "out" / "errors.jsonl").read_text().splitlines()) == 1
 
 
@@ -248,7 +241,7 @@ def test_more_shards_than_images(
 def test_mistakes_on_the_command_line(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
 ) -> None:
-    assert main(command(data_root, tmp_path, *more)[3:]) == 1
+    assert main(job_words(data_root, tmp_path, *more)) == 1
     assert said in capsys.readouterr().err
 
 
