@@ -4,6 +4,9 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from boxpromptiml.cli.messages import suggestion
 from boxpromptiml.errors import UserError
@@ -22,6 +25,8 @@ from data_prep.importers.folder import Patterns, folder_layout, with_boxes
 from data_prep.importers.layout import DatasetLayout
 from data_prep.importers.pairs import LISTS, pairs
 
+MaskThreshold = Annotated[int, Ge(0), Le(254)]  # grey levels
+
 _logger = logging.getLogger(__name__)
 
 
@@ -36,7 +41,7 @@ def import_dataset(
     boxes: Path | None = None,
     split: Split | None = None,
     name: str | None = None,
-    mask_threshold: int | None = None,
+    mask_threshold: MaskThreshold | None = None,
     verify: bool = False,
     view: View | None = None,
     follow_links: bool = False,

@@ -43,6 +43,7 @@ _FILES = {
 }
 _MAX_PATH = 200  # characters behind the token; Python refuses numbers of 4,300 digits
 _MAX_CHANGE = 2**16  # bytes
+_MAX_RECEIVED = 2 * DEFAULT_LIMITS.max_bytes  # of all uploads under way
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -137,7 +138,8 @@ class _Routes:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._uploading = asyncio.Lock()  # one at a time: each may be large
+        self._uploading = asyncio.Lock()  # one is decoded at a time: each may be large
+        self._received = 0  # bytes of the uploads under way
 
     async def state(self, _: Request) -> Response:
         return JSONResponse(await run_in_threadpool(self._desk.state))
@@ -167,9 +169,21 @@ class _Routes:
 
     async def upload(self, request: Request) -> Response:
         name = request.query_params.get("name", "upload")
-        async with self._uploading:
-            body = await _body(request, DEFAULT_LIMITS.max_bytes)
-            return JSONResponse(await run_in_threadpool(self._desk.upload, name, body))
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self._received + size > _MAX_RECEIVED:
+                raise HTTPException(503, "other uploads are under way; try again after them")
+            self._received += size
+            held += size
+
+        try:
+            body = await _body(request, DEFAULT_LIMITS.max_bytes, hold)
+            async with self._uploading:
+                return JSONResponse(await run_in_threadpool(self._desk.upload, name, body))
+        finally:
+            self._received -= held
 
     def _number(self, request: Request) -> int:
         number: int = request.path_params["number"]
@@ -183,8 +197,8 @@ async def _static(request: Request) -> Response:
     return Response((_STATIC / name).read_bytes(), media_type=kind)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The whole body of a request, at most so many bytes."""
+async def _body(request: Request, most: int, hold: Callable[[int], None] | None = None) -> bytes:
+    """The whole body of a request, at most so many bytes; `hold` is told of each piece's size."""
     too_large = HTTPException(413, f"more than {most} bytes")
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > most:
@@ -192,6 +206,8 @@ async def _body(request: Request, most: int) -> bytes:
     body = bytearray()
     try:
         async for piece in request.stream():
+            if hold:
+                hold(len(piece))
             body += piece
             if len(body) > most:
                 raise too_large

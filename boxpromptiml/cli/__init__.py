@@ -4,6 +4,7 @@ import importlib
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import entry_points
@@ -192,7 +193,9 @@ def run(command: Callable[[], int], level: int = logging.INFO) -> int:
     log_to_stderr(level)
     end_with_parent()
     try:
-        return command()
+        status = _status(command)
+        sys.stdout.flush()
+        return status
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _PACKAGES:
@@ -208,12 +211,20 @@ def run(command: Callable[[], int], level: int = logging.INFO) -> int:
         logging.getLogger(__name__).debug("where it happened:", exc_info=error)
         sys.stderr.write(f"error: {mistake}\n")
         return EXIT_FAILED
+    except BrokenPipeError:  # what reads our output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:  # disk full, read-only folder
         sys.stderr.write(f"error: {error.filename or 'file'}: {error.strerror or error}\n")
         return EXIT_FAILED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what is finished stays\n")
         return 130
+
+
+def _status(command: Callable[[], int]) -> int:
+    try:
+        return command()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
 
@@ -239,7 +250,12 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
         take_trust,
     )
     from boxpromptiml.cli.messages import OneLineErrors  # noqa: PLC0415
-    from boxpromptiml.cli.words import complete, read_none, with_underscores  # noqa: PLC0415
+    from boxpromptiml.cli.words import (  # noqa: PLC0415
+        check_configurations,
+        complete,
+        read_none,
+        with_underscores,
+    )
     from boxpromptiml.io.old_names import renamed_words  # noqa: PLC0415
 
     class Parser(OneLineErrors, ArgumentParser):
@@ -252,6 +268,7 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
     restrict_imports(() if forwards else trusted)
     given = with_underscores(args) if forwards else rest
     words = complete(read_none(renamed_words(given, prog)), function)
+    check_configurations(words)
     status: Any = auto_cli(
         function, words, as_positional=as_positional, parser_class=Parser, prog=prog,
         allow_abbrev=False, epilog=None if forwards else TRUST_HELP,

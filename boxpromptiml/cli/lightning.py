@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from jsonargparse import Namespace
@@ -11,13 +12,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import TRUST_HELP, restrict_imports, take_trust
 from boxpromptiml.cli.messages import OneLineErrors, refusal
 from boxpromptiml.cli.noise import quiet
-from boxpromptiml.cli.words import in_lists, read_none, with_underscores
+from boxpromptiml.cli.words import check_configurations, in_lists, read_none, with_underscores
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.experiments import with_experiments
@@ -37,6 +39,23 @@ from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_fold
 
 _VERBS = ("fit", "validate", "test", "predict")
 _RUN_FOLDER = "runs/student"
+_RANGES = {
+    "seed_everything": range(2**32),
+    "trainer.accumulate_grad_batches": range(1, 2**31),
+    "trainer.check_val_every_n_epoch": range(1, 2**31),
+}
+_FAILURES = (
+    MisconfigurationException,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+_NOT_RESTORED = (
+    "the training state in the checkpoint cannot be restored. To begin anew with its weights: "
+    "--model.init_from=CHECKPOINT in place of --ckpt_path"
+)
 _SHOWN = ("enable_progress_bar", "enable_model_summary")
 _MISSING = " is not installed: pip install "
 _KILLED_WORKER = (
@@ -84,6 +103,8 @@ class TrainerCLI(LightningCLI):
         """Parse the command line, and keep it to see what it says by itself."""
         self._words = args
         super().parse_arguments(parser, args)
+        if verb := self.config.get("subcommand"):
+            _refuse_out_of_range(self.config[verb])
 
     def before_instantiate_classes(self) -> None:
         """Keep a run's files in its folder; load checkpoints as data only.
@@ -100,7 +121,7 @@ class TrainerCLI(LightningCLI):
         if self.subcommand == "predict":
             config.return_predictions = False  # PredictionWriter writes them; memory stays flat
         self._wanted = config.get("ckpt_path")
-        if self._wanted:
+        if self._wanted is not None:
             refuse_address(self._wanted)
             folder = Path(config.trainer.default_root_dir) / "checkpoints"
             config.ckpt_path = _checkpoint(self._wanted, folder, fitting=self.subcommand == "fit")
@@ -118,7 +139,11 @@ class TrainerCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         try:
             return super().instantiate_trainer(plugins=[*plugins, LocalCheckpointIO()], **kwargs)
-        except (ValueError, MisconfigurationException) as error:  # options that do not fit together
+        except (
+            TypeError,
+            ValueError,
+            MisconfigurationException,
+        ) as error:  # options that do not fit together
             raise UserError(" ".join(str(error).split())) from error
 
     def after_fit(self) -> None:
@@ -136,6 +161,8 @@ def _checkpoint(wanted: str, folder: Path, fitting: bool) -> str | None:
     Raises:
         UserError: If it does not exist; only `fit --ckpt_path=last` starts from scratch then.
     """
+    if wanted in ("", "hpc"):
+        raise UserError(f"--ckpt_path={wanted}: name a checkpoint, or `last`")
     if wanted not in ("last", "best"):
         return wanted
     file = folder / f"{wanted}.ckpt"
@@ -144,6 +171,18 @@ def _checkpoint(wanted: str, folder: Path, fitting: bool) -> str | None:
     if fitting and wanted == "last":
         return None
     raise UserError(f"--ckpt_path={wanted}: there is no {file}")
+
+
+def _refuse_out_of_range(config: Namespace) -> None:
+    """Refuse numbers of Lightning's own options that it would fail on later, with a traceback.
+
+    Raises:
+        UserError: Names the option.
+    """
+    for option, allowed in _RANGES.items():
+        value = config.get(option)
+        if type(value) is int and value not in allowed:
+            raise UserError(f"--{option} must be from {allowed[0]} to {allowed[-1]}, got {value}")
 
 
 def _settle_loggers(trainer: Namespace, fitting: bool) -> None:
@@ -217,21 +256,41 @@ def run_trainer(args: list[str]) -> None:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into status 1
             raise KeyboardInterrupt from None
         raise
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from error
-    except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            raise UserError(_KILLED_WORKER) from error
-        raise
-    except ValueError as error:  # from below a --config file, past the parser's own handling
-        if text := _mistake(error):
+    except _FAILURES as error:
+        if text := _failure(error):
             raise UserError(text) from error
         raise
+
+
+def _failure(error: Exception) -> str | None:
+    """The user's or the checkpoint's mistake that Lightning failed on; None for other errors."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MisconfigurationException):
+        return text
+    if isinstance(error, UserError):
+        return None  # has its message
+    if _restores(error):
+        return f"{_NOT_RESTORED} ({type(error).__name__}: {text[:200]})"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return _KILLED_WORKER
+    if isinstance(error, ValueError):  # from below a --config file, past the parser's own handling
+        return _mistake(error)
+    return None
+
+
+def _restores(error: Exception) -> bool:
+    """Whether Lightning was restoring a checkpoint's state, which it does not check."""
+    return any(
+        frame.f_code.co_filename == checkpoint_connector.__file__
+        and "restore" in frame.f_code.co_name
+        for frame, _ in walk_tb(error.__traceback__)
+    )
 
 
 def _words(args: list[str]) -> list[str]:
     """The command line as LightningCLI accepts it."""
     words = with_experiments(in_lists(read_none(renamed_words(args))))
+    check_configurations(words)
     return words + [f"--trainer.{shown}=false" for shown in _SHOWN] if is_quiet() else words
 
 

@@ -15,7 +15,9 @@ _UNKNOWN = re.compile(
 _FIELD = re.compile(r'Parser key "([^"]+)":\s*')
 _TYPE = re.compile(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[(.*?)\]\.?)")
 _GIVEN = re.compile(r"Given value: (.*)", re.DOTALL)
+_RANGE = re.compile(r" \[type=\w+, input_value=(.*), input_type=\w+\]$")  # pydantic's words
 _NOISE = re.compile(
+    r"\d+ validation errors? for|For further information visit|"
     r"Does not validate against|Subtypes:|Errors:|Given value|Not a valid subclass|"
     r"Subclass types expect one of|a class path \(str\)|a dict |Expected a path but|"
     r"\d+ validation errors? for |For further information visit |$"
@@ -108,6 +110,7 @@ def _informative(text: str) -> Iterator[str]:
             if line.startswith("Given value:"):
                 return  # it may have lines of its own
             continue
+        line = _RANGE.sub(r", got \1", line)
         if line.startswith("Problem with given class_path"):
             line = f"{line} {next(lines, '').strip()}"
         if "String should match pattern" in line:  # pydantic's, of an ImportPath

@@ -3,10 +3,15 @@
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.files import read_text
+from boxpromptiml.io.strict_yaml import MAX_BYTES
 
+_CONFIG = ("-c", "--config")
 _MANIFESTS = ("--data.train", "--data.val", "--data.test", "--data.predict")
 
 
@@ -43,6 +48,20 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
         else:
             words.append(f"{word}{equals}{value}")
     return words
+
+
+def check_configurations(words: Sequence[str]) -> None:
+    """Refuse configuration files that are no text, before jsonargparse opens them.
+
+    Raises:
+        UserError: If a file behind `--config` is no regular file (a pipe may never end), too large,
+            or not UTF-8.
+    """
+    for before, word in pairwise(["", *words]):
+        flag, equals, value = word.partition("=")
+        given = value if flag in _CONFIG and equals else word if before in _CONFIG else None
+        if given is not None and Path(given).exists() and not Path(given).is_dir():
+            read_text(Path(given), MAX_BYTES)
 
 
 def with_underscores(words: Sequence[str]) -> list[str]:

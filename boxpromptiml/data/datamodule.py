@@ -16,6 +16,7 @@ from boxpromptiml.data.shared_memory import require_shared_memory
 from boxpromptiml.data.supervision import Selection, SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.options import AtLeastOne, NotNegative
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sources import Sources, read_sources, require_truth
 from boxpromptiml.models.inputs import NetworkInput
@@ -80,9 +81,9 @@ class LocalizationData(LightningDataModule):
         include_authentic: bool = True,
         train_fraction: float = 1.0,
         soft_unsure: bool = False,
-        batch_size: int = 16,
-        eval_batch_size: int = 8,
-        num_workers: int = 0,
+        batch_size: AtLeastOne = 16,
+        eval_batch_size: AtLeastOne = 8,
+        num_workers: NotNegative = 0,
         seed: int = 0,
         teacher_signature: str | None = None,
         cache: Path | str | None = None,

@@ -1,18 +1,20 @@
 """`boxpromptiml calibrate`: image probabilities that mean what they say, and false-alarm rates."""
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from boxpromptiml.errors import UserError
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.inference.calibration import Calibration
 from boxpromptiml.inference.export import with_spec
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
+from boxpromptiml.io.options import AtLeastOne
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import Source, read_sources, stored_image
 from boxpromptiml.metrics.calibration import (
@@ -26,9 +28,10 @@ from boxpromptiml.metrics.calibration import (
     reliability,
 )
 from boxpromptiml.metrics.histograms import Floats
-from boxpromptiml.records import MaskArray, Split
+from boxpromptiml.records import ImageArray, MaskArray, Split
 
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+_logger = logging.getLogger(__name__)
 _ALMOST_0 = 2.0**-24  # a float32 closer to 1 is 1, whose logit is infinite
 
 Method = Literal["platt", "temperature"]
@@ -41,9 +44,9 @@ def calibrate(
     split: Split | None = "val",
     method: Method = "platt",
     folds: int = 5,
-    batch_size: int = 4,
+    batch_size: AtLeastOne = 4,
     device: str = "auto",
-) -> None:
+) -> int:
     """Calibrate a localizer on validation images, and measure thresholds by false-alarm rate.
 
     Writes a copy of the checkpoint that knows the calibration: `localize` then reports image
@@ -67,8 +70,11 @@ def calibrate(
         device: cpu or cuda; auto: a GPU if there is one.
 
     Raises:
-        UserError: If an option is out of range, the checkpoint cannot be used, an image cannot be
-            read, or there are too few images of either kind.
+        UserError: If an option is out of range, the checkpoint cannot be used, or there are too few
+            images of either kind.
+
+    Returns:
+        Exit status: 3 if images could not be read; they are left out and named, else 0.
     """
     weights = weights_file(checkpoint)
     if weights.suffix.lower() == ".onnx":
@@ -82,6 +88,7 @@ def calibrate(
     if out is not None:
         with_spec(weights, replace(localizer.spec, calibration=report.calibration), out)
         sys.stdout.write(f"{out}: written\n")
+    return 3 if report.unreadable else 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class CalibrationReport:
     Attributes:
         calibration: To be stored with the weights.
         unlabelled: Number of images without a label, which were left out.
+        unreadable: Number of images that could not be read, which were left out.
         before: Image scores without calibration.
         after: Each image's score, calibrated without the images of its fold.
         ece_by_chance: Expected calibration error that exactly right scores of as many images have.
@@ -101,6 +109,7 @@ class CalibrationReport:
 
     calibration: Calibration
     unlabelled: int
+    unreadable: int
     before: Reliability
     after: Reliability
     ece_by_chance: float
@@ -112,7 +121,7 @@ class CalibrationReport:
         found = self.calibration
         lines = [
             f"{found.images} images: {found.images - found.authentic} manipulated, "
-            f"{found.authentic} authentic ({self.unlabelled} without a label left out)",
+            f"{found.authentic} authentic ({self._left_out()})",
             f"image probability = sigmoid(logit / {found.temperature:.4g} {found.bias:+.4g})",
             "on images held back from the fit, before and after:",
             f"  expected calibration error {self.before.ece:.4f}, {self.after.ece:.4f} "
@@ -132,6 +141,10 @@ class CalibrationReport:
             line += f"{of_images[rate]:>14.4f}{held_back[rate]:>11.4f}" if known else f"{'-':>14}"
             lines.append(line)
         return "\n".join([*lines, ""])
+
+    def _left_out(self) -> str:
+        unreadable = f", {self.unreadable} that cannot be read" if self.unreadable else ""
+        return f"{self.unlabelled} without a label{unreadable} left out"
 
 
 def calibrate_localizer(
@@ -174,32 +187,40 @@ class Measured:
         logits: (N,) image logits.
         manipulated: (N,) whether an image is manipulated.
         pixels: Probabilities of the pixels of the authentic ones.
+        unreadable: Number of images that could not be read; they are in none of the others.
     """
 
     logits: Floats
     manipulated: MaskArray
     pixels: AuthenticPixels
+    unreadable: int = 0
 
 
 def measure(localizer: Localizer, sources: Sequence[Source], batch_size: int = 4) -> Measured:
     """Run a localizer over images with known labels; a calibration that it has is not used.
 
-    Raises:
-        RejectedInput: An image cannot be read.
+    Images that cannot be read are logged and left out.
     """
     localizer = replace(localizer, spec=replace(localizer.spec, calibration=None))
-    scores, pixels = np.empty(len(sources)), AuthenticPixels()
-    images = (
-        (number, stored_image(source))
-        for number, source in enumerate(track(sources, "localizing", len(sources)))
-    )
-    for number, _, found in localizer.localize_each(images, max(batch_size, 1)):
+    scores, pixels = np.full(len(sources), np.nan), AuthenticPixels()
+    for number, _, found in localizer.localize_each(_readable(sources), batch_size):
         scores[number] = found.score
         if sources[number].sample.label == 0:
             pixels.add(found.prob)
-    scores = scores.clip(_ALMOST_0, 1 - _ALMOST_0)
-    manipulated = np.array([source.sample.label == 1 for source in sources], bool)
-    return Measured(np.log(scores / (1 - scores)), manipulated, pixels)
+    was_read = ~np.isnan(scores)
+    scores = scores[was_read].clip(_ALMOST_0, 1 - _ALMOST_0)
+    manipulated = np.array([source.sample.label == 1 for source in sources], bool)[was_read]
+    unreadable = int((~was_read).sum())
+    return Measured(np.log(scores / (1 - scores)), manipulated, pixels, unreadable)
+
+
+def _readable(sources: Sequence[Source]) -> Iterator[tuple[int, ImageArray]]:
+    """The images that can be read, with their places in `sources`."""
+    for number, source in enumerate(track(sources, "localizing", len(sources))):
+        try:
+            yield number, stored_image(source)
+        except RejectedInput as error:
+            _logger.warning("%s; left out", error)
 
 
 def calibration_report(
@@ -244,6 +265,7 @@ def calibration_report(
     return CalibrationReport(
         calibration,
         unlabelled,
+        sum(fold.unreadable for fold in folds),
         before,
         after,
         error_by_chance(kept),

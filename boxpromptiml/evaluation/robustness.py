@@ -20,6 +20,7 @@ from boxpromptiml.evaluation.degraded import SCORES, DegradedTest
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import sha256_file, write_json, write_text
+from boxpromptiml.io.options import AtLeastOne, NotNegative
 from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.manifests.sources import Source, read_sources, require_truth
 from boxpromptiml.metrics.bootstrap import Interval, difference_interval
@@ -40,9 +41,9 @@ def robustness(
     split: Literal["test", "val"] = "test",
     conditions: list[str] = ["full"],  # noqa: B006 (never changed)
     threshold: float | None = None,
-    batch_size: int = 8,
+    batch_size: AtLeastOne = 8,
     device: str = "auto",
-    seed: int = 0,
+    seed: NotNegative = 0,
     segmenter: SegmenterConfig | None = None,
 ) -> int:
     """Score a checkpoint on degraded images: JPEG, blur, noise, rescaling, social networks.
@@ -80,7 +81,7 @@ def robustness(
     require_truth(sources, "--manifest")
     _require_manipulated(sources)
     limit = localizer.spec.threshold if threshold is None else threshold
-    test = DegradedTest(localizer, sources, limit, seed, max(batch_size, 1))
+    test = DegradedTest(localizer, sources, limit, seed, batch_size)
     path = out / "robustness.json"
     found = _resume(path, _fresh(test, weights, manifest, split))
     known = {_degradation(row) for row in found["conditions"]}

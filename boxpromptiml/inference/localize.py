@@ -30,7 +30,7 @@ from boxpromptiml.io.files import (
 )
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo
-from boxpromptiml.io.options import needs
+from boxpromptiml.io.options import AtLeastOne, needs
 from boxpromptiml.io.progress import note, track
 from boxpromptiml.io.sandbox import (
     DEFAULT_BOUNDS,
@@ -56,7 +56,7 @@ def localize(
     tile: bool = False,
     threshold: float | None = None,
     fpr: float | None = None,
-    batch_size: int = 4,
+    batch_size: AtLeastOne = 4,
     overlays: bool = True,
     device: str = "auto",
     segmenter: SegmenterConfig | None = None,

@@ -1,13 +1,20 @@
-"""Options of a command that act only together with another one."""
+"""What options accept: ranges of numbers, and options that act only together with another one."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge
+from pydantic import AllowInfNan
 
 from boxpromptiml.errors import UserError
+
+AtLeastOne = Annotated[int, Ge(1)]
+NotNegative = Annotated[int, Ge(0)]
+Amount = Annotated[float, Ge(0), AllowInfNan(False)]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

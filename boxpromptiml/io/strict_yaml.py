@@ -9,7 +9,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import read_text
 
 _MAX_DEPTH = 50
-_MAX_BYTES = 2**22  # 4 MiB; a configuration has a few kilobytes
+MAX_BYTES = 2**22  # 4 MiB; a configuration has a few kilobytes
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -52,7 +52,7 @@ def read_yaml(path: Path) -> Any:
         UserError: Naming the file, if it cannot be read, is too large, or is refused by
             `check_yaml`.
     """
-    text = read_text(path, _MAX_BYTES)
+    text = read_text(path, MAX_BYTES)
     try:
         check_yaml(text)
         return yaml.safe_load(text)

@@ -25,6 +25,7 @@ from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, UserError
 from boxpromptiml.evaluation.runs import read_state, score_run
 from boxpromptiml.io.experiments import find_experiment
 from boxpromptiml.io.files import remove_temporaries, write_json
+from boxpromptiml.io.options import AtLeastOne
 from boxpromptiml.io.processes import child_environment, python_command
 from boxpromptiml.io.progress import note
 from boxpromptiml.io.strict_json import read_as, read_json
@@ -136,7 +137,7 @@ def study(
     out: Path | None = None,
     seeds: list[int] | None = None,
     only: list[str] | None = None,
-    jobs: int = 1,
+    jobs: AtLeastOne = 1,
     split: Split = "test",
     trust: list[str] | None = None,
 ) -> int:
@@ -232,7 +233,7 @@ def _run_all(
         note(f"finished: {training.variant}, seed {training.seed}")
         return None
 
-    with ThreadPoolExecutor(max(jobs, 1)) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         try:
             return [line for line in pool.map(one, trainings) if line]
         except BaseException:  # leaving the block would wait for hours

@@ -244,7 +244,9 @@ class LocalizerTask(ScoredModule):
         self.spec = replace(self.spec, calibration=spec.calibration)
         if fitting:
             _refuse_fewer_epochs(checkpoint, self.trainer.max_epochs)
-            self._seed = checkpoint.get(_SEED_KEY)
+            self._seed = seed = checkpoint.get(_SEED_KEY)
+            if seed is not None and not (isinstance(seed, int) and seed >= 0):
+                raise UserError(f"the checkpoint's {_SEED_KEY} is not a number of 0 or more")
             self.spec = replace(
                 self.spec, trained_on=spec.trained_on, started_from=spec.started_from
             )
@@ -284,6 +286,8 @@ def _refuse_fewer_epochs(checkpoint: dict[str, Any], max_epochs: int | None) -> 
         done = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
     except (KeyError, TypeError, ValueError):
         return
+    if done < 0:
+        raise UserError(f"the checkpoint has {done} epochs: it is damaged")
     if max_epochs is not None and 0 <= max_epochs < done:
         raise UserError(
             f"the checkpoint has {done} epochs already, more than --trainer.max_epochs={max_epochs}"

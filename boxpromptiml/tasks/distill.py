@@ -9,6 +9,7 @@ import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.spec import ModelSpec
+from boxpromptiml.io.options import Amount
 from boxpromptiml.losses import distillation_loss, image_label_loss, masked_bce
 from boxpromptiml.models.configs import OwnConfig, StudentConfig
 from boxpromptiml.models.imagenet import Pretrained
@@ -58,13 +59,13 @@ class DistillTask(LocalizerTask):
         input: NetworkInput = NetworkInput(),  # noqa: A002
         pretrained: Pretrained | None = None,
         init_from: Path | None = None,
-        dice_weight: float = 0.0,
-        image_weight: float = 0.0,
-        attention_weight: float = 0.0,
-        lr: float = 1e-4,
-        memory_lr: float | None = None,
-        weight_decay: float = 1e-4,
-        warmup: float = 0.05,
+        dice_weight: Amount = 0.0,
+        image_weight: Amount = 0.0,
+        attention_weight: Amount = 0.0,
+        lr: Amount = 1e-4,
+        memory_lr: Amount | None = None,
+        weight_decay: Amount = 1e-4,
+        warmup: Amount = 0.05,
         threshold: float = 0.5,
         network: OwnConfig | None = None,
         loss: Loss | None = None,

@@ -7,6 +7,7 @@ import torch
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.spec import ModelSpec, Refinement
+from boxpromptiml.io.options import Amount
 from boxpromptiml.losses import image_label_loss
 from boxpromptiml.metrics.pixel import LocalizationMetrics
 from boxpromptiml.models.bayes import Prior, region_posterior
@@ -48,9 +49,9 @@ class ImageLabelTask(LocalizerTask):
         prior: Prior = "image",
         pretrained: Pretrained | None = None,
         init_from: Path | None = None,
-        lr: float = 1e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.05,
+        lr: Amount = 1e-3,
+        weight_decay: Amount = 1e-2,
+        warmup: Amount = 0.05,
         threshold: float = 0.5,
     ) -> None:
         spec = ModelSpec(wcbnet, input, threshold, cam)

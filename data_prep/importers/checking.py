@@ -103,7 +103,10 @@ def check(
     is_written = bool(placed.masks) and (dataset.convert is not None or len(placed.masks) > 1)
     if placed.masks:
         mask, covered = _mask(dataset, source, options, placed, threshold, is_written, info.size)
-        if label is None:
+        if label == 0 and covered:
+            message = "is said to be authentic, but its mask marks pixels"
+            raise RejectedInput(source.shown(item.image), "authentic_has_mask", message)
+        if label != 1:
             label = int(bool(covered))
             mask = mask if label else None
     sample = Sample(
@@ -166,7 +169,7 @@ def _mask(
 ) -> tuple[Path, float | None]:
     """Path of the mask to use, and its fraction of the image where it was decoded."""
     first = next(iter(placed.masks.values()))
-    if not is_written and not options.verify and placed.item.label is not None:
+    if not is_written and not options.verify and placed.item.label == 1:
         return first, None
     parts: list[MaskArray] = []
     for name, path in placed.masks.items():
@@ -175,7 +178,7 @@ def _mask(
             parts.append(part := read(path))
             _compare((part.shape[0], part.shape[1]), size, dataset.known.get(placed.item.key))
     mask: MaskArray = np.logical_or.reduce(parts)
-    if placed.item.label is not None and not mask.any():
+    if placed.item.label == 1 and not mask.any():
         shown = source.shown(next(iter(placed.masks)))
         raise RejectedInput(shown, "empty_mask", "marks no pixel of a manipulated image")
     if is_written:

@@ -93,7 +93,10 @@ def _by_patterns(tree: Tree, dataset: str, patterns: Patterns) -> Iterator[RawIt
     others = {*masks.values(), *authentic.values()}  # `{id}.jpg` matches them as well
     images = {k: n for k, n in _matches(tree, patterns.images).items() if n not in others}
     for key in sorted(masks.keys() - images.keys()):
-        tree.reject(masks[key], "no_image", f"no image has its id {key!r}")
+        reason = f"no image has its id {key!r}"
+        if key in authentic:
+            reason += f"; {authentic[key]} is authentic by --authentic, so the mask is not used"
+        tree.reject(masks[key], "no_image", reason)
     for found, label in ((images, None), (authentic, 0)):
         for key, image in found.items():
             mask = masks.get(key) if label is None else None

@@ -119,6 +119,9 @@ def _listed(tree: Tree, path: Path) -> Iterator[RawItem]:
             tree.reject(f"{path.name}#{key}", "missing", message)
         elif mask and found_mask is None:
             tree.reject(found, "no_mask", f"its mask {mask!r} is not below the list's folder")
+        elif found_mask == found:
+            message = "is named as its own mask"
+            tree.reject(f"{path.name}#{key}", "bad_row", message)
         else:
             name = str(PurePosixPath(found).with_suffix(""))
             _, _, label, split, threshold, group, kind = parsed

@@ -225,6 +225,20 @@ def test_saving_and_conflicts(annotate: Running) -> None:
     assert about.keys() == {"window", "score", "area", "note"}
 
 
+def test_a_slow_upload_stalls_no_other(folder: Path) -> None:
+    running = start("page")
+    data = (folder / "a.png").read_bytes()
+    head = (
+        f"POST {running.root}uploads?name=slow.png HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\n"
+        f"Origin: http://127.0.0.1:{running.port}\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", running.port)) as slow:
+        slow.sendall(head.encode() + data[:100])
+        assert running.ask("state")[0] == 200
+        assert running.ask("uploads?name=a.png", "POST", data)[0] == 200
+    assert running.end() == 0
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )

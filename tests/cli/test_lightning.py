@@ -11,6 +11,7 @@ from torch.utils.data import get_worker_info
 
 from boxpromptiml.cli import main
 from boxpromptiml.data import dataset
+from boxpromptiml.io.weights import load_weights
 from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.records import Batch, ImageArray
 from boxpromptiml.tasks.distill import DistillTask
@@ -61,6 +62,35 @@ def test_fewer_epochs_than_the_checkpoint_has_are_refused(
     said = capsys.readouterr().err
     assert "has 2 epochs already, more than --trainer.max_epochs=1" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pytorch-lightning_version", "x"),
+        ("state_dict", {"a": 1}),
+        ("loops", 7),
+        ("callbacks", [1]),
+        ("optimizer_states", {"a": 1}),
+        ("lr_schedulers", None),
+        ("training_seed", "x"),
+    ],
+)
+def test_a_state_that_cannot_be_restored_is_one_line(
+    key: str,
+    value: object,
+    run: Path,
+    data_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = load_weights(run / "checkpoints" / "last.ckpt")
+    torch.save(content | {key: value}, tmp_path / "odd.ckpt")
+    words = ["--trainer.max_epochs=3", f"--ckpt_path={tmp_path / 'odd.ckpt'}"]
+    assert fit(data_root, tmp_path, *words) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: the ")
 
 
 def test_last_without_a_checkpoint_says_that_it_starts_from_scratch(
@@ -115,6 +145,13 @@ def test_trainer_options_that_work(data_root: Path, tmp_path: Path, more: list[s
         (["--trainer.devices=0"], "devices"),
         (["--trainer.strategy=nonsense"], "nonsense"),
         (["--trainer.max_epochs=-7"], "-7"),
+        (["--trainer.devices=-3"], "devices"),
+        (["--seed_everything=-1"], "--seed_everything"),
+        (["--seed_everything=99999999999999"], "--seed_everything"),
+        (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches"),
+        (["--trainer.check_val_every_n_epoch=0"], "--trainer.check_val_every_n_epoch"),
+        (["--ckpt_path=hpc"], "--ckpt_path=hpc"),
+        (["--ckpt_path="], "--ckpt_path="),
         (["--trainer.precision=bf16-true", "--model.student.residuals=srm"], "use bf16-mixed"),
     ],
 )

@@ -1,5 +1,6 @@
 """A wrong command line or configuration is one line that says what to do."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,68 @@ def test_long_values_are_cut() -> None:
 def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
     assert one_line("unrecognized arguments: --zzz", ["--threshold"]).endswith("--zzz")
     assert not suggestion("zzz", ["fit", "localize"])
+
+
+LOCALIZE = "localize --images x --out y"
+FORGERIES = "data_prep forgeries --images x --out y"
+PSEUDO = "data_prep pseudo-masks --manifest x --out y"
+OUT_OF_RANGE = {
+    LOCALIZE: {"batch_size": "0 -1", "threads": "0 -1", "threshold": "nan -1 2", "fpr": "nan",
+               "decode_seconds": "0 -1 nan", "max_pixels": "0 -1"},
+    "robustness --manifest x --out y": {"batch_size": "0 -1", "threshold": "nan 2", "seed": "-1"},
+    "calibrate --manifest x": {"batch_size": "0 -1"},
+    "evaluate --predictions x --manifest x --out y": {"threshold": "nan 2", "resamples": "0 -1",
+                                                      "seed": "-1"},
+    "study --file x": {"jobs": "0 -1"},
+    "fit": {"data.batch_size": "0 -1", "data.eval_batch_size": "0 -1", "data.num_workers": "-1",
+            "model.lr": "-1 nan inf", "model.weight_decay": "-1", "model.warmup": "-1",
+            "model.dice_weight": "nan -1", "model.threshold": "nan"},
+    f"{FORGERIES} --count 1": {"seed": "-1", "authentic": "-1",
+                               "quality": "0 200", "max_side": "0 -1", "min_side": "0 -1",
+                               "num_workers": "-1", "show": "-1"},
+    FORGERIES: {"count": "0 -1"},
+    "data_prep boxes --manifest x --out y": {"looseness": "nan -1", "tightness": "nan -1 2",
+                                             "merge": "nan -1", "overlook_area": "nan -1",
+                                             "overlook_chance": "nan 2", "seed": "-1"},
+    PSEUDO: {"jitter": "nan", "min_score": "nan", "shard": "-1 5"},
+    "data_prep import --dataset folder --source x --out y": {"mask_threshold": "-1 255"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        (command, option, value)
+        for command, options in OUT_OF_RANGE.items()
+        for option, values in options.items()
+        for value in values.split()
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_anything_is_read(
+    command: str, option: str, value: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*command.split(), f"--{option}={value}"]
+    assert (data_prep(words[1:]) if words[0] == "data_prep" else main(words)) in (1, 2)
+    said = capsys.readouterr().err
+    name = option.rpartition(".")[2]
+    if name == "decode_seconds":
+        name = "seconds"
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert name in said
+    assert "errors.pydantic.dev" not in said
+
+
+@pytest.mark.parametrize("command", ["fit", "localize --images x --out y"])
+def test_a_configuration_that_is_no_text_is_one_line(
+    command: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "latin.yaml").write_bytes("# für alle".encode("latin-1"))
+    os.mkfifo(folder / "pipe.yaml")
+    for name, reason in (("latin.yaml", "is not UTF-8 text"), ("pipe.yaml", "no regular file")):
+        assert main([*command.split(), f"--config={name}"]) == 1
+        assert main([*command.split(), "--config", name]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 2
+        assert said.count(f"error: {name}: ") == 2
+        assert reason.replace("no regular", "not a regular") in said

@@ -24,6 +24,15 @@ COMMANDS = {
 }
 
 
+def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
+    words = f"{shlex.quote(sys.executable)} -m boxpromptiml experiments"
+    script = f"set -o pipefail; {{ sleep 0.2; {words}; }} | true"  # nobody reads any more
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def shell(command: str, folder: Path, more: str = "") -> subprocess.CompletedProcess[str]:
     words = f"{shlex.quote(sys.executable)} -m {command} {more}"
     return subprocess.run(

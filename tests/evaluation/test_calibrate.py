@@ -88,6 +88,25 @@ def test_images_without_a_label_are_left_out(sources: Sources) -> None:
     assert (report.unlabelled, report.calibration.images) == (3, 25)
 
 
+def test_images_that_cannot_be_read_are_left_out_and_counted(
+    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_manifest(tmp_path / "data", "val", 16, 12)
+    for sample in (made.samples[0], made.samples[-1]):
+        made.image_path(sample).write_bytes(b"no image")
+    words = [
+        f"--checkpoint={student}",
+        f"--manifest={made.path}",
+        f"--out={tmp_path / 'c.safetensors'}",
+    ]
+    assert main(["calibrate", *words]) == 3
+    said = capsys.readouterr()
+    counts = "26 images: 15 manipulated, 11 authentic (0 without a label, 2 that cannot be read"
+    assert counts in said.out
+    assert said.err.count("left out") == 2
+    assert (tmp_path / "c.safetensors").is_file()
+
+
 def test_folds_may_come_from_different_localizers(sources: Sources) -> None:
     """Each is measured on its own images, and all are pooled."""
     halves = [sources[::2], sources[1::2]]

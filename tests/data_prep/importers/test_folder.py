@@ -62,6 +62,13 @@ def test_what_matches_no_pattern_is_listed(own: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_mask_of_what_is_said_to_be_authentic_is_named(own: Path, tmp_path: Path) -> None:
+    (own / "truth" / "y_gt.png").write_bytes((own / "truth" / "cam 0" / "x_gt.png").read_bytes())
+    assert _import(own, tmp_path / "m.jsonl", *PATTERNS, "--authentic", "real/{id}.jpg") == 3
+    (row,) = (tmp_path / "m.errors.jsonl").read_text().splitlines()
+    assert "real/y.JPG is authentic by --authentic, so the mask is not used" in row
+
+
 def test_stars_in_a_row_are_one(own: Path, tmp_path: Path) -> None:
     patterns = ("--images", f"photos/{'*' * 40}none{{id}}.jpg")
     assert _import(own, tmp_path / "m.jsonl", *patterns) == 1  # at once

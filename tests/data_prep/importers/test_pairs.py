@@ -196,3 +196,21 @@ def test_what_was_rejected_explains_why_nothing_was_found(
     assert "list.json#0: is no entry" in message
     assert message.count("\n") == 1
     assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_a_table_that_contradicts_itself(benco: Path, tmp_path: Path) -> None:
+    mask(benco / "Gt" / "a.png", region("") & False)
+    (benco / "list.csv").write_text(
+        "image,mask,label\n"
+        "Tp/6.jpg,Tp/6.jpg,\n"  # its own mask
+        "Tp/7.jpg,Gt/7_gt.png,authentic\n"
+        "Au/a.jpg,Gt/a.png,authentic\n"
+        "Tp/10.jpg,Gt/10.png,\n"
+    )
+    status, rejected = run(benco / "list.csv", tmp_path / "m.jsonl")
+    assert status == 3
+    assert rejected == {"list.csv#2": "bad_row", "Tp/7.jpg": "authentic_has_mask"}
+    assert rows(tmp_path / "m.jsonl") == {
+        "list/Au/a": (0, None, "train"),
+        "list/Tp/10": (1, "Gt/10.png", "train"),
+    }
