@@ -140,12 +140,17 @@ def shrink(image: ImageArray, side: int) -> ImageArray:
 
     Smaller images are returned unchanged.
     """
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
+    height, width = shrunk_size(image, side)
+    if (height, width) == image.shape[:2]:
         return image
-    target = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def shrunk_size(image: ImageArray, side: int) -> tuple[int, int]:
+    """The (h, w) that `shrink` gives an image."""
+    height, width = image.shape[:2]
+    scale = min(side / max(height, width), 1)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def nearest(labels: RegionArray, size: tuple[int, int]) -> RegionArray:

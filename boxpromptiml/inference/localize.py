@@ -44,7 +44,7 @@ from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 
 _MAX_PIXELS = 10**9
-_VERSION = 2  # raise it when a prediction changes without a setting changing
+_VERSION = 3  # raise it when a prediction changes without a setting changing
 
 
 @needs("decode_seconds max_pixels", "isolate", True)
@@ -83,8 +83,9 @@ def localize(
         out: Folder to write.
         checkpoint: A checkpoint of `boxpromptiml fit`, a .safetensors or .onnx file of `export`, or
             a folder of `save_pretrained`. Default: the student that ships with the package.
-        tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input;
-            always so for `native` inputs of more than 4 megapixels.
+        tile: Overlapping tiles at the stored resolution instead of the checkpoint's own input. For
+            `native` inputs images of more than 4 megapixels are always tiled, and their maps are
+            the mean of the tiles' and of one at 1024 pixels; with this option of the tiles alone.
         threshold: A pixel is flagged strictly above it; the checkpoint's by default.
         fpr: In place of --threshold: the false-alarm rate to have, such as 0.01 for a threshold
             that on average 1 % of the pixels of an authentic image are above. The column

@@ -9,6 +9,7 @@ import numpy as np
 from PIL.Image import Image as PillowImage
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.geometry import resize_by_area, shrunk_size
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
 from boxpromptiml.inference.runtimes import Runtime, open_network
 from boxpromptiml.inference.shipped import weights_file
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _MAX_WHOLE_PIXELS = 4_000_000
 _NATIVE_TILE = (768, 768)  # pixels; a network for native inputs takes any size, this one 400 MB
+_WHOLE_SIDE = 1024  # pixels on the longer side of a large image that is seen whole; decision 043
 _MAX_BATCH_PIXELS = 4 * _MAX_WHOLE_PIXELS  # images waiting for their batch, and their maps
 
 T = TypeVar("T")
@@ -123,7 +125,7 @@ class Localizer:
         Args:
             image: A path, an RGB array (H, W, 3) uint8, a PIL image (its pixels as stored, not
                 turned by EXIF), a tensor (3, H, W), uint8 or float in [0, 1]; or several of these.
-            tile: Work on overlapping tiles at the stored resolution.
+            tile: Work on overlapping tiles at the stored resolution, and on nothing else.
 
         Raises:
             RejectedInput: If a file cannot be decoded.
@@ -140,7 +142,9 @@ class Localizer:
             images: RGB arrays (H, W, 3) uint8, of any sizes.
             tile: Localize overlapping tiles at the stored size and join their maps, instead of the
                 whole image at the network's input size. With a `native` input, images of more than
-                4 megapixels are always tiled: as a whole they would take gigabytes.
+                4 megapixels are always tiled: as a whole they would take gigabytes. Unless `tile`
+                asks for tiles alone, the logits of their maps are the mean of the tiles' and of
+                those of the image shrunk to 1024 pixels.
 
         Returns:
             In the same order, the map (H, W) in [0, 1] at the stored size, and the image score.
@@ -148,7 +152,7 @@ class Localizer:
         tiled = [tile or self._too_large(image) for image in images]
         whole = iter(self._whole([i for i, t in zip(images, tiled, strict=True) if not t]))
         found = [
-            self._tiled(image) if in_tiles else next(whole)
+            self._tiled(image, at_two_scales=not tile) if in_tiles else next(whole)
             for image, in_tiles in zip(images, tiled, strict=True)
         ]
         if self.segmenter is None:
@@ -196,13 +200,18 @@ class Localizer:
         scores = self.spec.image_scores(image_logits)
         return [Localized(p, float(s)) for p, s in zip(maps, scores, strict=True)]
 
-    def _tiled(self, image: ImageArray) -> Localized:
+    def _tiled(self, image: ImageArray, at_two_scales: bool) -> Localized:
         levels = scaled_error_levels(image, self.spec.input.error_levels)
+        whole = None
+        if at_two_scales:
+            shrunk = shrunk_size(image, _WHOLE_SIDE)
+            whole = to_planes(resize_by_area(image, shrunk), resize_by_area(levels, shrunk))
         prob, image_logits = tiled_map(
             self.network,
             lambda rows, columns: to_planes(image[rows, columns], levels[rows, columns]),
             (image.shape[0], image.shape[1]),
             _NATIVE_TILE if self.spec.input.mode == "native" else self.spec.input.size,
+            whole,
         )
         return Localized(prob, self.spec.tiled_score(image_logits))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 
 from boxpromptiml.errors import UserError
@@ -68,12 +69,13 @@ def tiled_map(
     planes: Callable[[slice, slice], FloatArray],
     size: tuple[int, int],
     tile: tuple[int, int],
+    whole: FloatArray | None = None,
 ) -> tuple[ProbArray, FloatArray]:
     """Localize an image of any size in overlapping tiles at its stored resolution.
 
     Neighbouring tiles overlap by 128 pixels, or by half of a smaller tile; their logits are
     averaged with weights that fall off towards a tile's border, where it lacks context. Beside the
-    map it takes only a tile's memory.
+    map, and a second one with `whole`, it takes only a tile's memory.
 
     Args:
         network: Student or WCBnet.
@@ -81,6 +83,8 @@ def tiled_map(
             `inputs.to_planes`.
         size: (H, W) of the image.
         tile: (h, w) of a tile.
+        whole: The whole image shrunk to the network's input (C, h, w). The map is then the mean of
+            its logits, enlarged, and those of the tiles.
 
     Returns:
         Probabilities (H, W), and the image logit of every tile.
@@ -100,10 +104,17 @@ def tiled_map(
             logits, image_logit = _output(network, planes(rows, columns)[None])
             total[rows, columns] += logits[0, 0] * weight
             image_logits.append(image_logit[0])
-    across = _coverage(width, lefts, tile_w)
-    for row, down in zip(total, _coverage(height, tops, tile_h), strict=True):
-        row[:] = sigmoid(row / (down * across))
+    across, down = _coverage(width, lefts, tile_w), _coverage(height, tops, tile_h)
+    seen_whole = None if whole is None else _enlarged_logits(network, whole, size)
+    for i, row in enumerate(total):
+        logits = row / (down[i] * across)
+        row[:] = sigmoid(logits if seen_whole is None else (logits + seen_whole[i]) / np.float32(2))
     return total, np.array(image_logits, np.float32)
+
+
+def _enlarged_logits(network: Network, image: FloatArray, size: tuple[int, int]) -> FloatArray:
+    logits = _output(network, image[None]).logits[0, 0]
+    return np.asarray(cv2.resize(logits, size[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _output(network: Network, batch: FloatArray, finite: bool = True) -> NetworkOutput:

@@ -60,6 +60,15 @@ def test_localize_gives_the_same_from_either_file(
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+def test_large_photographs_have_the_same_maps_from_either_file(
+    pair: Files, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boxpromptiml.inference.localizer._MAX_WHOLE_PIXELS", 99)
+    monkeypatch.setattr("boxpromptiml.inference.localizer._WHOLE_SIDE", 50)
+    one, two = (Localizer.load(file)(photo) for file in pair[1:])
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
 def test_the_script_needs_no_torch_and_agrees(pair: Files, photo: Path, tmp_path: Path) -> None:
     _, source, exported = pair
     words = [str(SCRIPT), str(exported), str(photo), str(tmp_path / "prob.png")]

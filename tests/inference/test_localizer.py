@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.geometry import shrink
 from boxpromptiml.inference import localizer as module
 from boxpromptiml.inference.localizer import Localizer, Picture
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
 from boxpromptiml.models.configs import StudentConfig
-from boxpromptiml.models.inputs import NetworkInput
-from boxpromptiml.records import ImageArray
+from boxpromptiml.models.inputs import FloatArray, NetworkInput
+from boxpromptiml.records import ImageArray, ProbArray
 from tests.helpers.models import brightness
 
 SPEC = ModelSpec(StudentConfig("mobilenetv3_small_050"), NetworkInput("native", (64, 64)), 0.5)
@@ -75,15 +77,37 @@ def test_one_or_many_paths_or_arrays(checkpoint: Path, photos: Path) -> None:
         localizer(photos / "none.jpg")
 
 
-def test_large_images_are_tiled_by_themselves(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    localizer = Localizer.load(checkpoint)
-    image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
-    tiled, whole = localizer(image, tile=True), localizer(image)
-    assert np.abs(tiled - whole).max() > 0
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> ImageArray:
+    """An image that is tiled without being asked for."""
     monkeypatch.setattr(module, "_MAX_WHOLE_PIXELS", 100 * 150 - 1)
-    np.testing.assert_array_equal(localizer(image), tiled)
+    monkeypatch.setattr(module, "_NATIVE_TILE", (64, 64))
+    monkeypatch.setattr(module, "_WHOLE_SIDE", 75)
+    coarse = np.random.default_rng(0).integers(0, 256, (10, 15, 3), dtype=np.uint8)
+    return coarse.repeat(10, 0).repeat(10, 1)
+
+
+def logits(prob: ProbArray) -> FloatArray:
+    return np.asarray(np.log(prob) - np.log1p(-prob), np.float32)
+
+
+def test_large_images_are_read_at_two_scales(checkpoint: Path, large: ImageArray) -> None:
+    localizer = Localizer.load(checkpoint)
+    (tiles,), (both,) = localizer.localize([large], tile=True), localizer.localize([large])
+    whole = logits(localizer(shrink(large, 75)))
+    enlarged = cv2.resize(whole, (150, 100), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(both.prob - tiles.prob).max() > 1e-3
+    np.testing.assert_allclose(logits(both.prob), (logits(tiles.prob) + enlarged) / 2, atol=1e-4)
+    assert both.score == tiles.score
+
+
+@pytest.mark.parametrize("size", [(1, 300), (300, 2)])
+def test_strips_that_shrink_to_nothing(
+    checkpoint: Path, large: ImageArray, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_WHOLE_PIXELS", 99)
+    strip = np.resize(large, (*size, 3))
+    assert Localizer.load(checkpoint)(strip).shape == size
 
 
 def test_a_missing_gpu_is_said(checkpoint: Path) -> None:

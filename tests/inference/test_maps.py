@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from boxpromptiml.inference.maps import tiled_map
 from boxpromptiml.models.inputs import sigmoid
@@ -15,3 +17,21 @@ def test_tiles_cover_everything_without_seams(size: tuple[int, int]) -> None:
     assert prob.dtype == np.float32
     np.testing.assert_allclose(prob, sigmoid(image.mean(0)), atol=1e-6, rtol=1e-5)
     assert image_logits.max() == pytest.approx(float(image.mean(0).max()), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(130, 97), (64, 200)])
+def test_with_the_whole_image_the_logits_are_the_mean_of_both(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image, whole = rng.random((3, *size), np.float32), rng.random((3, 9, 16), np.float32)
+    prob, image_logits = tiled_map(
+        brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64), whole
+    )
+    enlarged = F.interpolate(torch.from_numpy(whole.mean(0))[None, None], size, mode="bilinear")
+    expected = (image.mean(0) + enlarged[0, 0].numpy()) / 2
+    np.testing.assert_allclose(prob, sigmoid(expected), atol=1e-5)
+    assert (
+        len(image_logits)
+        == tiled_map(brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64))[
+            1
+        ].size
+    ), "the whole image is no tile"
