@@ -14,7 +14,6 @@ twice: the same command goes on after an interruption. Some 17 minutes of proces
 
 import argparse
 import json
-import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -117,8 +116,7 @@ def useful(pool: Manifest, places: Sequence[int], run: Path) -> list[int]:
 def train(
     pool: Manifest, places: Sequence[int], val: Path, run: Path, seed: int, steps: int
 ) -> None:
-    """Train on these images of the pool, from the beginning."""
-    shutil.rmtree(run, ignore_errors=True)  # what an interrupted one left
+    """Train on these images of the pool, from the last checkpoint of an interrupted training."""
     path, folder, header = run / "train.jsonl", pool.path.parent, pool.header
     header = Header(
         image_root=relative_root(path, folder / header.image_root),
@@ -132,8 +130,10 @@ def train(
         "seed_everything": str(seed), "data.seed": str(seed),
     }  # fmt: skip
     flags = [f"--{key}={value}" for key, value in settings.items()]
+    if (last := run / "checkpoints/last.ckpt").exists():
+        flags.append(f"--ckpt_path={last}")
     command = python_command("-m", "boxpromptiml", "fit", "--config=experiments/native.yaml")
-    with (run / "fit.log").open("wb") as log:
+    with (run / "fit.log").open("ab") as log:
         subprocess.run(
             [*command, *flags], stdout=log, stderr=log, env=child_environment(), check=True
         )

@@ -1,6 +1,7 @@
 """The page in headless Chromium, with real drags and keys, on a desktop and on a phone."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from boxpromptiml.annotate.layers import Layers
 from boxpromptiml.annotate.photographs import Album, find_photographs
 from boxpromptiml.annotate.server import listen, make_server
 from boxpromptiml.annotate.storage import Annotation, Storage, open_out, read_saved
+from boxpromptiml.annotate.summary import summary_text
 from boxpromptiml.io import images
 from boxpromptiml.io.sandbox import IsolatedDecoder
 from boxpromptiml.records import Teacher
@@ -206,6 +208,26 @@ def test_every_verdict_by_its_key_until_all_have_one(
     found = saved(folder)
     assert [found[name].verdict for name in NAMES] == ["authentic", "skipped", "manipulated"]
     assert all(one.finished for one in found.values())
+
+
+def test_the_seconds_are_those_that_a_photograph_was_shown(
+    chromium: "Browser", serve: Serve, folder: Path
+) -> None:
+    wall = []
+    with serve() as address, open_page(chromium, address) as page:
+        for name, shown in zip(NAMES, (200, 400, 600), strict=True):
+            began = time.monotonic()
+            page.wait_for_selector(f"#name:has-text('{name}')")
+            wait_ready(page)
+            page.wait_for_timeout(shown)
+            page.keyboard.press("n")
+            wall.append(time.monotonic() - began)
+        page.wait_for_selector("#done[open]")
+        wait_saved(page)
+    found = [saved(folder)[name].seconds for name in NAMES]
+    for seconds, least, most in zip(found, (0.2, 0.4, 0.6), wall, strict=True):
+        assert least <= seconds <= most
+    assert f"median {sorted(found)[1]:.1f} s" in summary_text(folder.parent / "boxes.json")
 
 
 def test_undo_goes_back_to_an_earlier_photograph(
