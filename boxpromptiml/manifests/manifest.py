@@ -21,7 +21,7 @@ from boxpromptiml.io import files
 from boxpromptiml.io.files import PositionalFile, json_line, open_regular, sha256_bytes
 from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.io.strict_json import parse_as
-from boxpromptiml.manifests.remote import check_root, fetched, is_remote
+from boxpromptiml.manifests.remote import check_root, fetched, is_remote, require_package
 from boxpromptiml.manifests.rows import Places, Rows, repeated
 from boxpromptiml.records import Sample
 
@@ -215,6 +215,7 @@ def _check_remote(root: str, path: Path, allow_remote: bool) -> None:
             f"{path}:1: its images are in {root}; `pseudo-masks` and `check` read them with "
             "--allow_remote, for other commands copy them to a folder and set image_root"
         )
+    require_package(root)
 
 
 def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]:

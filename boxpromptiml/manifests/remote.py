@@ -5,7 +5,6 @@ Nothing here decodes: what is fetched is a file like any other, and as little tr
 
 import os
 from pathlib import Path
-from typing import Any
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import sha256_bytes, sha256_file, write_bytes
@@ -32,6 +31,20 @@ def check_root(root: str) -> None:
         raise UserError(f"{root!r} is no address of a folder below {known}")
 
 
+def require_package(root: str) -> None:
+    """Import what reads a remote root, before a job starts.
+
+    Raises:
+        UserError: Naming the package that is to be installed.
+    """
+    import fsspec  # noqa: PLC0415
+
+    try:
+        fsspec.get_filesystem_class(root.partition("://")[0])
+    except ImportError as error:
+        raise UserError(f"{root}: {error}") from error
+
+
 def address_of(root: str, relative: str) -> str:
     """Address of the file `relative` (forward slashes) below a remote root."""
     return f"{root.rstrip('/')}/{relative}"
@@ -51,13 +64,14 @@ def fetched(root: str, relative: str, sha256: str | None) -> Path:
     Raises:
         RejectedInput: `missing`, `permission`, `unreachable`, `too_many_bytes`, `empty`, `cut`
             (fewer bytes than announced), `changed` (not the SHA-256). Nothing is kept then.
-        UserError: If the store's package is not installed.
     """
     address = address_of(root, relative)
     if sha256 and (copy := _place(sha256, relative)).is_file() and sha256_file(copy) == sha256:
         return copy
-    system = _file_system(root)
+    import fsspec  # noqa: PLC0415
+
     try:
+        system = fsspec.filesystem(root.partition("://")[0])
         facts = system.info(address)
         copy = _place(
             sha256 or sha256_bytes(f"{address} {system.ukey(address)}".encode()), relative
@@ -83,16 +97,6 @@ def fetched(root: str, relative: str, sha256: str | None) -> Path:
         raise RejectedInput(address, "changed", "its SHA-256 is not the manifest's")
     write_bytes(copy, data)
     return copy
-
-
-def _file_system(root: str) -> Any:
-    import fsspec  # noqa: PLC0415
-
-    protocol = root.partition("://")[0]
-    try:
-        return fsspec.filesystem(protocol)
-    except ImportError as error:
-        raise UserError(f"{root}: {error}") from error  # names the package to install
 
 
 def _place(key: str, relative: str) -> Path:

@@ -86,6 +86,16 @@ def test_a_remote_root_needs_the_option_and_a_known_store(
         read_manifest(tmp_path / "bad.jsonl", allow_remote=True)
 
 
+def test_a_package_that_is_missing_is_one_error_before_the_job(
+    store: Any, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = uploaded(store, data_root, tmp_path)
+    missing = failing(ImportError("Install s3fs to access S3"))
+    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    assert job(manifest, tmp_path / "out") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def failing(error: Exception) -> Any:
     def fail(*args: Any, **options: Any) -> bytes:
         raise error
