@@ -76,7 +76,11 @@ class Desk:
         return self.settings | {"saves": self.storage is not None, "photographs": photographs}
 
     def photograph(self, number: int) -> dict[str, Any]:
-        """A photograph's size when upright, and its annotation in pixels of that.
+        """What the page needs to show photograph `number`, as values of JSON.
+
+        Returns:
+            `name`, `width` and `height` of the upright picture, `revision` (see `save`), and the
+            fields of its `Annotation`, with boxes x0 y0 x1 y1 in pixels of the upright picture.
 
         Raises:
             RejectedInput: If it cannot be read.

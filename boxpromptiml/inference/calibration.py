@@ -35,8 +35,8 @@ class Calibration:
         images: Number of validation images.
         authentic: How many of them are authentic.
         pixels: Number of the authentic images' pixels.
-        pixel_thresholds: Thresholds of pixel probabilities by their FPR.
-        image_thresholds: Thresholds of calibrated image probabilities by their FPR.
+        pixel_thresholds: Pairs (FPR, threshold of pixel probabilities), by rising FPR.
+        image_thresholds: The same of calibrated image probabilities.
         ece: Expected calibration error of the image probability on images held back from the fit;
             before, it was `ece_before`.
         ece_before: See above.

@@ -153,7 +153,7 @@ class Tree:
         return found
 
     def reject(self, name: str, reason: str, message: str) -> None:
-        """Reject a name of the source."""
+        """Reject a name of the source: errors.jsonl gets the reason code and the message."""
         self.rejected.append(RejectedInput(self.source.shown(name), reason, message))
 
     def correct(self, text: str) -> None:
