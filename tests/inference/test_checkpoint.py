@@ -115,7 +115,7 @@ def test_a_changed_bit_is_noticed(exported: FileMaker, checkpoint: Path, tmp_pat
     ):
         load(file)
         size = file.stat().st_size
-        for place in rng.integers(size // 4, size * 3 // 4, 3).tolist():
+        for place in rng.integers(size // 4, size * 3 // 4, 9).tolist():
             with pytest.raises(UserError, match="damaged"):
                 load(flipped(file, tmp_path / file.name, place))
     with zipfile.ZipFile(checkpoint) as archive:
