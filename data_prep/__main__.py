@@ -33,6 +33,10 @@ _JOBS = {
         "data_prep.protocol:write_protocol",
     ),
     "check": ("check manifests and their files", "data_prep.check:check"),
+    "wandb-artifact": (
+        "a manifest and its pseudo-masks on Weights & Biases",
+        "data_prep.wandb_artifact:wandb_artifact",
+    ),
     "pseudo-masks": ("boxes to pseudo-masks by a teacher", "data_prep.pseudo_masks:pseudo_masks"),
 }
 

@@ -40,6 +40,7 @@ FREE = {
     "import-boxes": "labels empty join view",
     "export-boxes": "format view class_name",
     "protocol": "seed val_fraction",
+    "wandb-artifact": "project",
     "check": "verify num_workers engine allow_remote",
     "pseudo-masks": "teacher copies min_score num_workers shard engine allow_remote",
 }
