@@ -26,12 +26,12 @@ _MIN_SCORE = {"grabcut": 0.0, "sam": 0.5}
 @needs("jitter", "copies")
 @needs("num_shards", "shard")
 @needs("address gpus_per_worker", "engine", "ray")
-@needs("checkpoint model_type device multimask margin precision", "teacher", "sam")
+@needs("teacher_checkpoint model_type device multimask margin precision", "teacher", "sam")
 def pseudo_masks(
     manifest: Path,
     out: Path,
     teacher: TeacherName = "grabcut",
-    checkpoint: Path | None = None,
+    teacher_checkpoint: Path | None = None,
     model_type: ModelType | None = None,
     device: str | None = None,
     multimask: bool | None = None,
@@ -62,9 +62,9 @@ def pseudo_masks(
     Args:
         manifest: Images and boxes.
         out: Folder to write.
-        teacher: grabcut needs no weights; sam needs a checkpoint; or your own, such as
+        teacher: grabcut needs no weights; sam needs --teacher_checkpoint; or your own, such as
             mylab.Teacher (with --trust mylab).
-        checkpoint: SAM's weights (.pth or .safetensors), a local file.
+        teacher_checkpoint: SAM's weights (.pth or .safetensors), a local file.
         model_type: SAM's architecture (default: vit_h); vit_t is MobileSAM.
         device: Where SAM runs: cpu or cuda (default: cpu).
         multimask: Let SAM propose three masks a box and keep the one it scores highest (default:
@@ -97,7 +97,14 @@ def pseudo_masks(
 
     def made_on(device: str | None) -> partial[Teacher]:
         return partial(
-            make_teacher, teacher, checkpoint, model_type, device, multimask, margin, precision
+            make_teacher,
+            teacher,
+            teacher_checkpoint,
+            model_type,
+            device,
+            multimask,
+            margin,
+            precision,
         )
 
     summary = run_job(

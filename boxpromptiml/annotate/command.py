@@ -193,7 +193,6 @@ def _layers(
         teacher_checkpoint,
         model_type,
         device if teacher == "sam" else None,  # the student's device too
-        checkpoint_option="--teacher_checkpoint",
     )
     if checkpoint is not None:
         require_local_file(weights_file(checkpoint))

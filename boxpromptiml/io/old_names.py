@@ -17,6 +17,7 @@ _KEYS = {
 }
 _OPTIONS = {  # of one command or job
     "complexity": {"model": "checkpoint"},
+    "pseudo-masks": {"checkpoint": "teacher_checkpoint"},
     "protocol": {"manifests": "manifest"},
     "forgeries": {"photos": "images"},
 }

@@ -65,7 +65,6 @@ def make_teacher(
     multimask: bool | None = None,
     margin: float | None = None,
     precision: EncoderPrecision | None = None,
-    checkpoint_option: str = "--checkpoint",
 ) -> Teacher:
     """Build a teacher; SAM and torch are imported only where they are needed.
 
@@ -79,7 +78,6 @@ def make_teacher(
         multimask: As in `SamOptions`.
         margin: As in `SamOptions`.
         precision: As in `SamOptions`.
-        checkpoint_option: What the command calls the checkpoint, for error messages.
 
     Raises:
         UserError: If there is no such teacher, `sam` has no checkpoint, and as
@@ -97,7 +95,7 @@ def make_teacher(
     if name != "sam":
         return _own(name)
     if checkpoint is None:
-        raise UserError(f"--teacher sam needs {checkpoint_option} FILE (.pth or .safetensors)")
+        raise UserError("--teacher sam needs --teacher_checkpoint FILE (.pth or .safetensors)")
     from boxpromptiml.teachers.sam import SamTeacher  # noqa: PLC0415
 
     return SamTeacher.from_checkpoint(

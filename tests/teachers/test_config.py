@@ -14,7 +14,7 @@ def test_grabcut_needs_nothing() -> None:
 
 def test_sam_without_a_checkpoint_names_the_option() -> None:
     with pytest.raises(UserError, match="needs --teacher_checkpoint FILE"):
-        make_teacher("sam", checkpoint_option="--teacher_checkpoint")
+        make_teacher("sam")
 
 
 def test_sam_gets_what_was_given_and_defaults_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
