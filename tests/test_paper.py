@@ -177,7 +177,9 @@ def in_miniature(words: list[str]) -> list[str]:
     """A command of the guide for a few images, without a GPU and without weights."""
     replaced = {"cuda": "cpu", "sam": "grabcut"}
     words = [replaced.get(word, word) for word in words]
-    for option in ("--checkpoint", "--model_type", "--device") if "grabcut" in words else ():
+    for option in (
+        ("--teacher_checkpoint", "--model_type", "--device") if "grabcut" in words else ()
+    ):
         at = words.index(option)
         del words[at : at + 2]
     if "--val_fraction" in words:
