@@ -56,7 +56,7 @@ def import_dataset(
     Args:
         dataset: folder: your own images, see below; pairs: the formats of IMDLBenCo, ForensicHub,
             WSCL and SCAF; or a public dataset: autosplice, casia_v1, casia_v2, cocoglide, columbia,
-            coverage, defacto, dso1, imd2020, in_the_wild, korus, misd, nist16, tampcoco; or your
+            coverage, defacto, dso1, imd2020, in_the_wild, korus, misd, nist16, tampcoco, or your
             own `DatasetLayout`, such as mylab.LAYOUT (with --trust mylab).
         source: The dataset's folder or zip archive; for pairs also a list (.json); for folder also
             a table of paths (.csv: image, and optionally mask, label, split, group, kind).

@@ -24,7 +24,7 @@ class Imported(NamedTuple):
 
 
 class NothingImported(UserError):  # noqa: N818 - says what happened
-    """Nothing in a source looks like the dataset; `rejected` says why."""
+    """Nothing in a source looks like the dataset or can be used; `rejected` says why."""
 
     def __init__(self, message: str, rejected: Sequence[RejectedInput]) -> None:
         super().__init__(message)

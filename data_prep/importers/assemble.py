@@ -32,14 +32,14 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
         The samples, the rejected files, and the notes for the manifest's header.
 
     Raises:
-        NothingImported: If nothing in the source looks like the dataset.
+        NothingImported: If nothing in the source looks like the dataset, or all of it is rejected.
     """
     tree = Tree(source)
     items = _unique(dataset.find(tree), tree)
     archives = ", ".join(tree.archives()[:_SHOWN])
+    where = source.shown("").rstrip("/")
     if not items:
         hint = f"; unpack {archives} first" if archives else ""
-        where = source.shown("").rstrip("/")
         message = f"{where}: nothing of {dataset.name} ({dataset.layout}){hint}"
         raise NothingImported(message, tree.rejected)
     tree.reject_unclaimed(dataset.name, dataset.ignored)
@@ -58,6 +58,8 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
         names[checked.sample.id] = item.image
         if checked.covered is not None:
             covered.append(checked.covered)
+    if not samples:
+        raise NothingImported(f"{where}: no image can be used", tree.rejected)
     counts = _counts(samples)
     warnings = [
         *tree.warnings,

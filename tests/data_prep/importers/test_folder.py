@@ -373,12 +373,25 @@ def test_masks_under_another_name_are_said(
 
 
 def test_a_mask_that_is_no_image_is_listed(tmp_path: Path) -> None:
-    source = make_folder(tmp_path / "src", 1, 0)
+    source = make_folder(tmp_path / "src", 1, 1)
     path = next((source / "masks").iterdir())
     np.savez(path.with_suffix(".npz"), images.read_mask(path))
     path.unlink()
     assert _import(source, tmp_path / "m.jsonl") == 3
     assert reasons(tmp_path / "m.jsonl") == ["unknown_format"]
+
+
+def test_a_source_of_nothing_but_unusable_images_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_folder(tmp_path / "src", 0, 2)
+    for path in (source / "authentic").iterdir():
+        path.write_bytes(b"no image")
+    assert _import(source, tmp_path / "m.jsonl") == 1
+    said = capsys.readouterr().err
+    assert "no image can be used; 2 rejected, the first: " in said
+    assert len(reasons(tmp_path / "m.jsonl")) == 2
+    assert not (tmp_path / "m.jsonl").exists()
 
 
 @pytest.mark.parametrize("folder", ["tampered", "masks"])
@@ -447,7 +460,7 @@ def test_links_are_followed_when_asked(tmp_path: Path) -> None:
     plain = read_manifest(tmp_path / "plain.jsonl").samples
     expected = [(s.id, s.label, s.boxes, s.image_sha256) for s in plain]
     as_hub_cache(source, tmp_path / "cache" / "blobs")
-    assert _import(source, tmp_path / "m.jsonl") == 3
+    assert _import(source, tmp_path / "m.jsonl") == 1
     assert set(reasons(tmp_path / "m.jsonl")) == {"not_a_file"}
     words = ("--follow_links", "true", "--verify", "true")
     assert _import(source, tmp_path / "m.jsonl", *words) == 0
