@@ -17,7 +17,6 @@ _TYPE = re.compile(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[
 _GIVEN = re.compile(r"Given value: (.*)", re.DOTALL)
 _RANGE = re.compile(r" \[type=\w+, input_value=(.*), input_type=\w+\]$")  # pydantic's words
 _NOISE = re.compile(
-    r"\d+ validation errors? for|For further information visit|"
     r"Does not validate against|Subtypes:|Errors:|Given value|Not a valid subclass|"
     r"Subclass types expect one of|a class path \(str\)|a dict |Expected a path but|"
     r"\d+ validation errors? for |For further information visit |$"

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.inference.calibration import Calibration
 from boxpromptiml.inference.export import with_spec
 from boxpromptiml.inference.localizer import Localizer
@@ -88,7 +88,7 @@ def calibrate(
     if out is not None:
         with_spec(weights, replace(localizer.spec, calibration=report.calibration), out)
         sys.stdout.write(f"{out}: written\n")
-    return 3 if report.unreadable else 0
+    return EXIT_REJECTED if report.unreadable else EXIT_OK
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def test_a_drag_becomes_a_box_with_its_mask(
         assert 0 < one.seconds < 60
 
         page.click("#next")
-        page.wait_for_function("document.querySelector('#name').textContent === 'b.jpg'")
+        page.wait_for_function("() => document.querySelector('#name').textContent === 'b.jpg'")
         wait_saved(page)
         assert saved(folder)["a.jpg"].finished
 
@@ -249,7 +249,7 @@ def test_undo_goes_back_to_an_earlier_photograph(
         wait_saved(page)
         assert saved(folder)["a.jpg"].boxes == (approx(AROUND, abs=1),)
         page.click("#undo")
-        page.wait_for_function("document.querySelectorAll('#boxes li').length === 0")
+        page.wait_for_function("() => document.querySelectorAll('#boxes li').length === 0")
         wait_saved(page)
     assert saved(folder)["a.jpg"].verdict is None
 
@@ -279,7 +279,7 @@ def test_a_box_is_drawn_moved_and_removed_by_keys_alone(
         wait_saved(page)
         page.keyboard.press("Delete")
         wait_saved(page)
-        page.wait_for_function("document.querySelectorAll('#boxes li').length === 0")
+        page.wait_for_function("() => document.querySelectorAll('#boxes li').length === 0")
         page.keyboard.press("ArrowRight")
         page.wait_for_selector("#name:has-text('b.jpg')")
         page.keyboard.press("ArrowLeft")
@@ -343,7 +343,7 @@ def test_a_box_drawn_with_the_wheel_turned_is_in_stored_pixels(
         assert saved(folder)["a.jpg"].boxes == (approx(INNER, abs=0.5),)
         drag(page, zoomed(page, INNER[2:], factor), zoomed(page, (100, 60), factor))  # its corner
         wait_saved(page)
-        page.wait_for_function("!document.querySelector('#boxes').innerText.includes('…')")
+        page.wait_for_function("() => !document.querySelector('#boxes').innerText.includes('…')")
         assert saved(folder)["a.jpg"].boxes == (approx((*INNER[:2], 100, 60), abs=0.5),)
         page.click("#fit")
         assert not page.is_visible("#fit")
@@ -475,7 +475,7 @@ def test_it_goes_on_where_it_was(chromium: "Browser", serve: Serve, folder: Path
         page.wait_for_selector("#name:has-text('b.jpg')")
         wait_mask(page)
         page.keyboard.press("Backspace")  # also what was drawn then
-        page.wait_for_function("document.querySelectorAll('#boxes li').length === 0")
+        page.wait_for_function("() => document.querySelectorAll('#boxes li').length === 0")
         page.keyboard.press("Backspace")
         wait_mask(page)
         page.keyboard.press("Enter")
