@@ -74,6 +74,10 @@ _VERBS = {
         "the configurations that travel with the package; `experiments copy NAME`",
         "boxpromptiml.cli.experiments:experiments",
     ),
+    "completion": (
+        "commands and options for the Tab key of bash and zsh",
+        "boxpromptiml.cli.completion:completion",
+    ),
 }
 _PACKAGES = {  # dependencies that not every command needs: by module, the name for pip
     "albumentations": "albumentations",

@@ -50,6 +50,7 @@ COMMANDS = {
     "complexity": "boxpromptiml complexity --model {student} --size 64 64 --repeats 1 --out {out}",
     "info": "boxpromptiml info {student}",
     "experiments": "boxpromptiml experiments",
+    "completion": "boxpromptiml completion",
     "export": "boxpromptiml export --checkpoint {student} --out {out}.onnx",
     "import": "data_prep import --dataset folder --source {photos} --out {out} --verify",
     "forgeries": "data_prep forgeries --images {photos}/tampered --count 2 --num_workers 1 "

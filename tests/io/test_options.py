@@ -31,6 +31,7 @@ FREE = {
     "complexity": "size device repeats out",
     "info": "",
     "experiments": "",
+    "completion": "",
     "export": "| half",
     "import": "split name verify follow_links | mask_threshold",
     "forgeries": "images manifest recipe seed split name regions authentic quality max_side"
