@@ -9,7 +9,7 @@ A random 5 % of the pool are annotated first and train a student. The rest follo
 or in the page's `useful` order by that student, until 10 and 20 % are annotated; each of these
 trains another student, from ImageNet weights, by the cheap protocol of experiments/studies and
 with the same number of steps. Results are lines of OUT/results.jsonl, and are never measured
-twice: the same command goes on after an interruption. Some 17 minutes of processor time a seed.
+twice: the same command goes on after an interruption. Some 14 minutes of processor time a seed.
 """
 
 import argparse

@@ -80,7 +80,8 @@ def annotate(
         copies: Number of prompts per box, as in `pseudo-masks`.
         jitter: How far a side of a copy moves, as a fraction of the box.
         order: Which photographs come first: by name, shuffled (random), or those on which student
-            and teacher disagree most (useful), which takes a look at each before the start.
+            and teacher disagree most (useful), which looks at each before the start and did not
+            beat a random order in a simulation (docs/results.md).
         annotator: Who draws; the name of the account by default.
         dataset: Name of the dataset in the manifest; the folder's by default.
         split: Split of all images in the manifest.
