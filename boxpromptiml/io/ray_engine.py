@@ -8,6 +8,8 @@ done. An actor that dies, alone or with its node, is replaced, and its items are
 import logging
 import os
 import secrets
+import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,6 +101,9 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
             "num_cpus": workers or None, "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE, "_node_ip_address": "127.0.0.1",
         }  # fmt: skip
+    # Ray's own handler stays after `shutdown`, and processes forked later would not end by SIGTERM.
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main_thread else None
     try:
         ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:
@@ -108,6 +113,8 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _room(ray: ModuleType, gpus: float) -> int:

@@ -26,11 +26,13 @@ _NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": "
 def cluster() -> Iterator[Any]:
     """Two nodes of one processor each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = signal.getsignal(signal.SIGTERM)  # nodes take it over
     head = _NODE | {"include_dashboard": False}
     made = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     made.add_node(**_NODE)
     yield made
     made.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -93,7 +95,7 @@ def squares(notes: Path, kills: int = 0) -> Callable[[int], int]:
 def test_two_nodes_share_the_work_in_order_and_outlive_workers_and_a_node(
     cluster: Any, tmp_path: Path
 ) -> None:
-    engine = RayEngine(cluster.address)
+    engine, before = RayEngine(cluster.address), signal.getsignal(signal.SIGTERM)
     work = squares(tmp_path, kills=2)
     found = parallel(work, range(100), 0, "squares", ray=engine)
     results = [next(found) for _ in range(10)]
@@ -101,6 +103,7 @@ def test_two_nodes_share_the_work_in_order_and_outlive_workers_and_a_node(
     assert len(workers) >= 3  # those that were killed, and the last in their place
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     results += found
+    assert signal.getsignal(signal.SIGTERM) is before  # Ray takes it over
     cluster.add_node(**_NODE)
     assert results == [item * item for item in range(100)]
     assert len(list(tmp_path.glob("5-*"))) == 3

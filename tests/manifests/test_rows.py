@@ -77,6 +77,8 @@ def test_forked_processes_read_at_once(tmp_path: Path) -> None:
     rows = _rows(tmp_path / "lines", lines)
     with multiprocessing.get_context("fork").Pool(3) as pool:
         assert pool.map(rows.__getitem__, range(2000), chunksize=7) == lines
+        pool.close()
+        pool.join()
 
 
 def test_a_replaced_file_is_still_the_old_one_here_and_refused_elsewhere(

@@ -84,7 +84,7 @@ def nothing_leaks(work: Path, first: int, last: int, most: float) -> Figure:
 def _commands(manifest: Path, checkpoint: Path, work: Path) -> Iterator[tuple[str, list[str]]]:
     yield "localize", [
         "boxpromptiml", "localize", f"--checkpoint={checkpoint}", f"--out={work / 'localized'}",
-        "--images", str(manifest.parent / "tampered"),
+        "--images", str(manifest.parent / "tampered"), "--threads=1",  # by default as many as idle
     ]  # fmt: skip
     yield "pseudo-masks", [
         "data_prep", "pseudo-masks", f"--manifest={manifest}", f"--out={work / 'pseudo'}",
