@@ -112,7 +112,7 @@ def name_inputs(
     named: dict[str, Path] = {}
     for file, root in inputs:
         relative = file.relative_to(root)
-        stem = relative.with_suffix("").as_posix()
+        stem = relative.as_posix().removesuffix(relative.suffix)
         wished = (stem, relative.as_posix().replace(".", "_"), f"{stem}_{len(named)}")
         name = kept[file] if file in kept else names.first_free(wished)
         named[name] = file

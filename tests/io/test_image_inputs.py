@@ -25,6 +25,7 @@ def can_exist_together(names: list[str]) -> bool:
     return len(set(files)) == len(files) and folders.isdisjoint(files)
 
 
+@example(["..png"], {})
 @given(trees, st.dictionaries(trees.filter(len).map(lambda t: "/".join(t[:2])), st.none()))
 @example(["b:c", "n1", "n1.jpg"], {})
 @example(["x.jpg", "x.png/y.jpg"], {})
