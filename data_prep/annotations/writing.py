@@ -88,13 +88,23 @@ def _cvat(images: Iterable[Drawn], name: str) -> Texts:
     yield "", _xml(root)
 
 
+def _annotated(images: Iterable[Drawn]) -> Iterator[tuple[Drawn, PurePosixPath]]:
+    """Images that somebody looked at, with their paths: VOC and YOLO know no others."""
+    for drawn in images:
+        if drawn.sample.boxes is not None:
+            yield drawn, PurePosixPath(drawn.sample.image)
+
+
+def _lists(folder: str, listed: dict[str, list[str]]) -> Texts:
+    """A file a split, a line an image."""
+    for split, names in listed.items():
+        yield f"{folder}{split}.txt", "".join(f"{one}\n" for one in names)
+
+
 def _voc(images: Iterable[Drawn], name: str) -> Texts:
     listed: dict[str, list[str]] = {}
-    for drawn in images:
+    for drawn, path in _annotated(images):
         sample = drawn.sample
-        if sample.boxes is None:
-            continue
-        path = PurePosixPath(sample.image)
         listed.setdefault(sample.split, []).append(str(path.with_suffix("")))
         root = Element("annotation")
         SubElement(root, "folder").text = str(path.parent)
@@ -102,30 +112,25 @@ def _voc(images: Iterable[Drawn], name: str) -> Texts:
         size = {"width": sample.size[1], "height": sample.size[0], "depth": 3}
         _children(SubElement(root, "size"), size)
         SubElement(root, "segmented").text = "0"
-        for x0, y0, x1, y1 in sample.boxes:
+        for (x0, y0, x1, y1), _ in drawn.shapes:
             node = SubElement(root, "object")
             _children(node, {"name": name, "pose": "Unspecified", "truncated": 0, "difficult": 0})
             sides = {"xmin": x0, "ymin": y0, "xmax": x1, "ymax": y1}
             _children(SubElement(node, "bndbox"), sides)
         yield f"Annotations/{path.with_suffix('.xml')}", _xml(root)
-    for split, names in listed.items():
-        yield f"ImageSets/Main/{split}.txt", "".join(f"{one}\n" for one in names)
+    yield from _lists("ImageSets/Main/", listed)
     labels = f"background:0,0,0::\n{name}:128,0,0::\n"  # CVAT and datumaro have no other list
     yield "labelmap.txt", f"# label:color_rgb:parts:actions\n{labels}"
 
 
 def _yolo(images: Iterable[Drawn], name: str) -> Texts:
     listed: dict[str, list[str]] = {}
-    for drawn in images:
+    for drawn, path in _annotated(images):
         sample = drawn.sample
-        if sample.boxes is None:
-            continue
-        path = PurePosixPath(sample.image)
         listed.setdefault(sample.split, []).append(f"./images/{path}")
         lines = (f"0 {_fractions(box, part, sample.size)}\n" for box, part in drawn.shapes)
         yield f"labels/{path.with_suffix('.txt')}", "".join(lines)
-    for split, names in listed.items():
-        yield f"{split}.txt", "".join(f"{one}\n" for one in names)
+    yield from _lists("", listed)
     parts = "".join(f"{split}: {split}.txt\n" for split in listed)
     yield "data.yaml", f"{parts}names:\n  0: {json.dumps(name, ensure_ascii=False)}\n"
 
