@@ -24,7 +24,7 @@ _AHEAD = 4  # chunks a worker that are begun or finished before their turn; boun
 _MAX_DEATHS = 3  # of workers at one chunk, or in a row before they are ready
 _OBJECT_STORE = 200_000_000  # bytes of shared memory, on one machine; results are small
 # Without the first, Ray would replace 127.0.0.1 by this machine's address in its network, and would
-# listen there; the second keeps out other users of this machine, with a token of each job.
+# listen there; the second keeps out other users of this machine, with a token of each process.
 _ON_THIS_MACHINE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
@@ -90,7 +90,8 @@ def ray_results(
 def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported; read at the import, as are
     if address is None:  # the others
-        os.environ.update(_ON_THIS_MACHINE, RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.update(_ON_THIS_MACHINE)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it but once
     try:
         import ray  # noqa: PLC0415
     except ImportError as error:
