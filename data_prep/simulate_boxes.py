@@ -37,6 +37,7 @@ def boxes(
         out: Manifest to write (.jsonl).
         preset: tight (0 to 2 % loose), 7-second (2 % tight to 15 % loose, specks missed), sloppy
             (10 % tight to 40 % loose, neighbours merged, half of the regions below 1 % missed).
+            7-second is fitted to the simulated boxes of our synthetic forgeries, not to people's.
             Each of the following options replaces one of its settings.
         looseness: How far a side may lie outside its region, as a fraction of the region's extent.
         tightness: How far a side may cut into its region, as a fraction of the region's extent.

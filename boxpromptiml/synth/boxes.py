@@ -52,10 +52,11 @@ class Annotator:
                 raise UserError(f"{name} must be in [0, {limit}], got {getattr(self, name)}")
 
 
-# 7-second is fitted to hand-like boxes of 1,000 synthetic forgeries: 4,321 sides were uniform in
-# [-2 %, +15 %] of their region; fragments of a region (up to 0.06 % of the image, within 0.8 % of
-# the longer side) shared its box; the smallest region with a box of its own had 0.77 %. The filled
-# boxes have a mean IoU of 0.464 with the masks, those of the data 0.467 (tight 0.55, sloppy 0.38).
+# 7-second is fitted to the boxes of 1,000 synthetic forgeries, themselves simulated: 4,321 sides
+# were uniform in [-2 %, +15 %] of their region; fragments of a region (up to 0.06 % of the image,
+# within 0.8 % of the longer side) shared its box; the smallest region with a box of its own had
+# 0.77 %. The filled boxes have a mean IoU of 0.464 with the masks, those of the data 0.467 (tight
+# 0.55, sloppy 0.38).
 # tight: careful work, every region. sloppy: some 2.7 times as loose, neighbours in one box, half of
 # the small regions missed.
 ANNOTATORS: Mapping[AnnotatorName, Annotator] = MappingProxyType(
