@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.ray_engine import EngineName, chosen_engine
 from boxpromptiml.manifests.manifest import read_manifest
@@ -33,7 +33,7 @@ def pseudo_masks(
     teacher: TeacherName = "grabcut",
     teacher_checkpoint: Path | None = None,
     model_type: ModelType | None = None,
-    device: str | None = None,
+    device: str = "auto",
     multimask: bool | None = None,
     margin: float | None = None,
     copies: int = 1,
@@ -66,7 +66,8 @@ def pseudo_masks(
             mylab.Teacher (with --trust mylab).
         teacher_checkpoint: SAM's weights (.pth or .safetensors), a local file.
         model_type: SAM's architecture (default: vit_h); vit_t is MobileSAM.
-        device: Where SAM runs: cpu or cuda (default: cpu).
+        device: Where SAM runs: cpu or cuda; auto: a GPU if there is one, except for workers to
+            which --gpus_per_worker gives none.
         multimask: Let SAM propose three masks a box and keep the one it scores highest (default:
             true).
         margin: SAM's masks are cut to the box grown by this fraction (default: 0.1).
@@ -76,15 +77,14 @@ def pseudo_masks(
             predicted IoU; 0 for others).
         precision: Of SAM's image encoder (default: fp32). bf16 is about twice as fast where the
             processor supports it and gives slightly different masks, with another fingerprint.
-        num_workers: Worker processes; 0 for SAM on a GPU.
+        num_workers: Worker processes; 0 for SAM on a GPU, unless Ray gives each worker one.
         shard: Part of a job array, from 0.
         num_shards: How many parts there are.
         engine: ray runs the workers with Ray (extra `ray`), and as many as there is room for if
             --num_workers is 0.
         address: Of a running Ray cluster, such as auto; every node must see the same files. By
             default Ray is started on this machine for the job.
-        gpus_per_worker: GPUs that Ray gives to each worker, such as 1 or 0.5, for SAM with --device
-            cuda.
+        gpus_per_worker: GPUs that Ray gives to each worker, such as 1 or 0.5, for SAM.
         allow_remote: Fetch images of a manifest whose image_root is in an object store;
             docs/scale.md.
 
@@ -94,8 +94,12 @@ def pseudo_masks(
     """
     part = None if shard is None else Shard(shard, num_shards)
     ray = chosen_engine(engine, address, gpus_per_worker)
+    if num_workers and not ray and device.startswith("cuda"):
+        raise UserError(f"--device {device} runs in one process; leave --num_workers out")
+    if device == "auto" and (not gpus_per_worker if ray else num_workers):
+        device = "cpu"  # as many processes would compete for one GPU
 
-    def made_on(device: str | None) -> partial[Teacher]:
+    def made_on(device: str) -> partial[Teacher]:
         return partial(
             make_teacher,
             teacher,

@@ -189,12 +189,7 @@ def _layers(
     device: str,
 ) -> Layers:
     consensus = Consensus(copies, jitter)
-    asked: Teacher = make_teacher(
-        teacher,
-        teacher_checkpoint,
-        model_type,
-        device if teacher == "sam" else None,  # the student's device too
-    )
+    asked: Teacher = make_teacher(teacher, teacher_checkpoint, model_type, device)
     if checkpoint is not None:
         require_local_file(weights_file(checkpoint))
     return Layers(asked, consensus, partial(Localizer.load, checkpoint, device))

@@ -61,7 +61,7 @@ def make_teacher(
     name: TeacherName,
     checkpoint: Path | None = None,
     model_type: ModelType | None = None,
-    device: str | None = None,
+    device: str = "auto",
     multimask: bool | None = None,
     margin: float | None = None,
     precision: EncoderPrecision | None = None,
@@ -74,8 +74,8 @@ def make_teacher(
             called without arguments, if its code is trusted (`io.trust`).
         checkpoint: SAM's weights, a local `.pth` or `.safetensors` file.
         model_type: SAM's architecture; `vit_h` by default, `vit_t` is MobileSAM.
-        device: As in `SamOptions`, whose defaults stand for None here and below.
-        multimask: As in `SamOptions`.
+        device: Where SAM runs; auto for a GPU if PyTorch finds one.
+        multimask: As in `SamOptions`, whose defaults stand for None here and below.
         margin: As in `SamOptions`.
         precision: As in `SamOptions`.
 
@@ -84,7 +84,6 @@ def make_teacher(
             `SamTeacher.from_checkpoint` does.
     """
     options = {
-        "device": device,
         "multimask": multimask,
         "margin": margin,
         "precision": precision,
@@ -101,7 +100,7 @@ def make_teacher(
     return SamTeacher.from_checkpoint(
         checkpoint,
         model_type or "vit_h",
-        SamOptions(**given),  # type: ignore[arg-type] # values of the types above
+        SamOptions(device, **given),  # type: ignore[arg-type] # values of the types above
     )
 
 

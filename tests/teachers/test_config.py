@@ -23,6 +23,6 @@ def test_sam_gets_what_was_given_and_defaults_for_the_rest(monkeypatch: pytest.M
     make_teacher("sam", Path("w.pth"), margin=0.3, multimask=False)
     make_teacher("sam", Path("w.pth"), "vit_l")
     assert calls == [
-        (Path("w.pth"), "vit_h", SamOptions(margin=0.3, multimask=False)),
-        (Path("w.pth"), "vit_l", SamOptions()),
+        (Path("w.pth"), "vit_h", SamOptions("auto", margin=0.3, multimask=False)),
+        (Path("w.pth"), "vit_l", SamOptions("auto")),
     ]
