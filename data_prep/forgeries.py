@@ -20,7 +20,7 @@ from boxpromptiml.manifests.sources import Source
 from boxpromptiml.records import Split
 from boxpromptiml.synth.forge import DEFAULT_STYLE, KINDS, ForgeryStyle
 from boxpromptiml.synth.variety import DEFAULT_VARIETY, Variety
-from data_prep.forgery.contact_sheet import contact_sheet
+from data_prep.contact_sheet import MAX_SHOWN, contact_sheet, forgery_cell
 from data_prep.forgery.manifest_photographs import Candidate, CandidateInspector, list_manifests
 from data_prep.forgery.outlines import find_outlines
 from data_prep.forgery.output import ForgeryMaker, ForgeryResult, GroupBy, Spec
@@ -120,9 +120,10 @@ def forgeries(
         settings = VariedSettings(count, seed, name, split, varied)
     else:
         _refuse_other(recipe, bool(objects) or varied != DEFAULT_VARIETY)
-    for option, value in (("num_workers", num_workers), ("show", show)):
-        if value < 0:
-            raise UserError(f"--{option} must be 0 or more, got {value}")
+    if num_workers < 0:
+        raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
+    if not 0 <= show <= MAX_SHOWN:
+        raise UserError(f"--show must be 0 to {MAX_SHOWN}, got {show}")
     if authentic is not None and not 0 <= authentic <= count:
         raise UserError(f"--authentic must be 0 to --count, got {authentic}")
     if (max_side is not None and max_side < min_side) or min_side < 48:
@@ -219,7 +220,7 @@ def _finish(
     manifest = write_manifest(out / "manifest.jsonl", Header(notes=notes), samples)
     forged = [Source(manifest, sample) for sample in samples if sample.label][:show]
     if forged:
-        write_jpeg(out / "contact_sheet.jpg", contact_sheet(forged), quality=90)
+        write_jpeg(out / "contact_sheet.jpg", contact_sheet([*map(forgery_cell, forged)]), 90)
     write_jsonl(out / "errors.jsonl", [error.as_row() for error in errors])
     kinds = Counter(sample.kind or "authentic" for sample in samples)
     sys.stdout.write(

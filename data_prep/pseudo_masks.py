@@ -3,12 +3,17 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Le
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
+from boxpromptiml.io.images import write_jpeg
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.ray_engine import EngineName, chosen_engine
-from boxpromptiml.manifests.manifest import read_manifest
+from boxpromptiml.manifests.manifest import Manifest, read_manifest
+from boxpromptiml.manifests.sources import Source
 from boxpromptiml.records import ModelType, Teacher
 from boxpromptiml.teachers.config import (
     EncoderPrecision,
@@ -19,12 +24,14 @@ from boxpromptiml.teachers.config import (
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.pseudo_masks import run_job
 from boxpromptiml.teachers.shards import Shard
+from data_prep.contact_sheet import MAX_SHOWN, contact_sheet, pseudo_mask_cell
 
 _MIN_SCORE = {"grabcut": 0.0, "sam": 0.5}
 
 
 @needs("jitter", "copies")
 @needs("num_shards", "shard")
+@needs("show", "shard", None)
 @needs("address gpus_per_worker", "engine", "ray")
 @needs("teacher_checkpoint model_type device multimask margin precision", "teacher", "sam")
 def pseudo_masks(
@@ -40,6 +47,7 @@ def pseudo_masks(
     jitter: float = 0.05,
     min_score: float | None = None,
     precision: EncoderPrecision | None = None,
+    show: Annotated[int, Ge(0), Le(MAX_SHOWN)] = 0,
     num_workers: int = 0,
     shard: int | None = None,
     num_shards: int = 1,
@@ -77,6 +85,8 @@ def pseudo_masks(
             predicted IoU; 0 for others).
         precision: Of SAM's image encoder (default: fp32). bf16 is about twice as fast where the
             processor supports it and gives slightly different masks, with another fingerprint.
+        show: Number of pseudo-masks to draw beside their photographs in contact_sheet.jpg, chosen
+            at random. First come those of which the smallest fraction of the boxes is sure.
         num_workers: Worker processes; 0 for SAM on a GPU, unless Ray gives each worker one.
         shard: Part of a job array, from 0.
         num_shards: How many parts there are.
@@ -126,6 +136,8 @@ def pseudo_masks(
         ray,
     )
     _print_summary(out, summary, part)
+    if show:
+        _draw_sheet(read_manifest(out / "manifest.jsonl", allow_remote), show)
     rejected = part is None and summary["status"].get("rejected")
     return EXIT_REJECTED if rejected else EXIT_OK
 
@@ -143,3 +155,17 @@ def _print_summary(out: Path, summary: dict[str, Any], part: Shard | None) -> No
             f"audit of {summary['audit']['images']}: IoU {summary['audit']['iou']:.3f}, "
             f"F1 {summary['audit']['f1']:.3f}, unsure {summary['audit']['unsure']:.2%}\n"
         )
+
+
+def _draw_sheet(manifest: Manifest, count: int) -> None:
+    """Write contact_sheet.jpg beside a manifest, of up to `count` pseudo-masks drawn by seed 0."""
+    masked = [at for at, one in enumerate(manifest.samples) if one.pseudo_mask]
+    cells = []
+    for at in np.random.default_rng(0).permutation(masked)[:count]:
+        try:
+            cells.append(pseudo_mask_cell(Source(manifest, manifest.samples[int(at)])))
+        except UserError as error:
+            sys.stderr.write(f"not shown: {error}\n")
+    if cells:
+        sheet = contact_sheet(sorted(cells, key=lambda cell: cell.order))
+        write_jpeg(manifest.path.parent / "contact_sheet.jpg", sheet, quality=90)
