@@ -24,6 +24,18 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_bibtex_agrees_with_the_citation_file() -> None:
+    cited = _yaml("CITATION.cff")
+    bibtex = (ROOT / "docs/citation.md").read_text()
+    assert f"version = {{{cited['version']}}}" in bibtex
+    for work in (cited, *cited["references"]):
+        assert f"= {{{work['title']}}}," in bibtex
+    for work in cited["references"]:
+        names = [f"{a['family-names']}, {a['given-names']}" for a in work["authors"]]
+        assert f"{{{' and '.join(names)}}}" in bibtex
+        assert f"{{{work['url'].removeprefix('https://arxiv.org/abs/')}}}" in bibtex
+
+
 def test_hooks_use_the_ruff_of_the_lock() -> None:
     (locked,) = re.findall(r"^ruff==(\S+)", (ROOT / "requirements.lock").read_text(), re.M)
     (hook,) = (repo for repo in _yaml(".pre-commit-config.yaml")["repos"] if "ruff" in repo["repo"])

@@ -27,6 +27,7 @@ from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.io.processes import environment_for_children
 from boxpromptiml.io.progress import is_quiet
+from boxpromptiml.metrics.results import score_list
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.history import HistoryLogger
@@ -150,6 +151,26 @@ class TrainerCLI(LightningCLI):
         """Say what was learned from, where the checkpoints are, and what to do next."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             sys.stdout.write(summary(self.trainer, self.model, self._wanted))
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Print the scores by name, in place of Lightning's table of logged keys."""
+        options = super()._prepare_subcommand_kwargs(subcommand)
+        self._print_scores = options.get("verbose", False)
+        return options | {"verbose": False} if "verbose" in options else options
+
+    def after_validate(self) -> None:
+        """Print the validation scores."""
+        self._say_scores("val/")
+
+    def after_test(self) -> None:
+        """Print the test scores."""
+        self._say_scores("test/")
+
+    def _say_scores(self, prefix: str) -> None:
+        logged = self.trainer.callback_metrics.items()
+        scores = {k.removeprefix(prefix): float(v) for k, v in logged if k.startswith(prefix)}
+        if self._print_scores and self.trainer.is_global_zero:
+            sys.stdout.write(score_list(scores))
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's version imports what the checkpoint's `hyper_parameters` name."""

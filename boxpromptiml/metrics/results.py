@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -222,6 +222,31 @@ _OTHERS = {
     "image_accuracy": "image accuracy",
     "combined_f1": "combined F1",
 }
+_COARSE = "coarse_"  # prefix of the scores of WCBnet's map before its refinement
+_FEW = "-: undefined, since no image has what the score needs\n"
+
+
+def score_list(scores: Mapping[str, float]) -> str:
+    """Mean scores as lines of name and value; an undefined one names the images that it needs.
+
+    Args:
+        scores: By key, such as `pixel_f1`; nan where undefined. Other keys stay as they are.
+    """
+    rows = []
+    for key, value in scores.items():
+        score = key.removeprefix(_COARSE)
+        name = (_COLUMNS | _OTHERS).get(score, score.replace("_", " "))
+        shown = f"-  (there are no {_needed(score)})" if math.isnan(value) else f"{value:.4f}"
+        rows.append([f"coarse {name}" if score != key else name, shown])
+    return _aligned(rows)
+
+
+def _needed(score: str) -> str:
+    if score.startswith("false_alarm"):
+        return "authentic images"
+    if score.startswith("image_"):
+        return "images of both labels"
+    return "manipulated images with a mask"
 
 
 def score_table(metrics: dict[str, Any]) -> str:
@@ -249,7 +274,8 @@ def score_table(metrics: dict[str, Any]) -> str:
     )
     source = {"predictions": "predictions.jsonl", "maximum": "each map's maximum"}
     middle = f"image scores: {source[metrics['image_score']]}"
-    return f"{head}{_aligned(lines)}\n{middle}\n{_aligned(others)}"
+    undefined = _FEW if "-" in (cell for line in lines + others for cell in line) else ""
+    return f"{head}{_aligned(lines)}\n{middle}\n{_aligned(others)}{undefined}"
 
 
 def _line(name: str, scores: dict[str, Any], count: int) -> list[str]:

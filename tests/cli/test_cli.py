@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import tomllib
@@ -122,8 +123,13 @@ def test_fit_then_test_then_predict(
     best = run / "checkpoints" / "best.ckpt"
     assert best.is_file()
     assert (run / "config.yaml").is_file()
+    capsys.readouterr()
     assert main(["test", *common, f"--ckpt_path={best}"]) == 0
-    assert (run / "metrics_test.json").is_file()
+    said = capsys.readouterr().out
+    scores = json.loads((run / "metrics_test.json").read_text())
+    assert f"pixel F1           {scores['pixel_f1']:.4f}\n" in said
+    assert f"image FPR          {scores['false_alarm_images']:.4f}\n" in said
+    assert "test/" not in said
     history = (run / "metrics.csv").read_bytes()
     predict = [f"--data.predict=[{data_root}/test.jsonl]", f"--ckpt_path={best}"]
     assert main(["predict", *common, *predict]) == 0

@@ -21,6 +21,7 @@ from boxpromptiml.metrics.results import (
     Evaluation,
     ImageRow,
     read_evaluation,
+    score_list,
     score_table,
     write_evaluation,
 )
@@ -192,3 +193,18 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path: Path, name: str) -> Non
     (tmp_path / name).symlink_to("/dev/zero")
     with pytest.raises(UserError, match="is not a regular file"):
         read_evaluation(tmp_path)
+
+
+def test_scores_are_listed_by_name_and_what_is_undefined_says_why() -> None:
+    scores = {"pixel_f1": 0.25, "coarse_auc": NAN, "false_alarm_pixels": NAN, "loss": 1.5}
+    assert score_list(scores | {"image_auc": NAN}).splitlines() == [
+        "pixel F1    0.2500",
+        "coarse AUC  -  (there are no manipulated images with a mask)",
+        "pixel FPR   -  (there are no authentic images)",
+        "loss        1.5000",
+        "image AUC   -  (there are no images of both labels)",
+    ]
+
+
+def test_a_dash_in_the_table_is_explained() -> None:
+    assert "-: undefined" in score_table(METRICS)  # the pixel FPR, without authentic images
