@@ -41,12 +41,14 @@ class Fused(NamedTuple):
     """What the fusion computes, at the size (h, w) of the finest map.
 
     Attributes:
+        features: F_fused (B, width, h, w).
         refined: Features for the head (B, width, h, w); with `output: attention` F_fused.
         base: A_base before its sigmoid (B, 1, h, w).
         memory: A_mem before its sigmoid (B, 1, h, w); None without a memory.
         final: A_final (B, width, h, w) in (0, 1), (B, 1, h, w) without gates.
     """
 
+    features: torch.Tensor
     refined: torch.Tensor
     base: torch.Tensor
     memory: torch.Tensor | None
@@ -170,7 +172,7 @@ class GatedFusion(nn.Module):
         if self.output != "attention":
             refined = fused * (final if self.output == "multiply" else 1 + final)
             refined = refined.to(fused.dtype)  # of the layers that follow, also in bf16-true
-        return Fused(refined, base, recalled, final)
+        return Fused(fused, refined, base, recalled, final)
 
     def fuse(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Fuse feature maps of the backbone, finest first, at the size (h, w) of the finest.

@@ -24,6 +24,7 @@ from boxpromptiml.report.gallery import (
     make_gallery,
     worst_pseudo_masks,
 )
+from boxpromptiml.report.memory import look_into_memory
 from boxpromptiml.report.page import Plot, Report, write_report
 from boxpromptiml.report.run import ScoredRun
 from boxpromptiml.report.text import UNKNOWN, format_value, is_finite
@@ -84,6 +85,8 @@ def build_report(scored: Sequence[ScoredRun], folder: Path | None) -> Report:
     runs = dict(zip(_names([one.run.folder for one in scored]), scored, strict=True))
     history = read_history(first.run.folder)
     training, worst = _training(first, history)
+    manifests = _existing([Path(one["path"]) for one in first.evaluation.metrics["manifests"]])
+    gallery = _gallery(first, manifests)
     return Report(
         title=f"Run {next(iter(runs))}",
         checkpoint=first.checkpoint.name,
@@ -91,7 +94,8 @@ def build_report(scored: Sequence[ScoredRun], folder: Path | None) -> Report:
         scores=first.scores,
         groups=first.group_tables,
         plots=_plots(runs, history, folder),
-        gallery=_gallery(first),
+        gallery=gallery,
+        memory=look_into_memory(first.checkpoint, gallery.shown, manifests),
         training=training,
         settings=first.run.config,
         versions=_versions(first.evaluation),
@@ -111,9 +115,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [f"{folder.resolve().name} ({number})" for number, folder in enumerate(folders, 1)]
 
 
-def _gallery(scored: ScoredRun) -> Gallery:
+def _gallery(scored: ScoredRun, manifests: Sequence[Manifest]) -> Gallery:
     evaluation = scored.evaluation
-    manifests = _existing([Path(named["path"]) for named in evaluation.metrics["manifests"]])
     pixels = StoredPixels(scored.folder, evaluation, manifests)
     images = [
         GalleryImage(row.id, row.kind, row.region > 0, row.f1, row.iou, row.flagged)

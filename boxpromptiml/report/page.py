@@ -23,6 +23,7 @@ from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE
 from boxpromptiml.report import text
 from boxpromptiml.report.comparison import PAIRED, Comparison, flat, judge
 from boxpromptiml.report.gallery import Gallery, GalleryImage
+from boxpromptiml.report.memory import Memory
 from boxpromptiml.report.run import GroupTable
 from boxpromptiml.report.training import Training
 from boxpromptiml.visualization import overlays
@@ -70,6 +71,7 @@ class Report:
         checksums: SHA-256 of each file that the numbers depend on.
         comparison: With other runs; None if there are none.
         worst_pseudo_masks: Training pseudo-masks with the lowest overlap with the ground truth.
+        memory: What the student's memory answers to; None without one.
     """
 
     title: str
@@ -85,6 +87,7 @@ class Report:
     checksums: Mapping[str, str]
     comparison: Comparison | None = None
     worst_pseudo_masks: tuple[GalleryImage, ...] = ()
+    memory: Memory | None = None
 
 
 def write_report(report: Report, path: Path) -> None:

@@ -95,7 +95,7 @@ def _photo_panel(views: Views, photo: ImageArray, quality: int) -> Panel:
     alt = "The image" + (f" with {amount(count, 'coarse box', 'coarse boxes')}" if count else "")
     caption = f"Image and {'box' if count == 1 else 'boxes'}" if count else "Image"
     lines = _box_lines(views.boxes, photo.shape[1] / views.image.shape[1])
-    return _picture(caption, alt, photo, _jpeg(photo, quality), lines)
+    return _picture(caption, alt, photo, jpeg_uri(photo, quality), lines)
 
 
 def _others(views: Views, size: tuple[int, int]) -> list[Panel]:
@@ -115,7 +115,7 @@ def _heat_panel(prob: ProbArray, size: tuple[int, int], outline: Markup) -> Pane
     alt = f"Heat map of the prediction, highest probability {prob.max():.2f}"
     small = cv2.resize(prob, size[::-1], interpolation=cv2.INTER_AREA)
     heat = overlays.heat(np.clip(small, 0, 1).astype(np.float32, copy=False))
-    return _picture("Prediction", alt, heat, _jpeg(heat, _HEAT_QUALITY), outline)
+    return _picture("Prediction", alt, heat, jpeg_uri(heat, _HEAT_QUALITY), outline)
 
 
 def _pseudo_panel(levels: TrimapArray, side: int) -> Panel:
@@ -142,7 +142,8 @@ def _picture(
     return Panel(caption, alt, uri, small.shape[1], small.shape[0], lines)
 
 
-def _jpeg(small: ImageArray, quality: int) -> str:
+def jpeg_uri(small: ImageArray, quality: int) -> str:
+    """A picture (H, W, 3) as the address of an image in the page."""
     data = base64.b64encode(images.encode_jpeg(small, quality)).decode()
     return f"data:image/jpeg;base64,{data}"
 

@@ -79,7 +79,7 @@ def test_image_logit_is_the_mean_of_the_top_percent() -> None:
     student = _student().eval()
     student.head = torch.nn.Sequential()
     ramp = torch.arange(400.0).view(1, 1, 20, 20)
-    fused = Fused(ramp, ramp, None, ramp)
+    fused = Fused(ramp, ramp, ramp, None, ramp)
     student.fusion.forward = lambda _: fused  # type: ignore[assignment,method-assign]
     student.backbone.strides = (2,)
     out = student(torch.rand(1, 3, 40, 40))

@@ -1,0 +1,86 @@
+"""The pictures of a memory show the cells that its prototypes answer to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from boxpromptiml.inference.checkpoint import load_localizer
+from boxpromptiml.manifests.manifest import Manifest, read_manifest
+from boxpromptiml.manifests.sources import Source, stored_image
+from boxpromptiml.models.inputs import whole_image
+from boxpromptiml.models.student import Student
+from boxpromptiml.report.build import build_report
+from boxpromptiml.report.gallery import GalleryImage
+from boxpromptiml.report.memory import look_into_memory
+from boxpromptiml.report.page import render
+from boxpromptiml.report.run import ScoredRun
+from tests.helpers.models import save_student
+from tests.helpers.report_pages import Page, decoded, entry, make_run, report
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> ScoredRun:
+    """A run of two manipulated images, whose checkpoint is a student with 8 prototypes."""
+    run = make_run(tmp_path_factory.mktemp("memory") / "run", [0.9, 0.1])
+    save_student(run.checkpoint)
+    return run
+
+
+@pytest.fixture(scope="module")
+def manifest(scored: ScoredRun) -> Manifest:
+    return read_manifest(scored.run.manifests("test")[0])
+
+
+ENTRIES: list[GalleryImage] = [entry("set/a"), entry("set/b")]
+
+
+def test_prototypes_are_those_of_the_network(scored: ScoredRun, manifest: Manifest) -> None:
+    memory = look_into_memory(scored.checkpoint, ENTRIES, [manifest])
+    assert memory is not None
+    network, spec = load_localizer(scored.checkpoint)
+    assert isinstance(network, Student)
+    assert network.fusion.memory is not None
+    weights = []
+    for sample in manifest.samples:
+        fed = torch.from_numpy(whole_image(stored_image(Source(manifest, sample)), spec.input))
+        with torch.inference_mode():
+            fused = network.attend(fed[None])[1]
+            weights.append(network.fusion.memory.answers(fused.features)[0].mean(dim=(1, 2)))
+    mean = torch.stack(weights).mean(dim=0)
+    assert memory.count == len(memory.prototypes) == 8
+    assert [one.number - 1 for one in memory.prototypes] == mean.argsort(descending=True).tolist()
+    for one in memory.prototypes:
+        assert one.fraction == pytest.approx(float(mean[one.number - 1]), rel=1e-5)
+        assert decoded(one.patches.uri).size == (2 * 48, 48)
+    assert sum(one.fraction for one in memory.prototypes) == pytest.approx(1, rel=1e-5)
+
+
+def test_attention_of_each_image_is_drawn(scored: ScoredRun, manifest: Manifest) -> None:
+    memory = look_into_memory(scored.checkpoint, ENTRIES, [manifest])
+    assert memory is not None
+    assert [image.id for image in memory.images] == ["set/a", "set/b"]
+    names = [panel.caption.split(",")[0] for panel in memory.images[0].panels]
+    assert names == ["Image", "A_base", "A_mem", "A_final"]
+    page = Page(render(report(memory=memory)))
+    assert "Memory" in page.texts("h2")
+    assert "set/a" in page.texts("h4")
+    numbers = [str(one.number) for one in memory.prototypes]
+    assert [text for text in page.texts("th") if text in numbers] == numbers
+
+
+def test_without_a_memory_or_images_there_is_no_section(
+    scored: ScoredRun, manifest: Manifest, tmp_path: Path
+) -> None:
+    lost = replace(manifest, samples=())
+    assert look_into_memory(scored.checkpoint, ENTRIES, [lost]) is None
+    assert look_into_memory(scored.checkpoint, [], [manifest]) is None
+    assert look_into_memory(tmp_path / "none.ckpt", ENTRIES, [manifest]) is None
+    assert "Memory" not in Page(render(report())).texts("h2")
+
+
+def test_the_report_of_a_run_shows_it(scored: ScoredRun) -> None:
+    first, again = (render(build_report([scored], None)) for _ in range(2))
+    assert "Memory" in Page(first).texts("h2")
+    assert first == again
