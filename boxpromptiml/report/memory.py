@@ -157,7 +157,9 @@ def _attention(image: GalleryImage, pixels: ImageArray, fused: Fused) -> Gallery
         values = attention[0, 0].float().numpy()
         small = cv2.resize(values, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         caption = f"{name}, {values.min():.2f} to {values.max():.2f}"
-        panels.append(_panel(caption, f"Heat map of {caption}", overlays.heat(small)))
+        panels.append(
+            _panel(caption, f"Heat map of {caption}", overlays.heat(np.asarray(small, np.float32)))
+        )
     return replace(image, panels=tuple(panels))
 
 

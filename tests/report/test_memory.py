@@ -1,6 +1,5 @@
 """The pictures of a memory show the cells that its prototypes answer to."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,8 +72,7 @@ def test_attention_of_each_image_is_drawn(scored: ScoredRun, manifest: Manifest)
 def test_without_a_memory_or_images_there_is_no_section(
     scored: ScoredRun, manifest: Manifest, tmp_path: Path
 ) -> None:
-    lost = replace(manifest, samples=())
-    assert look_into_memory(scored.checkpoint, ENTRIES, [lost]) is None
+    assert look_into_memory(scored.checkpoint, [entry("set/lost")], [manifest]) is None
     assert look_into_memory(scored.checkpoint, [], [manifest]) is None
     assert look_into_memory(tmp_path / "none.ckpt", ENTRIES, [manifest]) is None
     assert "Memory" not in Page(render(report())).texts("h2")
