@@ -17,6 +17,12 @@ def masked_bce(
 
     The loss of BoxPromptIML (arXiv 2511.20359), BCE(A_refined, M_teacher).
 
+    Args:
+        logits: (B, 1, h, w), before the sigmoid.
+        target: (B, 1, h, w) in [0, 1], hard or soft.
+        valid: (B, 1, h, w) bool; where False, values may be NaN.
+        weight: (B,) weight of each image, 0 or more.
+
     Raises:
         ValueError: If the shapes of logits, target and valid differ.
     """
@@ -32,7 +38,8 @@ def masked_dice(
 
     The squares (V-Net, Milletari et al., arXiv 1606.04797, section 3) make p = t the optimum for
     soft targets too. Images without a manipulated valid pixel are left out, since their Dice loss
-    would be 1 for every map; cross-entropy covers them. If no image is left, the loss is 0.
+    would be 1 for every map; cross-entropy covers them. If no image is left, the loss is 0. The
+    arguments are those of `masked_bce`.
 
     Raises:
         ValueError: If the shapes of logits, target and valid differ.
@@ -55,6 +62,13 @@ def distillation_loss(
     dice_weight: float,
 ) -> torch.Tensor:
     """`masked_bce` + `dice_weight` * `masked_dice`; with weight 0 the loss of the paper.
+
+    Args:
+        logits: This and the next three: see `masked_bce`.
+        target: See there.
+        valid: See there.
+        weight: See there.
+        dice_weight: 0 or more.
 
     Raises:
         ValueError: If the shapes of logits, target and valid differ.

@@ -66,7 +66,12 @@ class Desk:
     settings: dict[str, Any]
 
     def state(self) -> dict[str, Any]:
-        """Everything that the page needs at its start."""
+        """What the page needs at its start, as values of JSON.
+
+        Returns:
+            The settings of the page, `saves` (whether anything is saved), and `photographs`, each
+            with `name`, `verdict` and `finished`.
+        """
         said = {} if self.storage is None else self.storage.annotations()
         photographs = []
         for number in range(len(self.album)):

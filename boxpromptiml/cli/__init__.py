@@ -190,6 +190,9 @@ def run(command: Callable[[], int], level: int = logging.INFO) -> int:
         command: Returns its exit status.
         level: Of the log messages to show; DEBUG shows the traceback of a mistake too.
 
+    Returns:
+        Its exit status; 1 after a mistake or a full disk, 130 after Ctrl-C.
+
     Raises:
         ValueError: If a command raised one that no user's mistake caused: a bug keeps its
             traceback.

@@ -84,7 +84,8 @@ def match_predictions(
     """The prediction of every wanted row, in their order.
 
     Args:
-        folder: As in the head of this module.
+        folder: Predictions of `localize`, of `predict` or of another method; the head of this
+            module says which file belongs to which row.
         known: Every row that a prediction may belong to; predictions of rows that are known and
             not wanted are left aside.
         wanted: The rows to score, some of the known ones.

@@ -138,6 +138,7 @@ def open_torch(
     """Load a checkpoint of `boxpromptiml fit`, or `.safetensors` of `boxpromptiml export`.
 
     Args:
+        path: The file.
         compiled: Use torch.compile, which spends a minute on every new size.
         device: Where it runs, such as cpu or cuda:0.
         bf16: As in `TorchNetwork`.

@@ -150,6 +150,7 @@ def f1(tp: npt.ArrayLike, fp: npt.ArrayLike, positives: int, epsilon: float = 0.
         tp: True positives, of any shape.
         fp: False positives, of the same shape.
         positives: Manipulated pixels, TP + FN.
+        epsilon: Added to the denominator.
     """
     right, wrong = np.asarray(tp, np.float64), np.asarray(fp, np.float64)
     return ratio(2 * right, right + wrong + positives, epsilon)

@@ -31,7 +31,11 @@ _TOKEN = 16  # width of a block's token; wider ones cost more than 3 % of a smal
 
 
 class CrossBlockAttention(nn.Module):
-    """Weights (B, L) of L blocks from their mean-pooled features; every row sums to L."""
+    """Weights (B, L) of L blocks from their mean-pooled features; every row sums to L.
+
+    Args:
+        channels: Number of channels of each block.
+    """
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()

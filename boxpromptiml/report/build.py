@@ -58,6 +58,9 @@ def report(
         out: File to write; RUN/report.html by default.
         device: Where the network runs, if scores are missing: cpu or cuda; auto: a GPU
             if there is one.
+
+    Raises:
+        UserError: If a run, its checkpoint or a manifest is missing, or an image has changed.
     """
     scored = [_scored(folder, split, checkpoint, device) for folder in (run, *compare)]
     path = out or run / "report.html"

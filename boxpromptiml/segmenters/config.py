@@ -117,6 +117,7 @@ def build_segmenter(config: SegmenterConfig, device: str = "cpu") -> Segmenter |
     """Build the segmenter that a configuration names; None for `none`.
 
     Args:
+        config: Its kind, weights and settings.
         device: Where networks run, such as `cpu` or `cuda:0`.
 
     Raises:

@@ -203,7 +203,7 @@ def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Trai
 
 
 def variant_folder(folder: Path, name: str, variant: Variant) -> Path:
-    """Folder of a variant's runs, for a study in `folder`."""
+    """Folder of the runs of the variant called `name`, for a study in `folder`."""
     return folder.parent / variant.same_as if variant.same_as else folder / name
 
 

@@ -125,7 +125,7 @@ class StudyTable:
         return difference_interval(ours, theirs, [row.group for row in rows])
 
     def differences_by_seed(self, variant: VariantScores) -> list[float]:
-        """F1 of a variant minus the reference's for each seed that both have, ascending."""
+        """F1 of a variant minus the reference's, by rising seed, for the seeds that both have."""
         reference = next((a for a in self.variants if a.name == self.reference), None)
         if reference is None or reference is variant:
             return []

@@ -116,7 +116,7 @@ class DistillTask(LocalizerTask):
         return self.finite_loss(loss, len(image))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters with their weight decay and, for the memory, their own learning rate."""
+        """Groups for an optimiser: `params`, `weight_decay` and, for the memory, its own `lr`."""
         groups = super().parameter_groups()
         if self.memory_lr is None:
             return groups

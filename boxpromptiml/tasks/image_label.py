@@ -73,7 +73,10 @@ class ImageLabelTask(LocalizerTask):
         return self.finite_loss(image_label_loss(image_logit, label, batch["weight"]), len(image))
 
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Predict the final maps, refined where the batch has regions, and the image scores."""
+        """Predict the final maps, refined where the batch has regions, and the image scores.
+
+        Shapes and ranges: `ScoredModule.localize`.
+        """
         coarse, score = super().localize(batch)
         return self._refined(coarse, batch), score
 

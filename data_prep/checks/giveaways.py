@@ -134,7 +134,13 @@ def _in_first_half(group: str) -> bool:
 
 
 def is_leak(area: float, manipulated: int, authentic: int) -> bool:
-    """Whether an AUC is large, and more than three standard errors above chance."""
+    """Whether an AUC is large, and more than three standard errors above chance.
+
+    Args:
+        area: The AUC, in [0, 1].
+        manipulated: Number of manipulated images that it is of, 1 or more.
+        authentic: Number of authentic ones, 1 or more.
+    """
     error = math.sqrt((manipulated + authentic + 1) / (12 * manipulated * authentic))
     return area >= max(WARN_AUC, 0.5 + 3 * error)
 

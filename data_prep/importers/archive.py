@@ -60,7 +60,11 @@ DEFAULT_ARCHIVE_LIMITS = ArchiveLimits()
 
 
 class RawArchive:
-    """A zip archive; requested members are written below `root`."""
+    """A zip archive; requested members are written below `root`.
+
+    Raises:
+        UserError: If it is damaged or has too many members.
+    """
 
     def __init__(
         self, archive: Path, root: Path, limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
@@ -222,9 +226,15 @@ def _directory(stream: BinaryIO) -> tuple[int, int]:
 def open_source(
     path: Path, unpacked: Path, skipped: Sequence[Path] = (), follow_links: bool = False
 ) -> RawData:
-    """Open a folder or zip archive; `unpacked` is the folder for an archive's members.
+    """Open a folder or zip archive as the source of a dataset.
 
     A list (.json, .csv) stands for its folder.
+
+    Args:
+        path: Folder, zip archive or list.
+        unpacked: Where an archive's members are written.
+        skipped: Folders below a folder that are not read.
+        follow_links: Whether links that lead out of a folder are followed.
 
     Raises:
         UserError: If it is neither.

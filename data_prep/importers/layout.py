@@ -169,7 +169,7 @@ class Tree:
                 self.reject(name, "unmatched", f"is no file of the layout of {dataset}")
 
     def archives(self) -> list[str]:
-        """Archives inside the source; they are not opened."""
+        """Those of `names` that are archives; they are not opened."""
         return [name for name in self.names if _ARCHIVE_NAME.fullmatch(name)]
 
 
