@@ -175,7 +175,7 @@ class StoredPixels:
         self._maps = _maps_folder(folder, evaluation.metrics)
 
     def draw(self, image: GalleryImage, side: int, most: int) -> tuple[Panel, ...]:
-        """The panels of an image, see `draw_panels`; one with the reason if a file cannot be used."""
+        """The panels of an image by `draw_panels`; one with the reason if a file cannot be used."""
         return _draw(lambda: self._views(image), side, most)
 
     def _views(self, image: GalleryImage) -> Views:

@@ -74,12 +74,12 @@ class VariantScores:
         return np.asarray(np.array(columns, dtype=np.float64).mean(axis=0))
 
     def mean(self, score: str, label: int = 1) -> Interval:
-        """Mean over the images of a label, with its interval."""
+        """Mean of `values` over the images, with its interval over their groups."""
         groups = [row.group for row in self.rows(label)]
         return mean_interval(self.values(score, label), groups)
 
     def by_seed(self, score: str) -> list[float]:
-        """Mean over the manipulated images for each seed."""
+        """Mean of a score, named as in `values`, over the manipulated images for each seed."""
         return [float(np.nanmean(self.values(score, 1, [seed]))) for seed in self.seeds]
 
     def best_f1(self) -> float:

@@ -32,7 +32,7 @@ def edge_polygon(box: Box, part: MaskArray) -> npt.NDArray[np.float64]:
 
 
 def full_rle(box: Box, part: MaskArray, size: tuple[int, int]) -> str:
-    """Compressed run lengths (COCO) of a part, as `split_parts` gives it, of an image `size` (H, W)."""
+    """Compressed run lengths (COCO) of a part by `split_parts`, in an image of `size` (H, W)."""
     x0, y0, x1, y1 = (int(side) for side in box)
     columns = np.zeros((size[0], x1 - x0), np.bool_)
     columns[y0:y1] = part

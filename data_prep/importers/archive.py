@@ -132,7 +132,7 @@ class RawArchive:
         return "", ""
 
     def shown(self, name: str) -> str:
-        """Archive, then member."""
+        """The name as shown in messages: the archive, then its member."""
         return f"{self._archive}/{name}"
 
     def read_text(self, name: str) -> str:
