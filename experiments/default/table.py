@@ -19,7 +19,6 @@ from boxpromptiml.metrics.results import ImageRow, read_evaluation
 RESULTS = Path(__file__).parents[2] / "docs/results/default"
 NAN = float("nan")
 LINES = {
-    "plain recipe, masks": ("plain_masks",),
     "plain recipe, boxes": ("plain",),
     "both recipes, boxes": ("general",),
     "real forgeries too, boxes, held-back groups": tuple(f"fold_{n}" for n in range(5)),

@@ -257,13 +257,12 @@ def trainings(data: Data, made: Sequence[Fold]) -> list[Training]:
     real = tuple(path for fold in made for path in fold.test)
     found = [
         Training("plain", (synthetic,), real, 15),
-        Training("plain_masks", (synthetic,), real, 15, None, (MASKS,)),
         Training("general", both, real, 4, "plain"),
     ]
     for number, fold in enumerate(made):
         train = (*fold.train, synthetic)
         found.append(Training(f"fold_{number}", train, fold.test, 3, "general", (SLOWER,)))
-    found.append(replace(found[3], name="fold_0_masks", settings=(SLOWER, MASKS)))
+    found.append(replace(found[2], name="fold_0_masks", settings=(SLOWER, MASKS)))
     everything = (*map(data.pseudo, REAL), synthetic)
     found.append(Training("shipped", everything, (), 3, "general", (SLOWER,)))
     return found
