@@ -38,7 +38,6 @@ from boxpromptiml.tasks.prediction_writer import PredictionWriter
 from boxpromptiml.tasks.run_folder import summary
 from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_folder
 
-_VERBS = ("fit", "validate", "test", "predict")
 _RUN_FOLDER = "runs/student"
 _RANGES = {
     "seed_everything": range(2**32),
@@ -90,7 +89,15 @@ class SaveConfig(SaveConfigCallback):
 
 
 class TrainerCLI(LightningCLI):
-    """LightningCLI with our defaults; links the network's input between data and task."""
+    """LightningCLI with our defaults; links the network's input between data and task.
+
+    It knows the verbs that `parser_kwargs` names.
+    """
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # a static method there
+        """The verb of the command line alone: to build the parser of each other takes as long."""
+        every = LightningCLI.subcommands()
+        return {verb: every[verb] for verb in every if verb in self.parser_kwargs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--checkpoint.*` and tie `model.input` to `data.input`."""
@@ -245,7 +252,7 @@ class _Parser(OneLineErrors, LightningArgumentParser):
 
 
 def run_trainer(args: list[str]) -> None:
-    """Parse a LightningCLI command line and run it.
+    """Parse a LightningCLI command line, which begins with the verb, and run it.
 
     Raises:
         UserError: If a configuration names a class that it may not, options do not fit together, or
@@ -266,8 +273,7 @@ def run_trainer(args: list[str]) -> None:
                 save_config_callback=SaveConfig,
                 save_config_kwargs={"overwrite": True},
                 parser_class=_Parser,
-                parser_kwargs={verb: {"epilog": TRUST_HELP} for verb in _VERBS}
-                | {"prog": "boxpromptiml"},
+                parser_kwargs={args[0]: {"epilog": TRUST_HELP}, "prog": "boxpromptiml"},
                 trainer_defaults=_trainer_defaults(),
                 args=_words(args),
             )
