@@ -1,4 +1,4 @@
-"""Every command with one of its standard streams closed, as some schedulers start them.
+"""Every command with its standard streams closed, as some schedulers start them.
 
 `demo` runs others of these in processes of its own. tests/cli/test_process.py starts some from a
 shell; here, an imported interpreter is forked, and put in the state that Python starts in then.
@@ -67,6 +67,7 @@ COMMANDS = {
     "--out {out}",
 }
 SERVERS = ("annotate", "page")
+ONE_BY_ONE = ("fit", "localize", "annotate", "pseudo-masks")  # each stream alone too
 STATUS = dict.fromkeys(SERVERS, 143) | {"protocol": 1}  # no protocol has the dataset of the tests
 
 
@@ -99,11 +100,12 @@ def places(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     }  # fmt: skip
 
 
-def close(descriptor: int) -> None:
-    """Leave the stream as a fresh interpreter finds it."""
-    getattr(sys, STREAMS[descriptor]).flush() if descriptor else None
-    os.close(descriptor)
-    setattr(sys, STREAMS[descriptor], None)
+def close(descriptors: range) -> None:
+    """Leave the streams as a fresh interpreter finds them."""
+    for descriptor in descriptors:
+        getattr(sys, STREAMS[descriptor]).flush() if descriptor else None
+        os.close(descriptor)
+        setattr(sys, STREAMS[descriptor], None)
 
 
 def test_every_command_is_tried() -> None:
@@ -112,17 +114,20 @@ def test_every_command_is_tried() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("descriptor", range(3), ids=STREAMS)
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_runs_with_a_stream_closed(
-    name: str, descriptor: int, places: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "descriptors"),
+    [(name, range(3)) for name in COMMANDS]
+    + [(name, range(one, one + 1)) for name in ONE_BY_ONE for one in range(3)],
+)
+def test_a_command_runs_with_streams_closed(
+    name: str, descriptors: range, places: dict[str, str], tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     words = shlex.split(COMMANDS[name].format(**places, out=tmp_path / "out", port=port))
     if name in _TRAINER_VERBS:
         words.append(f"--trainer.default_root_dir={tmp_path / 'out'}")
-    command = Command(words, partial(close, descriptor))
+    command = Command(words, partial(close, descriptors))
     if name in SERVERS:
         assert wait_for(lambda: listens(port), 120)
         command.signal(signal.SIGTERM)

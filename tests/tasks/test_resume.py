@@ -219,7 +219,7 @@ def test_two_processes_resume_bit_identically_too(
     def words(name: str, kill: tuple[str, int, int, str] | None, *more: str) -> list[str]:
         return [
             "boxpromptiml", *command(data_root, tmp_path / name, 1, kill), "--trainer.devices=2",
-            "--trainer.strategy=ddp", "--data.batch_size=1", "--trainer.max_epochs=3", *more,
+            "--trainer.strategy=ddp", "--data.batch_size=1", "--trainer.max_epochs=2", *more,
         ]  # fmt: skip
 
     def fit(name: str, *more: str) -> None:
