@@ -17,8 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import TRUST_HELP, restrict_imports, take_trust
-from boxpromptiml.cli.messages import OneLineErrors, refusal
-from boxpromptiml.cli.noise import quiet
+from boxpromptiml.cli.messages import OneLineErrors, quiet_libraries, refusal
 from boxpromptiml.cli.words import check_configurations, in_lists, read_none, with_underscores
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
@@ -82,9 +81,9 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Send the configuration to Weights & Biases; called on the first process only."""
-        values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
+                values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
                 logger.experiment.config.update(values, allow_val_change=True)
 
 
@@ -262,7 +261,7 @@ def run_trainer(args: list[str]) -> None:
     """
     trusted, args = take_trust(with_underscores(args))
     restrict_imports(trusted)
-    quiet()
+    quiet_libraries()
     try:
         with environment_for_children():  # Lightning starts processes for DDP
             TrainerCLI(

@@ -1,11 +1,15 @@
-"""One-line messages, with a remedy, for wrong command lines and configurations."""
+"""One-line messages, with a remedy, for wrong command lines; no messages that help nobody."""
 
+import logging
 import re
 import sys
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import NoReturn
+
+from boxpromptiml.io.progress import is_quiet
 
 _MAX_LENGTH = 600
 _REFUSED = re.compile(r"Importing '([\w.]+)' is not allowed")  # jsonargparse's words
@@ -20,6 +24,23 @@ _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Not a valid subclass|"
     r"Subclass types expect one of|a class path \(str\)|a dict |Expected a path but|"
     r"\d+ validation errors? for |For further information visit |$"
+)
+_ADVERTS = (  # beginnings of what Lightning logs
+    "💡",
+    "Loading `train_dataloader` to estimate",
+    "TPU available",
+    "`weights_only` was not set",
+)
+_SETTLED = (  # regular expressions of whole beginnings
+    ".*args parameter is intended to run from within Python",  # that is the point here
+    ".*isinstance\\(treespec, LeafSpec\\)",
+    ".*is smaller than the logging interval",
+    ".*It is recommended to use `self.log\\(.*sync_dist=True",  # our scores are reduced already
+    "Checkpoint directory .* exists and is not empty",  # nothing in it is lost
+    ".*does not have many workers which may be a bottleneck",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # ours is resumable
+    "No seed found, seed set to",  # Lightning logs the seed too
+    ".*ckpt_path=.last.\\) is set, but there is no last checkpoint",  # the end of `fit` says it
 )
 
 
@@ -140,3 +161,18 @@ def _nearest(wrong: str, known: Iterable[str]) -> str | None:
     parts = {name.rpartition(".")[2] for name in names}
     last = get_close_matches(bare.rpartition(".")[2], parts, n=1, cutoff=0.75)
     return last[0] if last and last[0] != bare.rpartition(".")[2] else None
+
+
+def quiet_libraries() -> None:
+    """Suppress adverts of libraries, and advice that `fit` already follows, in this process."""
+    for pattern in _SETTLED:
+        warnings.filterwarnings("ignore", pattern)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_is_of_use)
+    if is_quiet():
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_ADVERTS)

@@ -84,14 +84,7 @@ def save(
     evaluation: str | Path | None = None,
     licence: str | None = None,
 ) -> None:
-    """Write the weights (`model.safetensors`) and a model card (README.md) into a folder.
-
-    Args:
-        network: Network of a localizer loaded from .ckpt or .safetensors.
-        spec: The network's spec.
-        folder: Created if missing; existing files of these two names are replaced.
-        evaluation: Folder written by `boxpromptiml evaluate`, for the model card.
-        licence: The Hub's identifier, such as `apache-2.0`, for the model card.
+    """Write what `Localizer.save_pretrained` describes into a folder.
 
     Raises:
         UserError: If the network comes from an .onnx file, or the evaluation cannot be read.
@@ -109,18 +102,7 @@ def push(
     evaluation: str | Path | None = None,
     licence: str | None = None,
 ) -> str:
-    """Upload the files of `save` to the Hub in one commit; run `hf auth login` before.
-
-    Args:
-        network: As in `save`.
-        spec: As in `save`.
-        repo_id: owner/name; created if missing.
-        private: Visibility of a newly created repository; an existing one is not changed.
-        evaluation: As in `save`.
-        licence: As in `save`.
-
-    Returns:
-        URL of the commit.
+    """Upload what `Localizer.push_to_hub` describes, and return the URL of the commit.
 
     Raises:
         UserError: As in `save`, and if the Hub refuses or cannot be reached.

@@ -16,8 +16,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from boxpromptiml.io.files import write_text
-from boxpromptiml.io.pages import page_environment
-from boxpromptiml.io.plain_text import visible
+from boxpromptiml.io.pages import page_environment, visible
 from boxpromptiml.metrics.results import Evaluation
 from boxpromptiml.records import AUTHENTIC, MANIPULATED, UNSURE
 from boxpromptiml.report import text

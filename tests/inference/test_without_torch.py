@@ -22,10 +22,15 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 """
 COMMAND = "from boxpromptiml.cli import main; sys.exit(main(sys.argv[1:]))"
-PYTHON = """
+ALL_WAYS = """
 import numpy
 from boxpromptiml import Localizer
-numpy.save(sys.argv[3], Localizer.load(sys.argv[1])(sys.argv[2]))
+from boxpromptiml.cli import main
+model, photos, out = sys.argv[1:]
+for tile in ("false", "true"):
+    words = [f"--checkpoint={model}", f"--images={photos}", f"--out={out}/{tile}", f"--tile={tile}"]
+    assert main(["localize", *words]) == 3
+numpy.save(f"{out}/prob.npy", Localizer.load(model)(f"{photos}/a.png"))
 """
 
 
@@ -53,33 +58,27 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.mark.parametrize("tile", [False, True])
-def test_the_command_writes_the_same_maps(
-    files: tuple[Path, Path], photos: Path, tmp_path: Path, tile: bool
+def test_command_and_python_give_the_same_maps(
+    files: tuple[Path, Path], photos: Path, tmp_path: Path
 ) -> None:
     network, exported = files
-    words = ["--images", photos, "--out", tmp_path / "out", f"--tile={str(tile).lower()}"]
-    done = refused(COMMAND, "localize", "--checkpoint", exported, *words)
-    assert done.returncode == 3, done.stderr
-    assert "1 rejected" in done.stdout
-    localizer = Localizer.load(network)
-    for path in sorted(photos.glob("[abc].*")):
-        found = read_map(tmp_path / "out" / "prob" / f"{path.stem}.png")
-        expected = localizer(path, tile=tile)
-        assert np.ptp(expected) > 0.01, "a flat map would prove nothing"
-        np.testing.assert_allclose(found.prob, expected, atol=1e-4)
-
-
-def test_python_gives_the_same_maps(files: tuple[Path, Path], photos: Path, tmp_path: Path) -> None:
-    network, exported = files
-    done = refused(PYTHON, exported, photos / "a.png", tmp_path / "prob.npy")
+    done = refused(ALL_WAYS, exported, photos, tmp_path)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("1 rejected") == 2
+    localizer = Localizer.load(network)
+    for tile in (False, True):
+        for path in sorted(photos.glob("[abc].*")):
+            found = read_map(tmp_path / str(tile).lower() / "prob" / f"{path.stem}.png")
+            expected = localizer(path, tile=tile)
+            assert np.ptp(expected) > 0.01, "a flat map would prove nothing"
+            np.testing.assert_allclose(found.prob, expected, atol=1e-4)
     prob = np.load(tmp_path / "prob.npy")
-    np.testing.assert_allclose(prob, Localizer.load(network)(photos / "a.png"), atol=1e-5)
+    np.testing.assert_allclose(prob, localizer(photos / "a.png"), atol=1e-5)
 
 
-def test_what_needs_torch_says_so(files: tuple[Path, Path], photos: Path, tmp_path: Path) -> None:
-    words = ["localize", "--checkpoint", files[0], "--images", photos, "--out", tmp_path / "out"]
+def test_what_needs_torch_says_so(exported: FileMaker, photos: Path, tmp_path: Path) -> None:
+    network = exported("student").safetensors
+    words = ["localize", "--checkpoint", network, "--images", photos, "--out", tmp_path / "out"]
     done = refused(COMMAND, *words)
     assert done.returncode == 1
     assert "needs torch, which is not installed" in done.stderr

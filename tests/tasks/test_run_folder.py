@@ -38,7 +38,7 @@ def test_a_strangers_checkpoint_deletes_nothing(data_root: Path, tmp_path: Path)
         }  # fmt: skip
     stranger = tmp_path / "stranger.ckpt"
     LocalCheckpointIO().save_checkpoint(checkpoint, stranger)
-    words += ["--trainer.max_epochs=3", f"--ckpt_path={stranger}"]
+    words += ["--trainer.max_epochs=2", f"--ckpt_path={stranger}"]
     for folder in (run, tmp_path / "new"):
         assert fit(data_root, folder, *words) == 0
         assert [victim.read_text() for victim in victims] == ["years of work"] * 2
