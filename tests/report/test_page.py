@@ -335,14 +335,14 @@ def test_page_can_be_read_and_walked_without_sight() -> None:
     assert inputs == sum("chip" in label.get("class", "") for label in found.all("label"))
 
 
-def test_text_stands_out_from_its_ground() -> None:
+def test_text_stands_out_from_its_ground_in_light_and_in_dark() -> None:
     """WCAG 2.1, 1.4.3: 4.5 to 1."""
-    style = page().texts("style")[0]
-    grounds = ["#ffffff", *re.findall(r"--pale: (#\w+)", style)[:1]]
-    inks = [re.findall(rf"--{name}: (#\w+)", style)[0] for name in ("ink", "soft")]
-    inks += re.findall(r"(?<![-\w])color: (#[0-9a-f]{6})", style)
-    assert len(inks) >= 5
-    assert min(contrast(ink, ground) for ink in inks for ground in grounds) >= 4.5
+    found = re.findall(r":root \{(.*?)\}", page().texts("style")[0], re.DOTALL)
+    light, dark = (dict(re.findall(r"--([a-z]+): (#\w{6})", block)) for block in found)
+    for scheme in (light, dark):
+        inks = [scheme[name] for name in ("ink", "soft", "link", "better", "worse")]
+        grounds = [scheme[name] for name in ("ground", "pale")]
+        assert min(contrast(ink, ground) for ink in inks for ground in grounds) >= 4.5
 
 
 def contrast(one: str, other: str) -> float:
