@@ -1,3 +1,4 @@
+import inspect
 from dataclasses import fields, replace
 from typing import Any
 
@@ -9,10 +10,8 @@ from boxpromptiml.synth.variety import DEFAULT_VARIETY, Variety, drawn
 
 
 def test_every_field_is_explained() -> None:
-    text = Variety.__doc__ or ""
-    assert [
-        field.name for field in fields(Variety) if f"\n        {field.name}: " not in text
-    ] == []
+    text = inspect.getdoc(Variety) or ""
+    assert [field.name for field in fields(Variety) if f"\n    {field.name}: " not in text] == []
 
 
 @pytest.mark.parametrize(
