@@ -3,6 +3,7 @@
 Nothing here decodes: what is fetched is a file like any other, and as little trusted.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from boxpromptiml.io.files import sha256_bytes, sha256_file, write_bytes
 from boxpromptiml.io.images import DEFAULT_LIMITS
 
 _PROTOCOLS = ("s3", "gs", "memory")
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # tracebacks of what becomes a rejection
 
 
 def is_remote(root: str) -> bool:
