@@ -83,7 +83,7 @@ def commands_of(guide: str, folder: Path) -> list[list[str]]:
     for name in ("boxpromptiml", "python"):
         program = folder / name
         program.write_text(
-            f"#!{sys.executable}\nimport json, sys\n"
+            f"#!{sys.executable} -IS\nimport json, sys\n"
             f"with open({str(folder / 'log')!r}, 'a') as log:\n"
             f"    log.write(json.dumps([{name!r}, *sys.argv[1:]]) + '\\n')\n"
         )

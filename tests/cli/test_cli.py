@@ -185,6 +185,7 @@ def test_help_needs_no_torch() -> None:
     assert main([]) == 2
 
 
+@pytest.mark.slow
 def test_wandb_offline_run(data_root: Path, tmp_path: Path) -> None:
     arguments = ["fit", *data_arguments(data_root), *backbone(), *TINY, "--data.supervision=mask",
                  f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1",

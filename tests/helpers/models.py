@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
@@ -61,6 +61,13 @@ SPECS = {
         0.5,
     ),
 }
+
+
+# Exporting one takes eight seconds; the quick suite exports the student alone.
+EXPORTED: list[Any] = [
+    "student",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("resized", "wcbnet")),
+]
 
 
 class Files(NamedTuple):

@@ -23,7 +23,7 @@ from boxpromptiml.models.configs import CamConfig, WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import ImageArray, MaskArray
 from boxpromptiml.segmenters.config import SegmenterConfig
-from tests.helpers.models import SPECS, FileMaker, Files, make_network
+from tests.helpers.models import EXPORTED, SPECS, FileMaker, Files, make_network
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "localize_onnx.py"
 WITHOUT_TORCH = """
@@ -35,7 +35,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.fixture(scope="module", params=["student", "resized", "wcbnet"])
+@pytest.fixture(scope="module", params=EXPORTED)
 def pair(request: pytest.FixtureRequest, exported: FileMaker) -> Files:
     return exported(request.param)
 

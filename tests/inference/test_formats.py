@@ -13,20 +13,14 @@ from boxpromptiml.inference import formats
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.formats import read_safetensors, write_onnx, write_safetensors
 from boxpromptiml.inference.spec import ModelSpec
-from tests.helpers.models import SPECS, FileMaker, Files, make_network
+from tests.helpers.models import EXPORTED, SPECS, FileMaker, Files, make_network
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(
     scope="module",
-    params=[
-        "student",
-        "resized",
-        "wcbnet",
-        pytest.param("tinyvit", marks=pytest.mark.slow),
-        pytest.param("swin", marks=pytest.mark.slow),
-    ],
+    params=[*EXPORTED, *(pytest.param(n, marks=pytest.mark.slow) for n in ("tinyvit", "swin"))],
 )
 def pair(request: pytest.FixtureRequest, exported: FileMaker) -> tuple[Files, Any]:
     """A network's files, and its ONNX Runtime session without our code."""

@@ -10,7 +10,7 @@ import pytest
 from boxpromptiml import Localizer
 from boxpromptiml.io import images
 from boxpromptiml.io.map_files import read_map
-from tests.helpers.models import FileMaker
+from tests.helpers.models import EXPORTED, FileMaker
 
 REFUSE = """
 import sys
@@ -39,7 +39,7 @@ def refused(program: str, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module", params=["student", "resized", "wcbnet"])
+@pytest.fixture(scope="module", params=EXPORTED)
 def files(request: pytest.FixtureRequest, exported: FileMaker) -> tuple[Path, Path]:
     """A localizer's .safetensors and its .onnx."""
     return exported(request.param)[1:]

@@ -24,6 +24,7 @@ from tests.helpers.training import (
 )
 
 
+@pytest.mark.slow
 def test_it_learns_what_is_easy_and_the_checkpoint_alone_brings_it_back(
     data_root: Path, tmp_path: Path
 ) -> None:

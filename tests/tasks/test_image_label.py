@@ -68,6 +68,7 @@ def run(unmasked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_learns_from_labels_alone_and_says_how_well(run: Path, unmasked: Path) -> None:
     """Bright ellipses on noise, told apart without one mask or box."""
     checkpoint = f"--ckpt_path={run}/checkpoints/last.ckpt"
@@ -81,6 +82,7 @@ def test_it_learns_from_labels_alone_and_says_how_well(run: Path, unmasked: Path
     assert scores["auc"] != scores["coarse_auc"]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run: Path) -> None:
     network, spec = load_localizer(run / "checkpoints" / "last.ckpt")
     assert isinstance(network, WCBNet)
@@ -89,6 +91,7 @@ def test_the_checkpoint_alone_brings_network_map_and_refinement_back(run: Path) 
     assert spec.refinement == Refinement(SegmenterConfig(name="slic", segments=40), "image")
 
 
+@pytest.mark.slow
 def test_localize_refines_as_the_test_did(run: Path, unmasked: Path, tmp_path: Path) -> None:
     """`predict`, `localize` and Python agree; --segmenter.name=none gives the coarse map."""
     checkpoint = run / "checkpoints" / "last.ckpt"
@@ -116,6 +119,7 @@ def test_localize_refines_as_the_test_did(run: Path, unmasked: Path, tmp_path: P
     np.testing.assert_allclose(tiled, fine, atol=3e-2)  # one tile: the image itself
 
 
+@pytest.mark.slow
 def test_boxes_from_maps_join_the_students_training(
     run: Path, unmasked: Path, tmp_path: Path
 ) -> None:

@@ -186,6 +186,7 @@ def test_resumed_is_bit_identical(
         assert differences(resumed[part], whole[part], part) == []
 
 
+@pytest.mark.slow
 def test_the_comparison_and_the_noise_are_alive(
     whole: dict[str, Any], module: Path, data_root: Path, tmp_path: Path
 ) -> None:
