@@ -9,10 +9,9 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
-from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.io.files import locked, write_jsonl
 from boxpromptiml.io.images import write_jpeg
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Header, write_manifest
@@ -135,35 +134,28 @@ def forgeries(
     inspector = CandidateInspector(outlines, max_side, min_side)
     listed = list_manifests("--manifest", manifest or [], label=0)
     masked = list_manifests("--objects", objects or [], label=1)
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock").acquire(timeout=0):
-            pool, rejected = _inspect(inspector, [*files, *listed], count, seed, num_workers)
-            parts, also_rejected = _inspect(inspector, masked, count, seed, num_workers)
-            rejected += also_rejected
-            splices = varied.kinds[0] if recipe == "varied" else style.kind_fractions[0]
-            if len(pool) < 1 + (splices > 0):
-                write_jsonl(out / "errors.jsonl", [error.as_row() for error in rejected])
-                raise UserError(
-                    f"{len(pool)} of {len(files) + len(listed)} photographs can be used, too few "
-                    f"for a forgery; see {out / 'errors.jsonl'}"
-                )
-            untouched = min(count, len(pool)) if authentic is None else authentic
-            specs: list[Spec]
-            if isinstance(settings, VariedSettings):
-                with_parts = [image for image in parts if image.outlines]
-                specs = [*plan_varied(settings, pool, with_parts, untouched)]
-            else:
-                specs = [*plan(settings, pool, untouched)]
-            maker = ForgeryMaker(out, name, split, group_by)
-            made = list(parallel(maker, specs, num_workers, "forging"))
-            notes = {
-                "settings": {**asdict(settings), "group_by": group_by},
-                "photographs": len(pool),
-            }
-            return _finish(out, made, rejected, notes, show)
-    except Timeout as error:
-        raise UserError(f"{out}: another job is writing there") from error
+    with locked(out):
+        pool, rejected = _inspect(inspector, [*files, *listed], count, seed, num_workers)
+        parts, also_rejected = _inspect(inspector, masked, count, seed, num_workers)
+        rejected += also_rejected
+        splices = varied.kinds[0] if recipe == "varied" else style.kind_fractions[0]
+        if len(pool) < 1 + (splices > 0):
+            write_jsonl(out / "errors.jsonl", [error.as_row() for error in rejected])
+            raise UserError(
+                f"{len(pool)} of {len(files) + len(listed)} photographs can be used, too few "
+                f"for a forgery; see {out / 'errors.jsonl'}"
+            )
+        untouched = min(count, len(pool)) if authentic is None else authentic
+        specs: list[Spec]
+        if isinstance(settings, VariedSettings):
+            with_parts = [image for image in parts if image.outlines]
+            specs = [*plan_varied(settings, pool, with_parts, untouched)]
+        else:
+            specs = [*plan(settings, pool, untouched)]
+        maker = ForgeryMaker(out, name, split, group_by)
+        made = list(parallel(maker, specs, num_workers, "forging"))
+        notes = {"settings": {**asdict(settings), "group_by": group_by}, "photographs": len(pool)}
+        return _finish(out, made, rejected, notes, show)
 
 
 def _refuse_other(recipe: Recipe, given: bool) -> None:

@@ -18,10 +18,15 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import TRUST_HELP, restrict_imports, take_trust
 from boxpromptiml.cli.messages import OneLineErrors, quiet_libraries, refusal
-from boxpromptiml.cli.words import check_configurations, in_lists, read_none, with_underscores
+from boxpromptiml.cli.words import (
+    check_configurations,
+    in_lists,
+    read_none,
+    with_experiments,
+    with_underscores,
+)
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.experiments import with_experiments
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.io.processes import environment_for_children
@@ -30,9 +35,7 @@ from boxpromptiml.metrics.results import score_list
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.history import HistoryLogger
-from boxpromptiml.tasks.image_label import (
-    ImageLabelTask,  # noqa: F401 - so that `--model=ImageLabelTask` finds it
-)
+from boxpromptiml.tasks.image_label import ImageLabelTask  # noqa: F401 - so that `--model=ImageLabelTask` finds it
 from boxpromptiml.tasks.prediction_writer import PredictionWriter
 from boxpromptiml.tasks.run_folder import summary
 from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_folder

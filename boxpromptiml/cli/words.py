@@ -3,11 +3,11 @@
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.experiments import find_experiment
 from boxpromptiml.io.files import read_text
 from boxpromptiml.io.strict_yaml import MAX_BYTES
 
@@ -50,6 +50,30 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     return words
 
 
+def _with_values(words: Sequence[str], changed: Callable[[str, str], str]) -> list[str]:
+    """The words with `changed(flag, value)` for each value, of `--flag=value` or `--flag value`."""
+    found: list[str] = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag.startswith("-"):
+            found.append(f"{flag}={changed(flag, value)}")
+        elif found and found[-1].startswith("-") and "=" not in found[-1]:
+            found.append(changed(found[-1], word))
+        else:
+            found.append(word)
+    return found
+
+
+def with_experiments(words: Sequence[str]) -> list[str]:
+    """The words with paths for the names of packaged experiments, as values of `--config`.
+
+    Example:
+        >>> with_experiments(["fit", "--config=mine.yaml", "--config", "other.yaml"])
+        ['fit', '--config=mine.yaml', '--config', 'other.yaml']
+    """
+    return _with_values(words, lambda flag, v: find_experiment(v) if flag in _CONFIG else v)
+
+
 def check_configurations(words: Sequence[str]) -> None:
     """Refuse configuration files that are no text, before jsonargparse opens them.
 
@@ -57,11 +81,13 @@ def check_configurations(words: Sequence[str]) -> None:
         UserError: If a file behind `--config` is no regular file (a pipe may never end), too large,
             or not UTF-8.
     """
-    for before, word in pairwise(["", *words]):
-        flag, equals, value = word.partition("=")
-        given = value if flag in _CONFIG and equals else word if before in _CONFIG else None
-        if given is not None and Path(given).exists() and not Path(given).is_dir():
-            read_text(Path(given), MAX_BYTES)
+
+    def check(flag: str, value: str) -> str:
+        if flag in _CONFIG and Path(value).exists() and not Path(value).is_dir():
+            read_text(Path(value), MAX_BYTES)
+        return value
+
+    _with_values(words, check)
 
 
 def with_underscores(words: Sequence[str]) -> list[str]:
@@ -86,14 +112,7 @@ def in_lists(words: Sequence[str]) -> list[str]:
         >>> in_lists(["fit", "--data.val=a.jsonl", "--data.test", "b.jsonl", "--data.train=[c]"])
         ['fit', '--data.val=["a.jsonl"]', '--data.test', '["b.jsonl"]', '--data.train=[c]']
     """
-    found: list[str] = []
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if equals and flag in _MANIFESTS:
-            found.append(f"{flag}={_in_list(value)}")
-        else:
-            found.append(_in_list(word) if found and found[-1] in _MANIFESTS else word)
-    return found
+    return _with_values(words, lambda flag, v: _in_list(v) if flag in _MANIFESTS else v)
 
 
 def _in_list(value: str) -> str:
@@ -107,16 +126,7 @@ def read_none(words: Sequence[str]) -> list[str]:
         >>> read_none(["fit", "--data.cache=None", "--model.pretrained", "None", "--out", "None/a"])
         ['fit', '--data.cache=null', '--model.pretrained', 'null', '--out', 'None/a']
     """
-    read: list[str] = []
-    for word in words:
-        flag, _, value = word.partition("=")
-        if word == "None" and read and read[-1].startswith("--") and "=" not in read[-1]:
-            read.append("null")
-        elif flag.startswith("--") and value == "None":
-            read.append(f"{flag}=null")
-        else:
-            read.append(word)
-    return read
+    return _with_values(words, lambda _, value: "null" if value == "None" else value)
 
 
 def _list_item(annotation: object) -> object:

@@ -4,7 +4,6 @@ A wheel installs them under share/boxpromptiml/experiments; in a checkout they l
 package.
 """
 
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -35,25 +34,6 @@ def find_experiment(text: str) -> str:
         return text
     name = text.removeprefix("experiments/").removesuffix(".yaml")
     return str(packaged_experiments().get(name, text))
-
-
-def with_experiments(words: Sequence[str]) -> list[str]:
-    """A command line in which the values of `--config` are paths.
-
-    Example:
-        >>> with_experiments(["fit", "--config=mine.yaml", "--config", "other.yaml"])
-        ['fit', '--config=mine.yaml', '--config', 'other.yaml']
-    """
-    found: list[str] = []
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if found and found[-1] in ("-c", "--config"):
-            found.append(find_experiment(word))
-        elif flag == "--config" and equals:
-            found.append(f"--config={find_experiment(value)}")
-        else:
-            found.append(word)
-    return found
 
 
 def _folder() -> Path | None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from boxpromptiml.cli.words import with_experiments
 from boxpromptiml.io import experiments
-from boxpromptiml.io.experiments import find_experiment, packaged_experiments, with_experiments
+from boxpromptiml.io.experiments import find_experiment, packaged_experiments
 
 ROOT = Path(__file__).parents[2]
 
