@@ -11,7 +11,7 @@ SOURCES = sorted(
 )
 METHODS = {
     "extractall": "archives are untrusted: stream their members",
-    "load_from_checkpoint": "runs what the checkpoint names: use models.checkpoint",
+    "load_from_checkpoint": "runs what the checkpoint names: use inference.checkpoint",
     "unpack_archive": "archives are untrusted: stream their members",
     "imread": "use boxpromptiml.io.images",
     "imdecode": "use boxpromptiml.io.images",
@@ -29,15 +29,16 @@ def calls(source: str) -> list[tuple[str, str, int]]:
 
 
 def offences(source: str, name: str) -> list[str]:
-    found = [f"{name}:{line}: {METHODS[m]}" for _, m, line in calls(source) if m in METHODS]
+    every = calls(source)
+    found = [f"{name}:{line}: {METHODS[m]}" for _, m, line in every if m in METHODS]
     found += [
         f"{name}:{line}: images are opened in boxpromptiml.io.images only"
-        for owner, method, line in calls(source)
+        for owner, method, line in every
         if owner.endswith("Image") and method == "open" and name not in OPENERS
     ]
     found += [
         f"{name}:{line}: np.load unpickles unless allow_pickle=False"
-        for owner, method, line in calls(source)
+        for owner, method, line in every
         if owner in ("np", "numpy") and method == "load" and "allow_pickle=False" not in source
     ]
     return found

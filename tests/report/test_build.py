@@ -27,6 +27,15 @@ def scored(tmp_path: Path) -> ScoredRun:
     return make_run(tmp_path / "mine", PROBS, AUTHENTIC)
 
 
+@pytest.fixture
+def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing them takes longer than all else in a report."""
+    monkeypatch.setattr(build, "_plots", lambda *_: ())
+
+
+without_plots = pytest.mark.usefixtures("_no_plots")
+
+
 def answers(report: Report) -> dict[str, str]:
     return Page(render(report)).answers()
 
@@ -58,6 +67,7 @@ def test_summary_says_what_was_trained_scored_and_found(scored: ScoredRun) -> No
     assert "Other runs" not in found
 
 
+@without_plots
 def test_origins_of_boxes_are_told_apart(scored: ScoredRun) -> None:
     path = scored.run.manifests("train")[0]
     manifest = read_manifest(path)
@@ -73,6 +83,7 @@ def test_origins_of_boxes_are_told_apart(scored: ScoredRun) -> None:
     assert "from the ground-truth masks (1)" in trained
 
 
+@without_plots
 def test_gallery_shows_stored_pixels_and_authentic_alarms(scored: ScoredRun) -> None:
     gallery = build_report([scored], None).gallery
     assert [row.id for row in gallery.shown] == ["set/b", "set/d", "set/a", "set/c"]
@@ -83,6 +94,7 @@ def test_gallery_shows_stored_pixels_and_authentic_alarms(scored: ScoredRun) -> 
     assert gallery.shown_authentic[0].flagged == pytest.approx(50 / 600)
 
 
+@without_plots
 @pytest.mark.parametrize("lost", ["0.png", "m0.png", "test.jsonl"])
 def test_lost_files_are_said_in_their_place(scored: ScoredRun, lost: str) -> None:
     (scored.run.folder / "data" / lost).unlink()
@@ -95,6 +107,7 @@ def test_lost_files_are_said_in_their_place(scored: ScoredRun, lost: str) -> Non
     assert scored.evaluation.rows[0].f1 == 1
 
 
+@without_plots
 def test_a_picture_that_is_no_map_is_not_shown_as_one(scored: ScoredRun) -> None:
     prob = scored.folder / "predictions" / "prob" / "set" / "a.png"
     shutil.copy(scored.run.folder / "data" / "0.png", prob)  # colour, not a map
@@ -103,6 +116,7 @@ def test_a_picture_that_is_no_map_is_not_shown_as_one(scored: ScoredRun) -> None
     assert "cannot be shown" in panel.alt
 
 
+@without_plots
 def test_hostile_ids_stay_text(tmp_path: Path) -> None:
     odd = [HOSTILE, "=1+1", "a\u202eb", "two\nlines", "<b>", "صورة"]
     found = Page(render(build_report([make_run(tmp_path / "r", PROBS, AUTHENTIC, odd)], None)))
@@ -126,6 +140,7 @@ def test_runs_are_compared_and_named_apart(tmp_path: Path) -> None:
     assert "b/run" in legends[0]
 
 
+@without_plots
 def test_a_run_beside_itself_is_numbered(scored: ScoredRun) -> None:
     report = build_report([scored, scored], None)
     assert names_of(report) == ["mine (1)", "mine (2)"]
@@ -136,6 +151,7 @@ def test_a_run_beside_itself_is_numbered(scored: ScoredRun) -> None:
     assert "The runs have the same settings." in page.texts("p")
 
 
+@without_plots
 def test_audit_of_the_pseudo_masks_is_read_from_their_job(scored: ScoredRun) -> None:
     report = build_report([scored], None)
     (audit,) = training(report).audits
@@ -145,6 +161,7 @@ def test_audit_of_the_pseudo_masks_is_read_from_their_job(scored: ScoredRun) -> 
         assert any(row.startswith(start) and row.endswith(end) for row in rows)
 
 
+@without_plots
 def test_worst_pseudo_masks_are_shown_or_said_to_be_gone(scored: ScoredRun) -> None:
     (row,) = build_report([scored], None).worst_pseudo_masks
     assert row.id == "tset/a"
@@ -191,6 +208,7 @@ def test_robustness_is_drawn_where_it_was_measured(scored: ScoredRun) -> None:
     assert ("jpeg", "50", "0.500", "[0.400, 0.600]") in plot.rows
 
 
+@without_plots
 def test_checksums_are_of_the_files(scored: ScoredRun) -> None:
     from boxpromptiml.io.files import sha256_file
 
