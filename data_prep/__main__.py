@@ -15,23 +15,14 @@ from boxpromptiml.cli import call, dispatch  # noqa: E402
 _JOBS = {
     "import": ("a raw dataset to manifest.jsonl", "data_prep.import_dataset:import_dataset"),
     "forgeries": ("photographs to forgeries with masks and boxes", "data_prep.forgeries:forgeries"),
-    "cam-boxes": (
-        "boxes where a network sees manipulations",
-        "data_prep.cam_boxes:cam_boxes",
-    ),
-    "boxes": (
-        "masks to boxes as a person would draw them",
-        "data_prep.simulate_boxes:boxes",
-    ),
+    "cam-boxes": ("boxes where a network sees manipulations", "data_prep.cam_boxes:cam_boxes"),
+    "boxes": ("masks to boxes as a person would draw them", "data_prep.simulate_boxes:boxes"),
     "import-boxes": ("boxes from an annotation tool", "data_prep.import_boxes:import_boxes"),
     "export-boxes": (
         "boxes or masks for an annotation tool",
         "data_prep.export_boxes:export_boxes",
     ),
-    "protocol": (
-        "manifests of an evaluation protocol",
-        "data_prep.protocol:write_protocol",
-    ),
+    "protocol": ("manifests of an evaluation protocol", "data_prep.protocol:write_protocol"),
     "check": ("check manifests and their files", "data_prep.check:check"),
     "wandb-artifact": (
         "a manifest and its pseudo-masks on Weights & Biases",

@@ -17,14 +17,7 @@ from boxpromptiml.geometry import as_array, clip, expand, shrink
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.images import encode_jpeg, encode_png
 from boxpromptiml.io.orientation import upright_box, upright_image
-from boxpromptiml.records import (
-    MANIPULATED,
-    UNSURE,
-    Box,
-    ImageArray,
-    Teacher,
-    TrimapArray,
-)
+from boxpromptiml.records import MANIPULATED, UNSURE, Box, ImageArray, Teacher, TrimapArray
 from boxpromptiml.teachers.consensus import Consensus, pseudo_mask
 from boxpromptiml.teachers.grabcut import GrabCutTeacher, surroundings
 from boxpromptiml.visualization.overlays import BOX_EDGE, FLAGGED, TRIMAP_COLOURS, heat

@@ -66,10 +66,7 @@ _VERBS = {
         "what a checkpoint, a manifest or a folder of results is",
         "boxpromptiml.evaluation.info:info",
     ),
-    "export": (
-        "a checkpoint as .onnx or .safetensors",
-        "boxpromptiml.inference.export:export",
-    ),
+    "export": ("a checkpoint as .onnx or .safetensors", "boxpromptiml.inference.export:export"),
     "experiments": (
         "the configurations that travel with the package; `experiments copy NAME`",
         "boxpromptiml.cli.experiments:experiments",

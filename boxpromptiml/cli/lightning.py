@@ -35,7 +35,9 @@ from boxpromptiml.metrics.results import score_list
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.tasks.history import HistoryLogger
-from boxpromptiml.tasks.image_label import ImageLabelTask  # noqa: F401 - so that `--model=ImageLabelTask` finds it
+from boxpromptiml.tasks.image_label import (
+    ImageLabelTask,  # noqa: F401 - so that `--model=ImageLabelTask` finds it
+)
 from boxpromptiml.tasks.prediction_writer import PredictionWriter
 from boxpromptiml.tasks.run_folder import summary
 from boxpromptiml.tasks.wandb import PatientWandbLogger, WandbImages, sweep_folder

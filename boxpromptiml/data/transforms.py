@@ -137,11 +137,7 @@ def _placement(network_input: NetworkInput, augmentation: Augmentation) -> list[
         steps += [pad, A.RandomCrop(height, width)]
     elif augmentation.min_scale < 1:
         steps.append(
-            _CropByArea(
-                (height, width),
-                scale=(augmentation.min_scale, 1.0),
-                ratio=(0.75, 4 / 3),
-            )
+            _CropByArea((height, width), scale=(augmentation.min_scale, 1.0), ratio=(0.75, 4 / 3))
         )
     else:
         steps.append(_resize(network_input.size))

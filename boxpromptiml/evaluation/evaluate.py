@@ -210,11 +210,7 @@ def _uses_few_levels(stored: StoredMap) -> bool:
 
 
 def _score(
-    source: Source,
-    file: PredictionFile,
-    stored: StoredMap,
-    settings: EvaluateSettings,
-    given: bool,
+    source: Source, file: PredictionFile, stored: StoredMap, settings: EvaluateSettings, given: bool
 ) -> tuple[ImageRow, PixelScores]:
     sample, truth = source.sample, ground_truth(source)
     region = float(truth.mean())

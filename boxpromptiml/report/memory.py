@@ -103,10 +103,7 @@ def _evenly(values: Sequence[T], count: int) -> list[T]:
 
 
 def _attended(
-    network: Student,
-    spec: ModelSpec,
-    images: Sequence[GalleryImage],
-    sources: dict[str, Source],
+    network: Student, spec: ModelSpec, images: Sequence[GalleryImage], sources: dict[str, Source]
 ) -> Iterator[tuple[GalleryImage, ImageArray, Fused]]:
     """Each image that can be read, its pixels, and what the fusion makes of them."""
     for image in images:

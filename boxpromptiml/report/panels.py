@@ -133,11 +133,7 @@ def _truth_panel(truth: MaskArray, side: int) -> Panel:
 
 
 def _picture(
-    caption: str,
-    alt: str,
-    small: ImageArray,
-    uri: str,
-    lines: Markup = Markup(),
+    caption: str, alt: str, small: ImageArray, uri: str, lines: Markup = Markup()
 ) -> Panel:
     return Panel(caption, alt, uri, small.shape[1], small.shape[0], lines)
 

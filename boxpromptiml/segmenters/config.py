@@ -150,10 +150,7 @@ def _build(config: SegmenterConfig, device: str) -> Segmenter | None:
             sam, sha256 = load_sam(_weights(config), config.model_type)
             return SamSegmenter(sam, config.model_type, sha256, device, config.points_per_side)
         case "deeplabv3" | "pspnet" | "deeplabv3plus" as network:
-            from boxpromptiml.segmenters.networks import (  # noqa: PLC0415
-                NetworkSegmenter,
-                load_network,
-            )
+            from boxpromptiml.segmenters.networks import NetworkSegmenter, load_network  # noqa: PLC0415
 
             loaded = load_network(network, _weights(config), config.encoder)
             return NetworkSegmenter(*loaded, device, config.min_fraction, config.max_side)

@@ -196,10 +196,7 @@ class LocalCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: None = None,
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None
     ) -> None:
         """Write to a temporary file in the same folder, fsync it, move it into place.
 
@@ -216,10 +213,7 @@ class LocalCheckpointIO(CheckpointIO):
         save_checkpoint(Path(path), checkpoint)
 
     def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: object = None,
-        weights_only: bool | None = None,
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load a checkpoint onto the CPU, always as data only, whatever `weights_only` says.
 

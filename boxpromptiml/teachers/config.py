@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.trust import (
-    ImportPath,
-    is_import_path,
-    trust,
-    trusted_instance,
-    trusted_names,
-)
+from boxpromptiml.io.trust import ImportPath, is_import_path, trust, trusted_instance, trusted_names
 from boxpromptiml.records import BoxArray, Description, ImageArray, ModelType, Proposal, Teacher
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 
@@ -83,11 +77,7 @@ def make_teacher(
         UserError: If there is no such teacher, `sam` has no checkpoint, and as
             `SamTeacher.from_checkpoint` does.
     """
-    options = {
-        "multimask": multimask,
-        "margin": margin,
-        "precision": precision,
-    }
+    options = {"multimask": multimask, "margin": margin, "precision": precision}
     given = {option: value for option, value in options.items() if value is not None}
     if name == "grabcut":
         return GrabCutTeacher()

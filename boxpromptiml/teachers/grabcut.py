@@ -217,9 +217,7 @@ def _features(crop: ImageArray) -> npt.NDArray[np.float32]:
     return np.dstack([scaled, _TEXTURE * np.log1p(energy)])
 
 
-def _quantise(
-    features: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.int64], int]:
+def _quantise(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], int]:
     """Nearest cluster of every pixel (h, w) and the number of clusters, by k-means."""
     points = features.reshape(-1, features.shape[2])
     sample = np.ascontiguousarray(points[:: max(1, len(points) // _PALETTE_SAMPLES)])

@@ -28,12 +28,7 @@ from boxpromptiml.io.files import (
 )
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import RayEngine
-from boxpromptiml.manifests.manifest import (
-    Manifest,
-    confined,
-    safe_name,
-    write_manifest,
-)
+from boxpromptiml.manifests.manifest import Manifest, confined, safe_name, write_manifest
 from boxpromptiml.manifests.remote import address_of, is_remote
 from boxpromptiml.manifests.sidecars import (
     SIDECAR_VERSION,

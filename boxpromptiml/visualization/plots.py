@@ -127,12 +127,7 @@ _LEVELS = {  # of robustness: title, and whether a larger level is a worse image
     "noise": ("Gaussian noise: deviation, grey levels", True),
     "rescale": ("both sides scaled by", False),
 }
-_PLATFORMS = {
-    "facebook": "Facebook",
-    "weibo": "Weibo",
-    "wechat": "WeChat",
-    "whatsapp": "WhatsApp",
-}
+_PLATFORMS = {"facebook": "Facebook", "weibo": "Weibo", "wechat": "WeChat", "whatsapp": "WhatsApp"}
 
 
 class Condition(NamedTuple):

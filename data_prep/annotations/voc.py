@@ -10,14 +10,7 @@ from xml.etree.ElementTree import Element
 
 from boxpromptiml.errors import RejectedInput, UserError
 from data_prep.annotations import AnnotatedImage, Annotations, Shape
-from data_prep.annotations.screen import (
-    image_name,
-    number,
-    read_xml,
-    screening,
-    size_of,
-    turned,
-)
+from data_prep.annotations.screen import image_name, number, read_xml, screening, size_of, turned
 
 _MAX_BYTES = 16 * 2**20
 
