@@ -37,6 +37,7 @@ def configs(config: Path) -> list[str]:
     return [word for file in files for word in ("--config", str(file))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", PAPER, ids=lambda path: path.stem)
 def test_every_file_runs_as_it_is(config: Path, data_root: Path, tmp_path: Path) -> None:
     """On tiny data without weights; pseudo-masks are replaced by masks."""

@@ -34,7 +34,7 @@ RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _logger = logging.getLogger(__name__)
 _ALMOST_0 = 2.0**-24  # a float32 closer to 1 is 1, whose logit is infinite
 
-Method = Literal["platt", "temperature"]
+CalibrationMethod = Literal["platt", "temperature"]
 
 
 def calibrate(
@@ -42,7 +42,7 @@ def calibrate(
     checkpoint: Path | None = None,
     out: Path | None = None,
     split: Split | None = "val",
-    method: Method = "platt",
+    method: CalibrationMethod = "platt",
     folds: int = 5,
     batch_size: AtLeastOne = 4,
     device: str = "auto",
@@ -150,7 +150,7 @@ class CalibrationReport:
 def calibrate_localizer(
     localizer: Localizer,
     sources: Sequence[Source],
-    method: Method = "platt",
+    method: CalibrationMethod = "platt",
     folds: int = 5,
     batch_size: int = 4,
 ) -> CalibrationReport:
@@ -224,7 +224,7 @@ def _readable(sources: Sequence[Source]) -> Iterator[tuple[int, ImageArray]]:
 
 
 def calibration_report(
-    folds: Sequence[Measured], method: Method = "platt", unlabelled: int = 0
+    folds: Sequence[Measured], method: CalibrationMethod = "platt", unlabelled: int = 0
 ) -> CalibrationReport:
     """The calibration that fits all folds, and how good it is on each when fitted to the others.
 

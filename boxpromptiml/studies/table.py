@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import write_json, write_text
 from boxpromptiml.metrics.bootstrap import Interval, difference_interval, mean_interval
+from boxpromptiml.metrics.histograms import Floats
 from boxpromptiml.metrics.results import Evaluation, ImageRow, read_evaluation
 from boxpromptiml.visualization.plots import BASELINE, panels, save_figure, style
-
-Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class VariantScores:
         """The images of a label, with the scores of the first seed."""
         return [row for row in self.evaluations[0].rows if row.label == label]
 
-    def values(self, score: str, label: int, seeds: Sequence[int] | None = None) -> Scores:
+    def values(self, score: str, label: int, seeds: Sequence[int] | None = None) -> Floats:
         """A score of every image of a label, averaged over seeds.
 
         Args:

@@ -15,8 +15,8 @@ from data_prep.forgery.photographs import Photo
 from data_prep.forgery.plain import ForgerySpec, JpegHistory
 from data_prep.forgery.varied import ORIGINS, RegionSpec, VariedSpec
 
-Quality = int | tuple[int, int]
-DEFAULT_QUALITY: Quality = (75, 98)
+QualityRange = int | tuple[int, int]
+DEFAULT_QUALITY: QualityRange = (75, 98)
 MIN_DONORS = 64  # photographs that the first forgeries choose their donors from, at least
 
 
@@ -46,9 +46,9 @@ class JobSettings:
 class ForgerySettings(JobSettings):
     """Options of the plain recipe, checked like those of `JobSettings`."""
 
-    host_quality: Quality | None
-    region_quality: Quality | None
-    quality: Quality
+    host_quality: QualityRange | None
+    region_quality: QualityRange | None
+    quality: QualityRange
     style: ForgeryStyle
     max_side: int | None
 
@@ -172,6 +172,6 @@ def _donor(grey: npt.NDArray[np.bool_], at: int, number: int, rng: np.random.Gen
     return int(rng.choice(alike if len(alike) else others)) if len(others) else at
 
 
-def _drawn(quality: Quality, rng: np.random.Generator) -> int:
+def _drawn(quality: QualityRange, rng: np.random.Generator) -> int:
     low, high = quality if isinstance(quality, tuple) else (quality, quality)
     return int(rng.integers(low, high + 1))

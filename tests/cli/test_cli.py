@@ -32,6 +32,7 @@ def backbone() -> list[str]:
     return ["--model.student.backbone=mobilenetv3_small_050", "--data.input.size=[64,64]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_runs_as_it_is(config: Path, data_root: Path, tmp_path: Path) -> None:
     """The file's own settings, on tiny data; pseudo-masks are replaced by masks."""
@@ -44,6 +45,7 @@ def test_every_experiment_runs_as_it_is(config: Path, data_root: Path, tmp_path:
     assert status == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", IMAGE_LABEL, ids=lambda path: path.stem)
 def test_every_ablation_of_the_image_label_branch_runs(
     config: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

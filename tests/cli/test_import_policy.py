@@ -211,6 +211,7 @@ def python_entries(path: Path, data: Path, out: Path) -> dict[str, Callable[[], 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE")
 @pytest.mark.parametrize(
     ("poison", "forced"), [(poison, True) for poison in POISONS] + [(p, False) for p in PICKLES]
