@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_pages_load_nothing_from_other_servers(site: Path) -> None:
     loads = r'<(?:script|img|iframe|link)\b[^>]* (?:src|href)="(?:https?:)?//[^"]+'
     for page in pages:
         assert re.findall(loads, page.read_text()) == [], page
+
+
+@pytest.mark.slow
+def test_every_page_of_the_navigation_is_listed(site: Path) -> None:
+    titles = re.findall(r"^ +- ([^:\n]+): \S+\.md", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert len(titles) > 25
+    listed = unescape((site / "index.html").read_text())
+    for title in titles:
+        assert re.search(rf">\s*{re.escape(title)}\s*<", listed), title
 
 
 @pytest.mark.slow
