@@ -6,6 +6,7 @@ Reading checks every row; an error names the file and the line. Rows stay in the
 at each access.
 """
 
+import errno
 import os
 from array import array
 from collections.abc import Iterable, Mapping
@@ -116,12 +117,28 @@ def confined(root: Path, relative: str) -> Path:
     check_relative(relative)
     path = root / relative
     try:
-        inside = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
-        raise UserError(f"path {relative!r} below {root} cannot be followed: {error}") from error
+        inside = _followed(path).is_relative_to(_followed(root))
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"path {relative!r} below {root} cannot be followed: {reason}") from error
     if not inside:
         raise UserError(f"path {relative!r} leads out of {root} through a link")
     return path
+
+
+def _followed(path: Path) -> Path:
+    """Where links lead; `Path.resolve` raises for a circle or not, depending on Python's version.
+
+    Raises:
+        OSError: If links form a circle.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        real.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+    return real
 
 
 def check_relative(relative: str) -> None:
