@@ -192,7 +192,7 @@ def _layers(
     asked: Teacher = make_teacher(teacher, teacher_checkpoint, model_type, device)
     if checkpoint is not None:
         require_local_file(weights_file(checkpoint))
-    return Layers(asked, consensus, partial(Localizer.load, checkpoint, device))
+    return Layers(asked, consensus, partial(Localizer.load, checkpoint, device, isolate=True))
 
 
 def _scores_path(out: Path) -> Path:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import as_array, clip, expand, shrink
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.images import encode_jpeg, encode_png
@@ -117,7 +118,11 @@ class Layers:
             UserError: If the student cannot be loaded.
         """
         with self._localizing:
-            (found,) = self.student.localize([image])
+            try:
+                (found,) = self.student.localize([image])
+            except UserError:
+                self.__dict__.pop("student", None)  # the process of an exported one has ended
+                raise
         size = (image.shape[0], image.shape[1])
         area = float((found.prob > self.student.spec.threshold).mean())
         scale = min(1.0, _LAYER_SIDE / max(size))

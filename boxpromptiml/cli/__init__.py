@@ -231,6 +231,10 @@ def _status(command: Callable[[], int]) -> int:
         return command()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # `Path.resolve`, until Python 3.13
+            raise
+        raise UserError(f"links in a circle: {error}") from error
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -288,19 +289,20 @@ def run_trainer(args: list[str]) -> None:
             raise KeyboardInterrupt from None
         raise
     except _FAILURES as error:
-        if text := _failure(error):
+        resumed = any(word.startswith("--ckpt_path") for word in args)
+        if text := _failure(error, resumed):
             raise UserError(text) from error
         raise
 
 
-def _failure(error: Exception) -> str | None:
+def _failure(error: Exception, resumed: bool) -> str | None:
     """The user's or the checkpoint's mistake that Lightning failed on; None for other errors."""
     text = " ".join(str(error).split())
     if isinstance(error, MisconfigurationException):
         return text
     if isinstance(error, UserError):
         return None  # has its message
-    if _restores(error):
+    if _restores(error) or (resumed and _optimizes(error)):
         return f"{_NOT_RESTORED} ({type(error).__name__}: {text[:200]})"
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return _KILLED_WORKER
@@ -316,6 +318,14 @@ def _restores(error: Exception) -> bool:
         and "restore" in frame.f_code.co_name
         for frame, _ in walk_tb(error.__traceback__)
     )
+
+
+def _optimizes(error: Exception) -> bool:
+    """Whether an optimiser or scheduler failed, on a state that is for other weights."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    optimizers = Path(str(torch.optim.__file__)).parent
+    full = isinstance(error, torch.OutOfMemoryError)
+    return Path(frame.f_code.co_filename).parent == optimizers and not full
 
 
 def _words(args: list[str]) -> list[str]:

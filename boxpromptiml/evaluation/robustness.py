@@ -76,7 +76,7 @@ def robustness(
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     wanted = expand(conditions)
     weights = weights_file(checkpoint)
-    localizer = Localizer.load(weights, device, segmenter)
+    localizer = Localizer.load(weights, device, segmenter, isolate=True)
     sources = read_sources(manifest, split)
     require_truth(sources, "--manifest")
     _require_manipulated(sources)

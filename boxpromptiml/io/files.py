@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import weakref
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from boxpromptiml.io.folders import files_below, make_folder
 
 _CHUNK = 1 << 20
 _MAX_SMALL = 2**26  # bytes of a file that is read whole
+# zipfile unpacks the other two, bzip2 and LZMA, into memory without a bound, whatever is declared.
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:[:/]", re.IGNORECASE)  # Path("http://x") reads http:/x

@@ -204,6 +204,8 @@ def _member(data: bytes) -> bytes:
         chosen = arrays.get("map", next(iter(arrays.values())) if len(arrays) == 1 else None)
         if chosen is None:
             raise ValueError(f"no array named map among {', '.join(sorted(arrays)[:5])}")
+        if chosen.compress_type not in files.ZIP_METHODS:
+            raise ValueError(f"{chosen.filename} is compressed otherwise than NumPy does")
         if chosen.file_size > _MAX_BYTES:
             raise ValueError(f"{chosen.filename} unpacks to {chosen.file_size} bytes")
         with archive.open(chosen) as stream:

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from boxpromptiml.errors import UserError
 
 _AHEAD = 4  # chunks a worker that are begun or finished before their turn; bounds the memory
 _MAX_DEATHS = 3  # of workers at one chunk, or in a row before they are ready
+_PATIENCE = 10.0  # seconds for a cluster's machine to accept a connection; Ray tries for minutes
 _OBJECT_STORE = 200_000_000  # bytes of shared memory, on one machine; results are small
 # Without the first, Ray would replace 127.0.0.1 by this machine's address in its network, and would
 # listen there; the second keeps out other users of this machine, with a token of each process.
@@ -97,7 +99,9 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
     except ImportError as error:
         raise UserError("--engine ray: install Ray: pip install 'boxpromptiml[ray]'") from error
     own: dict[str, Any] = {}
-    if address is None:
+    if address is not None:
+        _require_answer(address)
+    else:
         own = {
             "num_cpus": workers or None, "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE, "_node_ip_address": "127.0.0.1",
@@ -116,6 +120,17 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
         ray.shutdown()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _require_answer(address: str) -> None:
+    """Require that the machine of HOST:PORT, or ray://HOST:PORT, accepts connections."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if not port.isdecimal():  # such as `auto`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--engine ray: --address {address}: cannot use it: {error}") from error
 
 
 def _room(ray: ModuleType, gpus: float) -> int:

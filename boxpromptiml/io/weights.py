@@ -18,6 +18,7 @@ from boxpromptiml.io.files import atomic_writer, require_local_file
 
 _CODE = re.compile(r"GLOBAL (\S+)")  # how PyTorch names the object that it refused to build
 _SHOWN = 3
+_MAX_HEADER = 2**21  # bytes of a .safetensors header: some 20,000 tensors; SAM ViT-H has 594
 _DTYPES = {  # that can be compared, copied and converted; float8 and complex cannot
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.uint8, torch.bool),
@@ -41,6 +42,8 @@ def load_weights(path: Path) -> dict[str, Any]:
     require_local_file(path)
     try:
         state = _read(path)
+    except UserError:
+        raise
     except Exception as error:  # damaged files raise anything from EOFError to IndexError
         raise UserError(_explain(path, error)) from error
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
@@ -141,6 +144,10 @@ def check_fit(module: nn.Module, state: Mapping[str, Any], source: Path | str) -
 
 def _read(path: Path) -> Any:
     if path.suffix.lower() == ".safetensors":
+        with path.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+        if _MAX_HEADER < header < path.stat().st_size:  # parsing costs 50 times as much memory
+            raise UserError(f"{path}: names more tensors than any network has")
         return load_file(path, device="cpu")
     # The one permitted call: explicit weights_only, a checked local file.
     return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251

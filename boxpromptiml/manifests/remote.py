@@ -5,13 +5,19 @@ Nothing here decodes: what is fetched is a file like any other, and as little tr
 
 import logging
 import os
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import sha256_bytes, sha256_file, write_bytes
 from boxpromptiml.io.images import DEFAULT_LIMITS
 
 _PROTOCOLS = ("s3", "gs", "memory")
+_SECONDS = 120.0  # for an answer, with the retries of the store's own package
+_MAX_SILENCES = 3  # answers in a row that did not come; no more is asked of that store then
+
+_silences: Counter[str] = Counter()  # by root, in this process
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # tracebacks of what becomes a rejection
 
 
@@ -64,24 +70,24 @@ def fetched(root: str, relative: str, sha256: str | None) -> Path:
         sha256: Of the file, where it is known.
 
     Raises:
-        RejectedInput: `missing`, `permission`, `unreachable`, `too_many_bytes`, `empty`, `cut`
+        RejectedInput: `missing`, `permission`, `unreachable` (also after some
+            requests that were not answered in time), `too_many_bytes`, `empty`, `cut`
             (fewer bytes than announced), `changed` (not the SHA-256). Nothing is kept then.
     """
     address = address_of(root, relative)
     if sha256 and (copy := _place(sha256, relative)).is_file() and sha256_file(copy) == sha256:
         return copy
-    import fsspec  # noqa: PLC0415
-
     try:
-        system = fsspec.filesystem(root.partition("://")[0])
-        facts = system.info(address)
+        system, waiting = _store(root, address)
+        facts = system.info(address, **waiting)
         copy = _place(
             sha256 or sha256_bytes(f"{address} {system.ukey(address)}".encode()), relative
         )
         if sha256 is None and copy.is_file():
             return copy
         _refuse_size(address, facts["size"])
-        data = system.cat_file(address, start=0, end=facts["size"])
+        data = system.cat_file(address, start=0, end=facts["size"], **waiting)
+        _silences.pop(root, None)
     except RejectedInput:
         raise
     except FileNotFoundError as error:
@@ -89,6 +95,10 @@ def fetched(root: str, relative: str, sha256: str | None) -> Path:
     except PermissionError as error:
         message = f"the store denies access: {error}"
         raise RejectedInput(address, "permission", message) from error
+    except TimeoutError as error:
+        _silences[root] += 1
+        message = f"no answer in {_SECONDS:g} s; run it again"
+        raise RejectedInput(address, "unreachable", message) from error
     except Exception as error:  # of the store's package, which has its own retries
         message = f"cannot be fetched: {str(error)[:200]} ({type(error).__name__}); run it again"
         raise RejectedInput(address, "unreachable", message) from error
@@ -99,6 +109,21 @@ def fetched(root: str, relative: str, sha256: str | None) -> Path:
         raise RejectedInput(address, "changed", "its SHA-256 is not the manifest's")
     write_bytes(copy, data)
     return copy
+
+
+def _store(root: str, address: str) -> tuple[Any, dict[str, float]]:
+    """The store of a root, and the options of a request that bound its time.
+
+    Raises:
+        RejectedInput: If it has not answered several times.
+    """
+    import fsspec  # noqa: PLC0415
+
+    if _silences[root] >= _MAX_SILENCES:
+        message = f"the store left {_MAX_SILENCES} requests unanswered; run it again"
+        raise RejectedInput(address, "unreachable", message)
+    system = fsspec.filesystem(root.partition("://")[0])
+    return system, {"timeout": _SECONDS} if system.async_impl else {}
 
 
 def _place(key: str, relative: str) -> Path:

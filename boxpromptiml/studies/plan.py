@@ -17,10 +17,14 @@ from boxpromptiml.io.files import fingerprint, sha256_file
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.strict_yaml import read_yaml
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _SHARED = re.compile(f"{_NAME.pattern}/{_NAME.pattern}")
 _SETTING = re.compile(r"(?:model|data|trainer|checkpoint)(?:\.\w+)*|seed_everything")
 _PROGRAMS = ("boxpromptiml", "data_prep")
+_NO_DATA = ("study", "annotate", "page")  # commands that call themselves, or wait for a person
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
+_DATA_FILES = (".jsonl", ".ckpt", ".safetensors", ".pth")
+_SEEDS = range(2**32)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _problems(plan: Study) -> Iterator[tuple[str, str]]:
     yield from (("settings", problem) for problem in _problems_of_settings(plan.settings))
     for name, variant in plan.variants.items():
         if not _NAME.fullmatch(name):
-            yield "variants", f"{name!r} must consist of letters, digits, - and _"
+            yield "variants", f"{name!r} must consist of at most 100 letters, digits, - and _"
         if variant.same_as and not _SHARED.fullmatch(variant.same_as):
             yield f"variants.{name}.same_as", f"{variant.same_as!r} must be STUDY/VARIANT"
         for problem in _problems_of_settings(variant.settings):
@@ -165,18 +169,36 @@ def _problem_of_command(command: str, folder: Path | None) -> str | None:
         return f"is not a command line: {error}"
     if program not in _PROGRAMS:
         return f"must begin with one of {_PROGRAMS}"
+    verb = next((word for word in words if not word.startswith("-")), "")
     for before, word in pairwise([program, *words]):
         if word.startswith("--trust"):
             return "must not name code to trust; give --trust to `boxpromptiml study` yourself"
-        flag, _, value = word.rpartition("=")
-        is_configuration = (flag or before) in ("-c", "--config")
-        is_configuration |= value.endswith((".yaml", ".yml"))  # a group's, as in --data=FILE
-        if folder and is_configuration and not _is_below(find_experiment(value), folder):
+        value = _configuration(before, word, verb)
+        if folder and value is not None and not _is_below(find_experiment(value), folder):
             return (
                 f"uses {value}, a configuration outside the study's folder and the working "
                 "directory; move it there, or add --trust=NAME if you know and trust both"
             )
-    return None
+    return "makes no data" if program == "boxpromptiml" and verb in _NO_DATA else None
+
+
+def _configuration(before: str, word: str, verb: str) -> str | None:
+    """The configuration that a word names, alone or with its option; None if it names none."""
+    value = word[2:] if word.startswith("-c") else word.rpartition("=")[2]
+    if before in ("-c", "--config") or word.startswith(("-c", "--config=")):
+        return value
+    if value.lower().endswith((".yaml", ".yml")):
+        return value
+    # A group of a trainer's options may be any file, as in --data=FILE.
+    others = verb in TRAINER_VERBS and not value.lower().endswith(_DATA_FILES)
+    return value if others and _is_file(value) else None
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # overlong
+        return False
 
 
 def _is_below(path: str, folder: Path) -> bool:
@@ -188,7 +210,12 @@ def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Trai
     """All trainings of a study, seed by seed, so that every variant has an early result.
 
     Each gets a folder of its own below `folder`.
+
+    Raises:
+        UserError: If there is no seed, one is given twice, or one is out of range.
     """
+    if not seeds or len(set(seeds)) < len(seeds) or not all(seed in _SEEDS for seed in seeds):
+        raise UserError(f"seeds: one or more, none twice, from 0 to {_SEEDS[-1]}")
     return [
         Training(
             name,
@@ -214,10 +241,18 @@ def training_fingerprint(training: Training) -> str:
         UserError: If one of these cannot be read.
     """
     experiment = Path(find_experiment(training.config))
-    own = renamed(read_yaml(experiment)) or {}
-    manifests = training.settings.get("data.train", own.get("data", {}).get("train", []))
+    manifests = _training_manifests(training.settings, renamed(read_yaml(experiment)))
     if missing := [path for path in manifests if not Path(path).is_file()]:
         raise UserError(f"data.train: {missing[0]} does not exist; see the study's `prepare`")
     hashes = [sha256_file(Path(path)) for path in manifests]
     text = experiment.read_text(encoding="utf-8")
     return fingerprint([text, training.settings, training.seed, hashes])
+
+
+def _training_manifests(settings: dict[str, Any], experiment: object) -> list[str]:
+    data = experiment.get("data") if isinstance(experiment, dict) else None
+    found = settings.get("data.train", data.get("train", []) if isinstance(data, dict) else [])
+    manifests = found if isinstance(found, list) else [found]
+    if not all(isinstance(path, str) for path in manifests):
+        raise UserError(f"data.train: {found!r} is no list of manifests")
+    return manifests

@@ -31,6 +31,7 @@ from boxpromptiml.io.progress import note
 from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.records import Split
 from boxpromptiml.studies.plan import (
+    TRAINER_VERBS,
     Study,
     Training,
     plan_trainings,
@@ -53,7 +54,7 @@ class Children:
         """Run `python -m WORDS`, append its output to a file, return its exit status.
 
         Raises:
-            UserError: After `stop`.
+            UserError: After `stop`, or if a word cannot be given to a process.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
@@ -66,10 +67,13 @@ class Children:
         with self._starting:  # so that `stop` misses none
             if self._stopped:
                 raise UserError("stopped before it began")
-            process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
-                python_command("-m", *words), stdout=stream, stderr=subprocess.STDOUT,
-                env=child_environment(),
-            )  # fmt: skip
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
+                    python_command("-m", *words), stdout=stream, stderr=subprocess.STDOUT,
+                    env=child_environment(),
+                )  # fmt: skip
+            except ValueError as error:  # NUL or a lone surrogate in a word
+                raise UserError(f"{' '.join(words)!r} cannot be started: {error}") from error
             self._running.add(process)
         return process
 
@@ -117,7 +121,6 @@ def children_die_with_us() -> Iterator[Children]:
 
 
 _STATE = "study_run.json"
-_TRAINER_VERBS = ("fit", "validate", "test", "predict")
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def study(
 def _prepare(command: str, marker: Path, children: Children, trusting: list[str]) -> None:
     """Run a command that makes data, unless it has been run before and its output exists."""
     program, *words = shlex.split(command)
-    if program == "boxpromptiml" and words and words[0] in _TRAINER_VERBS:
+    if program == "boxpromptiml" and words and words[0] in TRAINER_VERBS:
         words += trusting
     made = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--out"]
     ran = marker.exists() and read_json(marker) == {"command": command}

@@ -55,7 +55,7 @@ class GuardedCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
-        self._steps_in_last = 0
+        self._steps_in_last = 0  # or in the checkpoint that it was resumed from
         self._lock: FileLock | None = None
         self._signals = StopTogether()
         self.started_at: int | None = None  # step at which this training began
@@ -108,7 +108,7 @@ class GuardedCheckpoint(ModelCheckpoint):
         """Note that there is something to train; take over the signals if not done before."""
         super().on_train_start(trainer, pl_module)
         self._signals.listen(trainer)
-        self.started_at = trainer.global_step
+        self.started_at = self._steps_in_last = trainer.global_step
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int

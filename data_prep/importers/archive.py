@@ -6,7 +6,6 @@ counted during unpacking.
 """
 
 import errno
-import lzma
 import stat
 import struct
 import zipfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io.files import atomic_writer
+from boxpromptiml.io.files import ZIP_METHODS, atomic_writer
 from boxpromptiml.io.folders import is_hidden
 from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.manifests.manifest import check_relative
@@ -28,7 +27,6 @@ _CHUNK = 1 << 20
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
-    lzma.LZMAError,
     struct.error,
     EOFError,
     IndexError,
@@ -122,8 +120,11 @@ class RawArchive:
             return "bad_name", str(error)
         if kind not in (0, stat.S_IFREG):
             return "not_a_file", "is a link or device, not a file"
-        if member.flag_bits & _ENCRYPTED:
-            return "encrypted", "is encrypted; unpack the archive yourself"
+        encrypted = bool(member.flag_bits & _ENCRYPTED)
+        if encrypted or member.compress_type not in ZIP_METHODS:
+            what = "encrypted" if encrypted else "compressed by another method than deflate"
+            reason = "encrypted" if encrypted else "compression"
+            return reason, f"is {what}; unpack the archive yourself"
         if member.file_size > self._limits.max_member_bytes:
             return "too_many_bytes", f"would have {member.file_size} bytes"
         most = self._limits.max_ratio * max(member.compress_size, 1)

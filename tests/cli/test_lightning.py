@@ -93,6 +93,31 @@ def test_a_state_that_cannot_be_restored_is_one_line(
     assert said.splitlines()[-1].startswith("error: the ")
 
 
+@pytest.mark.parametrize("damage", ["shape", "missing", "rate", "scheduler"])
+def test_an_optimizer_state_of_other_weights_is_one_line(
+    damage: str, run: Path, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = load_weights(run / "checkpoints" / "last.ckpt")
+    (optimizer,), (scheduler,) = content["optimizer_states"], content["lr_schedulers"]
+    match damage:
+        case "shape":
+            optimizer["state"][0]["exp_avg"] = torch.zeros(3, 5)
+        case "missing":
+            del optimizer["state"][0]["exp_avg"]
+        case "rate":
+            optimizer["param_groups"][0]["betas"] = "odd"
+        case _:
+            scheduler["base_lrs"] = ["odd"]
+    torch.save(content, tmp_path / "odd.ckpt")
+    words = ["--trainer.max_epochs=3", f"--ckpt_path={tmp_path / 'odd.ckpt'}"]
+    assert fit(data_root, tmp_path, *words) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: the training state in the checkpoint cannot")
+    saved = list((tmp_path / "checkpoints").glob("*.ckpt"))
+    assert not saved or damage == "scheduler"  # which acts after the first step
+
+
 def test_last_without_a_checkpoint_says_that_it_starts_from_scratch(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,16 @@ def test_what_is_trusted_is_found_in_the_working_directory(tmp_path: Path) -> No
     assert "class_path: mine.Mine" in done.stdout
 
 
+def test_a_path_of_links_in_a_circle_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").symlink_to("a")
+    words = ["--dataset=folder", f"--source={tmp_path}/a", f"--out={tmp_path}/m.jsonl"]
+    assert main(["data", "import", *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+
+
 @pytest.fixture
 def _level() -> Iterator[None]:
     yield

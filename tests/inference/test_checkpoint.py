@@ -1,6 +1,7 @@
 """Checkpoints of strangers: nothing is built that the file itself does not fill."""
 
 import resource
+import shutil
 import time
 import zipfile
 from collections.abc import Callable
@@ -123,6 +124,14 @@ def test_a_changed_bit_is_noticed(exported: FileMaker, checkpoint: Path, tmp_pat
     middle = largest.header_offset + 200 + largest.file_size // 2
     with pytest.raises(UserError, match="damaged: the sum of"):
         load_localizer(flipped(checkpoint, tmp_path / "flipped.ckpt", middle))
+
+
+def test_a_member_that_unpacks_without_bound_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(checkpoint, tmp_path / "bomb.ckpt"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/data/bomb", bytes(2**20), zipfile.ZIP_BZIP2)
+    with pytest.raises(UserError, match="compressed otherwise"):
+        load_localizer(path)
 
 
 def test_files_of_before_there_was_a_hash(exported: FileMaker, tmp_path: Path) -> None:

@@ -61,6 +61,25 @@ def test_harm_ends_with_one_line(
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.parametrize("words", [["calibrate"], ["robustness"], ["data", "cam-boxes"]])
+def test_every_command_runs_it_within_limits(
+    words: list[str],
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UserError("in a child process")
+
+    monkeypatch.setattr(IsolatedNetwork, "__init__", refuse)
+    path = onnx_graphs.endless(tmp_path / "evil.onnx")
+    out = tmp_path / ("out.onnx" if words == ["calibrate"] else "out.jsonl")
+    options = [f"--manifest={data_root}/val.jsonl", f"--checkpoint={path}", f"--out={out}"]
+    assert main([*words, *options]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: in a child process"
+
+
 CHILDREN = {
     "silent": "import time; time.sleep(100)",
     "dead": "raise SystemExit(7)",

@@ -131,6 +131,13 @@ def npy(header: str, body: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + body
 
 
+def zipped_by_bzip2() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("map.npy", bytes(2**20))
+    return buffer.getvalue()
+
+
 def zipped(**members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -154,6 +161,7 @@ HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}}}"
         ("a.npz", b"PK", "not a zip file"),
         ("a.npz", zipped(conf=b"", score=b""), "no array named map among conf, score"),
         ("a.npz", zipped(map=b"x"), "holds no map"),
+        ("a.npz", zipped_by_bzip2(), "compressed otherwise"),
     ],
 )
 def test_hostile_arrays_are_refused_before_anything_is_built(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,5 +138,10 @@ def test_a_killed_job_goes_on_and_makes_the_bytes_of_one_process(
 def test_a_missing_cluster_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--address nowhere: cannot use it"):
         list(parallel(abs, [1], 1, "numbers", ray=RayEngine("nowhere")))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dead = f"127.0.0.1:{server.getsockname()[1]}"
+    for address in (dead, f"ray://{dead}"):
+        with pytest.raises(UserError, match=f"--address {address}: cannot use it: .*refused"):
+            list(parallel(abs, [1], 1, "numbers", ray=RayEngine(address)))
     with pytest.raises(UserError, match="--gpus_per_worker must be 0 or more"):
         chosen_engine("ray", None, -1)

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import subprocess
@@ -58,6 +59,16 @@ def test_nested_training_checkpoint_and_old_format(tmp_path: Path) -> None:
     loaded = load_weights(path)
     assert loaded["epoch"] == 3
     assert torch.equal(loaded["state_dict"]["bias"], STATE["bias"])
+
+
+def test_a_header_of_more_tensors_than_any_network_has_is_not_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    entries = {
+        f"{n:07d}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in range(40000)
+    }
+    header = json.dumps(entries).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    assert "more tensors than any network" in message(path)
 
 
 def test_follows_links(tmp_path: Path) -> None:

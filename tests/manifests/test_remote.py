@@ -1,5 +1,7 @@
 """Images in object stores, on fsspec's store in memory and with the failures of real ones."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +9,12 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.images import DEFAULT_LIMITS
+from boxpromptiml.manifests import remote
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.manifests.remote import check_root, fetched
 from data_prep.__main__ import main
@@ -22,6 +26,7 @@ ROOT = "memory://bucket/photos"
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An empty store and an empty folder of copies."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_silences", Counter())
     system = fsspec.filesystem("memory")
     yield system
     if system.exists("/bucket"):
@@ -131,6 +136,28 @@ def test_a_fault_of_the_store_rejects_the_image_and_keeps_nothing(
     assert caught.value.reason == reason
     assert not list((tmp_path / "cache").rglob("*.*"))
     assert fetched(ROOT, "a.jpg", None).read_bytes() == b"\xff\xd8 and more"
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for_at_every_image(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Silent(AsyncFileSystem):  # type: ignore[misc]
+        cachable = False
+
+        async def _info(self, path: str, **_: object) -> None:
+            asked.append(path)
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(fsspec, "filesystem", lambda _: Silent())
+    monkeypatch.setattr(remote, "_SECONDS", 0.05)
+    for number in range(5):
+        said = "no answer in 0.05 s" if number < 3 else "left 3 requests unanswered"
+        with pytest.raises(RejectedInput, match=said) as caught:
+            fetched(ROOT, f"{number}.jpg", None)
+        assert caught.value.reason == "unreachable"
+    assert len(asked) == 3
 
 
 def test_what_changed_in_the_store_or_here_is_not_used(store: Any, tmp_path: Path) -> None:

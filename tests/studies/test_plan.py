@@ -156,6 +156,11 @@ def test_a_study_that_yaml_stumbles_over_is_one_clear_error(tmp_path: Path, text
         ({"prepare": ["boxpromptiml fit --config=/elsewhere/x"]}, "outside the study's"),
         ({"prepare": ["boxpromptiml fit -c /elsewhere/x"]}, "outside the study's"),
         ({"prepare": ["boxpromptiml fit --data=/elsewhere/x.yaml"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit -c/elsewhere/x"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit --data=/elsewhere/x.YML"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit --model /etc/passwd"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml -q study --file study.yaml"]}, "makes no data"),
+        ({"variants": {"a" * 101: {"what": "x"}}, "reference": "a" * 101}, "at most 100 letters"),
         ({"prepare": ["data_prep 'boxes"]}, "No closing quotation"),
         ({"prepare": [""]}, "is not a command line"),
         ({"prepare": ["data_prep_evil boxes"]}, "must begin with one of"),
@@ -166,6 +171,21 @@ def test_a_study_reaches_no_further_than_trainings(
 ) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
         read_study(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("seeds", [[], [-1], [2**32], [1, 1]])
+def test_seeds_are_one_or_more_none_twice_and_in_range(tmp_path: Path, seeds: list[int]) -> None:
+    with pytest.raises(UserError, match="seeds: one or more"):
+        plan_trainings(read_study(write(tmp_path)), tmp_path, seeds)
+
+
+@pytest.mark.parametrize("manifests", [5, [5], None, {"a": 1}, ["a\0"], "none.jsonl"])
+def test_manifests_that_are_no_list_of_files_are_one_line(
+    tmp_path: Path, manifests: object
+) -> None:
+    plan = read_study(write(tmp_path, settings={"data.train": manifests}))
+    with pytest.raises(UserError, match=r"data\.train"):
+        training_fingerprint(plan_trainings(plan, tmp_path, [0])[0])
 
 
 def test_configurations_beside_the_study_or_in_the_working_directory_may_be_used(

@@ -14,6 +14,7 @@ import yaml
 from filelock import FileLock
 
 from boxpromptiml.cli import main
+from boxpromptiml.errors import UserError
 from boxpromptiml.studies.run import Children
 from tests.helpers.commands import Command, run
 from tests.helpers.processes import alive, children_of, wait_for
@@ -164,6 +165,12 @@ def test_a_training_that_fails_costs_its_own_line_only(
     assert status == 1
     assert "broken, seed 0: `fit` ended with status" in said.err
     assert "nonsense" in (out / "broken/seed_0/fit.log").read_text()
+
+
+@pytest.mark.parametrize("word", ["a\0b", "\ud800"])
+def test_a_word_that_no_process_can_be_given_is_a_mistake(tmp_path: Path, word: str) -> None:
+    with pytest.raises(UserError, match="cannot be started"):
+        Children().run(["boxpromptiml", word], tmp_path / "log")
 
 
 def test_an_unknown_arm_is_refused(done: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -295,6 +295,18 @@ def test_an_encrypted_member_is_named(tmp_path: Path, members: dict[str, bytes])
     assert "encrypted" in rejected.values()
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_unpacks_without_bound_is_not_used(
+    tmp_path: Path, members: dict[str, bytes], method: int
+) -> None:
+    with zipfile.ZipFile(pack(tmp_path / "a.zip", members), "a") as archive:
+        archive.writestr(f"{IMAGES}bomb.jpg", bytes(2**20), method)
+    assert run(tmp_path / "a.zip", tmp_path / "m.jsonl") == (
+        3,
+        {f"{IMAGES}bomb.jpg": "compression"},
+    )
+
+
 def test_only_what_a_layout_asks_for_is_written(tmp_path: Path, members: dict[str, bytes]) -> None:
     members |= {"notes/readme.txt": b"x" * 9999, "label_in_wild/images/.hidden.jpg": b"x"}
     assert run(pack(tmp_path / "a.zip", members), tmp_path / "out" / "m.jsonl") == (0, {})
