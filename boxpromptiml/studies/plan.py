@@ -252,7 +252,8 @@ def training_fingerprint(training: Training) -> str:
 def _training_manifests(settings: dict[str, Any], experiment: object) -> list[str]:
     data = experiment.get("data") if isinstance(experiment, dict) else None
     found = settings.get("data.train", data.get("train", []) if isinstance(data, dict) else [])
-    manifests = found if isinstance(found, list) else [found]
-    if not all(isinstance(path, str) for path in manifests):
+    given: list[object] = found if isinstance(found, list) else [found]
+    manifests = [path for path in given if isinstance(path, str)]
+    if len(manifests) < len(given):
         raise UserError(f"data.train: {found!r} is no list of manifests")
     return manifests
