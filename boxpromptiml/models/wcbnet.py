@@ -106,7 +106,7 @@ class WCBNet(nn.Module):
         """Coarse map (at the input's size) and score of inputs (B, 3 + 3 Q, h, w)."""
         logit, maps, weights = self.classify(image)
         if self.cam.method == "classifier":
-            views = views_from_classifier(maps, self._vectors())
+            views = views_from_classifier(maps, self.vectors())
         else:
             taps = list(self.taps)
             views = views_from_gradients(_ImageLogit(self), taps, image, self.cam.method)
@@ -148,7 +148,7 @@ class WCBNet(nn.Module):
         grids = [_grid_means(features, scale) for scale in DENSE_SCALES]
         return torch.cat([grid.amax(dim=(2, 3)) for grid in grids], dim=1)
 
-    def _vectors(self) -> list[torch.Tensor]:
+    def vectors(self) -> list[torch.Tensor]:
         """The classifier's weights (C_b,) of each block, summed over scales.
 
         A constant map pools to itself at every scale, so this is what a position would add to the

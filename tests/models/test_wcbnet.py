@@ -78,7 +78,7 @@ def test_an_image_that_looks_the_same_everywhere_has_its_logit_in_every_place() 
         pooled = [net._pool(m) for m in flat]
         parts = [layer(p) for layer, p in zip(net.classifier, pooled, strict=True)]
         expected = (torch.cat(parts, dim=1) * weights).mean(dim=1) + net.bias
-        vectors = net._vectors()
+        vectors = net.vectors()
         each = [torch.einsum("bchw,c->bhw", m, v) for m, v in zip(flat, vectors, strict=True)]
         found: Any = sum(
             weights[:, i, None, None] * F.interpolate(e[:, None], (64, 64))[:, 0]
@@ -92,7 +92,7 @@ def test_with_mean_pooling_the_map_of_one_scale_averages_to_the_logit() -> None:
     image = torch.rand(1, 6, 64, 64)
     _, maps, _ = net.classify(image)
     logits, image_logit = net(image)
-    (view,) = views_from_classifier(maps, net._vectors())
+    (view,) = views_from_classifier(maps, net.vectors())
     torch.testing.assert_close(view.mean() + net.bias, image_logit[0])
     relative = (view - view.min()) / (view.max() - view.min()) * image_logit.sigmoid()
     up = F.interpolate(relative[:, None], size=(64, 64), mode="bilinear")
@@ -132,7 +132,7 @@ def test_a_view_is_one_block_and_fusion_is_not(image: torch.Tensor, method: Meth
     assert torch.isfinite(fused.logits).all()
     if method == "classifier":
         _, maps, _ = network.classify(image)
-        view = views_from_classifier(maps, network._vectors())[1]
+        view = views_from_classifier(maps, network.vectors())[1]
         up = F.interpolate(view[:, None], size=(64, 96), mode="bilinear")[0].detach().flatten()
         found = single.logits.sigmoid()[0].flatten()
         assert np.corrcoef(up, found)[0, 1] > 0.99
