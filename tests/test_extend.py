@@ -1,6 +1,7 @@
 """What docs/extend.md says: its file, its commands and its script, outside the repository."""
 
 import json
+import multiprocessing
 import pickle
 import re
 import shlex
@@ -12,13 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from boxpromptiml.cli import main
+from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.io.trust import trust
 from boxpromptiml.models.configs import OwnConfig
+from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.segmenters.config import SegmenterConfig
+from boxpromptiml.synth.degradation import Degradation
 from boxpromptiml.tasks.distill import DistillTask
 from boxpromptiml.teachers.config import TeacherOnDemand, make_teacher
 from data_prep.__main__ import main as data_prep
@@ -145,13 +151,42 @@ def test_a_teacher_is_built_in_a_process_that_trusts_nothing_yet(lab: Path) -> N
     assert 0.7 < found.mask.mean() < 0.9
 
 
+@pytest.fixture
+def spawned() -> Iterator[None]:
+    """Processes that begin anew, as on macOS and Windows."""
+    usual = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(usual, force=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("spawned")
+def test_spawned_processes_find_the_code_too(lab: Path) -> None:
+    layout = "--dataset mylab.LAYOUT --trust mylab --source raw --split val"
+    assert run(f"python -m data_prep import {layout} --out val.jsonl") == 0
+    assert run("python -m data_prep boxes --manifest val.jsonl --out val.jsonl") == 0
+    teacher = "--teacher mylab.Ellipses --trust mylab --num_workers 1"
+    assert run(f"python -m data_prep pseudo-masks --manifest val.jsonl --out p {teacher}") == 0
+    loaded = LocalizationData(
+        val=["val.jsonl"],
+        input=NetworkInput(size=(32, 32)),
+        degrade=Degradation("mylab.grey", 1.0),
+        segmenter=SegmenterConfig(name="mylab.Quarters"),
+        num_workers=1,
+    )
+    loaded.setup("validate")
+    batch = next(iter(loaded.val_dataloader()))
+    assert torch.equal(batch["image"][:, 0], batch["image"][:, 2])
+    assert batch["regions"][0].max() == 4
+
+
 def test_a_checkpoint_names_no_code_by_itself(lab: Path) -> None:
     trust(["mylab"])
     sys.path.append(str(lab))
     from boxpromptiml.inference.checkpoint import build_network
     from boxpromptiml.inference.formats import write_safetensors
     from boxpromptiml.inference.spec import ModelSpec
-    from boxpromptiml.models.inputs import NetworkInput
 
     spec = ModelSpec(OwnConfig("mylab.Tiny", {"width": 3}), NetworkInput(size=(32, 32)), 0.5)
     network = build_network(spec)

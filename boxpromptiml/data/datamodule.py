@@ -1,5 +1,7 @@
 """Manifests to dataloaders."""
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -17,6 +19,7 @@ from boxpromptiml.data.supervision import Selection, SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.options import AtLeastOne, NotNegative
+from boxpromptiml.io.trust import trust, trusted_names
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sources import Sources, read_sources, require_truth
 from boxpromptiml.models.inputs import NetworkInput
@@ -227,6 +230,7 @@ class LocalizationData(LightningDataModule):
             "num_workers": self.num_workers,
             "collate_fn": collate,
             "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": partial(_start_worker, trusted_names()),
         }
 
     def _process(self) -> tuple[int, int]:
@@ -253,3 +257,8 @@ class LocalizationData(LightningDataModule):
         supervised_by_teacher = self.selection.with_pseudo_masks(chosen.sources)
         refuse_stale_pseudo_masks(supervised_by_teacher, self.teacher_signature)
         return chosen.sources
+
+
+def _start_worker(trusted: Sequence[str], _number: int) -> None:
+    """Trust what the parent trusts, which a forked process does anyway and a spawned one not."""
+    trust(trusted)
