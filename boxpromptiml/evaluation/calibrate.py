@@ -81,7 +81,7 @@ def calibrate(
         raise UserError(f"{weights}: calibrate the checkpoint it was made from, and export again")
     if out is not None and out.suffix.lower() != weights.suffix.lower():
         raise UserError(f"--out {out}: must end in {weights.suffix}, as the checkpoint")
-    localizer = Localizer.load(weights, device, isolate=True)
+    localizer = Localizer.load(weights, device)
     sources = read_sources(manifest, split)
     report = calibrate_localizer(localizer, sources, method, folds, batch_size)
     sys.stdout.write(report.to_text())

@@ -61,7 +61,7 @@ def test_harm_ends_with_one_line(
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.parametrize("words", [["calibrate"], ["robustness"], ["data", "cam-boxes"]])
+@pytest.mark.parametrize("words", [["robustness"], ["data", "cam-boxes"]])
 def test_every_command_runs_it_within_limits(
     words: list[str],
     data_root: Path,
@@ -74,8 +74,8 @@ def test_every_command_runs_it_within_limits(
 
     monkeypatch.setattr(IsolatedNetwork, "__init__", refuse)
     path = onnx_graphs.endless(tmp_path / "evil.onnx")
-    out = tmp_path / ("out.onnx" if words == ["calibrate"] else "out.jsonl")
-    options = [f"--manifest={data_root}/val.jsonl", f"--checkpoint={path}", f"--out={out}"]
+    options = [f"--manifest={data_root}/val.jsonl", f"--checkpoint={path}"]
+    options.append(f"--out={tmp_path}/out.jsonl")
     assert main([*words, *options]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: in a child process"
 
