@@ -15,6 +15,7 @@ from boxpromptiml.inference.export import with_spec
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.options import AtLeastOne
+from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import Source, read_sources, stored_image
 from boxpromptiml.metrics.calibration import (
@@ -81,6 +82,7 @@ def calibrate(
         raise UserError(f"{weights}: calibrate the checkpoint it was made from, and export again")
     if out is not None and out.suffix.lower() != weights.suffix.lower():
         raise UserError(f"--out {out}: must end in {weights.suffix}, as the checkpoint")
+    keep_freed_memory()
     localizer = Localizer.load(weights, device)
     sources = read_sources(manifest, split)
     report = calibrate_localizer(localizer, sources, method, folds, batch_size)

@@ -21,6 +21,7 @@ from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import sha256_file, write_json, write_text
 from boxpromptiml.io.options import AtLeastOne, NotNegative
+from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.manifests.sources import Source, read_sources, require_truth
 from boxpromptiml.metrics.bootstrap import Interval, difference_interval
@@ -76,6 +77,7 @@ def robustness(
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     wanted = expand(conditions)
     weights = weights_file(checkpoint)
+    keep_freed_memory()
     localizer = Localizer.load(weights, device, segmenter, isolate=True)
     sources = read_sources(manifest, split)
     require_truth(sources, "--manifest")

@@ -31,6 +31,7 @@ from boxpromptiml.io.files import (
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo
 from boxpromptiml.io.options import AtLeastOne, needs
+from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.progress import note, track
 from boxpromptiml.io.sandbox import (
     DEFAULT_BOUNDS,
@@ -103,7 +104,7 @@ def localize(
         isolate: Decode images in a child process, so that a file that breaks the decoder does not
             end the job; run an .onnx network in another, with limits on time and memory.
         decode_seconds: Limit of isolated decoding per image, in seconds of processor time.
-        max_pixels: Images of more pixels are rejected; 120 megapixels take 2.7 GB of memory.
+        max_pixels: Images of more pixels are rejected; 48 megapixels take 2 GB of memory.
         threads: Threads of the network. Default: OMP_NUM_THREADS, else the number of processors
             that are idle when the job starts; more would wait for each other.
         report: Also write case.html: one page to read, print or mail, with the image, map, marked
@@ -118,6 +119,7 @@ def localize(
     if threshold is not None and fpr is not None:
         raise UserError("--threshold and --fpr: give one of them")
     weights = weights_file(checkpoint)
+    keep_freed_memory()
     with _decoder(isolate, decode_seconds, max_pixels) as decode:  # starts meanwhile
         threads = default_threads() if threads is None else threads
         localizer = Localizer.load(weights, device, segmenter, runtime, precision, threads, isolate)

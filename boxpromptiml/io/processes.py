@@ -1,5 +1,9 @@
-"""Start our own programs as child processes that end with this process, even if it is killed."""
+"""Start our own programs as child processes that end with this process, even if it is killed.
 
+And how this process treats its own memory.
+"""
+
+import ctypes
 import json
 import os
 import select
@@ -14,6 +18,7 @@ from pathlib import Path
 
 _PARENT = "BOXPROMPTIML_CHILD_OF"
 _SECONDS = 30  # that a process has to save its work after its parent ended
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 _TIED = "from boxpromptiml.io.processes import end_with_parent; end_with_parent(); "
 
 
@@ -75,6 +80,19 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
             with suppress(BrokenPipeError):
                 stream.close()
     process.wait()
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse its large buffers instead of returning them to the system.
+
+    glibc returns a buffer of megabytes when it is freed, and the kernel has to clear pages for the
+    next one, which takes two thirds as long as a network's arithmetic on a CPU. The peak of memory
+    rises by up to a quarter. Only for a process that is ours. No effect without glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def end_with_parent() -> None:
