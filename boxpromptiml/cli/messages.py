@@ -41,6 +41,7 @@ _SETTLED = (  # regular expressions of whole beginnings
     "You're resuming from a checkpoint that ended before the epoch ended",  # ours is resumable
     "No seed found, seed set to",  # Lightning logs the seed too
     ".*ckpt_path=.last.\\) is set, but there is no last checkpoint",  # the end of `fit` says it
+    "You're using the WeightAveraging callback, but loading",  # a checkpoint's weights are averages
 )
 
 

@@ -222,6 +222,7 @@ _OTHERS = {
     "image_accuracy": "image accuracy",
     "combined_f1": "combined F1",
 }
+_NAMES = _COLUMNS | _OTHERS | {"best_f1_threshold": "its threshold"}
 _COARSE = "coarse_"  # prefix of the scores of WCBnet's map before its refinement
 _FEW = "-: undefined, since no image has what the score needs\n"
 
@@ -235,7 +236,7 @@ def score_list(scores: Mapping[str, float]) -> str:
     rows = []
     for key, value in scores.items():
         score = key.removeprefix(_COARSE)
-        name = (_COLUMNS | _OTHERS).get(score, score.replace("_", " "))
+        name = _NAMES.get(score, score.replace("_", " "))
         shown = f"-  (there are no {_needed(score)})" if math.isnan(value) else f"{value:.4f}"
         rows.append([f"coarse {name}" if score != key else name, shown])
     return _aligned(rows)
