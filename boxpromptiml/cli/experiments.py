@@ -42,7 +42,7 @@ def copy(name: str, out: Path | None = None) -> None:
 
 
 def _first_sentence(path: Path) -> str:
-    """Of the comment at the top of a file."""
+    """The first sentence of the comment at the top of a file, without its full stop."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = takewhile(lambda line: line.startswith("#"), lines)
     return " ".join(line.lstrip("# ") for line in comment).partition(". ")[0].removesuffix(".")

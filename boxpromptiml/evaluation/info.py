@@ -67,9 +67,15 @@ def _localizer(path: Path) -> Facts:
 
 
 def _scores(run: Path) -> Facts:
-    """Validation and test scores of a run's folder, as far as they are there."""
-    names = {split: run / f"metrics_{split}.json" for split in ("val", "test")}
-    return {f"{split}_scores": read_json(path) for split, path in names.items() if path.is_file()}
+    """Validation and test scores of a run's folder, as far as they are there; no curves."""
+    found: Facts = {}
+    for split in ("val", "test"):
+        if (path := run / f"metrics_{split}.json").is_file():
+            scores = read_json(path)
+            if isinstance(scores, dict):
+                scores.pop("f1_curve", None)
+            found[f"{split}_scores"] = scores
+    return found
 
 
 def _manifest(path: Path) -> Facts:

@@ -50,7 +50,7 @@ class TinyVitEncoder(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Embed normalised images (B, 3, 1024, 1024)."""
+        """Embeddings (B, 256, 64, 64) of normalised images (B, 3, 1024, 1024)."""
         embedding: torch.Tensor = self.neck(self.trunk.forward_features(x))
         return embedding
 

@@ -145,7 +145,7 @@ class ForgerySpec:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything above, with the photographs by content."""
+        """Hash of all attributes, with the photographs by their content, not by their paths."""
         photos = [
             [p.sha256, [c.decode() for c in p.outlines]] for p in (self.host, self.donor) if p
         ]

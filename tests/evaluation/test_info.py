@@ -32,14 +32,14 @@ def test_a_localizer_is_its_spec_size_hash_and_the_scores_of_its_run(
 ) -> None:
     path = tmp_path / "checkpoints" / "student.safetensors"
     write_safetensors(path, make_network(SPEC), SPEC.to_dict())
-    (tmp_path / "metrics_val.json").write_text('{"val/pixel_f1": 0.5}')
+    (tmp_path / "metrics_val.json").write_text('{"pixel_f1": 0.5, "f1_curve": [[0.5, 0.5]]}')
     found = said(path, capsys)
     assert found["kind"] == "localizer"
     assert found["sha256"] == sha256_file(path)
     assert found["student"]["backbone"] == "mobilenetv3_small_050"
     assert found["trained_on"] == ["allocation and location"]
     assert found["calibration"]["temperature"] == 2.0
-    assert found["val_scores"] == {"val/pixel_f1": 0.5}
+    assert found["val_scores"] == {"pixel_f1": 0.5}
     assert found["parameters"] == sum(p.numel() for p in build_network(SPEC).parameters())
     old = said(V1 / "student.ckpt", capsys)
     assert (old["trained_on"], old["calibration"][:4]) == ("not recorded", "none")
