@@ -57,4 +57,5 @@ def read_yaml(path: Path) -> Any:
         check_yaml(text)
         return yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:  # ValueError: a date such as 2024-13-45
-        raise UserError(f"{path}: cannot be read: {error}") from error
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        raise UserError(f"{path}: cannot be read: {reason}") from error

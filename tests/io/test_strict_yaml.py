@@ -34,7 +34,7 @@ def test_what_hides_something_is_refused(text: str, why: str, tmp_path: Path) ->
         check_yaml(text)
     path = tmp_path / "a.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match=rf"a\.yaml: cannot be read: (.|\n)*{why}"):
+    with pytest.raises(UserError, match=rf"a\.yaml: cannot be read: .*{why}"):
         read_yaml(path)
 
 
