@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -194,7 +195,8 @@ def _prepare(command: str, marker: Path, children: Children, trusting: list[str]
     program, *words = shlex.split(command)
     if program == "boxpromptiml" and words and words[0] in TRAINER_VERBS:
         words += trusting
-    made = [Path(words[n + 1]) for n, word in enumerate(words[:-1]) if word == "--out"]
+    spelt = [part for word in words for part in word.split("=", 1)]  # --out=X as --out X
+    made = [Path(value) for option, value in pairwise(spelt) if option == "--out"]
     ran = marker.exists() and read_json(marker) == {"command": command}
     if ran and all(path.exists() for path in made):
         return

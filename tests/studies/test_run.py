@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from boxpromptiml.cli import main
 from boxpromptiml.errors import UserError
-from boxpromptiml.studies.run import Children
+from boxpromptiml.studies.run import Children, _prepare
 from tests.helpers.commands import Command, run
 from tests.helpers.processes import alive, children_of, wait_for
 
@@ -165,6 +165,20 @@ def test_a_training_that_fails_costs_its_own_line_only(
     assert status == 1
     assert "broken, seed 0: `fit` ended with status" in said.err
     assert "nonsense" in (out / "broken/seed_0/fit.log").read_text()
+
+
+def test_an_output_that_is_gone_is_made_again_however_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Sequence[str]] = []
+    monkeypatch.setattr(Children, "run", lambda _, words, log: ran.append(words))
+    command = f"data_prep boxes --out={tmp_path}/boxes.jsonl"
+    for expected in (1, 2):
+        _prepare(command, tmp_path / "0.json", Children(), [])
+        assert len(ran) == expected
+    (tmp_path / "boxes.jsonl").touch()
+    _prepare(command, tmp_path / "0.json", Children(), [])
+    assert len(ran) == 2
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"])
