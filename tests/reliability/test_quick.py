@@ -26,6 +26,7 @@ def test_every_promise_has_a_long_form() -> None:
     assert LONG.keys() == QUICK.keys()
 
 
+@pytest.mark.slow
 def test_a_fault_is_really_caused(tmp_path: Path) -> None:
     """Without it the campaign would pass on anything."""
     manifest = make_manifest(tmp_path, 2)
@@ -43,6 +44,7 @@ def hang() -> None:
     time.sleep(60)
 
 
+@pytest.mark.slow
 def test_a_hung_command_is_noticed(tmp_path: Path) -> None:
     hung = run(["data_prep", "check", f"--manifest={tmp_path / 'm.jsonl'}"], hang, seconds=3)
     assert hung.status is None

@@ -19,6 +19,7 @@ from boxpromptiml.studies.run import Children, _prepare
 from tests.helpers.commands import Command, run
 from tests.helpers.processes import alive, children_of, wait_for
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -230,7 +231,6 @@ def test_a_study_ends_after_its_trainings(tmp_path: Path, signals: int, seconds:
     assert (tmp_path / "ended").exists() == (signals == 1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_study_leaves_nothing_training_and_goes_on_where_it_was(
     data_root: Path, tmp_path: Path, how: signal.Signals

@@ -123,6 +123,7 @@ def diaries(run: Path) -> list[dict[str, Any]]:
     return [torch.load(path, weights_only=True) for path in paths]  # noqa: TID251
 
 
+@pytest.mark.slow
 def test_the_same_images_in_the_same_steps_none_twice(runs: tuple[Path, Path]) -> None:
     (one,), two = diaries(runs[0]), diaries(runs[1])
     assert len(two) == 2
@@ -140,6 +141,7 @@ def test_the_same_images_in_the_same_steps_none_twice(runs: tuple[Path, Path]) -
         assert len(parts[0][2]) == len(parts[1][2])
 
 
+@pytest.mark.slow
 def test_gradients_and_weights(runs: tuple[Path, Path]) -> None:
     (one,), two = diaries(runs[0]), diaries(runs[1])
     assert len(one["gradients"]) == 2 * EPOCHS
@@ -158,6 +160,7 @@ def test_gradients_and_weights(runs: tuple[Path, Path]) -> None:
         torch.testing.assert_close(states[1]["state_dict"][name], values, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores(runs: tuple[Path, Path]) -> None:
     one, two = (json.loads((run / "metrics_val.json").read_text()) for run in runs)
     curves = [scores.pop("f1_curve") for scores in (one, two)]
@@ -168,6 +171,7 @@ def test_scores(runs: tuple[Path, Path]) -> None:
     torch.testing.assert_close(torch.tensor(curves[1]), torch.tensor(curves[0]), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_one_process_writes(runs: tuple[Path, Path]) -> None:
     one, two = runs
     files = [
