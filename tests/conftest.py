@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: every core has a process wi
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from tests.helpers.data import make_manifest
 
@@ -41,6 +42,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Import Lightning before a test captures stderr, whose stream its log handler would keep."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses"):
         import lightning  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def tiny_demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read-only: what `boxpromptiml demo` writes, in miniature; made once for all processes."""
+    from tests.helpers.demo import run_tiny_demo
+
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if hasattr(request.config, "workerinput") else root) / "demo"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "metrics.json").exists():
+            run_tiny_demo(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

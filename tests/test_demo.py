@@ -16,7 +16,7 @@ from boxpromptiml.manifests.sources import Source, ground_truth
 from boxpromptiml.records import Split
 from boxpromptiml.synth.photos import SPLIT_AREAS
 from tests.helpers.commands import run as run_command
-from tests.helpers.demo import TINY, run_tiny_demo
+from tests.helpers.demo import TINY
 
 KEYS = {
     "pixel_f1",
@@ -33,11 +33,9 @@ COUNTS: dict[Split, int] = {"train": 6, "val": 2, "test": 4}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tiny_demo: Path) -> Path:
     """Folder of one tiny run of everything; read-only."""
-    out = tmp_path_factory.mktemp("demo") / "run"
-    run_tiny_demo(out)
-    return out
+    return tiny_demo
 
 
 @pytest.fixture(scope="module")

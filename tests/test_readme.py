@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from boxpromptiml.cli import main
 from data_prep.__main__ import _JOBS as JOBS
 from data_prep.__main__ import main as data_prep
 from tests.helpers.data import make_folder
-from tests.helpers.demo import run_tiny_demo
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,7 +43,9 @@ def run_smaller(words: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_readme_runs_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_runs_line_by_line(
+    tiny_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("experiments", "examples"):
         (tmp_path / folder).symlink_to(ROOT / folder)
@@ -53,7 +55,7 @@ def test_the_readme_runs_line_by_line(tmp_path: Path, monkeypatch: pytest.Monkey
     ]  # fmt: skip
     for words in lines:
         if words == ["boxpromptiml", "demo"]:
-            run_tiny_demo(tmp_path / "runs" / "demo")
+            shutil.copytree(tiny_demo, tmp_path / "runs" / "demo")
         elif words[1] == "annotate":  # would serve its page until it is stopped
             assert Path(words[words.index("--images") + 1]).is_dir()
         else:
