@@ -32,7 +32,7 @@ from tests.helpers.tiny_sam import tiny_sam
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.slow]
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 OBJECT = (48, 27, 112, 63)  # of `scene`, 160 x 90, in the middle
 AROUND = (40, 18, 120, 72)
