@@ -33,7 +33,7 @@ COMMANDS = {
 def hide(package: str, folder: Path) -> None:
     """Make the package impossible to import, import our own modules anew, work in `folder`."""
     for name in list(sys.modules):
-        if name.partition(".")[0] in ("boxpromptiml", "data_prep"):
+        if name.partition(".")[0] in ("boxpromptiml", "data_prep", package):
             del sys.modules[name]
     sys.modules[package] = None  # type: ignore[assignment]
     os.chdir(folder)
