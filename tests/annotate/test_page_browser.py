@@ -633,8 +633,10 @@ def test_it_can_be_read_and_named(chromium: "Browser", serve: Serve) -> None:
         drag_box(page, AROUND)
         wait_mask(page)
         wait_saved(page)
-        for name, colour, behind in page.evaluate(script):
-            assert contrast(colour, behind) >= 4.5, name
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for name, colour, behind in page.evaluate(script):
+                assert contrast(colour, behind) >= 4.5, (scheme, name)
         names = page.evaluate(
             "[...document.querySelectorAll('button')].map(e => e.ariaLabel || e.textContent)"
         )
