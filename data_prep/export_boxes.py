@@ -90,6 +90,8 @@ def export_boxes(
     else:
         _write_folder(out, dict(texts), writer.images, root / below)
     write_rejections(errors_path(out), rejected)
+    if of == "pseudo" and drawn.unannotated and not drawn.shapes:
+        _logger.warning("%s has no pseudo-masks: export the manifest that they came with", manifest)
     sys.stdout.write(
         f"{out}: {drawn.count} images below {root}, {drawn.shapes} "
         f"{'boxes' if of == 'boxes' else 'parts of masks'}, "

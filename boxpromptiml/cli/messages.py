@@ -159,6 +159,9 @@ def _nearest(wrong: str, known: Iterable[str]) -> str | None:
     names = {name.lstrip("-"): name for name in known if not name.endswith("+")}
     if found := get_close_matches(bare, names, n=1, cutoff=0.75):
         return names[found[0]]
+    begun = [n for n in names if n.startswith(bare) or re.match(rf"{re.escape(n)}[^.]", bare)]
+    if found := get_close_matches(bare, begun, n=1, cutoff=0.5):
+        return names[found[0]]
     parts = {name.rpartition(".")[2] for name in names}
     last = get_close_matches(bare.rpartition(".")[2], parts, n=1, cutoff=0.75)
     return last[0] if last and last[0] != bare.rpartition(".")[2] else None

@@ -26,6 +26,8 @@ MISTAKES = {
     "localize --checkpoint c --images x --out y --threshold abc": "threshold: expected float, got",
     "localize --checkpoint c --image x --out y": "did you mean --images?",
     "localize --images x": "required: out",
+    "evaluate --pred x --manifest m --out y": "did you mean --predictions?",
+    "evaluate --predictions x --manifest m --output y": "did you mean --out?",
     "lokalize --images x": "no command 'lokalize'; did you mean 'localize'?",
 }
 

@@ -277,13 +277,16 @@ def test_masks_are_those_of_the_manifest(of: str, masked: Path, tmp_path: Path) 
         assert len(annotations) == len(split_parts(mask))
 
 
-def test_without_masks_an_image_is_not_annotated(tmp_path: Path) -> None:
+def test_without_masks_an_image_is_not_annotated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_manifest(tmp_path / "m.jsonl", Header(teacher_signature="t"), _samples(ROWS))
     for of in ("pseudo", "truth"):
         assert _export(tmp_path / "m.jsonl", tmp_path / "x.json", "--of", of) == 0
         content = json.loads((tmp_path / "x.json").read_text())
         annotated = [image["file_name"] for image in content["images"] if image["annotated"]]
         assert (annotated, content["annotations"]) == (["a/authentic.jpg"], [])
+    assert capsys.readouterr().err.count("has no pseudo-masks: export the manifest") == 1
 
 
 def test_damaged_and_stale_masks_are_refused(
