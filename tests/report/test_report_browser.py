@@ -15,7 +15,10 @@ from tests.helpers.report_pages import make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt install chromium)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt install chromium)"),
+]
 
 # The measuring script stands in a page around the report: the report's own policy allows none.
 OUTER = """<!DOCTYPE html><iframe id="page" style="width: {width}px; height: 800px; border: 0"
