@@ -1,6 +1,6 @@
 """Maps of methods that need no training, as files that `boxpromptiml evaluate` scores.
 
-python benchmarks/others/maps.py --method ela --images runs/data/val.jsonl --out runs/others
+PYTHONPATH=. python benchmarks/others/maps.py --method ela --images M.jsonl --out runs/others
 
 Runs in an environment of its own, see README.md beside this file. Writes a grey PNG of 16 bits, 0
 to 1, at the stored size, for every image: OUT/METHOD/IMAGE.png, where IMAGE is its path in the
@@ -12,11 +12,10 @@ import argparse
 import contextlib
 import importlib
 import io
-import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from boxpromptiml.inference.copy_move import copied_regions
+
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 ImageArray = npt.NDArray[np.uint8]  # (H, W, 3) RGB
@@ -32,12 +33,6 @@ ImageArray = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 _WINDOW = 17  # pixels, the square that JPEG ghosts are averaged over (Farid 2009)
 _CELL = 8  # pixels, of a JPEG block
-_MAX_KEYPOINTS = 5000
-_MIN_SHIFT = 10  # pixels between a copy and its source
-_MAX_DISTANCE_RATIO = 0.6  # of a match to the next best one (Amerini et al. 2011)
-_MIN_MATCHES = 4  # that agree on one transform (Amerini et al. 2011)
-_MAX_TRANSFORMS = 5
-_CORRELATION = 7  # pixels, side of the square that is correlated
 
 
 def _package(module: str) -> Any:
@@ -104,75 +99,9 @@ def ghost(path: str, image: ImageArray) -> Floats:
 
 
 def copy_move(_path: str, image: ImageArray) -> Floats:
-    """Copies of image parts within the image, and their sources: the correlation of the two.
-
-    SIFT keypoints matched within the image (several neighbours each, Amerini et al. 2011), affine
-    transforms by RANSAC, and the local correlation of the image with itself under each (Pan and
-    Lyu 2010). An image without such a transform has the map 0.
-    """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    found = np.zeros(grey.shape, np.float32)
-    for transform in _transforms(*_matches(grey)):
-        for one in (transform, cv2.invertAffineTransform(transform)):
-            found = np.maximum(found, _correlation(grey, one))
-    return found
-
-
-def _matches(grey: Array) -> tuple[Floats, Floats]:
-    """Matched points (N, 2) and (N, 2) as x, y, at least `_MIN_SHIFT` pixels apart."""
-    sift = cv2.SIFT.create(nfeatures=_MAX_KEYPOINTS, contrastThreshold=0.01)
-    keypoints, features = sift.detectAndCompute(grey, None)
-    points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
-    pairs: list[tuple[int, int]] = []
-    if len(points) > 1:
-        for neighbours in cv2.BFMatcher(cv2.NORM_L2).knnMatch(features, features, k=5):
-            others = [n for n in neighbours if (points[n.queryIdx] != points[n.trainIdx]).any()]
-            for near, next_one in itertools.pairwise(others):
-                if near.distance >= _MAX_DISTANCE_RATIO * next_one.distance:
-                    break
-                pairs.append((near.queryIdx, near.trainIdx))
-    index = np.array(pairs, np.intp).reshape(-1, 2)
-    source, target = points[index[:, 0]], points[index[:, 1]]
-    far = np.linalg.norm(source - target, axis=1) > _MIN_SHIFT
-    return source[far], target[far]
-
-
-def _transforms(source: Floats, target: Floats) -> Iterator[Array]:
-    """Affine transforms (2, 3) that matches agree on, those of the most matches first."""
-    for _ in range(_MAX_TRANSFORMS):
-        if len(source) < _MIN_MATCHES:
-            return
-        transform, inliers = cv2.estimateAffine2D(source, target, ransacReprojThreshold=3)
-        agree = inliers.ravel() > 0
-        if transform is None or np.count_nonzero(agree) < _MIN_MATCHES:
-            return
-        source, target = source[~agree], target[~agree]
-        scales = np.linalg.svd(transform[:, :2], compute_uv=False)
-        if scales[1] >= 0.5 and scales[0] <= 2:
-            yield transform
-
-
-def _correlation(grey: Array, transform: Array) -> Floats:
-    """Local correlation (H, W), in [0, 1], of an image with itself under a transform."""
-    height, width = grey.shape
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    image = grey.astype(np.float32)
-    moved = cv2.warpAffine(image, transform, (width, height), flags=flags)
-    inside = cv2.warpAffine(np.ones_like(image), transform, (width, height), flags=flags) > 0.99
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    places = np.tensordot(transform, np.stack([columns, rows, np.ones_like(rows)]), axes=1)
-    far = np.hypot(places[0] - columns, places[1] - rows) > _MIN_SHIFT
-
-    def mean(values: Array) -> Floats:
-        return np.asarray(cv2.blur(values, (_CORRELATION, _CORRELATION)))
-
-    mean_image, mean_moved = mean(image), mean(moved)
-    covariance = mean(image * moved) - mean_image * mean_moved
-    # Variances below that of one grey level are rounding, not structure.
-    of_image = np.maximum(mean(image * image) - mean_image**2, 1)
-    of_moved = np.maximum(mean(moved * moved) - mean_moved**2, 1)
-    correlation = covariance / np.sqrt(of_image * of_moved)
-    return mean(np.where(inside & far, correlation, 0).clip(0, 1).astype(np.float32))
+    """Copies within the image, and their sources; an image without any has the map 0."""
+    found = copied_regions(image)
+    return cv2.resize(found, image.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 1)
 
 
 METHODS: dict[str, Callable[[str, ImageArray], Floats]] = {

@@ -68,6 +68,7 @@ def localize(
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
     threads: int | None = None,
     report: bool = False,
+    copy_move: bool = False,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
@@ -109,6 +110,8 @@ def localize(
             that are idle when the job starts; more would wait for each other.
         report: Also write case.html: one page to read, print or mail, with the image, map, marked
             regions and file of each of the 100 images with the highest scores.
+        copy_move: Also find regions that were copied within the image, by matching the image with
+            itself, and add them to the map. The image's score stays the network's.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or another job
@@ -122,14 +125,16 @@ def localize(
     keep_freed_memory()
     with _decoder(isolate, decode_seconds, max_pixels) as decode:  # starts meanwhile
         threads = default_threads() if threads is None else threads
-        localizer = Localizer.load(weights, device, segmenter, runtime, precision, threads, isolate)
+        localizer = Localizer.load(
+            weights, device, segmenter, runtime, precision, threads, isolate, copy_move
+        )
         note(f"runtime: {localizer.runtime}, {threads} threads")
         if max_pixels > DEFAULT_LIMITS.max_pixels and localizer.spec.input.error_levels:
             raise UserError(
                 f"--max_pixels: error levels, which this checkpoint uses, are computed for at most "
                 f"{DEFAULT_LIMITS.max_pixels} pixels"
             )
-        limits = _thresholds(localizer.spec, threshold, fpr, tile, segmenter)
+        limits = _thresholds(localizer.spec, threshold, fpr, tile or copy_move, segmenter)
         inputs, rejected = find_inputs(images, out)
         if not inputs:
             raise UserError("; ".join(f"{one.path}: {one.message}" for one in rejected))
@@ -158,7 +163,7 @@ def _thresholds(
     spec: ModelSpec,
     threshold: float | None,
     fpr: float | None,
-    tile: bool,
+    other_maps: bool,
     segmenter: SegmenterConfig | None,
 ) -> Thresholds:
     """The thresholds that the options ask for, with their false-alarm rate where it is known.
@@ -169,7 +174,7 @@ def _thresholds(
     """
     known = spec.calibration
     own = "none" if spec.refinement is None else spec.refinement.segmenter.name
-    same_maps = not tile and (segmenter is None or segmenter.name == own)
+    same_maps = not other_maps and (segmenter is None or segmenter.name == own)
     if fpr is None:
         limit = spec.threshold if threshold is None else threshold
         rate = known.pixel_fpr(limit) if known is not None and same_maps else None
@@ -181,8 +186,8 @@ def _thresholds(
         )
     if not same_maps:
         raise UserError(
-            "--fpr: the false-alarm rates are those of maps without --tile and with the "
-            "checkpoint's own regions; give --threshold"
+            "--fpr: the false-alarm rates are those of maps without --tile or --copy_move and with "
+            "the checkpoint's own regions; give --threshold"
         )
     try:
         limit = known.pixel_threshold(fpr)
@@ -219,16 +224,15 @@ def _report(
 def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
     """Fingerprint of everything but the image that changes a prediction."""
     segmenter = localizer.segmenter
-    return fingerprint(
-        {
-            "weights": sha256_file(weights),
-            "runtime": localizer.runtime,
-            "tile": tile,
-            "threshold": threshold,
-            "segmenter": None if segmenter is None else segmenter.settings,
-            "version": _VERSION,
-        }
-    )[:16]
+    settings = {
+        "weights": sha256_file(weights),
+        "runtime": localizer.runtime,
+        "tile": tile,
+        "threshold": threshold,
+        "segmenter": None if segmenter is None else segmenter.settings,
+        "version": _VERSION,
+    }
+    return fingerprint(settings | ({"copy_move": True} if localizer.copy_move else {}))[:16]
 
 
 class _Job:

@@ -10,6 +10,7 @@ from PIL.Image import Image as PillowImage
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import resize_by_area, shrunk_size
+from boxpromptiml.inference.copy_move import add_copies
 from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
 from boxpromptiml.inference.runtimes import Runtime, open_network
 from boxpromptiml.inference.shipped import weights_file
@@ -56,12 +57,14 @@ class Localizer:
         spec: Its model spec.
         segmenter: Its regions refine the maps; None for no refinement.
         runtime: Runtime, device and precision, as text.
+        copy_move: Add regions copied within the image, see `inference.copy_move.add_copies`.
     """
 
     network: Network
     spec: ModelSpec
     segmenter: Segmenter | None = None
     runtime: str = "torch"
+    copy_move: bool = False
 
     @classmethod
     def load(
@@ -73,6 +76,7 @@ class Localizer:
         precision: Precision = "fp32",
         threads: int | None = None,
         isolate: bool = False,
+        copy_move: bool = False,
     ) -> "Localizer":
         """Load a localizer's file as data, without running code in it.
 
@@ -89,6 +93,8 @@ class Localizer:
             precision: bf16 is faster where the processor supports it, and not exact.
             threads: For the network; None: as the runtime does by itself.
             isolate: Run an `.onnx` file in a child process, under limits of time and memory.
+            copy_move: Add regions that were copied within the image to the maps. The image score
+                stays the network's.
 
         Raises:
             UserError: If the file is missing, damaged or of another kind, if the runtime cannot run
@@ -109,7 +115,7 @@ class Localizer:
             elif segmenter.weights is not None and segmenter.name == own.name:
                 segmenter = replace(own, weights=segmenter.weights, cache=segmenter.cache)
         regions = None if segmenter is None else build_segmenter(segmenter, device)
-        return cls(opened.network, spec, regions, opened.description)
+        return cls(opened.network, spec, regions, opened.description, copy_move)
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
@@ -155,13 +161,13 @@ class Localizer:
             self._tiled(image, at_two_scales=not tile) if in_tiles else next(whole)
             for image, in_tiles in zip(images, tiled, strict=True)
         ]
-        if self.segmenter is None:
-            return found
-        prior = self.spec.refinement.prior if self.spec.refinement else "image"
-        return [
-            Localized(region_posterior(coarse, self.segmenter.regions(image), prior), score)
-            for image, (coarse, score) in zip(images, found, strict=True)
-        ]
+        return [self._refined(image, *one) for image, one in zip(images, found, strict=True)]
+
+    def _refined(self, image: ImageArray, prob: ProbArray, score: float) -> Localized:
+        if self.segmenter is not None:
+            prior = self.spec.refinement.prior if self.spec.refinement else "image"
+            prob = region_posterior(prob, self.segmenter.regions(image), prior)
+        return Localized(add_copies(prob, image) if self.copy_move else prob, score)
 
     def localize_each(
         self, images: Iterable[tuple[T, ImageArray]], batch_size: int = 8, tile: bool = False
