@@ -45,7 +45,7 @@ from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 
 _MAX_PIXELS = 10**9
-_VERSION = 3  # raise it when a prediction changes without a setting changing
+_VERSION = 4  # raise it when a prediction changes without a setting changing
 
 
 @needs("decode_seconds max_pixels", "isolate", True)

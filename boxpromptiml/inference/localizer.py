@@ -11,10 +11,16 @@ from PIL.Image import Image as PillowImage
 from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import resize_by_area, shrunk_size
 from boxpromptiml.inference.copy_move import add_copies
-from boxpromptiml.inference.maps import Network, Precision, probability_maps, tiled_map
+from boxpromptiml.inference.maps import (
+    Network,
+    Precision,
+    even_tile,
+    probability_maps,
+    tiled_map,
+)
 from boxpromptiml.inference.runtimes import Runtime, open_network
 from boxpromptiml.inference.shipped import weights_file
-from boxpromptiml.inference.spec import ModelSpec
+from boxpromptiml.inference.spec import MAX_WHOLE_PIXELS, ModelSpec
 from boxpromptiml.io.images import read_image
 from boxpromptiml.models.bayes import region_posterior
 from boxpromptiml.models.error_levels import scaled_error_levels
@@ -25,10 +31,10 @@ from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 if TYPE_CHECKING:
     import torch
 
-_MAX_WHOLE_PIXELS = 4_000_000
-_NATIVE_TILE = (768, 768)  # pixels; a network for native inputs takes any size, this one 400 MB
+_OVERLAP = 128  # pixels that tiles of the network's input size share, as context
+_NATIVE_TILE, _NATIVE_OVERLAP = 1024, 64  # at most; networks for native inputs take any size
 _WHOLE_SIDE = 1024  # pixels on the longer side of a large image that is seen whole; decision 043
-_MAX_BATCH_PIXELS = 4 * _MAX_WHOLE_PIXELS  # images waiting for their batch, and their maps
+_MAX_BATCH_PIXELS = 4 * MAX_WHOLE_PIXELS  # images waiting for their batch, and their maps
 
 T = TypeVar("T")
 Picture: TypeAlias = "str | Path | ImageArray | PillowImage | torch.Tensor"
@@ -155,7 +161,9 @@ class Localizer:
         Returns:
             In the same order, the map (H, W) in [0, 1] at the stored size, and the image score.
         """
-        tiled = [tile or self._too_large(image) for image in images]
+        tiled = [
+            tile or self.spec.reads_tiles((image.shape[0], image.shape[1])) for image in images
+        ]
         whole = iter(self._whole([i for i, t in zip(images, tiled, strict=True) if not t]))
         found = [
             self._tiled(image, at_two_scales=not tile) if in_tiles else next(whole)
@@ -195,10 +203,6 @@ class Localizer:
                 known, pixels = [], []
         yield from zip(known, pixels, self.localize(pixels, tile), strict=True)
 
-    def _too_large(self, image: ImageArray) -> bool:
-        pixels = image.shape[0] * image.shape[1]
-        return self.spec.input.mode == "native" and pixels > _MAX_WHOLE_PIXELS
-
     def _whole(self, images: Sequence[ImageArray]) -> list[Localized]:
         fitted = [whole_image(image, self.spec.input) for image in images]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
@@ -212,11 +216,20 @@ class Localizer:
         if at_two_scales:
             shrunk = shrunk_size(image, _WHOLE_SIDE)
             whole = to_planes(resize_by_area(image, shrunk), resize_by_area(levels, shrunk))
+        height, width = image.shape[:2]
+        tile, overlap = self.spec.input.size, _OVERLAP
+        if self.spec.input.mode == "native":
+            overlap = _NATIVE_OVERLAP
+            tile = (
+                even_tile(height, _NATIVE_TILE, overlap),
+                even_tile(width, _NATIVE_TILE, overlap),
+            )
         prob, image_logits = tiled_map(
             self.network,
             lambda rows, columns: to_planes(image[rows, columns], levels[rows, columns]),
-            (image.shape[0], image.shape[1]),
-            _NATIVE_TILE if self.spec.input.mode == "native" else self.spec.input.size,
+            (height, width),
+            tile,
+            overlap,
             whole,
         )
         return Localized(prob, self.spec.tiled_score(image_logits))

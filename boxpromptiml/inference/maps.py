@@ -1,5 +1,6 @@
 """From network and images to maps at the stored size, alike in training, tests and use."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ from boxpromptiml.records import ProbArray
 
 Precision = Literal["fp32", "bf16"]
 
-_OVERLAP = 128  # pixels that neighbouring tiles share, as context; half a tile if that is less
+_MULTIPLE = 32  # of the sides of tiles: no student has to pad them
 
 
 class NetworkOutput(NamedTuple):
@@ -69,13 +70,14 @@ def tiled_map(
     planes: Callable[[slice, slice], FloatArray],
     size: tuple[int, int],
     tile: tuple[int, int],
+    overlap: int,
     whole: FloatArray | None = None,
 ) -> tuple[ProbArray, FloatArray]:
     """Localize an image of any size in overlapping tiles at its stored resolution.
 
-    Neighbouring tiles overlap by 128 pixels, or by half of a smaller tile; their logits are
-    averaged with weights that fall off towards a tile's border, where it lacks context. Beside the
-    map, and a second one with `whole`, it takes only a tile's memory.
+    The logits of neighbouring tiles are averaged where they overlap, with weights that fall off
+    towards a tile's border, where it lacks context. Beside the map, and a second one with `whole`,
+    it takes only a tile's memory.
 
     Args:
         network: Student or WCBnet.
@@ -83,6 +85,7 @@ def tiled_map(
             `inputs.to_planes`.
         size: (H, W) of the image.
         tile: (h, w) of a tile.
+        overlap: Pixels that neighbouring tiles share; half a tile if that is less.
         whole: The whole image shrunk to the network's input (C, h, w). The map is then the mean of
             its logits, enlarged, and those of the tiles.
 
@@ -94,7 +97,7 @@ def tiled_map(
     """
     height, width = size
     tile_h, tile_w = min(tile[0], height), min(tile[1], width)
-    tops, lefts = _starts(height, tile_h), _starts(width, tile_w)
+    tops, lefts = _starts(height, tile_h, overlap), _starts(width, tile_w, overlap)
     weight = np.outer(_falloff(tile_h), _falloff(tile_w))
     total = np.zeros(size, np.float32)
     image_logits = []
@@ -131,9 +134,27 @@ def _output(network: Network, batch: FloatArray, finite: bool = True) -> Network
     return NetworkOutput(logits, image_logit)
 
 
-def _starts(length: int, tile: int) -> list[int]:
+def even_tile(length: int, most: int, overlap: int) -> int:
+    """Side of the tiles that cover `length` pixels in as few as possible.
+
+    Of tiles of the full side the last would repeat most of what its neighbour has seen.
+
+    Args:
+        length: Height or width of the image.
+        most: Largest side, a multiple of 32.
+        overlap: Pixels that neighbouring tiles share at least, less than `most`.
+
+    Example:
+        >>> even_tile(4000, 1024, 64)
+        864
+    """
+    count = max(math.ceil((length - overlap) / (most - overlap)), 1)
+    return math.ceil((length + (count - 1) * overlap) / count / _MULTIPLE) * _MULTIPLE
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
     """First pixels of the tiles, which overlap and cover `length`."""
-    step = max(tile - _OVERLAP, tile // 2, 1)
+    step = max(tile - overlap, tile // 2, 1)
     return [*range(0, length - tile, step), length - tile]
 
 

@@ -37,6 +37,7 @@ from boxpromptiml.segmenters.config import SegmenterConfig
 DESCRIPTION_KEY = "boxpromptiml"
 OTHER_FILE = "location"  # the word by which an ONNX graph refers to a file beside it
 SCHEMA_VERSION = 1
+MAX_WHOLE_PIXELS = 4_000_000  # of an image that goes through a network for native inputs at once
 
 _MAX_TEXT = 2**16  # characters of a description as JSON; ours have about a thousand
 _SEAL_KEY = "file_sha256"
@@ -160,6 +161,10 @@ class ModelSpec:
         if isinstance(self.network, OwnConfig):
             return "own"
         return "student" if isinstance(self.network, StudentConfig) else "wcbnet"
+
+    def reads_tiles(self, size: tuple[int, int]) -> bool:
+        """Whether an image (H, W) is always read in tiles: whole it would take gigabytes."""
+        return self.input.mode == "native" and size[0] * size[1] > MAX_WHOLE_PIXELS
 
     def image_scores(self, logits: FloatArray) -> FloatArray:
         """Probabilities (B,) that images are manipulated, calibrated if the file says how."""

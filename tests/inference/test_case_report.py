@@ -20,6 +20,7 @@ from boxpromptiml.io.file_details import FileDetails
 from boxpromptiml.io.files import sha256_file, write_bytes
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.sandbox import DirectDecoder
+from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.records import ProbArray
 from tests.helpers.browser import needs_browser, open_page, start_chromium
 from tests.helpers.models import CALIBRATION, SPECS, make_network
@@ -91,6 +92,18 @@ def test_an_image_that_does_not_stand_out_carries_no_mark(
     text = page(tmp_path, [row])
     assert ('class="over"' in text) == marked
     assert ("Nothing is marked." in words(text)) != marked
+
+
+def test_of_a_large_photograph_it_says_that_no_mark_means_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = replace(CALIBRATED, input=NetworkInput("native"))
+    row = predicted(tmp_path, photograph(tmp_path), blobs(), 0.5)
+    says = "For a photograph of this size that says little."
+    assert says not in words(page(tmp_path, [row], native))
+    monkeypatch.setattr("boxpromptiml.inference.spec.MAX_WHOLE_PIXELS", 60 * 100 - 1)
+    assert says in words(page(tmp_path, [row], native))
+    assert says not in words(page(tmp_path, [replace(row, image_score=0.9)], native))
 
 
 def test_the_limit_is_that_of_three_percent_where_it_was_measured() -> None:

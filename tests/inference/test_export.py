@@ -63,7 +63,7 @@ def test_localize_gives_the_same_from_either_file(
 def test_large_photographs_have_the_same_maps_from_either_file(
     pair: Files, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boxpromptiml.inference.localizer._MAX_WHOLE_PIXELS", 99)
+    monkeypatch.setattr("boxpromptiml.inference.spec.MAX_WHOLE_PIXELS", 99)
     monkeypatch.setattr("boxpromptiml.inference.localizer._WHOLE_SIDE", 50)
     one, two = (Localizer.load(file)(photo) for file in pair[1:])
     np.testing.assert_allclose(one, two, atol=1e-5)

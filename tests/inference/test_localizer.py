@@ -12,6 +12,7 @@ from PIL import Image
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.geometry import shrink
 from boxpromptiml.inference import localizer as module
+from boxpromptiml.inference import spec
 from boxpromptiml.inference.localizer import Localizer, Picture
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
@@ -80,8 +81,8 @@ def test_one_or_many_paths_or_arrays(checkpoint: Path, photos: Path) -> None:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> ImageArray:
     """An image that is tiled without being asked for."""
-    monkeypatch.setattr(module, "_MAX_WHOLE_PIXELS", 100 * 150 - 1)
-    monkeypatch.setattr(module, "_NATIVE_TILE", (64, 64))
+    monkeypatch.setattr(spec, "MAX_WHOLE_PIXELS", 100 * 150 - 1)
+    monkeypatch.setattr(module, "_NATIVE_TILE", 96)
     monkeypatch.setattr(module, "_WHOLE_SIDE", 75)
     coarse = np.random.default_rng(0).integers(0, 256, (10, 15, 3), dtype=np.uint8)
     return coarse.repeat(10, 0).repeat(10, 1)
@@ -105,7 +106,7 @@ def test_large_images_are_read_at_two_scales(checkpoint: Path, large: ImageArray
 def test_strips_that_shrink_to_nothing(
     checkpoint: Path, large: ImageArray, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MAX_WHOLE_PIXELS", 99)
+    monkeypatch.setattr(spec, "MAX_WHOLE_PIXELS", 99)
     strip = np.resize(large, (*size, 3))
     assert Localizer.load(checkpoint)(strip).shape == size
 

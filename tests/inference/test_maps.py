@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from boxpromptiml.inference.maps import tiled_map
+from boxpromptiml.inference.maps import even_tile, tiled_map
 from boxpromptiml.models.inputs import sigmoid
 from tests.helpers.models import brightness
 
@@ -12,7 +12,7 @@ from tests.helpers.models import brightness
 def test_tiles_cover_everything_without_seams(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).random((3, *size), np.float32)
     prob, image_logits = tiled_map(
-        brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64)
+        brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64), 32
     )
     assert prob.dtype == np.float32
     np.testing.assert_allclose(prob, sigmoid(image.mean(0)), atol=1e-6, rtol=1e-5)
@@ -24,14 +24,22 @@ def test_with_the_whole_image_the_logits_are_the_mean_of_both(size: tuple[int, i
     rng = np.random.default_rng(0)
     image, whole = rng.random((3, *size), np.float32), rng.random((3, 9, 16), np.float32)
     prob, image_logits = tiled_map(
-        brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64), whole
+        brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64), 32, whole
     )
     enlarged = F.interpolate(torch.from_numpy(whole.mean(0))[None, None], size, mode="bilinear")
     expected = (image.mean(0) + enlarged[0, 0].numpy()) / 2
     np.testing.assert_allclose(prob, sigmoid(expected), atol=1e-5)
     assert (
         len(image_logits)
-        == tiled_map(brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64))[
+        == tiled_map(brightness, lambda rows, columns: image[:, rows, columns], size, (64, 64), 32)[
             1
         ].size
     ), "the whole image is no tile"
+
+
+@pytest.mark.parametrize("most", [96, 768, 1024])
+def test_even_tiles_are_as_few_as_full_ones_and_as_small_as_that_allows(most: int) -> None:
+    for length in range(1, 9000, 7):
+        side, few = even_tile(length, most, 64), max(-(-(length - 64) // (most - 64)), 1)
+        assert side <= most
+        assert few * side - (few - 1) * 64 >= length > few * (side - 32) - (few - 1) * 64
