@@ -98,6 +98,8 @@ def tiled_map(
     height, width = size
     tile_h, tile_w = min(tile[0], height), min(tile[1], width)
     tops, lefts = _starts(height, tile_h, overlap), _starts(width, tile_w, overlap)
+    # Its buffers, the largest ones, are made first, so that the tiles' fit where they were.
+    coarse = None if whole is None else _output(network, whole[None]).logits[0, 0]
     weight = np.outer(_falloff(tile_h), _falloff(tile_w))
     total = np.zeros(size, np.float32)
     image_logits = []
@@ -108,16 +110,13 @@ def tiled_map(
             total[rows, columns] += logits[0, 0] * weight
             image_logits.append(image_logit[0])
     across, down = _coverage(width, lefts, tile_w), _coverage(height, tops, tile_h)
-    seen_whole = None if whole is None else _enlarged_logits(network, whole, size)
+    seen_whole = None
+    if coarse is not None:
+        seen_whole = np.asarray(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_LINEAR))
     for i, row in enumerate(total):
         logits = row / (down[i] * across)
         row[:] = sigmoid(logits if seen_whole is None else (logits + seen_whole[i]) / np.float32(2))
     return total, np.array(image_logits, np.float32)
-
-
-def _enlarged_logits(network: Network, image: FloatArray, size: tuple[int, int]) -> FloatArray:
-    logits = _output(network, image[None]).logits[0, 0]
-    return np.asarray(cv2.resize(logits, size[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _output(network: Network, batch: FloatArray, finite: bool = True) -> NetworkOutput:
