@@ -255,7 +255,7 @@ def _localized(
         by_size = sorted(samples, key=lambda sample: sample.size)  # one size goes through together
         for sample in track(by_size, "boxing", len(by_size)):
             try:
-                yield sample.id, _image(manifest, sample)
+                yield sample.id, stored_image(Source(manifest, sample))
             except RejectedInput as error:
                 sys.stderr.write(f"rejected {error}\n")
                 results[sample.id] = error
@@ -264,15 +264,6 @@ def _localized(
         relative = prob / max(float(prob.max()), 1e-6)
         results[key] = tuple(one.box for one in boxes_from_map(relative, settings))
     return results
-
-
-def _image(manifest: Manifest, sample: Sample) -> ImageArray:
-    try:
-        return stored_image(Source(manifest, sample))
-    except RejectedInput:
-        raise
-    except UserError as error:  # its path leads out of the root
-        raise RejectedInput(sample.image, "bad_path", str(error)) from error
 
 
 def _with_boxes(sample: Sample, boxes: tuple[Box, ...] | RejectedInput | None) -> Sample:

@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar, TypeVar
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 
-from boxpromptiml.errors import UserError
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import files
 from boxpromptiml.io.files import PositionalFile, json_line, open_regular, sha256_bytes
 from boxpromptiml.io.images import DEFAULT_LIMITS
@@ -73,7 +73,8 @@ class Manifest:
         """Path of the image; of one in an object store, its copy on this machine.
 
         Raises:
-            UserError: If it would lie outside the manifest's root, or cannot be fetched.
+            RejectedInput: If it would lie outside the manifest's root (`bad_path`), or cannot be
+                fetched.
         """
         return self._below_root(sample.image, sample.image_sha256)
 
@@ -81,7 +82,7 @@ class Manifest:
         """Path of the ground-truth mask, None without one; as `image_path`.
 
         Raises:
-            UserError: As `image_path`.
+            RejectedInput: As `image_path`.
         """
         return None if sample.mask is None else self._below_root(sample.mask, None)
 
@@ -89,23 +90,35 @@ class Manifest:
         """Path of the pseudo-mask, None without one.
 
         Raises:
-            UserError: If it would lie outside the manifest's root.
+            RejectedInput: If it would lie outside the manifest's root.
         """
         if sample.pseudo_mask is None:
             return None
-        return confined(self.path.parent / self.header.pseudo_root, sample.pseudo_mask)
+        return path_of_row(self.path.parent / self.header.pseudo_root, sample.pseudo_mask)
 
     def _below_root(self, relative: str, sha256: str | None) -> Path:
         root = self.header.image_root
         if is_remote(root):
             check_relative(relative)
             return fetched(root, relative, sha256)
-        return confined(self.path.parent / root, relative)
+        return path_of_row(self.path.parent / root, relative)
 
     def image_root_from(self, other: Path) -> str:
         """How the header of a manifest at `other` names this one's images."""
         root = self.header.image_root
         return root if is_remote(root) else relative_root(other, self.path.parent / root)
+
+
+def path_of_row(root: Path, relative: str) -> Path:
+    """As `confined`, but a bad path costs one row, as a bad file does.
+
+    Raises:
+        RejectedInput: `bad_path`, where `confined` raises an error.
+    """
+    try:
+        return confined(root, relative)
+    except UserError as error:
+        raise RejectedInput(relative, "bad_path", str(error)) from error
 
 
 def confined(root: Path, relative: str) -> Path:

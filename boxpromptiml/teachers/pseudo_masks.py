@@ -8,7 +8,7 @@ masks.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,7 +28,7 @@ from boxpromptiml.io.files import (
 )
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import RayEngine
-from boxpromptiml.manifests.manifest import Manifest, confined, safe_name, write_manifest
+from boxpromptiml.manifests.manifest import Manifest, path_of_row, safe_name, write_manifest
 from boxpromptiml.manifests.remote import address_of, is_remote
 from boxpromptiml.manifests.sidecars import (
     SIDECAR_VERSION,
@@ -163,12 +163,12 @@ class _MaskMaker:
         return _Result(status, made, has_mask=True)
 
     def _bring_up_to_date(self, sample: Sample) -> tuple[Status, bool]:
-        path = _within(sample, lambda: confined(self.out, mask_name(sample)))
-        known = sample.image_sha256 or images.probe(self._image_path(sample)).sha256
+        path = path_of_row(self.out, mask_name(sample))
+        known = sample.image_sha256 or images.probe(self.manifest.image_path(sample)).sha256
         wanted = expected_fingerprint(sample, known, self.signature)
         if fresh := _fresh_sidecar(path, wanted):
             return fresh.status, False
-        image_path = self._image_path(sample)
+        image_path = self.manifest.image_path(sample)
         image, info = images.read_image(image_path)
         if image.shape[:2] != sample.size:
             raise RejectedInput(image_path, "size_mismatch", "is not of the manifest's size")
@@ -195,19 +195,6 @@ class _MaskMaker:
             ),
         )
         return status, True
-
-    def _image_path(self, sample: Sample) -> Path:
-        return _within(sample, lambda: self.manifest.image_path(sample))
-
-
-def _within(sample: Sample, path: Callable[[], Path]) -> Path:
-    """A path of a sample; one that leads out of its root rejects the sample."""
-    try:
-        return path()
-    except RejectedInput:
-        raise
-    except UserError as error:
-        raise RejectedInput(sample.image, "bad_path", str(error)) from error
 
 
 def _fresh_sidecar(path: Path, wanted: str) -> Sidecar | None:

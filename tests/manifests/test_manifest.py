@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxpromptiml.errors import UserError
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.manifests import manifest
 from boxpromptiml.manifests.manifest import (
     Header,
@@ -196,6 +196,20 @@ def test_confined_refuses_a_link_that_leads_out(tmp_path: Path) -> None:
     (tmp_path / "root" / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(UserError, match="link"):
         confined(tmp_path / "root", "link")
+
+
+def test_a_link_that_leads_out_costs_one_row(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    (tmp_path / "root" / "circle").symlink_to("circle")
+    for name in ("link/x.png", "circle"):
+        sample = Sample("a", "d", "train", "g", name, (4, 4), 1, None, mask=name, pseudo_mask=name)
+        header = Header(image_root="root", pseudo_root="root")
+        write_manifest(tmp_path / "m.jsonl", header, [sample])
+        read = read_manifest(tmp_path / "m.jsonl")
+        for path_of in (read.image_path, read.mask_path, read.pseudo_mask_path):
+            with pytest.raises(RejectedInput, match=r"\[bad_path\]"):
+                path_of(sample)
 
 
 def test_roots_are_found_from_the_manifests_folder(tmp_path: Path) -> None:
