@@ -64,10 +64,10 @@ def distillation_loss(
     """`masked_bce` + `dice_weight` * `masked_dice`; with weight 0 the loss of the paper.
 
     Args:
-        logits: This and the next three: see `masked_bce`.
-        target: See there.
-        valid: See there.
-        weight: See there.
+        logits: As in `masked_bce`.
+        target: As in `masked_bce`.
+        valid: As in `masked_bce`.
+        weight: As in `masked_bce`.
         dice_weight: 0 or more.
 
     Raises:

@@ -100,7 +100,7 @@ class TrainerCLI(LightningCLI):
     """
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # a static method there
-        """The verb of the command line alone: to build the parser of each other takes as long."""
+        """Only the verb of the command line: each of the other parsers takes as long to build."""
         every = LightningCLI.subcommands()
         return {verb: every[verb] for verb in every if verb in self.parser_kwargs}
 

@@ -225,12 +225,14 @@ class LocalizationData(LightningDataModule):
         channels = 3 + self.input.extra_channels
         image_bytes = 4 * channels * prod(shown) + _BYTES_OF_MAPS * prod(size)
         require_shared_memory(batch_size * image_bytes, self.num_workers)
+        trusted = trusted_names()
         return {
             "batch_size": batch_size,
             "num_workers": self.num_workers,
             "collate_fn": collate,
             "persistent_workers": self.num_workers > 0,
-            "worker_init_fn": partial(_start_worker, trusted_names()),
+            # With one of its own, Lightning would not seed the workers of each process differently.
+            "worker_init_fn": partial(_start_worker, trusted) if trusted else None,
         }
 
     def _process(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from boxpromptiml.geometry import resize_by_area, shrunk_size
 from boxpromptiml.records import ImageArray, ProbArray
 
 Points = npt.NDArray[np.float32]
@@ -27,7 +28,7 @@ _MAX_DISTANCE_RATIO = 0.6  # of a match to the next best one (Amerini et al. 201
 _MIN_MATCHES = 4  # that agree on one transform (Amerini et al. 2011)
 _MAX_TRANSFORMS = 5
 _CORRELATION = 7  # pixels, side of the square that is correlated
-_LEAST_CORRELATION = 0.65  # of a copied region; where the F1 of validation forgeries is highest
+_MIN_CORRELATION = 0.65  # of a copied region; where the F1 of validation forgeries is highest
 _MIN_AREA = 64  # pixels of a region
 _MIN_RATIO = 0.6  # of a region's mean probability to that of the likeliest one
 
@@ -47,7 +48,7 @@ def add_copies(prob: ProbArray, image: ImageArray) -> ProbArray:
     """
     height, width = image.shape[:2]
     correlation = copied_regions(image)
-    count, regions = cv2.connectedComponents((correlation > _LEAST_CORRELATION).astype(np.uint8))
+    count, regions = cv2.connectedComponents((correlation > _MIN_CORRELATION).astype(np.uint8))
     area = np.bincount(regions.ravel(), minlength=count)
     shrunk = cv2.resize(prob, regions.shape[::-1], interpolation=cv2.INTER_AREA)
     mean = np.bincount(regions.ravel(), shrunk.ravel(), minlength=count) / np.maximum(area, 1)
@@ -71,9 +72,8 @@ def copied_regions(image: ImageArray) -> ProbArray:
         pixels on its longer side.
     """
     grey: npt.NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    scale = _MAX_SIDE / max(grey.shape)
-    if scale < 1:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    if max(grey.shape) > _MAX_SIDE:
+        grey = resize_by_area(grey[..., None], shrunk_size(image, _MAX_SIDE))[..., 0]
     found = np.zeros(grey.shape, np.float32)
     for transform in _transforms(*_matches(grey)):
         for one in (transform, cv2.invertAffineTransform(transform)):

@@ -218,7 +218,9 @@ def _report(
     bad = {str(error.path) for error in job.errors}
     rows = [row for row in read_rows(out).values() if row.made_by == job.made_by]
     shown = [row for row in rows if row.name in named and row.path not in bad]
-    return write_case_report(out, shown, localizer.spec, facts, decode, len(bad))
+    return write_case_report(
+        out, shown, localizer.spec, facts, decode, len(bad), localizer.copy_move
+    )
 
 
 def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:

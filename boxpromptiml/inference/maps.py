@@ -133,21 +133,21 @@ def _output(network: Network, batch: FloatArray, finite: bool = True) -> Network
     return NetworkOutput(logits, image_logit)
 
 
-def even_tile(length: int, most: int, overlap: int) -> int:
+def even_tile(length: int, max_side: int, overlap: int) -> int:
     """Side of the tiles that cover `length` pixels in as few as possible.
 
     Of tiles of the full side the last would repeat most of what its neighbour has seen.
 
     Args:
         length: Height or width of the image.
-        most: Largest side, a multiple of 32.
-        overlap: Pixels that neighbouring tiles share at least, less than `most`.
+        max_side: A multiple of 32.
+        overlap: Pixels that neighbouring tiles share at least, less than `max_side`.
 
     Example:
         >>> even_tile(4000, 1024, 64)
         864
     """
-    count = max(math.ceil((length - overlap) / (most - overlap)), 1)
+    count = max(math.ceil((length - overlap) / (max_side - overlap)), 1)
     return math.ceil((length + (count - 1) * overlap) / count / _MULTIPLE) * _MULTIPLE
 
 

@@ -147,7 +147,7 @@ def _read(path: Path) -> Any:
         with path.open("rb") as stream:
             header = int.from_bytes(stream.read(8), "little")
         if _MAX_HEADER < header < path.stat().st_size:  # parsing costs 50 times as much memory
-            raise UserError(f"{path}: names more tensors than any network has")
+            raise UserError(f"{path}: its header is larger than that of any network")
         return load_file(path, device="cpu")
     # The one permitted call: explicit weights_only, a checked local file.
     return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251

@@ -80,9 +80,8 @@ def fetched(root: str, relative: str, sha256: str | None) -> Path:
     try:
         system, waiting = _store(root, address)
         facts = system.info(address, **waiting)
-        copy = _place(
-            sha256 or sha256_bytes(f"{address} {system.ukey(address)}".encode()), relative
-        )
+        known = sorted((key, str(value)) for key, value in facts.items())
+        copy = _place(sha256 or sha256_bytes(f"{address} {known}".encode()), relative)
         if sha256 is None and copy.is_file():
             return copy
         _refuse_size(address, facts["size"])

@@ -89,14 +89,14 @@ class PrototypeMemory(nn.Module):
         if self.training and self.ema_decay is not None:
             self._update(fused.detach(), self.ema_decay)
         bank = self.prototypes.clone()  # the buffer may move again before the backward pass
-        weights = _answers(fused, bank)
+        weights = _weights(fused, bank)
         # read(sum_k w_k P_k) = sum_k w_k (read P_k): one number a prototype instead of C.
         values = F.linear(bank, self.read.weight)  # (K, 1)
         return F.conv2d(weights, values.t()[:, :, None, None], self.read.bias)
 
-    def answers(self, fused: torch.Tensor) -> torch.Tensor:
-        """How much each prototype answers to each cell: w (B, K, h, w), which sums to 1 over K."""
-        return _answers(fused, self.prototypes)
+    def weights(self, fused: torch.Tensor) -> torch.Tensor:
+        """How much each prototype responds to each cell: w (B, K, h, w), which sums to 1 over K."""
+        return _weights(fused, self.prototypes)
 
     @torch.no_grad()
     def _update(self, fused: torch.Tensor, decay: float) -> None:
@@ -208,7 +208,7 @@ def _unit(rows: torch.Tensor) -> torch.Tensor:
     return rows * torch.rsqrt(rows.square().sum(dim=1, keepdim=True) + 1e-4)
 
 
-def _answers(fused: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
+def _weights(fused: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
     """Softmax over K of the cosines of features (B, C, h, w) with prototypes (K, C)."""
     products = F.conv2d(fused, _unit(bank)[:, :, None, None])
     cosines = products * torch.rsqrt(fused.square().sum(dim=1, keepdim=True) + 1e-4)

@@ -1,4 +1,4 @@
-"""What the prototypes of a student's memory answer to, and its attention maps, as pictures.
+"""What the prototypes of a student's memory respond to, and its attention maps, as pictures.
 
 Symbols are those of `models/fusion.py` (arXiv 2511.20359).
 """
@@ -41,8 +41,8 @@ class Prototype(NamedTuple):
     Attributes:
         number: k, from 1.
         fraction: Mean of its weight w_k over all cells; the weights of a cell sum to 1.
-        attention: A_mem of a cell that it alone answers to, in (0, 1).
-        patches: Patches around the cell that it answers to most, of one image each.
+        attention: A_mem of a cell to which it alone responds, in (0, 1).
+        patches: Patches around the cell to which it responds most, of one image each.
     """
 
     number: int
@@ -73,7 +73,7 @@ class Memory:
 def look_into_memory(
     checkpoint: Path, images: Sequence[GalleryImage], manifests: Sequence[Manifest]
 ) -> Memory | None:
-    """Look at what a memory answers to on images evenly chosen from a list.
+    """Look at what a memory responds to on images evenly chosen from a list.
 
     Returns:
         None if the checkpoint cannot be loaded, holds no student with a memory, or no image of the
@@ -83,17 +83,17 @@ def look_into_memory(
         network, spec = load_localizer(checkpoint)
     except UserError:
         return None
-    if not isinstance(network, Student) or network.fusion.memory is None:
+    memory = network.fusion.memory if isinstance(network, Student) else None
+    if not isinstance(network, Student) or memory is None:
         return None
     sources = {s.id: Source(m, s) for m in manifests for s in m.samples}
-    seen = list(_attended(network, spec, _evenly(images, _IMAGES), sources))
+    seen = list(_looks(network, memory, spec, _evenly(images, _IMAGES), sources))
     if not seen:
         return None
     alpha = float(network.fusion.alpha_logit.detach().sigmoid())
-    prototypes = _prototypes(network.fusion.memory, seen)
-    shown = tuple(_attention(*one) for one in _evenly(seen, _SHOWN))
-    count = len(network.fusion.memory.prototypes)
-    return Memory(count, alpha, len(seen), prototypes, shown)
+    prototypes = _prototypes(memory, seen)
+    shown = tuple(one.attention for one in _evenly(seen, _SHOWN))
+    return Memory(len(memory.prototypes), alpha, len(seen), prototypes, shown)
 
 
 def _evenly(values: Sequence[T], count: int) -> list[T]:
@@ -102,43 +102,74 @@ def _evenly(values: Sequence[T], count: int) -> list[T]:
     return [values[place] for place in sorted(places)] if values else []
 
 
-def _attended(
-    network: Student, spec: ModelSpec, images: Sequence[GalleryImage], sources: dict[str, Source]
-) -> Iterator[tuple[GalleryImage, ImageArray, Fused]]:
-    """Each image that can be read, its pixels, and what the fusion makes of them."""
+class _Look(NamedTuple):
+    """What the memory makes of one image.
+
+    Attributes:
+        attention: The image with its attention maps.
+        mean: Mean weight of each prototype (K,).
+        highest: Highest weight of each prototype (K,).
+        patches: Pixels (48, 48, 3) around the cell of the highest weight, of each prototype.
+    """
+
+    attention: GalleryImage
+    mean: ProbArray
+    highest: ProbArray
+    patches: list[ImageArray]
+
+
+def _looks(
+    network: Student,
+    memory: PrototypeMemory,
+    spec: ModelSpec,
+    images: Sequence[GalleryImage],
+    sources: dict[str, Source],
+) -> Iterator[_Look]:
+    """A look at each image that can be read."""
     for image in images:
         try:
-            pixels = stored_image(sources[image.id])[:_MAX_SIDE, :_MAX_SIDE]
+            pixels = stored_image(sources[image.id])
         except (KeyError, UserError):  # the gallery says so
             continue
+        if spec.input.mode == "native":
+            pixels = pixels[:_MAX_SIDE, :_MAX_SIDE]
         fed = torch.from_numpy(whole_image(pixels, spec.input))[None]
         with torch.inference_mode():
-            yield image, pixels, network.attend(fed)[1]
+            fused = network.attend(fed)[1]
+            fused = _without_padding(fused, fed.shape[2:], network.backbone.strides[0])
+            weights = memory.weights(fused.features)[0].numpy()
+        patches = [_patch(pixels, one) for one in weights]
+        attention = _attention(image, pixels, fused)
+        yield _Look(attention, weights.mean(axis=(1, 2)), weights.max(axis=(1, 2)), patches)
 
 
-def _prototypes(
-    memory: PrototypeMemory, seen: Sequence[tuple[GalleryImage, ImageArray, Fused]]
-) -> tuple[Prototype, ...]:
+def _without_padding(fused: Fused, size: Sequence[int], cell: int) -> Fused:
+    """The maps without the cells that lie outside an input of `size` (h, w)."""
+    rows, columns = (-(-length // cell) for length in size)
+    cut = {k: m[..., :rows, :columns] for k, m in fused._asdict().items() if m is not None}
+    return fused._replace(**cut)
+
+
+def _prototypes(memory: PrototypeMemory, seen: Sequence[_Look]) -> tuple[Prototype, ...]:
     with torch.inference_mode():
-        answers = [memory.answers(fused.features)[0].numpy() for _, _, fused in seen]
         attention = memory.read(memory.prototypes).sigmoid().flatten().tolist()
-    fractions = np.mean([one.mean(axis=(1, 2)) for one in answers], axis=0)
+    fractions = np.mean([one.mean for one in seen], axis=0)
     found = []
     for k in np.argsort(-fractions, kind="stable")[:_PROTOTYPES].tolist():
-        best = heapq.nlargest(_PATCHES, range(len(seen)), key=lambda n, k=k: answers[n][k].max())  # type: ignore[misc]
-        strip = np.hstack([_patch(seen[n][1], answers[n][k]) for n in best])
-        alt = f"{len(best)} image patches that prototype {k + 1} answers to"
+        best = heapq.nlargest(_PATCHES, seen, key=lambda one, k=k: one.highest[k])  # type: ignore[misc]
+        strip = np.hstack([one.patches[k] for one in best])
+        alt = f"{len(best)} image patches to which prototype {k + 1} responds"
         found.append(Prototype(k + 1, float(fractions[k]), attention[k], _panel("", alt, strip)))
     return tuple(found)
 
 
-def _patch(image: ImageArray, answer: ProbArray) -> ImageArray:
-    """The pixels (48, 48, 3) around the cell of the largest answer (h, w)."""
-    place = np.unravel_index(answer.argmax(), answer.shape)
+def _patch(image: ImageArray, weights: ProbArray) -> ImageArray:
+    """The pixels (48, 48, 3) around the cell of the highest weight (h, w)."""
+    place = np.unravel_index(weights.argmax(), weights.shape)
     side = min(_PATCH, *image.shape[:2])
     y, x = (
         int(np.clip((cell + 0.5) * length / cells - side / 2, 0, length - side))
-        for cell, cells, length in zip(place, answer.shape, image.shape[:2], strict=True)
+        for cell, cells, length in zip(place, weights.shape, image.shape[:2], strict=True)
     )
     patch = image[y : y + side, x : x + side]
     return np.asarray(cv2.resize(patch, (_PATCH, _PATCH), interpolation=cv2.INTER_AREA))

@@ -70,7 +70,7 @@ class Report:
         checksums: SHA-256 of each file that the numbers depend on.
         comparison: With other runs; None if there are none.
         worst_pseudo_masks: Training pseudo-masks with the lowest overlap with the ground truth.
-        memory: What the student's memory answers to; None without one.
+        memory: What the student's memory responds to; None without one.
     """
 
     title: str

@@ -23,7 +23,9 @@ _SETTING = re.compile(r"(?:model|data|trainer|checkpoint)(?:\.\w+)*|seed_everyth
 _PROGRAMS = ("boxpromptiml", "data_prep")
 _NO_DATA = ("study", "annotate", "page")  # commands that call themselves, or wait for a person
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
-_DATA_FILES = (".jsonl", ".ckpt", ".safetensors", ".pth")
+_DATA_OPTIONS = re.compile(  # whose files are data, not configurations
+    r"--(data\.(train|val|test|predict)|ckpt_path|model(\.init_args)?\.(init_from|pretrained))\+?"
+)
 _SEEDS = range(2**32)
 
 
@@ -184,13 +186,17 @@ def _problem_of_command(command: str, folder: Path | None) -> str | None:
 
 def _configuration(before: str, word: str, verb: str) -> str | None:
     """The configuration that a word names, alone or with its option; None if it names none."""
-    value = word[2:] if word.startswith("-c") else word.rpartition("=")[2]
-    if before in ("-c", "--config") or word.startswith(("-c", "--config=")):
+    option, equals, value = word.partition("=")
+    if word.startswith("-c"):  # -cFILE and -c=FILE
+        option, value = "-c", word[2:].removeprefix("=")
+    elif not (equals and word.startswith("-")):
+        option, value = before, word
+    if not value:
+        return None
+    if option in ("-c", "--config") or value.lower().endswith((".yaml", ".yml")):
         return value
-    if value.lower().endswith((".yaml", ".yml")):
-        return value
-    # A group of a trainer's options may be any file, as in --data=FILE.
-    others = verb in TRAINER_VERBS and not value.lower().endswith(_DATA_FILES)
+    # A group of a trainer's options may be given as a file of any name, as in --data=FILE.
+    others = verb in TRAINER_VERBS and not _DATA_OPTIONS.fullmatch(option)
     return value if others and _is_file(value) else None
 
 

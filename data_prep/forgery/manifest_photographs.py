@@ -1,5 +1,6 @@
 """Photographs and objects that manifests list: authentic images, and forged ones with masks."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +41,9 @@ def list_manifests(option: str, paths: Sequence[Path], label: int) -> list[Liste
         if sample.label != label or (label and sample.mask is None):
             continue
         manifest = replace(source.manifest, samples=source.manifest.samples[:0])  # for workers
-        key = sample.image_sha256 or str(manifest.image_path(sample))
+        key = sample.image_sha256 or os.path.normpath(
+            manifest.path.parent.absolute() / manifest.header.image_root / sample.image
+        )
         known = files.get(key, Listed(Source(manifest, sample), ()))
         files[key] = known._replace(ids=(*known.ids, sample.id))
     if paths and not files:
@@ -72,11 +75,11 @@ class CandidateInspector:
         if not isinstance(candidate, Listed):
             return inspector(candidate)
         manifest, sample = candidate.source
-        path = manifest.image_path(sample)
-        photo, rejected = inspector((sample.id, path))
-        if photo is None:
-            return InspectedPhoto(None, rejected)
         try:
+            path = manifest.image_path(sample)
+            photo, rejected = inspector((sample.id, path))
+            if photo is None:
+                return InspectedPhoto(None, rejected)
             if sample.image_sha256 not in (None, photo.sha256):
                 raise RejectedInput(path, "changed", "the file's SHA-256 is not the manifest's")
             outlines = _outlines(candidate.source)

@@ -61,6 +61,12 @@ def test_a_large_image_is_matched_shrunk(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (fused[there] > 0.65).mean() > 0.8
 
 
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1)])
+def test_a_very_narrow_image_has_a_map(size: tuple[int, int]) -> None:
+    prob = np.full(size, 0.5, np.float32)
+    np.testing.assert_array_equal(add_copies(prob, np.zeros((*size, 3), np.uint8)), prob)
+
+
 @settings(max_examples=25)
 @given(
     arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))),
@@ -81,6 +87,10 @@ def test_localize_adds_copies_if_asked(tmp_path: Path, capsys: pytest.CaptureFix
     plain, added = (Localizer.load(copy_move=on).localize([image])[0] for on in (False, True))
     assert added.score == plain.score
     assert (added.prob >= plain.prob).all()
+    page = ["localize", "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "page")]
+    assert main([*page, "--copy_move=true", "--report=true", "--isolate=false"]) == 0
+    said = (tmp_path / "page/case.html").read_text()
+    assert "Parts that match another place of the same image were added" in said
     words = ["localize", "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert main([*words, "--copy_move=true", "--isolate=false"]) == 0
     stored = np.asarray(read_map(tmp_path / "out/prob/a.png").prob)

@@ -86,7 +86,7 @@ def test_answers_of_the_prototypes_are_a_distribution() -> None:
     fusion = _fusion(memory="ema")
     assert fusion.memory is not None
     fused, _ = fusion.fuse(_maps())
-    answers = fusion.memory.answers(fused)
+    answers = fusion.memory.weights(fused)
     assert answers.shape == (2, 3, *SIZES[0])
     torch.testing.assert_close(answers.sum(dim=1), torch.ones(2, *SIZES[0]))
 

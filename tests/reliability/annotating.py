@@ -122,11 +122,12 @@ def _disturbed(photographs: Path, out: Path, fault: AtWrite) -> list[str]:
     """Annotate until the fault, and open the page again."""
     what = f"{fault.point} at write {fault.number}"
     page = _Page(photographs, out, fault)
-    statuses = [
-        page.save(step % _PHOTOGRAPHS, page.get(step % _PHOTOGRAPHS)[0], step + 1.0)
-        for step in range(_STEPS if page.port else 0)
-        if page.command.alive
-    ]
+    statuses: list[int] = []
+    for step in range(_STEPS if page.port else 0):
+        number = step % _PHOTOGRAPHS
+        statuses.append(page.save(number, page.get(number)[0], step + 1.0))
+        if statuses[-1] == 0:  # a killed process may count as alive for a moment
+            break
     ended = page.end()
     faults: list[str] = []
     if fault.point in DEADLY:

@@ -12,7 +12,7 @@ from boxpromptiml.models.inputs import whole_image
 from boxpromptiml.models.student import Student
 from boxpromptiml.report.build import build_report
 from boxpromptiml.report.gallery import GalleryImage
-from boxpromptiml.report.memory import look_into_memory
+from boxpromptiml.report.memory import _without_padding, look_into_memory
 from boxpromptiml.report.page import render
 from boxpromptiml.report.run import ScoredRun
 from tests.helpers.models import save_student
@@ -46,7 +46,8 @@ def test_prototypes_are_those_of_the_network(scored: ScoredRun, manifest: Manife
         fed = torch.from_numpy(whole_image(stored_image(Source(manifest, sample)), spec.input))
         with torch.inference_mode():
             fused = network.attend(fed[None])[1]
-            weights.append(network.fusion.memory.answers(fused.features)[0].mean(dim=(1, 2)))
+            fused = _without_padding(fused, fed.shape[1:], network.backbone.strides[0])
+            weights.append(network.fusion.memory.weights(fused.features)[0].mean(dim=(1, 2)))
     mean = torch.stack(weights).mean(dim=0)
     assert memory.count == len(memory.prototypes) == 8
     assert [one.number - 1 for one in memory.prototypes] == mean.argsort(descending=True).tolist()
@@ -54,6 +55,18 @@ def test_prototypes_are_those_of_the_network(scored: ScoredRun, manifest: Manife
         assert one.fraction == pytest.approx(float(mean[one.number - 1]), rel=1e-5)
         assert decoded(one.patches.uri).size == (2 * 48, 48)
     assert sum(one.fraction for one in memory.prototypes) == pytest.approx(1, rel=1e-5)
+
+
+def test_what_the_network_pads_is_left_out(scored: ScoredRun) -> None:
+    network, _ = load_localizer(scored.checkpoint)
+    assert isinstance(network, Student)
+    cell, stride = network.backbone.strides[0], max(network.backbone.strides)
+    height, width = stride + 1, 2 * stride + cell + 1
+    with torch.inference_mode():
+        fused = network.attend(torch.zeros(1, 3, height, width))[1]
+    cut = _without_padding(fused, (height, width), cell)
+    assert cut.base.shape[2:] == (-(-height // cell), -(-width // cell))
+    assert fused.base.shape[2:] == (2 * stride // cell, 3 * stride // cell)
 
 
 def test_attention_of_each_image_is_drawn(scored: ScoredRun, manifest: Manifest) -> None:

@@ -157,7 +157,11 @@ def test_a_study_that_yaml_stumbles_over_is_one_clear_error(tmp_path: Path, text
         ({"prepare": ["boxpromptiml fit -c /elsewhere/x"]}, "outside the study's"),
         ({"prepare": ["boxpromptiml fit --data=/elsewhere/x.yaml"]}, "outside the study's"),
         ({"prepare": ["boxpromptiml fit -c/elsewhere/x"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit -c=/elsewhere/x"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit --config=/else=where/x"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit --config /else=where/x"]}, "outside the study's"),
         ({"prepare": ["boxpromptiml fit --data=/elsewhere/x.YML"]}, "outside the study's"),
+        ({"prepare": ["boxpromptiml fit --data=/etc/passwd"]}, "outside the study's"),
         ({"prepare": ["boxpromptiml fit --model /etc/passwd"]}, "outside the study's"),
         ({"prepare": ["boxpromptiml -q study --file study.yaml"]}, "makes no data"),
         ({"variants": {"a" * 101: {"what": "x"}}, "reference": "a" * 101}, "at most 100 letters"),
@@ -201,3 +205,20 @@ def test_configurations_beside_the_study_or_in_the_working_directory_may_be_used
     with pytest.raises(UserError, match="outside the study's"):
         read_study(outside)
     assert read_study(outside, trusted=True).prepare
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "ckpt", "txt"])
+def test_options_of_data_may_name_any_file_and_groups_of_options_none_outside(
+    tmp_path: Path, suffix: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "study").mkdir()
+    file = tmp_path / f"elsewhere/x.{suffix}"
+    file.touch()
+    for option in ("--data.train", "--ckpt_path", "--model.init_from"):
+        commands = [f"boxpromptiml fit {option}={file}", f"boxpromptiml fit {option} {file}"]
+        assert read_study(write(tmp_path / "study", prepare=commands)).prepare == commands
+    for group in ("--data", "--model.student"):
+        for command in (f"boxpromptiml fit {group}={file}", f"boxpromptiml fit {group} {file}"):
+            with pytest.raises(UserError, match="outside the study's"):
+                read_study(write(tmp_path / "study", prepare=[command]))

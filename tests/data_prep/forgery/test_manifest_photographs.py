@@ -90,6 +90,19 @@ def test_files_that_are_not_the_manifests_are_rejected(tmp_path: Path) -> None:
     assert reasons == ["changed", "empty"]
 
 
+def test_a_path_that_leads_out_costs_its_image(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    root = tmp_path / "root"
+    outside.mkdir()
+    root.mkdir()
+    sample = replace(listed(outside, "a", 0), image_sha256=None)
+    (root / "a.png").symlink_to(outside / "a.png")
+    (found,) = list_manifests("--manifest", [manifest(root, [sample])], 0)
+    photo, (error,) = INSPECTOR(found)
+    assert photo is None
+    assert error.reason == "bad_path"
+
+
 def test_a_file_of_a_folder_is_inspected_as_ever(tmp_path: Path) -> None:
     images.write_png(tmp_path / "a.png", picture(SIZE, 0))
     photo, _ = INSPECTOR(("a.png", tmp_path / "a.png"))
