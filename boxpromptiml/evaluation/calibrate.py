@@ -81,7 +81,8 @@ def calibrate(
     if weights.suffix.lower() == ".onnx":
         raise UserError(f"{weights}: calibrate the checkpoint it was made from, and export again")
     if out is not None and out.suffix.lower() != weights.suffix.lower():
-        raise UserError(f"--out {out}: must end in {weights.suffix}, as the checkpoint")
+        ending = weights.suffix or "no ending"
+        raise UserError(f"--out {out}: must have the checkpoint's ending ({ending})")
     keep_freed_memory()
     localizer = Localizer.load(weights, device)
     sources = read_sources(manifest, split)
