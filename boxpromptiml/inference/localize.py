@@ -226,15 +226,17 @@ def _report(
 def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
     """Fingerprint of everything but the image that changes a prediction."""
     segmenter = localizer.segmenter
-    settings = {
-        "weights": sha256_file(weights),
-        "runtime": localizer.runtime,
-        "tile": tile,
-        "threshold": threshold,
-        "segmenter": None if segmenter is None else segmenter.settings,
-        "version": _VERSION,
-    }
-    return fingerprint(settings | ({"copy_move": True} if localizer.copy_move else {}))[:16]
+    return fingerprint(
+        {
+            "weights": sha256_file(weights),
+            "runtime": localizer.runtime,
+            "tile": tile,
+            "copy_move": localizer.copy_move,
+            "threshold": threshold,
+            "segmenter": None if segmenter is None else segmenter.settings,
+            "version": _VERSION,
+        }
+    )[:16]
 
 
 class _Job:
