@@ -215,8 +215,9 @@ def found_by(
         odds = _logit(np.array(scores, np.float32)).mean(keepdims=True)
         return Localized(sigmoid(logits), float(sigmoid(odds)[0]))
     small = image if mode == "native" else shrink(image, int(mode))
-    prob, score = localizer.localize([small])[0]
-    known[mode] = Localized(to_stored_size(_logit(prob), image.shape[:2]), score)
+    found_small = localizer.localize([small])[0]
+    enlarged = to_stored_size(_logit(found_small.prob), image.shape[:2])
+    known[mode] = Localized(enlarged, found_small.score)
     return known[mode]
 
 

@@ -260,8 +260,8 @@ def _localized(
                 sys.stderr.write(f"rejected {error}\n")
                 results[sample.id] = error
 
-    for key, _, (prob, _) in localizer.localize_each(images(), batch_size):
-        relative = prob / max(float(prob.max()), 1e-6)
+    for key, _, found in localizer.localize_each(images(), batch_size):
+        relative = found.prob / max(float(found.prob.max()), 1e-6)
         results[key] = tuple(one.box for one in boxes_from_map(relative, settings))
     return results
 

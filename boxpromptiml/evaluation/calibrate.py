@@ -47,6 +47,7 @@ def calibrate(
     folds: int = 5,
     batch_size: AtLeastOne = 4,
     device: str = "auto",
+    copy_move: bool | None = None,
 ) -> int:
     """Calibrate a localizer on validation images, and measure thresholds by false-alarm rate.
 
@@ -69,6 +70,9 @@ def calibrate(
         folds: Parts that are held back in turn; images of one group stay together.
         batch_size: Images per forward pass.
         device: cpu or cuda; auto: a GPU if there is one.
+        copy_move: Whether regions that were copied within the image are added to the maps and
+            raise the probability; the copy that is written then does so by itself. Default: as the
+            checkpoint says.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or there are too few
@@ -84,7 +88,7 @@ def calibrate(
         ending = weights.suffix or "no ending"
         raise UserError(f"--out {out}: must have the checkpoint's ending ({ending})")
     keep_freed_memory()
-    localizer = Localizer.load(weights, device)
+    localizer = Localizer.load(weights, device, copy_move=copy_move)
     sources = read_sources(manifest, split)
     report = calibrate_localizer(localizer, sources, method, folds, batch_size)
     sys.stdout.write(report.to_text())
@@ -125,7 +129,8 @@ class CalibrationReport:
         lines = [
             f"{found.images} images: {found.images - found.authentic} manipulated, "
             f"{found.authentic} authentic ({self._left_out()})",
-            f"image probability = sigmoid(logit / {found.temperature:.4g} {found.bias:+.4g})",
+            f"image probability = sigmoid(logit / {found.temperature:.4g} {found.bias:+.4g})"
+            + self._of_copies(),
             "on images held back from the fit, before and after:",
             f"  expected calibration error {self.before.ece:.4f}, {self.after.ece:.4f} "
             f"({self.ece_by_chance:.4f} by chance, with exactly right scores)",
@@ -144,6 +149,10 @@ class CalibrationReport:
             line += f"{of_images[rate]:>14.4f}{held_back[rate]:>11.4f}" if known else f"{'-':>14}"
             lines.append(line)
         return "\n".join([*lines, ""])
+
+    def _of_copies(self) -> str:
+        weight = self.calibration.copy_weight
+        return "" if weight is None else f", {weight:+.4g} where regions match another place"
 
     def _left_out(self) -> str:
         unreadable = f", {self.unreadable} that cannot be read" if self.unreadable else ""
@@ -190,12 +199,14 @@ class Measured:
         logits: (N,) image logits.
         manipulated: (N,) whether an image is manipulated.
         pixels: Probabilities of the pixels of the authentic ones.
+        copied: (N,) whether an image has copied regions; None if they were not looked for.
         unreadable: Number of images that could not be read; they are in none of the others.
     """
 
     logits: Floats
     manipulated: MaskArray
     pixels: AuthenticPixels
+    copied: MaskArray | None = None
     unreadable: int = 0
 
 
@@ -206,15 +217,21 @@ def measure(localizer: Localizer, sources: Sequence[Source], batch_size: int = 4
     """
     localizer = replace(localizer, spec=replace(localizer.spec, calibration=None))
     scores, pixels = np.full(len(sources), np.nan), AuthenticPixels()
+    copied = np.zeros(len(sources), bool)
     for number, _, found in localizer.localize_each(_readable(sources), batch_size):
-        scores[number] = found.score
+        scores[number], copied[number] = found.score, found.copied
         if sources[number].sample.label == 0:
             pixels.add(found.prob)
     was_read = ~np.isnan(scores)
     scores = scores[was_read].clip(_ALMOST_0, 1 - _ALMOST_0)
     manipulated = np.array([source.sample.label == 1 for source in sources], bool)[was_read]
-    unreadable = int((~was_read).sum())
-    return Measured(np.log(scores / (1 - scores)), manipulated, pixels, unreadable)
+    return Measured(
+        np.log(scores / (1 - scores)),
+        manipulated,
+        pixels,
+        copied[was_read] if localizer.spec.copy_move else None,
+        int((~was_read).sum()),
+    )
 
 
 def _readable(sources: Sequence[Source]) -> Iterator[tuple[int, ImageArray]]:
@@ -235,7 +252,7 @@ def calibration_report(
     not trained on: what results is the calibration of a localizer that was trained on all of them.
 
     Args:
-        folds: Two or more.
+        folds: Two or more, all with copies or all without.
         method: As in `calibrate`.
         unlabelled: Number of images that were left out.
 
@@ -244,14 +261,16 @@ def calibration_report(
     """
     logits = np.concatenate([fold.logits for fold in folds])
     manipulated = np.concatenate([fold.manipulated for fold in folds])
+    copied = _copied(folds)
     fold_of = np.repeat(np.arange(len(folds)), [len(fold.logits) for fold in folds])
-    platt = fit_platt(logits, manipulated, method == "platt")
+    platt = fit_platt(logits, manipulated, method == "platt", copied)
     before = reliability(1 / (1 + np.exp(-logits)), manipulated)
-    kept = held_out(logits, manipulated, fold_of, method == "platt")
+    kept = held_out(logits, manipulated, fold_of, method == "platt", copied)
     after = reliability(kept, manipulated)
     pixels = [fold.pixels for fold in folds]
     every = sum(pixels, AuthenticPixels())
-    authentic = platt(logits)[~manipulated]
+    scores = platt(logits, copied)
+    authentic = scores[~manipulated]
     rates = [rate for rate in RATES if rate * len(authentic) >= 1]
     calibration = Calibration(
         temperature=platt.temperature,
@@ -263,8 +282,9 @@ def calibration_report(
         image_thresholds=tuple((rate, image_threshold(authentic, rate)) for rate in rates),
         ece=after.ece,
         ece_before=before.ece,
+        copy_weight=None if copied is None else platt.copy_weight,
     )
-    by_fold = [fold.logits[~fold.manipulated] for fold in folds]
+    by_fold = [scores[(fold_of == fold) & ~manipulated] for fold in range(len(folds))]
     return CalibrationReport(
         calibration,
         unlabelled,
@@ -275,6 +295,15 @@ def calibration_report(
         tuple(_held_back_pixel_fpr(pixels, rate) for rate in RATES),
         tuple(_held_back_image_fpr(by_fold, rate) for rate in rates),
     )
+
+
+def _copied(folds: Sequence[Measured]) -> MaskArray | None:
+    known = [fold.copied for fold in folds if fold.copied is not None]
+    if not known:
+        return None
+    if len(known) < len(folds):
+        raise ValueError("some folds were measured with copies and some without")
+    return np.concatenate(known)
 
 
 def _held_back_pixel_fpr(folds: Sequence[AuthenticPixels], rate: float) -> float:

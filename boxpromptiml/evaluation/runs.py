@@ -157,8 +157,8 @@ def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
     rows = []
     known = track(sources, "localizing", len(sources))
     pixels = ((source, stored_image(source)) for source in known)
-    for source, _, (prob, score) in localizer.localize_each(pixels):
+    for source, _, found in localizer.localize_each(pixels):
         name = safe_name(source.sample.id)
-        write_bytes(out / "prob" / f"{name}.png", encode_map(prob))
-        rows.append({"id": source.sample.id, "name": name, "image_score": round(score, 6)})
+        write_bytes(out / "prob" / f"{name}.png", encode_map(found.prob))
+        rows.append({"id": source.sample.id, "name": name, "image_score": round(found.score, 6)})
     write_jsonl(out / "predictions.jsonl", rows)

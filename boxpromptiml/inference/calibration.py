@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import ConfigDict
+from pydantic_core import to_jsonable_python
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.strict_json import check_fields
@@ -40,6 +41,8 @@ class Calibration:
         ece: Expected calibration error of the image probability on images held back from the fit;
             before, it was `ece_before`.
         ece_before: See above.
+        copy_weight: Added to the calibrated image logit of an image with copied regions, on maps
+            with which everything here was then measured; None if it was measured without them.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits, or the thresholds are not
@@ -57,6 +60,7 @@ class Calibration:
     image_thresholds: _Table
     ece: _Ece
     ece_before: _Ece
+    copy_weight: Annotated[float, Ge(-1e3), Le(1e3)] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "calibration")
@@ -67,8 +71,13 @@ class Calibration:
             if not all(fpr < above and t >= lower for (fpr, t), (above, lower) in steps):
                 raise UserError(f"calibration.{name}: rates must rise and thresholds must not")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without a `copy_weight` that is None."""
+        values: dict[str, Any] = to_jsonable_python(self)
+        return {name: value for name, value in values.items() if value is not None}
+
     def image_logits(self, logits: FloatArray) -> FloatArray:
-        """The calibrated image logits (B,) of a network's."""
+        """The calibrated image logits (B,) of a network's, for images without copies."""
         with np.errstate(over="ignore"):
             return logits / np.float32(self.temperature) + np.float32(self.bias)
 

@@ -104,7 +104,6 @@ def write_case_report(
     weights: dict[str, str],
     decode: FileDecoder,
     rejected: int,
-    copy_move: bool = False,
 ) -> Path:
     """Write case.html into a folder of `localize`.
 
@@ -115,7 +114,6 @@ def write_case_report(
         weights: Facts about its file and how it ran, as text by name.
         decode: Decodes an image.
         rejected: Number of inputs that could not be localized.
-        copy_move: The maps have regions that were copied within the image.
 
     Raises:
         RejectedInput: If a map of the folder cannot be read.
@@ -139,7 +137,6 @@ def write_case_report(
         lost=lost,
         lower=len(ranked[MAX_IMAGES:]),
         rejected=rejected,
-        copy_move=copy_move,
         spec=spec,
         calibration=spec.calibration,
         limit=_limit(spec, rows[0]) if rows else None,

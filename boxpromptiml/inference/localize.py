@@ -45,7 +45,7 @@ from boxpromptiml.records import ImageArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 
 _MAX_PIXELS = 10**9
-_VERSION = 4  # raise it when a prediction changes without a setting changing
+_VERSION = 5  # raise it when a prediction changes without a setting changing
 
 
 @needs("decode_seconds max_pixels", "isolate", True)
@@ -68,7 +68,7 @@ def localize(
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
     threads: int | None = None,
     report: bool = False,
-    copy_move: bool = False,
+    copy_move: bool | None = None,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
@@ -111,7 +111,8 @@ def localize(
         report: Also write case.html: one page to read, print or mail, with the image, map, marked
             regions and file of each of the 100 images with the highest scores.
         copy_move: Also find regions that were copied within the image, by matching the image with
-            itself, and add them to the map. The image's score stays the network's.
+            itself, and add them to the map. Default: as the checkpoint says; a calibration that
+            was measured with copies holds only with them.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or another job
@@ -134,7 +135,7 @@ def localize(
                 f"--max_pixels: error levels, which this checkpoint uses, are computed for at most "
                 f"{DEFAULT_LIMITS.max_pixels} pixels"
             )
-        limits = _thresholds(localizer.spec, threshold, fpr, tile or copy_move, segmenter)
+        limits = _thresholds(localizer.spec, threshold, fpr, tile, segmenter)
         inputs, rejected = find_inputs(images, out)
         if not inputs:
             raise UserError("; ".join(f"{one.path}: {one.message}" for one in rejected))
@@ -163,7 +164,7 @@ def _thresholds(
     spec: ModelSpec,
     threshold: float | None,
     fpr: float | None,
-    other_maps: bool,
+    tile: bool,
     segmenter: SegmenterConfig | None,
 ) -> Thresholds:
     """The thresholds that the options ask for, with their false-alarm rate where it is known.
@@ -174,20 +175,23 @@ def _thresholds(
     """
     known = spec.calibration
     own = "none" if spec.refinement is None else spec.refinement.segmenter.name
-    same_maps = not other_maps and (segmenter is None or segmenter.name == own)
+    with_copies = known is not None and known.copy_weight is not None
+    same_maps = (
+        not tile and spec.copy_move == with_copies and (segmenter is None or segmenter.name == own)
+    )
     if fpr is None:
         limit = spec.threshold if threshold is None else threshold
         rate = known.pixel_fpr(limit) if known is not None and same_maps else None
         return Thresholds(limit, rate, calibrated=known is not None)
     if known is None:
         raise UserError(
-            "--fpr: this checkpoint knows no false-alarm rates; measure them on validation images "
-            "with `boxpromptiml calibrate`, or give --threshold"
+            "--fpr: this checkpoint knows no false-alarm rates for such maps; measure them on "
+            "validation images with `boxpromptiml calibrate`, or give --threshold"
         )
     if not same_maps:
         raise UserError(
-            "--fpr: the false-alarm rates are those of maps without --tile or --copy_move and with "
-            "the checkpoint's own regions; give --threshold"
+            "--fpr: the false-alarm rates are those of maps without --tile, with the checkpoint's "
+            "own regions and with or without copies as it says; give --threshold"
         )
     try:
         limit = known.pixel_threshold(fpr)
@@ -218,9 +222,7 @@ def _report(
     bad = {str(error.path) for error in job.errors}
     rows = [row for row in read_rows(out).values() if row.made_by == job.made_by]
     shown = [row for row in rows if row.name in named and row.path not in bad]
-    return write_case_report(
-        out, shown, localizer.spec, facts, decode, len(bad), localizer.copy_move
-    )
+    return write_case_report(out, shown, localizer.spec, facts, decode, len(bad))
 
 
 def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
@@ -231,7 +233,7 @@ def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: flo
             "weights": sha256_file(weights),
             "runtime": localizer.runtime,
             "tile": tile,
-            "copy_move": localizer.copy_move,
+            "copy_move": localizer.spec.copy_move,
             "threshold": threshold,
             "segmenter": None if segmenter is None else segmenter.settings,
             "version": _VERSION,
@@ -284,8 +286,8 @@ class _Job:
     ) -> Prediction:
         """Write the files of one image."""
         return write_prediction(
-            self._out, name, path, image, info, *found, self._limits, self._overlays,
-            self.made_by,
+            self._out, name, path, image, info, found.prob, found.score, self._limits,
+            self._overlays, self.made_by,
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from boxpromptiml.inference.spec import MAX_WHOLE_PIXELS, ModelSpec
 from boxpromptiml.io.images import read_image
 from boxpromptiml.models.bayes import region_posterior
 from boxpromptiml.models.error_levels import scaled_error_levels
-from boxpromptiml.models.inputs import to_planes, whole_image
+from boxpromptiml.models.inputs import FloatArray, to_planes, whole_image
 from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 
@@ -45,6 +45,7 @@ class Localized(NamedTuple):
 
     prob: ProbArray  # (H, W) at the stored size
     score: float  # [0, 1], that the image is manipulated anywhere; calibrated if the file says how
+    copied: bool = False  # whether regions were added that match another place of the image
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,15 @@ class Localizer:
 
     Attributes:
         network: The network, in any runtime.
-        spec: Its model spec.
+        spec: Its model spec; its `copy_move` says whether copied regions are added.
         segmenter: Its regions refine the maps; None for no refinement.
         runtime: Runtime, device and precision, as text.
-        copy_move: Add regions copied within the image, see `inference.copy_move.add_copies`.
     """
 
     network: Network
     spec: ModelSpec
     segmenter: Segmenter | None = None
     runtime: str = "torch"
-    copy_move: bool = False
 
     @classmethod
     def load(
@@ -82,7 +81,7 @@ class Localizer:
         precision: Precision = "fp32",
         threads: int | None = None,
         isolate: bool = False,
-        copy_move: bool = False,
+        copy_move: bool | None = None,
     ) -> "Localizer":
         """Load a localizer's file as data, without running code in it.
 
@@ -99,8 +98,9 @@ class Localizer:
             precision: bf16 is faster where the processor supports it, and not exact.
             threads: For the network; None: as the runtime does by itself.
             isolate: Run an `.onnx` file in a child process, under limits of time and memory.
-            copy_move: Add regions that were copied within the image to the maps. The image score
-                stays the network's.
+            copy_move: Add regions that were copied within the image to the maps; None: as the file
+                says. A score that is calibrated with copies is not calibrated without them; one
+                that is calibrated without them does not know of them.
 
         Raises:
             UserError: If the file is missing, damaged or of another kind, if the runtime cannot run
@@ -121,7 +121,9 @@ class Localizer:
             elif segmenter.weights is not None and segmenter.name == own.name:
                 segmenter = replace(own, weights=segmenter.weights, cache=segmenter.cache)
         regions = None if segmenter is None else build_segmenter(segmenter, device)
-        return cls(opened.network, spec, regions, opened.description, copy_move)
+        if copy_move is not None:
+            spec = spec.with_copies(copy_move)
+        return cls(opened.network, spec, regions, opened.description)
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a str is a Sequence[str] to mypy
@@ -169,13 +171,16 @@ class Localizer:
             self._tiled(image, at_two_scales=not tile) if in_tiles else next(whole)
             for image, in_tiles in zip(images, tiled, strict=True)
         ]
-        return [self._refined(image, *one) for image, one in zip(images, found, strict=True)]
+        return [self._localized(image, *one) for image, one in zip(images, found, strict=True)]
 
-    def _refined(self, image: ImageArray, prob: ProbArray, score: float) -> Localized:
+    def _localized(self, image: ImageArray, prob: ProbArray, logits: FloatArray) -> Localized:
+        """The prediction from the network's map (H, W) and its image logits (N,) of N tiles."""
         if self.segmenter is not None:
             prior = self.spec.refinement.prior if self.spec.refinement else "image"
             prob = region_posterior(prob, self.segmenter.regions(image), prior)
-        return Localized(add_copies(prob, image) if self.copy_move else prob, score)
+        fused = add_copies(prob, image) if self.spec.copy_move else prob
+        copied = fused is not prob
+        return Localized(fused, self.spec.image_score(logits, copied), copied)
 
     def localize_each(
         self, images: Iterable[tuple[T, ImageArray]], batch_size: int = 8, tile: bool = False
@@ -203,14 +208,13 @@ class Localizer:
                 known, pixels = [], []
         yield from zip(known, pixels, self.localize(pixels, tile), strict=True)
 
-    def _whole(self, images: Sequence[ImageArray]) -> list[Localized]:
+    def _whole(self, images: Sequence[ImageArray]) -> list[tuple[ProbArray, FloatArray]]:
         fitted = [whole_image(image, self.spec.input) for image in images]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         maps, image_logits = probability_maps(self.network, fitted, sizes)
-        scores = self.spec.image_scores(image_logits)
-        return [Localized(p, float(s)) for p, s in zip(maps, scores, strict=True)]
+        return list(zip(maps, image_logits[:, None], strict=True))
 
-    def _tiled(self, image: ImageArray, at_two_scales: bool) -> Localized:
+    def _tiled(self, image: ImageArray, at_two_scales: bool) -> tuple[ProbArray, FloatArray]:
         levels = scaled_error_levels(image, self.spec.input.error_levels)
         whole = None
         if at_two_scales:
@@ -224,7 +228,7 @@ class Localizer:
                 even_tile(height, _NATIVE_TILE, overlap),
                 even_tile(width, _NATIVE_TILE, overlap),
             )
-        prob, image_logits = tiled_map(
+        return tiled_map(
             self.network,
             lambda rows, columns: to_planes(image[rows, columns], levels[rows, columns]),
             (height, width),
@@ -232,7 +236,6 @@ class Localizer:
             overlap,
             whole,
         )
-        return Localized(prob, self.spec.tiled_score(image_logits))
 
     @classmethod
     def from_pretrained(

@@ -8,7 +8,7 @@ been checked against the types and limits of the records below.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -138,6 +138,7 @@ class ModelSpec:
         trained_on: Names of the datasets; empty where they were not recorded.
         started_from: SHA-256 of the localizer whose weights training started from, if any.
         calibration: What its probabilities mean; None if they have not been calibrated.
+        copy_move: Whether `Localizer` adds regions that were copied within the image.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits.
@@ -151,6 +152,7 @@ class ModelSpec:
     trained_on: tuple[str, ...] = ()
     started_from: Sha256 | None = None
     calibration: Calibration | None = None
+    copy_move: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
@@ -166,22 +168,37 @@ class ModelSpec:
         """Whether an image (H, W) is always read in tiles: whole it would take gigabytes."""
         return self.input.mode == "native" and size[0] * size[1] > MAX_WHOLE_PIXELS
 
+    def with_copies(self, copy_move: bool) -> "ModelSpec":
+        """The spec with `copy_move` as given.
+
+        A calibration that weighs copies is dropped where they are no longer looked for.
+        """
+        weighs = self.calibration is not None and self.calibration.copy_weight is not None
+        known = None if weighs and not copy_move else self.calibration
+        return replace(self, copy_move=copy_move, calibration=known)
+
     def image_scores(self, logits: FloatArray) -> FloatArray:
-        """Probabilities (B,) that images are manipulated, calibrated if the file says how."""
+        """Probabilities (B,) of images without copies, calibrated if the file says how."""
         return sigmoid(
             logits if self.calibration is None else self.calibration.image_logits(logits)
         )
 
-    def tiled_score(self, logits: FloatArray) -> float:
-        """Probability that an image is manipulated, from the image logits (N,) of its tiles.
+    def image_score(self, logits: FloatArray, copied: bool) -> float:
+        """Probability that an image is manipulated.
 
         Ours: the odds of the image are the mean of the tiles' odds. That is Bayes' rule if a
         manipulated image is manipulated in one place, anywhere with equal probability. The highest
         tile would accuse every large photograph: of a thousand tiles one is always odd.
+
+        Args:
+            logits: Image logits (N,) of its tiles; of an image seen whole there is one.
+            copied: Whether regions of it match another place; counts if the file weighs it.
         """
         known = logits if self.calibration is None else self.calibration.image_logits(logits)
-        mean_odds = np.logaddexp.reduce(known.astype(np.float64)) - np.log(len(known))
-        return float(sigmoid(np.array([mean_odds], np.float32))[0])
+        log_odds = np.logaddexp.reduce(known.astype(np.float64)) - np.log(len(known))
+        if copied and self.calibration is not None:
+            log_odds += self.calibration.copy_weight or 0.0
+        return float(sigmoid(np.array([log_odds], np.float32))[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; omitted values take their defaults on reading."""
@@ -202,7 +219,9 @@ class ModelSpec:
         if self.started_from is not None:
             values["started_from"] = self.started_from
         if self.calibration is not None:
-            values["calibration"] = to_jsonable_python(self.calibration)
+            values["calibration"] = self.calibration.to_dict()
+        if self.copy_move:
+            values["copy_move"] = True
         return values
 
     @classmethod
@@ -230,6 +249,7 @@ class ModelSpec:
             stored.trained_on,
             stored.started_from,
             stored.calibration,
+            stored.copy_move,
         )
 
 
@@ -291,6 +311,7 @@ class _Stored:
     trained_on: tuple[str, ...] = ()
     started_from: Sha256 | None = None
     calibration: Calibration | None = None
+    copy_move: bool = False
 
 
 _STORED = TypeAdapter(_Stored)

@@ -20,34 +20,50 @@ _MIN_SLOPE, _MAX_SLOPE = 1e-3, 1e3
 
 
 class Platt(NamedTuple):
-    """The probability of a logit: sigmoid(logit / temperature + bias).
+    """The probability of a logit: sigmoid(logit / temperature + bias + copy_weight * copied).
 
     Attributes:
         temperature: Above 0; 1 changes nothing.
         bias: Added to the scaled logit; 0 changes nothing.
+        copy_weight: Added for images with copied regions.
     """
 
     temperature: float
     bias: float
+    copy_weight: float = 0.0
 
-    def __call__(self, logits: Floats) -> Floats:
-        """Probabilities of logits of any shape."""
+    def __call__(self, logits: Floats, copied: MaskArray | None = None) -> Floats:
+        """Probabilities of logits of any shape.
+
+        Args:
+            logits: Of images.
+            copied: Of the same shape, True for images with copied regions; None: no image has any.
+        """
+        odds = logits / self.temperature + self.bias
+        if copied is not None:
+            odds = odds + self.copy_weight * copied
         with np.errstate(over="ignore"):  # exp(-x) may be infinite: the probability is 0
-            return np.asarray(1 / (1 + np.exp(-(logits / self.temperature + self.bias))))
+            return np.asarray(1 / (1 + np.exp(-odds)))
 
 
-def fit_platt(logits: Floats, manipulated: MaskArray, with_bias: bool = True) -> Platt:
-    """Fit temperature and bias by minimising the negative log-likelihood.
+def fit_platt(
+    logits: Floats,
+    manipulated: MaskArray,
+    with_bias: bool = True,
+    copied: MaskArray | None = None,
+) -> Platt:
+    """Fit temperature, bias and weight of copies by minimising the negative log-likelihood.
 
     Platt scaling (Platt 1999, Probabilistic outputs for support vector machines), with the paper's
     smoothed targets, which keep the fit finite where the scores separate the classes. Without a
     bias it is temperature scaling (Guo et al. 2017, On calibration of modern neural networks,
-    arXiv 1706.04599).
+    arXiv 1706.04599). The weight of copies is ours.
 
     Args:
         logits: (N,) image scores before the sigmoid.
         manipulated: (N,) True for manipulated images.
         with_bias: False keeps the bias at 0.
+        copied: (N,) True for images with copied regions; None keeps their weight at 0.
 
     Raises:
         UserError: If a class is absent, or higher logits do not mean that manipulation is likelier.
@@ -60,16 +76,18 @@ def fit_platt(logits: Floats, manipulated: MaskArray, with_bias: bool = True) ->
     target = torch.tensor(np.where(manipulated, high, low))
     spread = float(np.std(logits))
     given = torch.tensor(logits / (spread or 1.0))  # of order 1, so that the search converges
+    matched = torch.tensor(np.zeros(len(logits)) if copied is None else copied.astype(np.float64))
     slope = torch.ones((), dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    bias, weight = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
+    fitted = [slope] + [bias] * with_bias + [weight] * (copied is not None)
     optimizer = torch.optim.LBFGS(
-        [slope, bias] if with_bias else [slope], max_iter=200, tolerance_grad=1e-9,
-        tolerance_change=1e-12, line_search_fn="strong_wolfe",
+        fitted, max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
     )  # fmt: skip
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = binary_cross_entropy_with_logits(slope * given + bias, target)
+        value = binary_cross_entropy_with_logits(slope * given + weight * matched + bias, target)
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
@@ -80,7 +98,7 @@ def fit_platt(logits: Floats, manipulated: MaskArray, with_bias: bool = True) ->
             "the image scores cannot be calibrated: they are no higher for manipulated images than "
             "for authentic ones"
         )
-    return Platt(1 / found, bias.item() if with_bias else 0.0)
+    return Platt(1 / found, bias.item(), weight.item())
 
 
 class Bin(NamedTuple):
@@ -154,7 +172,11 @@ def fold_numbers(groups: list[str], folds: int, seed: int = 0) -> npt.NDArray[np
 
 
 def held_out(
-    logits: Floats, manipulated: MaskArray, folds: npt.NDArray[np.intp], with_bias: bool = True
+    logits: Floats,
+    manipulated: MaskArray,
+    folds: npt.NDArray[np.intp],
+    with_bias: bool = True,
+    copied: MaskArray | None = None,
 ) -> Floats:
     """The calibrated score (N,) of every image, fitted without the images of its fold.
 
@@ -163,14 +185,17 @@ def held_out(
         manipulated: (N,) labels.
         folds: (N,) of `fold_numbers`.
         with_bias: As in `fit_platt`.
+        copied: As in `fit_platt`.
 
     Raises:
         UserError: As `fit_platt`, for the images outside one of the folds.
     """
+    known = np.zeros(len(logits), bool) if copied is None else copied
     scores = np.empty(len(logits))
     for fold in np.unique(folds):
-        inside = folds == fold
-        scores[inside] = fit_platt(logits[~inside], manipulated[~inside], with_bias)(logits[inside])
+        held, rest = folds == fold, folds != fold
+        platt = fit_platt(logits[rest], manipulated[rest], with_bias, known[rest])
+        scores[held] = platt(logits[held], known[held])
     return scores
 
 

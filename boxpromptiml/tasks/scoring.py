@@ -81,14 +81,17 @@ class ScoredModule(LightningModule):
         return Maps(id=batch["id"], prob=prob, image_score=score)
 
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Predict maps (H, W) in [0, 1] at the stored sizes and image scores (B,) in [0, 1]."""
+        """Predict maps (H, W) in [0, 1] at the stored sizes and image scores (B,) in [0, 1].
+
+        By the network alone: regions that were copied within the image are not looked for.
+        """
         images = [
             image[:, :height, :width].float().cpu().numpy()
             for image, (height, width) in zip(batch["image"], batch["extent"], strict=True)
         ]
         network = TorchNetwork(self.network)
         maps, logits = probability_maps(network, images, batch["size"], finite=False)
-        scores = self.spec.image_scores(logits)
+        scores = self.spec.with_copies(False).image_scores(logits)
         self._refuse_diverged(batch["id"], maps, scores)
         return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
 

@@ -1,9 +1,11 @@
-"""Tables of what experiments/default/train.py measured, from docs/results/default/ alone.
+"""Tables of what train.py and copies.py measured, from docs/results/ alone.
 
     python experiments/default/table.py
 
 Scores of the folds are pooled: every image is scored by the student that was not trained on its
-source photographs. Intervals are 95 %, by bootstrap over groups.
+source photographs. Intervals are 95 %, by bootstrap over groups. In the table of copies, kinds of
+forgeries stand beside all authentic images of their dataset; its image scores are calibrated, those
+without copies are the network's.
 """
 
 import sys
@@ -12,7 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from boxpromptiml.metrics.bootstrap import Interval, mean_interval, statistic_interval
+from boxpromptiml.metrics.bootstrap import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    statistic_interval,
+)
 from boxpromptiml.metrics.image import image_auc
 from boxpromptiml.metrics.results import ImageRow, read_evaluation
 
@@ -39,18 +46,71 @@ def rows_of(names: Sequence[str], split: str) -> list[ImageRow]:
 def line(name: str, rows: Sequence[ImageRow]) -> str:
     """One line of a table."""
     groups = [row.group for row in rows]
-    labels = np.array([row.label == 1 for row in rows])
-    scores = np.array([row.image_score for row in rows])
-    flagged = [row.flagged if row.label == 0 else NAN for row in rows]
     found = [
         mean_interval([row.f1 for row in rows], groups),
         mean_interval([row.auc for row in rows], groups),
-        statistic_interval(lambda weights: image_auc(weights, scores, labels), len(rows), groups)
-        if 0 < labels.sum() < len(rows)
-        else Interval(NAN, NAN, NAN, len(rows)),
-        mean_interval(flagged, groups),
+        auc_of_images(rows),
+        mean_interval(flagged(rows), groups),
     ]
     return " | ".join(["", name, str(len(rows)), *map(shown, found), ""]).strip()
+
+
+def flagged(rows: Sequence[ImageRow]) -> list[float]:
+    """Flagged fractions of the authentic images, nan for the others."""
+    return [row.flagged if row.label == 0 else NAN for row in rows]
+
+
+def auc_of_images(rows: Sequence[ImageRow]) -> Interval:
+    """Image AUC; nan where one class is absent."""
+    labels = np.array([row.label == 1 for row in rows])
+    scores = np.array([row.image_score for row in rows])
+    if not 0 < labels.sum() < len(rows):
+        return Interval(NAN, NAN, NAN, len(rows))
+    groups = [row.group for row in rows]
+    return statistic_interval(lambda weights: image_auc(weights, scores, labels), len(rows), groups)
+
+
+def copies(name: str, rows: Sequence[ImageRow], without: Sequence[ImageRow]) -> str:
+    """One line of the table of copies: the same images with them and without."""
+    groups = [row.group for row in rows]
+    f1, f1_without = [row.f1 for row in rows], [row.f1 for row in without]
+    pairs = [
+        (auc_of_images(without), auc_of_images(rows)),
+        (mean_interval(flagged(without), groups), mean_interval(flagged(rows), groups)),
+    ]
+    cells = [
+        name,
+        str(sum(row.label == 1 for row in rows)),
+        shown(mean_interval(f1_without, groups)),
+        shown(mean_interval(f1, groups)),
+        shown(difference_interval(f1, f1_without, groups)),
+        ", ".join(f"{mean_interval([r.auc for r in side]).value:.3f}" for side in (without, rows)),
+        *(f"{shown(one)}, {shown(other)}" for one, other in pairs),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table_of_copies() -> list[str]:
+    """The table of what copies add to the folds' maps and image scores; empty without copies.py."""
+    folds = [f"fold_{number}" for number in range(5)]
+    plain = {row.id: row for fold in folds for row in rows_of((fold,), "test")}
+    for number, fold in enumerate(folds):
+        plain |= {row.id: row for row in rows_of((fold,), "val")[number::5]}
+    out = []
+    for name in ("casia", "misd", "forgeries"):
+        folder = RESULTS.parent / "copy_move" / name
+        if not (folder / "metrics.json").exists():
+            continue
+        rows = read_evaluation(folder).rows
+        kinds = sorted({row.kind for row in rows if row.kind})
+        parts = {name: rows} | {
+            f"... {kind}": [row for row in rows if row.kind == kind or row.label == 0]
+            for kind in kinds
+        }
+        out += [
+            copies(part, chosen, [plain[r.id] for r in chosen]) for part, chosen in parts.items()
+        ]
+    return out
 
 
 def shown(interval: Interval) -> str:
@@ -74,6 +134,12 @@ def main() -> None:
             kinds = sorted({row.kind for row in rows if row.kind})
             out += [line(f"... {kind}", [r for r in rows if r.kind == kind]) for kind in kinds]
         sys.stdout.write("\n".join(out) + "\n\n")
+    if lines := table_of_copies():
+        head = (
+            "copies within an image\n\n| on | forgeries | F1 without | with | difference, paired | "
+            "AUC without, with | image AUC without, with | pixel FPR without, with |"
+        )
+        sys.stdout.write("\n".join([head, "|---" * 8 + "|", *lines]) + "\n")
 
 
 if __name__ == "__main__":

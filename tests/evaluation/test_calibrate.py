@@ -19,10 +19,12 @@ from boxpromptiml.evaluation.calibrate import (
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.export import describe
 from boxpromptiml.inference.formats import write_safetensors
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.manifests.sources import Sources, read_sources, stored_image
 from boxpromptiml.metrics.calibration import fit_platt
 from boxpromptiml.metrics.pixel import pixel_fpr
+from boxpromptiml.records import ImageArray, ProbArray
 from tests.helpers.data import make_manifest
 from tests.helpers.models import SPECS, brightness, make_network
 
@@ -161,6 +163,59 @@ def test_the_command_writes_a_copy_that_differs_in_the_spec_alone(
         assert load_weights(out)["global_step"] == 7
     assert main(["export", f"--checkpoint={out}", f"--out={tmp_path / 'again.safetensors'}"]) == 0
     assert Localizer.load(tmp_path / "again.safetensors").spec == new.spec
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matching that finds a copy in the corner of every second bright image."""
+
+    def add_copies(prob: ProbArray, image: ImageArray) -> ProbArray:
+        if image.max() < 200 or image.sum() % 2:
+            return prob
+        fused = prob.copy()
+        fused[:5, :5] = 0.9
+        return fused
+
+    monkeypatch.setattr("boxpromptiml.inference.localizer.add_copies", add_copies)
+
+
+@pytest.mark.usefixtures("copies")
+def test_copies_are_weighed_where_they_are_looked_for(sources: Sources) -> None:
+    spec = replace(SPEC, copy_move=True)
+    measured = measure(Localizer(brightness, spec), sources)
+    assert measured.copied is not None
+    assert 0 < measured.copied.sum() < len(sources)
+    found = calibrate_localizer(Localizer(brightness, spec), sources).calibration
+    expected = fit_platt(measured.logits, measured.manipulated, copied=measured.copied)
+    assert found.copy_weight == pytest.approx(expected.copy_weight, abs=1e-2)
+    plain = measure(Localizer(brightness, SPEC), sources)
+    assert plain.copied is None
+    assert calibration_report([plain, plain]).calibration.copy_weight is None
+    with pytest.raises(ValueError, match="some folds were measured with copies"):
+        calibration_report([plain, measured])
+
+
+@pytest.mark.usefixtures("copies")
+def test_the_copy_looks_for_copies_as_the_command_says(
+    student: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def calibrated(given: Path, name: str, *words: str) -> ModelSpec:
+        out = tmp_path / f"{name}.safetensors"
+        command = ["calibrate", f"--checkpoint={given}", f"--manifest={manifest}", f"--out={out}"]
+        assert main([*command, *words]) == 0
+        return Localizer.load(out).spec
+
+    on = calibrated(student, "on", "--copy_move=true")
+    assert on.copy_move
+    assert on.calibration is not None
+    assert f"{on.calibration.copy_weight:+.4g} where regions match" in capsys.readouterr().out
+    assert calibrated(tmp_path / "on.safetensors", "again") == on
+    off = calibrated(tmp_path / "on.safetensors", "off", "--copy_move=false")
+    assert off == calibrated(student, "plain")
+    assert not off.copy_move
+    words = [f"--checkpoint={tmp_path / 'on.safetensors'}", f"--out={tmp_path / 'e.safetensors'}"]
+    assert main(["export", *words]) == 0
+    assert Localizer.load(tmp_path / "e.safetensors").spec == on
 
 
 def test_wrong_use_is_one_line(

@@ -17,7 +17,7 @@ from boxpromptiml.io.files import sha256_file
 from tests.helpers.models import CALIBRATION, SPECS, make_network
 
 V1 = Path(__file__).parents[1] / "compat" / "v1"
-SPEC = replace(SPECS["student"], calibration=CALIBRATION)
+SPEC = replace(SPECS["student"], calibration=CALIBRATION, copy_move=True)
 
 
 def said(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def test_a_localizer_is_its_spec_size_hash_and_the_scores_of_its_run(
     assert found["parameters"] == sum(p.numel() for p in build_network(SPEC).parameters())
     old = said(V1 / "student.ckpt", capsys)
     assert (old["trained_on"], old["calibration"][:4]) == ("not recorded", "none")
+    assert (found["copy_move"], old["copy_move"]) == (True, False)
 
 
 def test_a_manifest_is_counted(capsys: pytest.CaptureFixture[str]) -> None:

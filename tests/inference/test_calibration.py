@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logit
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.calibration import Calibration
@@ -70,6 +71,8 @@ def test_scores_are_calibrated_if_the_spec_says_how(logits: list[float]) -> None
         (lambda said: said.update(images=39), "more than all images"),
         (lambda said: said.update(pixels=2**60), "pixels"),
         (lambda said: said.update(ece=1.5), "ece"),
+        (lambda said: said.update(copy_weight=1e4), "copy_weight"),
+        (lambda said: said.update(copy_weight=True), "copy_weight"),
         (lambda said: said.update(more=1), "more"),
         (lambda said: said.pop("bias"), "bias"),
         (lambda said: said.update(pixel_thresholds=[[0.1, 0.5]] * 65), "pixel_thresholds"),
@@ -101,15 +104,34 @@ def test_odds_of_a_tiled_image_are_the_mean_of_its_tiles(
     spec = replace(SPECS["student"], calibration=CALIBRATION if is_calibrated else None)
     given = np.array(logits, np.float32)
     scores = spec.image_scores(given).astype(np.float64)
-    alone = spec.tiled_score(given[:1])
+    alone = spec.image_score(given[:1], copied=False)
     assert alone == pytest.approx(float(scores[0]), abs=1e-6)
     odds = np.exp(given / 2 - 1 if is_calibrated else given, dtype=np.float64).mean()
-    assert spec.tiled_score(given) == pytest.approx(odds / (1 + odds), abs=1e-5)
+    assert spec.image_score(given, copied=False) == pytest.approx(odds / (1 + odds), abs=1e-5)
+
+
+def test_copied_regions_add_their_weight_to_the_log_odds() -> None:
+    tiles = np.array([0.5, -3], np.float32)
+    weighs = replace(SPECS["student"], calibration=replace(CALIBRATION, copy_weight=1.5))
+    plain, copied = (weighs.image_score(tiles, copied=yes) for yes in (False, True))
+    assert logit(copied) - logit(plain) == pytest.approx(1.5, abs=1e-5)
+    without = replace(weighs, calibration=CALIBRATION)
+    assert without.image_score(tiles, copied=True) == plain == without.image_score(tiles, False)
+
+
+def test_a_calibration_that_weighs_copies_holds_only_with_them() -> None:
+    weighs = replace(CALIBRATION, copy_weight=1.5)
+    with_copies = replace(SPECS["student"], calibration=weighs, copy_move=True)
+    assert with_copies.with_copies(True) == with_copies
+    assert with_copies.with_copies(False) == SPECS["student"]
+    plain = replace(SPECS["student"], calibration=CALIBRATION)
+    assert plain.with_copies(False) == plain
+    assert plain.with_copies(True) == replace(plain, copy_move=True)
 
 
 def test_one_odd_tile_of_a_large_photograph_does_not_accuse_it() -> None:
     tiles = np.full(400, -4, np.float32)
     tiles[7] = 3  # alone it would be .95
-    assert SPECS["student"].tiled_score(tiles) < 0.1
+    assert SPECS["student"].image_score(tiles, copied=False) < 0.1
     tiles[7] = 10
-    assert SPECS["student"].tiled_score(tiles) > 0.95
+    assert SPECS["student"].image_score(tiles, copied=False) > 0.95

@@ -1,5 +1,6 @@
 """inference/copy_move.py: regions copied within an image, found by matching."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.special import logit
 from skimage.data import astronaut
 
 from boxpromptiml import Localizer
 from boxpromptiml.cli import main
 from boxpromptiml.inference.copy_move import add_copies, copied_regions
+from boxpromptiml.inference.formats import write_safetensors
+from boxpromptiml.inference.predictions import read_rows
 from boxpromptiml.io.map_files import read_map
 from boxpromptiml.records import ImageArray, MaskArray
+from tests.helpers.models import CALIBRATION, SPECS, make_network
 
 SOURCE, COPY = np.s_[20:120, 180:280], np.s_[180:280, 20:120]
 
@@ -81,21 +86,87 @@ def test_any_image_has_a_map_not_below_the_network_s(image: ImageArray, value: f
     assert fused.max() <= 1
 
 
-def test_localize_adds_copies_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def weighing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student that looks for copies by default, calibrated with them."""
+    path = tmp_path_factory.mktemp("weighing") / "student.safetensors"
+    calibration = replace(CALIBRATION, copy_weight=1.5)
+    spec = replace(SPECS["student"], calibration=calibration, copy_move=True)
+    write_safetensors(path, make_network(spec), spec.to_dict())
+    return path
+
+
+def test_the_file_says_whether_copies_are_added_unless_one_asks(weighing: Path) -> None:
     image, _, _ = forged()
-    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
-    plain, added = (Localizer.load(copy_move=on).localize([image])[0] for on in (False, True))
-    assert added.score == plain.score
-    assert (added.prob >= plain.prob).all()
-    page = ["localize", "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "page")]
-    assert main([*page, "--copy_move=true", "--report=true", "--isolate=false"]) == 0
-    said = (tmp_path / "page/case.html").read_text()
-    assert "Parts that match another place of the same image were added" in said
-    words = ["localize", "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
-    assert main([*words, "--copy_move=true", "--isolate=false"]) == 0
-    stored = np.asarray(read_map(tmp_path / "out/prob/a.png").prob)
-    np.testing.assert_allclose(stored, added.prob, atol=1e-4)
-    assert (stored > 0.5).sum() > (plain.prob > 0.5).sum()
-    capsys.readouterr()
-    assert main([*words, "--copy_move=true", "--fpr=0.01"]) != 0
-    assert "without --tile or --copy_move" in capsys.readouterr().err
+    found, off = (
+        Localizer.load(weighing, copy_move=on).localize([image])[0] for on in (None, False)
+    )
+    assert found.copied
+    assert not off.copied
+    assert (found.prob >= off.prob).all()
+    assert (found.prob > 0.65).sum() > (off.prob > 0.65).sum()
+    plain = Localizer.load(copy_move=False)
+    forced = Localizer.load(copy_move=True)
+    np.testing.assert_array_equal(forced(image), add_copies(plain(image), image))
+
+
+def test_a_copied_patch_raises_the_probability(weighing: Path) -> None:
+    image, _, _ = forged()
+    localizer = Localizer.load(weighing)
+    known = localizer.spec.calibration
+    assert known is not None
+    without = replace(localizer.spec, calibration=replace(known, copy_weight=None))
+    found, plain = (
+        replace(localizer, spec=s).localize([image])[0] for s in (localizer.spec, without)
+    )
+    assert logit(found.score) - logit(plain.score) == pytest.approx(1.5, abs=1e-3)
+    untouched = astronaut()[:300, :300]
+    found, plain = (
+        replace(localizer, spec=s).localize([untouched])[0] for s in (localizer.spec, without)
+    )
+    assert not found.copied
+    assert found.score == plain.score
+
+
+def localized(tmp_path: Path, *options: str) -> tuple[int, Path]:
+    """Exit status and folder of `localize` on an image with a copy."""
+    cv2.imwrite(str(tmp_path / "a.png"), forged()[0][..., ::-1])
+    out = tmp_path / "out"
+    words = ["localize", f"--images={tmp_path / 'a.png'}", f"--out={out}", "--isolate=false"]
+    return main([*words, *options]), out
+
+
+def test_localize_follows_the_file(weighing: Path, tmp_path: Path) -> None:
+    status, out = localized(tmp_path, f"--checkpoint={weighing}", "--fpr=0.1", "--report=true")
+    assert status == 0
+    (row,) = read_rows(out).values()
+    assert (row.calibrated, row.fpr, row.image_threshold) == (True, 0.1, 0.7)
+    expected = Localizer.load(weighing).localize([forged()[0]])[0]
+    np.testing.assert_allclose(read_map(out / "prob/a.png").prob, expected.prob, atol=1e-4)
+    assert row.image_score == pytest.approx(expected.score, abs=1e-6)
+    page = (out / "case.html").read_text()
+    assert "Parts that match another place of the same image were added" in page
+    assert "the probability does not know of them" not in page
+    status, _ = localized(tmp_path, f"--checkpoint={weighing}", "--copy_move=false")
+    assert status == 0
+    (other,) = read_rows(out).values()
+    assert (other.calibrated, other.fpr) == (False, None)
+    assert other.made_by != row.made_by  # another map: it was localized again
+
+
+def test_rates_measured_with_copies_hold_only_with_them(
+    weighing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"--checkpoint={weighing}", "--fpr=0.1", "--copy_move=false")
+    assert localized(tmp_path, *words)[0] == 1
+    assert "knows no false-alarm rates for such maps" in capsys.readouterr().err
+    spec = replace(SPECS["student"], calibration=CALIBRATION)
+    write_safetensors(tmp_path / "plain.safetensors", make_network(spec), spec.to_dict())
+    plain = f"--checkpoint={tmp_path / 'plain.safetensors'}"
+    assert localized(tmp_path, plain, "--fpr=0.1", "--copy_move=true")[0] == 1
+    assert "with or without copies as it says" in capsys.readouterr().err
+    status, out = localized(tmp_path, plain, "--copy_move=true", "--report=true")
+    assert status == 0
+    (row,) = read_rows(out).values()
+    assert (row.calibrated, row.fpr) == (True, None)
+    assert "the probability does not know of them" in (out / "case.html").read_text()

@@ -127,6 +127,7 @@ def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
         NetworkInput("resize", (64, 96), (60, 90)),
         0.4,
         trained_on=trained_on,
+        copy_move=True,
     )
     write_safetensors(tmp_path / "w.safetensors", build_network(spec).eval(), spec.to_dict())
     score = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 7}
@@ -151,6 +152,7 @@ def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
     assert "prob > 0.4" in text
     assert "stretched to 64 x 96" in text
     assert "quality 60, 90" in text
+    assert "Regions that match another place of the image are added" in text
     assert "0.500 [0.400, 0.600]" in text
     assert "`casia2`, `odd name # x: {{ 1 + 1 }}`" in text
     assert text.count("```") == 3  # the block of code, and the name inside a line of the table

@@ -39,11 +39,11 @@ def test_a_stream_gives_every_image_what_it_gets_alone(
     pixels = [grey(shape, 20 * number) for number, shape in enumerate(shapes)]
     found = list(localizer.localize_each(enumerate(pixels), batch_size, tile))
     assert [number for number, _, _ in found] == list(range(len(pixels)))
-    for number, image, (prob, score) in found:
+    for number, image, one in found:
         assert image is pixels[number]
         (alone,) = localizer.localize([image], tile)
-        np.testing.assert_allclose(prob, alone.prob, atol=1e-6)
-        assert score == pytest.approx(alone.score)
+        np.testing.assert_allclose(one.prob, alone.prob, atol=1e-6)
+        assert one.score == pytest.approx(alone.score)
 
 
 @pytest.mark.parametrize(("limit", "ahead"), [(10**9, 3), (50, 2), (1, 1)])

@@ -36,6 +36,7 @@ WCBNET = ModelSpec(
     ("CASIA v2",),
 )
 CALIBRATED = replace(STUDENT, calibration=CALIBRATION)
+COPIES = replace(STUDENT, calibration=replace(CALIBRATION, copy_weight=-0.5), copy_move=True)
 specs = st.builds(
     ModelSpec,
     st.one_of(
@@ -54,12 +55,18 @@ specs = st.builds(
 @example(STUDENT)
 @example(WCBNET)
 @example(CALIBRATED)
+@example(COPIES)
 def test_what_is_written_is_read_back(spec: ModelSpec) -> None:
     if isinstance(spec.network, StudentConfig):  # its cam is not written
         assert spec.cam == CamConfig()
     text = to_json(spec.to_dict())
     assert OTHER_FILE not in text
     assert ModelSpec.from_dict(from_json(text, Path("m.onnx"))) == spec
+
+
+def test_files_without_copies_say_nothing_of_them() -> None:
+    assert "cop" not in to_json(CALIBRATED.to_dict())
+    assert not ModelSpec.from_dict(CALIBRATED.to_dict()).copy_move
 
 
 def test_paths_of_this_machine_are_not_written() -> None:

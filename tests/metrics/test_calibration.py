@@ -49,17 +49,31 @@ def test_expected_calibration_error_is_that_of_torchmetrics(
     assert list(found.bins) == sorted(found.bins)
 
 
+@pytest.mark.parametrize("with_copies", [True, False])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_the_fit_is_that_of_scikit_learn(with_bias: bool) -> None:
+def test_the_fit_is_that_of_scikit_learn(with_bias: bool, with_copies: bool) -> None:
     logits, manipulated = images(300)
-    found = fit_platt(logits, manipulated, with_bias)
+    copied = np.random.default_rng(1).random(300) < np.where(manipulated, 0.4, 0.1)
+    found = fit_platt(logits, manipulated, with_bias, copied if with_copies else None)
     ups, downs = int(manipulated.sum()), int((~manipulated).sum())
     soft = np.where(manipulated, (ups + 1) / (ups + 2), 1 / (downs + 2))  # Platt's targets
     theirs = LogisticRegression(C=np.inf, fit_intercept=with_bias, tol=1e-10, max_iter=1000)
-    theirs.fit(np.r_[logits, logits][:, None], np.repeat([1, 0], 300), np.r_[soft, 1 - soft])
+    features = np.stack([logits, copied], axis=1)[:, : 1 + with_copies]
+    theirs.fit(np.r_[features, features], np.repeat([1, 0], 300), np.r_[soft, 1 - soft])
     assert 1 / found.temperature == pytest.approx(theirs.coef_[0, 0], rel=1e-3)
     assert found.bias == pytest.approx(float(np.ravel(theirs.intercept_)[0]), abs=1e-3)
     assert with_bias or found.bias == 0
+    assert found.copy_weight == pytest.approx(theirs.coef_[0, 1] if with_copies else 0, abs=1e-3)
+    theirs_too = theirs.predict_proba(features)[:, 1]
+    np.testing.assert_allclose(found(logits, copied), theirs_too, atol=1e-3)
+
+
+def test_copies_that_no_image_or_forgeries_alone_have_get_a_finite_weight() -> None:
+    logits, manipulated = images(300)
+    none = fit_platt(logits, manipulated, copied=np.zeros(300, bool))
+    assert none == pytest.approx(fit_platt(logits, manipulated), rel=1e-6)
+    forgeries = manipulated & (np.arange(300) % 2 == 0)
+    assert 2 < fit_platt(logits, manipulated, copied=forgeries).copy_weight < 10
 
 
 def test_temperature_and_bias_are_found_again() -> None:
