@@ -307,13 +307,15 @@ def ship(data: Data, made: Sequence[Fold]) -> None:
     """Calibrate the student that ships by the folds' scores of held-back images, and export it."""
     val, parts = read_sources([data.manifest("forgeries_val")]), []
     for number, fold in enumerate(made):
-        localizer = Localizer.load(data.out / f"runs/fold_{number}/checkpoints/last.ckpt")
+        checkpoint = data.out / f"runs/fold_{number}/checkpoints/last.ckpt"
+        localizer = Localizer.load(checkpoint, copy_move=True)
         held = [*read_sources(fold.test), *val[number::FOLDS]]
         parts.append(measure(localizer, held))
     report = calibration_report(parts)
     (RESULTS / "calibration.txt").write_text(report.to_text())
     trained, calibrated = data.out / "runs/shipped/checkpoints/last.ckpt", data.out / "student.ckpt"
-    spec = replace(Localizer.load(trained).spec, calibration=report.calibration)
+    spec = Localizer.load(trained, copy_move=True).spec
+    spec = replace(spec, calibration=report.calibration)
     with_spec(trained, spec, calibrated)
     words = ("--checkpoint", str(calibrated), "--out", str(WEIGHTS), "--half=true")
     run("boxpromptiml", "export", *words, log=data.out / "export.log")
