@@ -4,8 +4,8 @@
     python localize_onnx.py student.onnx photo.jpg prob.png
 
 Writes the probability as grey levels, round(255 p), and prints image score and flagged share.
-What needs boxpromptiml is left out: the refinement of an image-label network's coarse map by regions,
-and copies within the image; a score that was calibrated with these is the network's own.
+What needs boxpromptiml is left out: the refinement of an image-label network's coarse map by
+regions, and copies within the image; a score that was calibrated with these is the network's own.
 """
 
 import io
