@@ -62,7 +62,6 @@ def _localizer(path: Path) -> Facts:
     if isinstance(network, TorchNetwork):
         found["parameters"] = sum(values.numel() for values in network.module.parameters())
     found.setdefault("trained_on", "not recorded")
-    found.setdefault("copy_move", False)
     found.setdefault("calibration", "none: measure it with `boxpromptiml calibrate`")
     return {"kind": "localizer"} | _file(path) | found | _scores(path.parent.parent)
 

@@ -92,6 +92,6 @@ def describe(network: Student | WCBNet, spec: ModelSpec) -> dict[str, Any]:
             "normalisation": {"mean": mean, "std": std, "done_by": "the network"},
             "outputs": "sigmoid(logits): probability that a pixel is manipulated; "
             "sigmoid(image_logit): that anything in the image is; with a calibration, "
-            "sigmoid(image_logit / temperature + bias)",
+            "sigmoid(image_logit / temperature + bias), where nothing was copied within the image",
         }
     }

@@ -207,6 +207,7 @@ class ModelSpec:
             self.kind: to_jsonable_python(self.network),
             "input": to_jsonable_python(self.input),
             "threshold": self.threshold,
+            "copy_move": self.copy_move,
         }
         if self.kind == "wcbnet":
             values["cam"] = to_jsonable_python(self.cam)
@@ -220,8 +221,6 @@ class ModelSpec:
             values["started_from"] = self.started_from
         if self.calibration is not None:
             values["calibration"] = self.calibration.to_dict()
-        if self.copy_move:
-            values["copy_move"] = True
         return values
 
     @classmethod
