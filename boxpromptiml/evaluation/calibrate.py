@@ -48,6 +48,7 @@ def calibrate(
     batch_size: AtLeastOne = 4,
     device: str = "auto",
     copy_move: bool | None = None,
+    flips: bool | None = None,
 ) -> int:
     """Calibrate a localizer on validation images, and measure thresholds by false-alarm rate.
 
@@ -73,6 +74,7 @@ def calibrate(
         copy_move: Whether regions that were copied within the image are added to the maps and
             raise the probability; the copy that is written then does so by itself. Default: as the
             checkpoint says.
+        flips: Likewise, whether maps are averaged over the image's mirror images.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or there are too few
@@ -88,7 +90,7 @@ def calibrate(
         ending = weights.suffix or "no ending"
         raise UserError(f"--out {out}: must have the checkpoint's ending ({ending})")
     keep_freed_memory()
-    localizer = Localizer.load(weights, device, copy_move=copy_move)
+    localizer = Localizer.load(weights, device, copy_move=copy_move, flips=flips)
     sources = read_sources(manifest, split)
     report = calibrate_localizer(localizer, sources, method, folds, batch_size)
     sys.stdout.write(report.to_text())

@@ -176,6 +176,7 @@ def model_card(
         input=spec.input,
         threshold=spec.threshold,
         copy_move=spec.copy_move,
+        flips=spec.flips,
         regions=None if refinement is None else _code(refinement.segmenter.name),
         trained_on=[_code(one) for one in spec.trained_on],
         scores=None if evaluation is None else _scores(Path(evaluation)),

@@ -69,6 +69,7 @@ def localize(
     threads: int | None = None,
     report: bool = False,
     copy_move: bool | None = None,
+    flips: bool | None = None,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
@@ -113,6 +114,8 @@ def localize(
         copy_move: Also find regions that were copied within the image, by matching the image with
             itself, and add them to the map. Default: as the checkpoint says; a calibration that
             was measured with copies holds only with them.
+        flips: Average over each image of up to 4 megapixels and its two mirror images, in three
+            times the time. Default: as the checkpoint says; its calibration holds only so.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or another job
@@ -127,7 +130,7 @@ def localize(
     with _decoder(isolate, decode_seconds, max_pixels) as decode:  # starts meanwhile
         threads = default_threads() if threads is None else threads
         localizer = Localizer.load(
-            weights, device, segmenter, runtime, precision, threads, isolate, copy_move
+            weights, device, segmenter, runtime, precision, threads, isolate, copy_move, flips
         )
         note(f"runtime: {localizer.runtime}, {threads} threads")
         if max_pixels > DEFAULT_LIMITS.max_pixels and localizer.spec.input.error_levels:
@@ -234,6 +237,7 @@ def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: flo
             "runtime": localizer.runtime,
             "tile": tile,
             "copy_move": localizer.spec.copy_move,
+            "flips": localizer.spec.flips,
             "threshold": threshold,
             "segmenter": None if segmenter is None else segmenter.settings,
             "version": _VERSION,

@@ -12,6 +12,7 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.geometry import resize_by_area, shrunk_size
 from boxpromptiml.inference.copy_move import add_copies
 from boxpromptiml.inference.maps import (
+    FlipMean,
     Network,
     Precision,
     even_tile,
@@ -61,7 +62,7 @@ class Localizer:
 
     Attributes:
         network: The network, in any runtime.
-        spec: Its model spec; its `copy_move` says whether copied regions are added.
+        spec: Its model spec, which says whether copied regions are added, and mirror images used.
         segmenter: Its regions refine the maps; None for no refinement.
         runtime: Runtime, device and precision, as text.
     """
@@ -82,6 +83,7 @@ class Localizer:
         threads: int | None = None,
         isolate: bool = False,
         copy_move: bool | None = None,
+        flips: bool | None = None,
     ) -> "Localizer":
         """Load a localizer's file as data, without running code in it.
 
@@ -101,6 +103,9 @@ class Localizer:
             copy_move: Add regions that were copied within the image to the maps; None: as the file
                 says. A score that is calibrated with copies is not calibrated without them; one
                 that is calibrated without them does not know of them.
+            flips: Average over the image and its mirror images, if it is seen whole (up to 4
+                megapixels), in three times the time; None: as the file says. With other flips a
+                calibration does not hold, and is not used.
 
         Raises:
             UserError: If the file is missing, damaged or of another kind, if the runtime cannot run
@@ -121,8 +126,7 @@ class Localizer:
             elif segmenter.weights is not None and segmenter.name == own.name:
                 segmenter = replace(own, weights=segmenter.weights, cache=segmenter.cache)
         regions = None if segmenter is None else build_segmenter(segmenter, device)
-        if copy_move is not None:
-            spec = spec.with_copies(copy_move)
+        spec = spec.with_maps(copy_move, flips)
         return cls(opened.network, spec, regions, opened.description)
 
     @overload
@@ -211,7 +215,8 @@ class Localizer:
     def _whole(self, images: Sequence[ImageArray]) -> list[tuple[ProbArray, FloatArray]]:
         fitted = [whole_image(image, self.spec.input) for image in images]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
-        maps, image_logits = probability_maps(self.network, fitted, sizes)
+        network = FlipMean(self.network) if self.spec.flips else self.network
+        maps, image_logits = probability_maps(network, fitted, sizes)
         return list(zip(maps, image_logits[:, None], strict=True))
 
     def _tiled(self, image: ImageArray, at_two_scales: bool) -> tuple[ProbArray, FloatArray]:

@@ -31,6 +31,29 @@ class Network(Protocol):
         ...
 
 
+class FlipMean:
+    """A network whose logits are the mean over an image and its two mirror images.
+
+    Averaging over views of an image is test-time augmentation (Krizhevsky et al. 2012); these views
+    are ours, docs/decisions/045-flips.md. Three times the work.
+
+    Args:
+        network: Student or WCBnet.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def __call__(self, image: FloatArray, /) -> NetworkOutput:
+        """Map and score of inputs (B, C, h, w); mirrored left to right and top to bottom too."""
+        logits, image_logit = self._network(image)
+        for axis in (3, 2):
+            mirrored = self._network(np.ascontiguousarray(np.flip(image, axis)))
+            logits = logits + np.flip(mirrored.logits, axis)
+            image_logit = image_logit + mirrored.image_logit
+        return NetworkOutput(logits / np.float32(3), image_logit / np.float32(3))
+
+
 def probability_maps(
     network: Network,
     images: Sequence[FloatArray],

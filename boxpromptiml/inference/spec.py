@@ -139,6 +139,8 @@ class ModelSpec:
         started_from: SHA-256 of the localizer whose weights training started from, if any.
         calibration: What its probabilities mean; None if they have not been calibrated.
         copy_move: Whether `Localizer` adds regions that were copied within the image.
+        flips: Whether it averages over mirror images of those that it sees whole, see
+            `maps.FlipMean`.
 
     Raises:
         UserError: If a value has a wrong type or is outside its limits.
@@ -153,6 +155,7 @@ class ModelSpec:
     started_from: Sha256 | None = None
     calibration: Calibration | None = None
     copy_move: bool = False
+    flips: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
@@ -168,14 +171,18 @@ class ModelSpec:
         """Whether an image (H, W) is always read in tiles: whole it would take gigabytes."""
         return self.input.mode == "native" and size[0] * size[1] > MAX_WHOLE_PIXELS
 
-    def with_copies(self, copy_move: bool) -> "ModelSpec":
-        """The spec with `copy_move` as given.
+    def with_maps(self, copy_move: bool | None = None, flips: bool | None = None) -> "ModelSpec":
+        """The spec with other maps; None: as they are.
 
-        A calibration that weighs copies is dropped where they are no longer looked for.
+        A calibration is dropped if it was measured with other flips, or weighs copies that are no
+        longer looked for.
         """
+        copy_move = self.copy_move if copy_move is None else copy_move
+        flips = self.flips if flips is None else flips
         weighs = self.calibration is not None and self.calibration.copy_weight is not None
-        known = None if weighs and not copy_move else self.calibration
-        return replace(self, copy_move=copy_move, calibration=known)
+        holds = flips == self.flips and (copy_move or not weighs)
+        known = self.calibration if holds else None
+        return replace(self, copy_move=copy_move, flips=flips, calibration=known)
 
     def image_scores(self, logits: FloatArray) -> FloatArray:
         """Probabilities (B,) of images without copies, calibrated if the file says how."""
@@ -208,6 +215,7 @@ class ModelSpec:
             "input": to_jsonable_python(self.input),
             "threshold": self.threshold,
             "copy_move": self.copy_move,
+            "flips": self.flips,
         }
         if self.kind == "wcbnet":
             values["cam"] = to_jsonable_python(self.cam)
@@ -249,6 +257,7 @@ class ModelSpec:
             stored.started_from,
             stored.calibration,
             stored.copy_move,
+            stored.flips,
         )
 
 
@@ -311,6 +320,7 @@ class _Stored:
     started_from: Sha256 | None = None
     calibration: Calibration | None = None
     copy_move: bool = False
+    flips: bool = False
 
 
 _STORED = TypeAdapter(_Stored)

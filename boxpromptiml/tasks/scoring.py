@@ -83,7 +83,7 @@ class ScoredModule(LightningModule):
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Predict maps (H, W) in [0, 1] at the stored sizes and image scores (B,) in [0, 1].
 
-        By the network alone: regions that were copied within the image are not looked for.
+        By the network alone: without mirror images or regions that were copied within the image.
         """
         images = [
             image[:, :height, :width].float().cpu().numpy()
@@ -91,7 +91,7 @@ class ScoredModule(LightningModule):
         ]
         network = TorchNetwork(self.network)
         maps, logits = probability_maps(network, images, batch["size"], finite=False)
-        scores = self.spec.with_copies(False).image_scores(logits)
+        scores = self.spec.with_maps(False, False).image_scores(logits)
         self._refuse_diverged(batch["id"], maps, scores)
         return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
 

@@ -210,6 +210,9 @@ def test_the_copy_looks_for_copies_as_the_command_says(
     assert on.calibration is not None
     assert f"{on.calibration.copy_weight:+.4g} where regions match" in capsys.readouterr().out
     assert calibrated(tmp_path / "on.safetensors", "again") == on
+    flips = calibrated(tmp_path / "on.safetensors", "flips", "--flips=true")
+    assert (flips.copy_move, flips.flips) == (True, True)
+    assert calibrated(tmp_path / "flips.safetensors", "none", "--flips=false") == on
     off = calibrated(tmp_path / "on.safetensors", "off", "--copy_move=false")
     assert off == calibrated(student, "plain")
     assert not off.copy_move

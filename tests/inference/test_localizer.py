@@ -102,6 +102,17 @@ def test_large_images_are_read_at_two_scales(checkpoint: Path, large: ImageArray
     assert both.score == tiles.score
 
 
+def test_flips_are_averaged_in_images_that_are_seen_whole(
+    checkpoint: Path, large: ImageArray
+) -> None:
+    plain, flips = Localizer.load(checkpoint), Localizer.load(checkpoint, flips=True)
+    image = large[:90]
+    mirrored = [logits(plain(np.ascontiguousarray(np.flip(image, axis)))) for axis in (1, 0)]
+    parts = [logits(plain(image)), mirrored[0][:, ::-1], mirrored[1][::-1]]
+    np.testing.assert_allclose(logits(flips(image)), np.mean(parts, axis=0), atol=1e-4)
+    np.testing.assert_array_equal(flips(large), plain(large))
+
+
 @pytest.mark.parametrize("size", [(1, 300), (300, 2)])
 def test_strips_that_shrink_to_nothing(
     checkpoint: Path, large: ImageArray, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch

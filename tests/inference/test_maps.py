@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from boxpromptiml.inference.maps import even_tile, tiled_map
-from boxpromptiml.models.inputs import sigmoid
+from boxpromptiml.inference.maps import FlipMean, NetworkOutput, even_tile, tiled_map
+from boxpromptiml.models.inputs import FloatArray, sigmoid
 from tests.helpers.models import brightness
 
 
@@ -43,3 +43,20 @@ def test_even_tiles_are_as_few_as_full_ones_and_as_small_as_that_allows(most: in
         side, few = even_tile(length, most, 64), max(-(-(length - 64) // (most - 64)), 1)
         assert side <= most
         assert few * side - (few - 1) * 64 >= length > few * (side - 32) - (few - 1) * 64
+
+
+def test_mirror_images_are_averaged_where_they_show_the_same_place() -> None:
+    kernel = torch.randn(1, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+
+    def network(image: FloatArray) -> NetworkOutput:
+        logits = F.conv2d(torch.from_numpy(image), kernel, padding=1)
+        return NetworkOutput(logits.numpy(), logits[:, 0, 0, 0].numpy())
+
+    image = np.random.default_rng(0).random((2, 3, 9, 14), np.float32)
+    found = FlipMean(network)(image)
+    # To mirror a convolution's input is to mirror its kernel.
+    kernels = [kernel, kernel.flip(3), kernel.flip(2)]
+    seen = [F.conv2d(torch.from_numpy(image), one, padding=1) for one in kernels]
+    torch.testing.assert_close(torch.from_numpy(found.logits), torch.stack(seen).mean(0))
+    corners = [seen[0][:, 0, 0, 0], seen[1][:, 0, 0, -1], seen[2][:, 0, -1, 0]]
+    torch.testing.assert_close(torch.from_numpy(found.image_logit), torch.stack(corners).mean(0))

@@ -37,6 +37,7 @@ WCBNET = ModelSpec(
 )
 CALIBRATED = replace(STUDENT, calibration=CALIBRATION)
 COPIES = replace(STUDENT, calibration=replace(CALIBRATION, copy_weight=-0.5), copy_move=True)
+FLIPS = replace(COPIES, flips=True)
 specs = st.builds(
     ModelSpec,
     st.one_of(
@@ -56,6 +57,7 @@ specs = st.builds(
 @example(WCBNET)
 @example(CALIBRATED)
 @example(COPIES)
+@example(FLIPS)
 def test_what_is_written_is_read_back(spec: ModelSpec) -> None:
     if isinstance(spec.network, StudentConfig):  # its cam is not written
         assert spec.cam == CamConfig()
@@ -64,9 +66,16 @@ def test_what_is_written_is_read_back(spec: ModelSpec) -> None:
     assert ModelSpec.from_dict(from_json(text, Path("m.onnx"))) == spec
 
 
-def test_earlier_versions_knew_no_copies() -> None:
+def test_a_calibration_holds_for_the_maps_that_it_was_measured_on() -> None:
+    assert FLIPS.with_maps() == FLIPS.with_maps(True, True) == FLIPS
+    assert FLIPS.with_maps(flips=False) == replace(FLIPS, flips=False, calibration=None)
+    assert FLIPS.with_maps(False) == replace(FLIPS, copy_move=False, calibration=None)
+    assert CALIBRATED.with_maps(True) == replace(CALIBRATED, copy_move=True)
+
+
+def test_earlier_versions_knew_no_copies_or_flips() -> None:
     values = CALIBRATED.to_dict()
-    del values["copy_move"]
+    del values["copy_move"], values["flips"]
     assert "copy_weight" not in values["calibration"]
     assert ModelSpec.from_dict(values) == CALIBRATED
 
