@@ -23,7 +23,7 @@ FREE = {
     " checkpoint report | threshold fpr",
     "evaluate": "preset threshold split resamples seed | size",
     "robustness": "checkpoint split conditions threshold batch_size device seed segmenter",
-    "calibrate": "checkpoint out split method folds batch_size device copy_move",
+    "calibrate": "checkpoint out split method folds batch_size device copy_move flips",
     "report": "compare split checkpoint out device",
     "study": "out seeds only jobs split trust",
     "annotate": "summary",
