@@ -2,10 +2,10 @@
 
     python experiments/default/outlines.py --data DATA
 
-The first table is of images held back in the folds (docs/results/copy_move/), by their calibrated
-image probability alone. The second is of 100 images of each kind, drawn by a seed: those with a
-region above the threshold, and those that are marked, among the first and the last 50. The shipped
-student was trained on all of them but the validation forgeries.
+The first table is of images held back in the folds (docs/results/in_use/copies/), by their
+calibrated image probability alone. The second is of 100 images of each kind, drawn by a seed: those
+with a region above the threshold, and those that are marked, among the first and the last 50. The
+shipped student was trained on all of them but the validation forgeries.
 """
 
 import sys
@@ -21,7 +21,7 @@ from boxpromptiml.inference.case_report import find_regions, marking_limit
 from boxpromptiml.io.images import read_image
 from boxpromptiml.metrics.results import read_evaluation
 
-RESULTS = Path(__file__).parents[2] / "docs/results/copy_move"
+RESULTS = Path(__file__).parents[2] / "docs/results/in_use/copies"
 KINDS = {
     "CASIA v1, authentic": "casia_v1/Au",
     "MISD, authentic": "misd/authentic",

@@ -1,15 +1,16 @@
-"""Tables of what train.py and copies.py measured, from docs/results/ alone.
+"""Tables of what train.py and in_use.py measured, from docs/results/ alone.
 
     python experiments/default/table.py
 
 Scores of the folds are pooled: every image is scored by the student that was not trained on its
-source photographs. Intervals are 95 %, by bootstrap over groups. In the table of copies, kinds of
-forgeries stand beside all authentic images of their dataset; its image scores are calibrated, those
-without copies are the network's.
+source photographs. Intervals are 95 %, by bootstrap over groups. In the table of use, kinds of
+forgeries stand beside all authentic images of their dataset; its image scores are calibrated but
+for those of the network alone.
 """
 
 import sys
 from collections.abc import Sequence
+from itertools import compress, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,46 +71,41 @@ def auc_of_images(rows: Sequence[ImageRow]) -> Interval:
     return statistic_interval(lambda weights: image_auc(weights, scores, labels), len(rows), groups)
 
 
-def copies(name: str, rows: Sequence[ImageRow], without: Sequence[ImageRow]) -> str:
-    """One line of the table of copies: the same images with them and without."""
-    groups = [row.group for row in rows]
-    f1, f1_without = [row.f1 for row in rows], [row.f1 for row in without]
-    pairs = [
-        (auc_of_images(without), auc_of_images(rows)),
-        (mean_interval(flagged(without), groups), mean_interval(flagged(rows), groups)),
-    ]
+def in_use(name: str, stages: Sequence[Sequence[ImageRow]]) -> str:
+    """One line of the table of use: the same images at each stage, first by the network alone."""
+    groups = [row.group for row in stages[0]]
+    f1 = [[row.f1 for row in rows] for rows in stages]
+    steps = [difference_interval(more, less, groups) for less, more in pairwise(f1)]
+    auc = [mean_interval([row.auc for row in rows], groups) for rows in stages]
+    images = [auc_of_images(rows) for rows in stages]
+    pixels = [mean_interval(flagged(rows), groups) for rows in stages]
     cells = [
         name,
-        str(sum(row.label == 1 for row in rows)),
-        shown(mean_interval(f1_without, groups)),
-        shown(mean_interval(f1, groups)),
-        shown(difference_interval(f1, f1_without, groups)),
-        ", ".join(f"{mean_interval([r.auc for r in side]).value:.3f}" for side in (without, rows)),
-        *(f"{shown(one)}, {shown(other)}" for one, other in pairs),
+        str(sum(row.label == 1 for row in stages[0])),
+        *(shown(mean_interval(values, groups)) for values in f1),
+        *map(shown, steps),
+        *(", ".join(f"{one.value:.3f}" for one in kind) for kind in (auc, images, pixels)),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def table_of_copies() -> list[str]:
-    """The table of what copies add to the folds' maps and image scores; empty without copies.py."""
+def table_of_use() -> list[str]:
+    """The table of the folds as the shipped student is used; empty without in_use.py."""
     folds = [f"fold_{number}" for number in range(5)]
-    plain = {row.id: row for fold in folds for row in rows_of((fold,), "test")}
+    alone = {row.id: row for fold in folds for row in rows_of((fold,), "test")}
     for number, fold in enumerate(folds):
-        plain |= {row.id: row for row in rows_of((fold,), "val")[number::5]}
+        alone |= {row.id: row for row in rows_of((fold,), "val")[number::5]}
     out = []
     for name in ("casia", "misd", "forgeries"):
-        folder = RESULTS.parent / "copy_move" / name
-        if not (folder / "metrics.json").exists():
+        places = [RESULTS.parent / "in_use" / part / name for part in ("flips", "copies")]
+        if not all((folder / "metrics.json").exists() for folder in places):
             continue
-        rows = read_evaluation(folder).rows
-        kinds = sorted({row.kind for row in rows if row.kind})
-        parts = {name: rows} | {
-            f"... {kind}": [row for row in rows if row.kind == kind or row.label == 0]
-            for kind in kinds
-        }
-        out += [
-            copies(part, chosen, [plain[r.id] for r in chosen]) for part, chosen in parts.items()
-        ]
+        flips, both = (read_evaluation(folder).rows for folder in places)
+        stages = [[alone[row.id] for row in flips], flips, both]
+        out.append(in_use(name, stages))
+        for kind in sorted({row.kind for row in flips if row.kind}):
+            kept = [row.kind == kind or row.label == 0 for row in flips]
+            out.append(in_use(f"... {kind}", [list(compress(rows, kept)) for rows in stages]))
     return out
 
 
@@ -134,12 +130,13 @@ def main() -> None:
             kinds = sorted({row.kind for row in rows if row.kind})
             out += [line(f"... {kind}", [r for r in rows if r.kind == kind]) for kind in kinds]
         sys.stdout.write("\n".join(out) + "\n\n")
-    if lines := table_of_copies():
+    if lines := table_of_use():
         head = (
-            "copies within an image\n\n| on | forgeries | F1 without | with | difference, paired | "
-            "AUC without, with | image AUC without, with | pixel FPR without, with |"
+            "as the shipped student is used: network, + mirror images, + copies\n\n"
+            "| on | forgeries | F1 | + mirrored | + copies | difference | difference | AUC "
+            "| image AUC | pixel FPR |"
         )
-        sys.stdout.write("\n".join([head, "|---" * 8 + "|", *lines]) + "\n")
+        sys.stdout.write("\n".join([head, "|---" * 10 + "|", *lines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ from boxpromptiml.io.files import sha256_file
 from tests.helpers.models import CALIBRATION, SPECS, make_network
 
 V1 = Path(__file__).parents[1] / "compat" / "v1"
-SPEC = replace(
-    SPECS["student"], calibration=replace(CALIBRATION, copy_weight=1.0), copy_move=True
-)
+SPEC = replace(SPECS["student"], calibration=replace(CALIBRATION, copy_weight=1.0), copy_move=True)
 
 
 def said(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
