@@ -122,11 +122,11 @@ def test_copied_regions_add_their_weight_to_the_log_odds() -> None:
 def test_a_calibration_that_weighs_copies_holds_only_with_them() -> None:
     weighs = replace(CALIBRATION, copy_weight=1.5)
     with_copies = replace(SPECS["student"], calibration=weighs, copy_move=True)
-    assert with_copies.with_copies(True) == with_copies
-    assert with_copies.with_copies(False) == SPECS["student"]
+    assert with_copies.with_maps(True) == with_copies
+    assert with_copies.with_maps(False) == SPECS["student"]
     plain = replace(SPECS["student"], calibration=CALIBRATION)
-    assert plain.with_copies(False) == plain
-    assert plain.with_copies(True) == replace(plain, copy_move=True)
+    assert plain.with_maps(False) == plain
+    assert plain.with_maps(True) == replace(plain, copy_move=True)
 
 
 def test_one_odd_tile_of_a_large_photograph_does_not_accuse_it() -> None:
