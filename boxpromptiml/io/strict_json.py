@@ -18,7 +18,7 @@ _ESCAPED_BYTE = re.compile(r"\\ud[c-f]", re.IGNORECASE)
 
 
 def parse_json(text: str, where: str) -> Any:
-    """`json.loads` that refuses duplicate keys, NaN, 1e999, and bottomless nesting.
+    """`json.loads` that refuses duplicate keys, NaN, 1e999 and longer integers, bottomless nesting.
 
     Raises:
         UserError: Beginning with `where`.
@@ -36,11 +36,19 @@ def parse_json(text: str, where: str) -> Any:
     def finite(number: str) -> float:
         value = float(number)
         if not math.isfinite(value):
-            raise ValueError(f"{number} is too large a number")
+            raise ValueError(f"{number[:20]} is too large a number")
         return value
 
+    def whole(number: str) -> int:
+        if len(number) > 18:
+            finite(number)  # else every later division or formatting would have to expect it
+        return int(number)
+
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
+        return json.loads(
+            text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite,
+            parse_int=whole,
+        )  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from error
 

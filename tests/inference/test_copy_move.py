@@ -72,6 +72,26 @@ def test_a_very_narrow_image_has_a_map(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(add_copies(prob, np.zeros((*size, 3), np.uint8)), prob)
 
 
+def test_no_more_keypoints_are_matched_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    matched: list[int] = []
+    matcher = cv2.BFMatcher(cv2.NORM_L2)
+
+    class Counting:
+        """Counts what it is asked to match."""
+
+        def __init__(self, _: int) -> None: ...
+
+        def knnMatch(self, one: ImageArray, other: ImageArray, k: int) -> object:  # noqa: N802
+            matched.append(len(one))
+            return matcher.knnMatch(one, other, k=k)
+
+    monkeypatch.setattr(cv2, "BFMatcher", Counting)
+    monkeypatch.setattr("boxpromptiml.inference.copy_move._MAX_KEYPOINTS", 100)
+    tile = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    copied_regions(np.tile(tile, (32, 32, 1)))  # every tile has keypoints of the same strength
+    assert matched == [100]
+
+
 @settings(max_examples=25)
 @given(
     arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))),

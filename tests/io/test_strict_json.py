@@ -15,6 +15,8 @@ REFUSED = {
     "NaN": "NaN is not JSON",
     "[-Infinity]": "-Infinity is not JSON",
     "1e999": "too large",
+    "1" + 400 * "0": "too large",
+    "-1" + 5000 * "0": "too large",
     "[" * 100_000: "recursion|nest",
     "[1,": "Expecting value",
     "": "Expecting value",
