@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -55,6 +56,7 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _GRACE = 2  # seconds that requests have to end after Ctrl-C
+_LAST = 5  # seconds until the process is killed that a request still holds
 
 
 class Guard:
@@ -139,6 +141,7 @@ class _Routes:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._uploading = asyncio.Lock()  # one is decoded at a time: each may be large
+        self._teaching, self._localizing = asyncio.Lock(), asyncio.Lock()  # no thread waits
         self._received = 0  # bytes of the uploads under way
 
     async def state(self, _: Request) -> Response:
@@ -158,10 +161,12 @@ class _Routes:
 
     async def mask(self, request: Request) -> Response:
         box = _box(request.query_params.get("box", ""))
-        return _layer(await run_in_threadpool(self._desk.mask, self._number(request), box))
+        async with self._teaching:
+            return _layer(await run_in_threadpool(self._desk.mask, self._number(request), box))
 
     async def map(self, request: Request) -> Response:
-        return _layer(await run_in_threadpool(self._desk.map, self._number(request)))
+        async with self._localizing:
+            return _layer(await run_in_threadpool(self._desk.map, self._number(request)))
 
     async def save(self, request: Request) -> Response:
         number, body = self._number(request), await _body(request, _MAX_CHANGE)
@@ -251,6 +256,15 @@ def listen(port: int) -> socket.socket:
         raise UserError(f"--port {port} cannot be used: {error}; choose another") from error
 
 
+class _Server(uvicorn.Server):
+    """Ends in any case: a thread that waits for a network, for minutes, cannot be stopped."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop serving; after some seconds the kernel acts on SIGALRM."""
+        signal.alarm(_LAST)
+        super().handle_exit(sig, frame)
+
+
 def make_server(desk: Desk, token: str, port: int) -> uvicorn.Server:
     """A server of the page, whose addresses begin with the token, for a socket on this port."""
     config = uvicorn.Config(
@@ -264,7 +278,7 @@ def make_server(desk: Desk, token: str, port: int) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def serve(desk: Desk, port: int) -> None:
@@ -299,6 +313,7 @@ def serve(desk: Desk, port: int) -> None:
     except KeyboardInterrupt:
         pass  # the way to end it
     finally:
+        signal.alarm(0)
         signal.signal(signal.SIGTERM, before)
     if terminated:
         raise SystemExit(143)

@@ -159,6 +159,15 @@ class TrainerCLI(LightningCLI):
         ) as error:  # options that do not fit together
             raise UserError(" ".join(str(error).split())) from error
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb; an optimiser that fails on another one's state is a user's mistake."""
+        try:
+            super()._run_subcommand(subcommand)
+        except _FAILURES as error:
+            if self._wanted is not None and _optimizes(error):
+                raise UserError(_not_restored(error)) from error
+            raise
+
     def after_fit(self) -> None:
         """Say what was learned from, where the checkpoints are, and what to do next."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -289,26 +298,30 @@ def run_trainer(args: list[str]) -> None:
             raise KeyboardInterrupt from None
         raise
     except _FAILURES as error:
-        resumed = any(word.startswith("--ckpt_path") for word in args)
-        if text := _failure(error, resumed):
+        if text := _failure(error):
             raise UserError(text) from error
         raise
 
 
-def _failure(error: Exception, resumed: bool) -> str | None:
+def _failure(error: Exception) -> str | None:
     """The user's or the checkpoint's mistake that Lightning failed on; None for other errors."""
     text = " ".join(str(error).split())
     if isinstance(error, MisconfigurationException):
         return text
     if isinstance(error, UserError):
         return None  # has its message
-    if _restores(error) or (resumed and _optimizes(error)):
-        return f"{_NOT_RESTORED} ({type(error).__name__}: {text[:200]})"
+    if _restores(error):
+        return _not_restored(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return _KILLED_WORKER
     if isinstance(error, ValueError):  # from below a --config file, past the parser's own handling
         return _mistake(error)
     return None
+
+
+def _not_restored(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"{_NOT_RESTORED} ({type(error).__name__}: {reason})"
 
 
 def _restores(error: Exception) -> bool:

@@ -86,7 +86,8 @@ def refuse_stale_pseudo_masks(sources: Iterable[Source], wanted: str | None) -> 
         sidecar = read_sidecar(path)
         image_sha256 = sample.image_sha256 or sidecar.image_sha256
         expected = expected_fingerprint(sample, image_sha256, made_by)
-        if sidecar.signature != expected or mask_sha256(path) != sidecar.mask_sha256:
+        made = (sidecar.signature, sidecar.image_sha256, sidecar.mask_sha256)
+        if made != (expected, image_sha256, mask_sha256(path)):
             stale.append(sample.id)
     if stale:
         raise UserError(

@@ -224,7 +224,7 @@ class _Lookup:
         """Ids of the rows that a prediction may belong to, by the first key that finds any."""
         if file.id is not None:
             return [file.id] if file.id in self.hashes else []
-        tries = [self.images.get(os.path.realpath(file.image), [])] if file.image else []
+        tries = [self.images.get(_real_path(file.image), [])] if file.image else []
         tries += [table.get(file.name, []) for table in self.names]
         tries.append(self._by_last_parts(PurePosixPath(file.name)))
         for ids in tries:
@@ -241,6 +241,13 @@ class _Lookup:
         """Whether the image that was looked at can be the row's: another one of the same name."""
         expected = self.hashes[sample_id]
         return None in (file.sha256, expected) or file.sha256 == expected
+
+
+def _real_path(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # NUL or a lone surrogate: of no file
+        return path
 
 
 def _common_end(one: Sequence[str], other: Sequence[str]) -> int:

@@ -1,12 +1,13 @@
 """Prediction files of `localize`, which `evaluate` and the report read back."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
@@ -15,6 +16,8 @@ from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.visualization.overlays import overlay
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,14 @@ class Prediction:
     path: str
     height: int
     width: int
-    image_score: float
-    threshold: float
-    area: float
+    image_score: Fraction
+    threshold: Fraction
+    area: Fraction
     sha256: str
     notes: str
     made_by: str = ""
-    fpr: float | None = None
-    image_threshold: float | None = None
+    fpr: Fraction | None = None
+    image_threshold: Fraction | None = None
     calibrated: bool = False
 
 
@@ -171,14 +174,16 @@ def read_rows(out: Path) -> dict[str, Prediction]:
                 row = parse_as(_ROW, line.decode(), str(path), file_names=True)
             except (UserError, UnicodeDecodeError):
                 continue
-            if _is_inside(row.name) and (out / "prob" / f"{row.name}.png").is_file():
-                rows[row.name] = row
+            with suppress(OSError):  # such as a name that is too long for a file
+                if _is_inside(row.name) and (out / "prob" / f"{row.name}.png").is_file():
+                    rows[row.name] = row
     return rows
 
 
 def _is_inside(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return bool(parts) and "\0" not in name and not ({"..", "/"} & set(parts))
+    path = PurePosixPath(name)  # of `./a`, a second name for the files of `a`, it makes `a`
+    inside = bool(path.parts) and "\0" not in name and not ({"..", "/"} & set(path.parts))
+    return inside and path.as_posix() == name
 
 
 _ROW = TypeAdapter(Prediction)

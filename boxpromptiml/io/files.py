@@ -87,9 +87,8 @@ def read_bytes(path: Path, max_bytes: int = _MAX_SMALL) -> bytes:
         with open_regular(path) as stream:
             large = os.fstat(stream.fileno()).st_size > max_bytes  # others may grow meanwhile
             data = b"" if large else b"".join(_pieces(stream, max_bytes + 1))
-    except (OSError, ValueError) as error:  # ValueError: NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path}: cannot be read: {reason}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if large or len(data) > max_bytes:
         raise UserError(f"{path}: is larger than {max_bytes} bytes, which no such file needs")
     return data
@@ -101,7 +100,10 @@ def open_regular(path: Path) -> IO[bytes]:
     Raises:
         OSError: If it is a folder, a pipe or a device, or cannot be opened.
     """
-    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    try:
+        stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    except ValueError as error:  # NUL or a lone surrogate in the path
+        raise OSError(errno.EINVAL, "is no path of a file", str(path)) from error
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise OSError(errno.EINVAL, "is not a regular file", str(path))

@@ -11,9 +11,10 @@ import math
 import struct
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ _KNOTS = 1025
 _MAX_MERGED = 1e-3  # fraction of the pixels that one level may make equal
 _BAND_PIXELS = 2**20
 _MAX_BYTES = 2**29  # of the numbers of one array
+_MAX_HEADER = 2**16  # bytes of a .npy file; NumPy evaluates at most 10,000
 Levels = npt.NDArray[np.uint16]  # (H, W)
 Knots = npt.NDArray[np.float32]  # (K,) rising probabilities
 
@@ -156,7 +158,8 @@ def read_map(path: Path) -> StoredMap:
         return _read_picture(path)
     data = files.read_bytes(path, _MAX_BYTES)
     try:
-        array = _from_npy(data if suffix == ".npy" else _member(data))
+        with _numbers(data, suffix) as (stream, length):
+            array = _from_npy(stream, length)
     except Exception as error:  # numpy evaluates the header as Python and raises what that raises
         message = f"holds no map: {error} ({type(error).__name__})"
         raise RejectedInput(path, "no_map", message) from error
@@ -197,8 +200,12 @@ def _of_numbers(path: Path, array: npt.NDArray[Any]) -> StoredMap:
     return quantise(prob)
 
 
-def _member(data: bytes) -> bytes:
-    """Bytes of the array `map` of an .npz, or of its only array."""
+@contextmanager
+def _numbers(data: bytes, suffix: str) -> Iterator[tuple[IO[bytes], int]]:
+    """A .npy file, or of an .npz the array `map` or the only one; as a stream, with its length."""
+    if suffix == ".npy":
+        yield io.BytesIO(data), len(data)
+        return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         arrays = {PurePosixPath(one.filename).stem: one for one in archive.infolist()}
         chosen = arrays.get("map", next(iter(arrays.values())) if len(arrays) == 1 else None)
@@ -209,23 +216,28 @@ def _member(data: bytes) -> bytes:
         if chosen.file_size > _MAX_BYTES:
             raise ValueError(f"{chosen.filename} unpacks to {chosen.file_size} bytes")
         with archive.open(chosen) as stream:
-            return stream.read(_MAX_BYTES)
+            yield stream, chosen.file_size
 
 
-def _from_npy(data: bytes) -> npt.NDArray[Any]:
-    """Parse the bytes of a .npy file with an untrusted header; objects are never unpickled."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
+def _from_npy(stream: IO[bytes], length: int) -> npt.NDArray[Any]:
+    """Parse a .npy file of a declared length and with an untrusted header.
+
+    Numbers are unpacked only if they are as many as the header says; objects are never unpickled.
+    """
+    begin = stream.read(_MAX_HEADER)
+    head = io.BytesIO(begin)
+    version = np.lib.format.read_magic(head)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     if version not in readers:
         raise ValueError(f"version {version} of the .npy format")
-    shape, fortran, dtype = readers[version](stream)
+    shape, fortran, dtype = readers[version](head)
     if dtype.newbyteorder("=").name not in _DTYPES:
         raise ValueError(f"numbers of type {dtype}; save float32")
-    body = data[stream.tell() :]
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(body):
-        raise ValueError(f"header says {shape} {dtype}, which {len(body)} bytes are not")
+    count = length - head.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != count:
+        raise ValueError(f"header says {shape} {dtype}, which {count} bytes are not")
+    body = head.read() + stream.read()
     return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")

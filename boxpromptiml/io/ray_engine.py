@@ -23,7 +23,8 @@ from boxpromptiml.errors import UserError
 
 _AHEAD = 4  # chunks a worker that are begun or finished before their turn; bounds the memory
 _MAX_DEATHS = 3  # of workers at one chunk, or in a row before they are ready
-_PATIENCE = 10.0  # seconds for a cluster's machine to accept a connection; Ray tries for minutes
+_PATIENCE = 10.0  # seconds for a cluster's machine to answer; Ray tries for minutes
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # RFC 9113, 3.4
 _OBJECT_STORE = 200_000_000  # bytes of shared memory, on one machine; results are small
 # Without the first, Ray would replace 127.0.0.1 by this machine's address in its network, and would
 # listen there; the second keeps out other users of this machine, with a token of each process.
@@ -123,14 +124,20 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
 
 
 def _require_answer(address: str) -> None:
-    """Require that the machine of HOST:PORT, or ray://HOST:PORT, accepts connections."""
+    """Require that HOST:PORT, or ray://HOST:PORT, answers in HTTP/2, which Ray speaks."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if not port.isdecimal():  # such as `auto`
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as there:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            there.sendall(_GREETING)
+            frame = there.makefile("rb").read(4)
     except (OSError, OverflowError) as error:
         raise UserError(f"--engine ray: --address {address}: cannot use it: {error}") from error
+    if frame[3:] != b"\x04":  # the first frame of a server says its settings
+        raise UserError(f"--engine ray: --address {address}: cannot use it: it is not Ray's")
 
 
 def _room(ray: ModuleType, gpus: float) -> int:

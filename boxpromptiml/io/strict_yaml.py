@@ -19,13 +19,12 @@ def check_yaml(text: str) -> None:
 
     Raises:
         yaml.YAMLError: If it is not YAML, uses aliases (a few lines can expand to more than memory
-            holds), gives a key twice, or is nested more than 50 deep.
+            holds), gives a key twice, holds NUL, or is nested more than 50 deep.
     """
     open_nodes: list[set[str] | None] = []  # the keys so far of a mapping; None for a sequence
     key_is_next: list[bool] = []
     for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases (*{event.anchor}) are not supported")
+        _refuse(event)
         if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             open_nodes.pop()
             key_is_next.pop()
@@ -43,6 +42,13 @@ def check_yaml(text: str) -> None:
                 raise yaml.YAMLError(f"is nested more than {_MAX_DEPTH} deep")
             open_nodes.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
             key_is_next.append(True)
+
+
+def _refuse(event: yaml.Event) -> None:
+    if isinstance(event, yaml.AliasEvent):
+        raise yaml.YAMLError(f"aliases (*{event.anchor}) are not supported")
+    if isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
+        raise yaml.YAMLError("no name or path may hold NUL")
 
 
 def read_yaml(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +97,7 @@ def inspect_image(source: Source, verify: bool) -> Inspection:
     if source.sample.pseudo_mask is not None and source.sample.label != 0:
         name = _shown(source, source.sample.pseudo_mask, pseudo=True)
         try:
-            _check_pseudo_mask(source, verify)
+            _check_pseudo_mask(source, seen[0].sha256 if seen else None, verify)
         except UserError as error:
             findings.append(_rejection(name, error, "stale_pseudo_mask"))
     sha256, facts = (seen[0].sha256, seen[1]) if seen else (None, None)
@@ -199,13 +199,15 @@ def _far_boxes(name: str, mask: MaskArray, boxes: Sequence[Box]) -> Iterator[Fin
             yield Finding("warning", name, "box_far_from_mask", message)
 
 
-def _check_pseudo_mask(source: Source, verify: bool) -> None:
+def _check_pseudo_mask(source: Source, image_sha256: str | None, verify: bool) -> None:
     path = source.manifest.pseudo_mask_path(source.sample)
     if path is None:
         return
     size = images.read_trimap(path).shape if verify else images.probe(path).size
     check_size(size, source.sample, str(path))
-    refuse_stale_pseudo_masks([source], None)
+    known = source.sample.image_sha256 or image_sha256  # of the file, not what the sidecar says
+    sample = replace(source.sample, image_sha256=known)
+    refuse_stale_pseudo_masks([Source(source.manifest, sample)], None)
 
 
 def _rejection(name: str, error: UserError, reason: str = "bad_path") -> Finding:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -81,8 +81,12 @@ class Running:
 
 
 def start(*words: str, environment: dict[str, str] | None = None) -> Running:
+    return started(python_command("-m", "boxpromptiml", *words), environment)
+
+
+def started(command: list[str], environment: dict[str, str] | None = None) -> Running:
     process = subprocess.Popen(
-        python_command("-m", "boxpromptiml", *words),
+        command,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=child_environment() | (environment or {}),
     )  # fmt: skip
@@ -262,6 +266,30 @@ def test_it_ends_while_a_request_is_under_way(folder: Path) -> None:
         waiting.sendall(f"GET {running.root}state HTTP/1.1\r\n".encode())  # and no more
         began = time.monotonic()
         assert running.end(signal.SIGTERM) == 143
+        assert time.monotonic() - began < 30
+
+
+STUCK = """
+from threading import Event
+from types import SimpleNamespace
+from boxpromptiml.annotate.server import serve
+stuck = lambda *_: Event().wait()
+serve(SimpleNamespace(album=range(1), state=dict, map=stuck, mask=stuck), 0)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_network_that_never_ends_stalls_neither_the_page_nor_its_end(number: int) -> None:
+    running = started(python_command("-c", STUCK))
+    with ExitStack() as stack:
+        for what in 50 * ("map", "mask?box=0,0,9,9"):  # more than there are threads
+            address = ("127.0.0.1", running.port)
+            one = stack.enter_context(socket.create_connection(address))
+            head = f"GET {running.root}photographs/0/{what} HTTP/1.1\r\n"
+            one.sendall(f"{head}Host: 127.0.0.1:{running.port}\r\n\r\n".encode())
+        assert running.ask("state")[0] == 200
+        began = time.monotonic()
+        running.end(number)
         assert time.monotonic() - began < 30
 
 

@@ -109,7 +109,8 @@ def test_an_optimizer_state_of_other_weights_is_one_line(
         case _:
             scheduler["base_lrs"] = ["odd"]
     torch.save(content, tmp_path / "odd.ckpt")
-    words = ["--trainer.max_epochs=3", f"--ckpt_path={tmp_path / 'odd.ckpt'}"]
+    (tmp_path / "more.yaml").write_text(f"ckpt_path: {tmp_path / 'odd.ckpt'}\n")
+    words = ["--trainer.max_epochs=3", f"--config={tmp_path / 'more.yaml'}"]
     assert fit(data_root, tmp_path, *words) == 1
     said = capsys.readouterr().err
     assert "Traceback" not in said

@@ -333,6 +333,11 @@ def _with_pseudo_masks(data: Data) -> tuple[Path, Path]:
     return out / "manifest.jsonl", out / "masks" / "a.jpg.png"
 
 
+def _of_another_image(mask: Path) -> None:
+    sidecar = json.loads(mask.with_suffix(".json").read_text())
+    mask.with_suffix(".json").write_text(json.dumps(sidecar | {"image_sha256": 64 * "0"}))
+
+
 def _move_box(manifest: Path) -> None:
     manifest.write_text(manifest.read_text().replace("40.0", "41.0"))
 
@@ -344,6 +349,7 @@ def _move_box(manifest: Path) -> None:
         (lambda manifest, mask: mask.with_suffix(".json").unlink(), "stale_pseudo_mask"),
         (lambda manifest, mask: _move_box(manifest), "stale_pseudo_mask"),
         (lambda m, mask: images.write_png(mask, np.zeros(SIZE, np.uint8)), "stale_pseudo_mask"),
+        (lambda manifest, mask: _of_another_image(mask), "stale_pseudo_mask"),
         (lambda m, mask: images.write_png(mask, np.full(SIZE, 9, np.uint8)), "not_levels"),
     ],
 )

@@ -206,6 +206,15 @@ def test_two_maps_of_one_name_are_refused(tmp_path: Path) -> None:
         find_predictions(tmp_path)
 
 
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000])
+def test_a_path_of_no_file_leaves_the_name(tmp_path: Path, path: str) -> None:
+    names = ["tampered/a.1", "tampered/b", "authentic/b", "x/d"]
+    folder(tmp_path / "prob", names)
+    lines = [json.dumps({"name": name, "path": path}) for name in names]
+    (tmp_path / "predictions.jsonl").write_text("\n".join(lines))
+    assert matched(tmp_path, rows(tmp_path)) == names
+
+
 def test_a_pipe_for_a_table_is_refused_at_once(tmp_path: Path) -> None:
     folder(tmp_path, ["a"])
     os.mkfifo(tmp_path / "predictions.jsonl")

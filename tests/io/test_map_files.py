@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,26 @@ def test_hostile_arrays_are_refused_before_anything_is_built(
     (tmp_path / name).write_bytes(data)
     with pytest.raises(RejectedInput, match=said):
         read_map(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"",
+        npy(HEADER.format("<f4", "(2, 2)")),
+        b"\x93NUMPY\x02\x00" + (2**26).to_bytes(4, "little"),
+    ],
+    ids=["no magic", "other size", "long header"],
+)
+def test_an_archive_is_unpacked_only_for_a_map(tmp_path: Path, begin: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(zipped(map=begin + bytes(2**26)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RejectedInput, match="holds no map"):
+            read_map(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, np.inf])

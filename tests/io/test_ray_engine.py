@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,3 +146,22 @@ def test_a_missing_cluster_is_one_clear_line(tmp_path: Path) -> None:
             list(parallel(abs, [1], 1, "numbers", ray=RayEngine(address)))
     with pytest.raises(UserError, match="--gpus_per_worker must be 0 or more"):
         chosen_engine("ray", None, -1)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_another_server_at_the_address_is_told_at_once(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boxpromptiml.io.ray_engine._PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        held = []  # a server that says nothing keeps the connection
+
+        def serve() -> None:
+            held.append(server.accept()[0])
+            held[0].sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        why = "it is not Ray's" if answer else "timed out"
+        with pytest.raises(UserError, match=f"--address {address}: cannot use it: {why}"):
+            list(parallel(abs, [1], 1, "numbers", ray=RayEngine(address)))

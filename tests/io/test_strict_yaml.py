@@ -24,6 +24,7 @@ REFUSED = {
     "flow": ("[" * 60 + "]" * 60, "nested more than 50 deep"),
     "bottomless": ("[" * 90_000, "nested more than 50 deep|maximum nesting depth"),  # libyaml's own
     "block": ("\n".join(" " * n + "- " for n in range(60)), "nested more than 50 deep"),
+    "nul": ('out: "a\\0b"', "NUL"),
     "unclosed": ("a: [1, 2", "expected"),
 }
 
