@@ -246,7 +246,7 @@ class _Lookup:
 def _real_path(path: str) -> str:
     try:
         return os.path.realpath(path)
-    except ValueError:  # NUL or a lone surrogate: of no file
+    except ValueError:  # NUL: of no file
         return path
 
 

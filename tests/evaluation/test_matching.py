@@ -206,7 +206,7 @@ def test_two_maps_of_one_name_are_refused(tmp_path: Path) -> None:
         find_predictions(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000])
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000])
 def test_a_path_of_no_file_leaves_the_name(tmp_path: Path, path: str) -> None:
     names = ["tampered/a.1", "tampered/b", "authentic/b", "x/d"]
     folder(tmp_path / "prob", names)
