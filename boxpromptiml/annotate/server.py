@@ -7,13 +7,15 @@ other sites' requests, and everything without the token, before anything else lo
 import asyncio
 import hmac
 import json
+import os
 import secrets
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -56,7 +58,7 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _GRACE = 2  # seconds that requests have to end after Ctrl-C
-_LAST = 5  # seconds until the process is killed that a request still holds
+_LAST = 2  # seconds more for their threads
 
 
 class Guard:
@@ -256,15 +258,6 @@ def listen(port: int) -> socket.socket:
         raise UserError(f"--port {port} cannot be used: {error}; choose another") from error
 
 
-class _Server(uvicorn.Server):
-    """Ends in any case: a thread that waits for a network, for minutes, cannot be stopped."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop serving; after some seconds the kernel acts on SIGALRM."""
-        signal.alarm(_LAST)
-        super().handle_exit(sig, frame)
-
-
 def make_server(desk: Desk, token: str, port: int) -> uvicorn.Server:
     """A server of the page, whose addresses begin with the token, for a socket on this port."""
     config = uvicorn.Config(
@@ -278,7 +271,7 @@ def make_server(desk: Desk, token: str, port: int) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    return _Server(config)
+    return uvicorn.Server(config)
 
 
 def serve(desk: Desk, port: int) -> None:
@@ -313,7 +306,21 @@ def serve(desk: Desk, port: int) -> None:
     except KeyboardInterrupt:
         pass  # the way to end it
     finally:
-        signal.alarm(0)
         signal.signal(signal.SIGTERM, before)
+    _end_if_stuck(143 if terminated else 0)
     if terminated:
         raise SystemExit(143)
+
+
+def _end_if_stuck(status: int) -> None:
+    """End the process at once if a thread still waits for a network, for which Python would wait.
+
+    Nothing can stop such a thread; what was acknowledged is on the disk.
+    """
+    last = time.monotonic() + _LAST
+    for thread in threading.enumerate():
+        if thread.name.startswith("AnyIO"):
+            thread.join(max(last - time.monotonic(), 0))
+            if thread.is_alive():
+                sys.stdout.flush()
+                os._exit(status)
