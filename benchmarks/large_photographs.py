@@ -248,7 +248,9 @@ def measure(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "rows.jsonl"
     done = _rows(path)
-    localizer = Localizer.load(options.checkpoint, threads=options.threads)
+    localizer = Localizer.load(
+        options.checkpoint, threads=options.threads, copy_move=False, flips=False
+    )
     for sample in manifest.samples:
         missing = [mode for mode in options.modes if (sample.id, mode) not in done]
         if not missing or sample.dataset not in options.sizes:

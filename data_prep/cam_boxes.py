@@ -205,7 +205,7 @@ def cam_boxes(
     if not 0 <= box_fraction <= 1:
         raise UserError(f"--box_fraction must be in [0, 1], got {box_fraction}")
     source = read_manifest(manifest)
-    localizer = Localizer.load(checkpoint, device, segmenter, isolate=True)
+    localizer = Localizer.load(checkpoint, device, segmenter, isolate=True, copy_move=False)
     unboxed = _unboxed(source.samples, box_fraction, seed)
     results = _localized(source, unboxed, localizer, boxes, batch_size)
     rejected = [result for result in results.values() if isinstance(result, RejectedInput)]

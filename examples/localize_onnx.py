@@ -4,8 +4,8 @@
     python localize_onnx.py student.onnx photo.jpg prob.png
 
 Writes the probability as grey levels, round(255 p), and prints image score and flagged share.
-What needs boxpromptiml is left out: the refinement of an image-label network's coarse map by
-regions, and copies within the image; a score that was calibrated with these is the network's own.
+Left out: the refinement of an image-label network's coarse map by regions, mirror images, and
+copies within the image; where a score was calibrated with these, the network's own is printed.
 """
 
 import io
@@ -63,7 +63,7 @@ def localize(session: Any, spec: dict[str, Any], image: Array) -> tuple[Array, f
     fed = np.concatenate([fitted / 255, *levels], axis=2).transpose(2, 0, 1)[None]
     logits, image_logit = session.run(None, {"image": fed.astype(np.float32)})
     logits = resized(logits[0].transpose(1, 2, 0), image.shape[:2], line_weights)[..., 0]
-    known = {} if spec.get("copy_move") else spec.get("calibration", {})
+    known = {} if spec.get("copy_move") or spec.get("flips") else spec.get("calibration", {})
     image_logit = image_logit[0] / known.get("temperature", 1) + known.get("bias", 0)
     return 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(-image_logit))
 

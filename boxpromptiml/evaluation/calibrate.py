@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.inference.calibration import Calibration
@@ -267,12 +268,12 @@ def calibration_report(
     fold_of = np.repeat(np.arange(len(folds)), [len(fold.logits) for fold in folds])
     platt = fit_platt(logits, manipulated, method == "platt", copied)
     before = reliability(1 / (1 + np.exp(-logits)), manipulated)
+    known = Measured(logits, manipulated, AuthenticPixels(), copied)
     kept = held_out(logits, manipulated, fold_of, method == "platt", copied)
     after = reliability(kept, manipulated)
     pixels = [fold.pixels for fold in folds]
     every = sum(pixels, AuthenticPixels())
-    scores = platt(logits, copied)
-    authentic = scores[~manipulated]
+    authentic = platt(logits, copied)[~manipulated]
     rates = [rate for rate in RATES if rate * len(authentic) >= 1]
     calibration = Calibration(
         temperature=platt.temperature,
@@ -286,7 +287,6 @@ def calibration_report(
         ece_before=before.ece,
         copy_weight=None if copied is None else platt.copy_weight,
     )
-    by_fold = [scores[(fold_of == fold) & ~manipulated] for fold in range(len(folds))]
     return CalibrationReport(
         calibration,
         unlabelled,
@@ -295,7 +295,7 @@ def calibration_report(
         after,
         error_by_chance(kept),
         tuple(_held_back_pixel_fpr(pixels, rate) for rate in RATES),
-        tuple(_held_back_image_fpr(by_fold, rate) for rate in rates),
+        tuple(_held_back_image_fpr(known, fold_of, method == "platt", rates)),
     )
 
 
@@ -318,14 +318,21 @@ def _held_back_pixel_fpr(folds: Sequence[AuthenticPixels], rate: float) -> float
     return _weighted(parts)
 
 
-def _held_back_image_fpr(folds: Sequence[Floats], rate: float) -> float:
-    """As `_held_back_pixel_fpr`, for the scores of authentic images."""
-    parts = []
-    for number, held in enumerate(folds):
-        others = np.concatenate([*folds[:number], *folds[number + 1 :]])
-        if len(held) and len(others):
-            parts.append((float((held > image_threshold(others, rate)).mean()), len(held)))
-    return _weighted(parts)
+def _held_back_image_fpr(
+    known: Measured, fold_of: npt.NDArray[np.intp], with_bias: bool, rates: Sequence[float]
+) -> list[float]:
+    """As `_held_back_pixel_fpr`, for images scored by a fit without the fold, at each rate."""
+    parts: list[list[tuple[float, int]]] = [[] for _ in rates]
+    for fold in np.unique(fold_of):
+        rest = fold_of != fold
+        copied = None if known.copied is None else known.copied[rest]
+        platt = fit_platt(known.logits[rest], known.manipulated[rest], with_bias, copied)
+        scores = platt(known.logits, known.copied)
+        held, others = scores[~rest & ~known.manipulated], scores[rest & ~known.manipulated]
+        if len(held):
+            for part, rate in zip(parts, rates, strict=True):
+                part.append((float((held > image_threshold(others, rate)).mean()), len(held)))
+    return [_weighted(part) for part in parts]
 
 
 def _weighted(parts: Sequence[tuple[float, int]]) -> float:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from boxpromptiml.data.dataset import DatasetItem, EvalDataset
+from boxpromptiml.inference.copy_move import add_copies
 from boxpromptiml.inference.localizer import Localizer
-from boxpromptiml.inference.maps import probability_maps
+from boxpromptiml.inference.maps import FlipMean, probability_maps
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.metrics.bootstrap import Interval, mean_interval
@@ -113,16 +114,19 @@ class DegradedTest:
                 yield self._scored(item, prob)
 
     def _maps(self, items: Sequence[DatasetItem]) -> list[ProbArray]:
-        """Probabilities (H, W) at the stored size, as `test` computes them."""
+        """Probabilities (H, W) at the stored size, with flips and copies as the file says."""
+        spec, network = self.localizer.spec, self.localizer.network
         images = [item.image.numpy() for item in items]
         sizes = [item.size for item in items]
-        maps, _ = probability_maps(self.localizer.network, images, sizes)
-        refinement = self.localizer.spec.refinement
-        prior = refinement.prior if refinement else "image"
-        return [
-            prob if item.regions is None else region_posterior(prob, item.regions.numpy(), prior)
-            for item, prob in zip(items, maps, strict=True)
-        ]
+        maps, _ = probability_maps(FlipMean(network) if spec.flips else network, images, sizes)
+        prior = spec.refinement.prior if spec.refinement else "image"
+        found = []
+        for item, image, prob in zip(items, images, maps, strict=True):
+            if item.regions is not None:
+                prob = region_posterior(prob, item.regions.numpy(), prior)  # noqa: PLW2901
+            seen = np.rint(image[:3].transpose(1, 2, 0) * 255).astype(np.uint8)
+            found.append(add_copies(prob, seen) if spec.copy_move else prob)
+        return found
 
     def _scored(self, item: DatasetItem, prob: ProbArray) -> _Image:
         truth = np.zeros(item.size, bool) if item.truth is None else item.truth.numpy() != 0

@@ -43,12 +43,11 @@ def add_copies(prob: ProbArray, image: ImageArray) -> ProbArray:
 
     Args:
         prob: The network's map (H, W) in [0, 1].
-        image: (H, W, 3) RGB.
+        image: (h, w, 3) RGB, as a rule of the same size.
 
     Returns:
         (H, W) in [0, 1], nowhere below `prob`; `prob` itself where nothing was copied.
     """
-    height, width = image.shape[:2]
     correlation = copied_regions(image)
     count, regions = cv2.connectedComponents((correlation > _MIN_CORRELATION).astype(np.uint8))
     area = np.bincount(regions.ravel(), minlength=count)
@@ -59,7 +58,7 @@ def add_copies(prob: ProbArray, image: ImageArray) -> ProbArray:
     if mean.max() < 0:
         return prob
     chosen = np.where((mean >= _MIN_RATIO * mean.max())[regions], correlation, 0)
-    enlarged = cv2.resize(chosen, (width, height), interpolation=cv2.INTER_NEAREST)
+    enlarged = cv2.resize(chosen, prob.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return np.maximum(prob, enlarged.astype(np.float32))
 
 

@@ -75,7 +75,8 @@ def with_spec(source: Path, spec: ModelSpec, out: Path) -> None:
     """
     if source.suffix.lower() == ".safetensors":
         state, values = read_safetensors(source)
-        write_state(out, state, values | spec.to_dict())
+        others = {key: values[key] for key in values if key == "exported"}
+        write_state(out, state, spec.to_dict() | others)
         return
     checkpoint = load_weights(source)
     save_checkpoint(out, checkpoint | {DESCRIPTION_KEY: spec.to_dict()})
@@ -92,6 +93,7 @@ def describe(network: Student | WCBNet, spec: ModelSpec) -> dict[str, Any]:
             "normalisation": {"mean": mean, "std": std, "done_by": "the network"},
             "outputs": "sigmoid(logits): probability that a pixel is manipulated; "
             "sigmoid(image_logit): that anything in the image is; with a calibration, "
-            "sigmoid(image_logit / temperature + bias), where nothing was copied within the image",
+            "sigmoid(image_logit / temperature + bias), where nothing was copied within the image; "
+            "with flips, both logits are means over the image and its two mirror images",
         }
     }

@@ -49,7 +49,7 @@ _VERSION = 5  # raise it when a prediction changes without a setting changing
 
 
 @needs("decode_seconds max_pixels", "isolate", True)
-@needs("batch_size", "tile", False)
+@needs("batch_size flips", "tile", False)
 def localize(
     images: list[str],
     out: Path,
@@ -114,8 +114,8 @@ def localize(
         copy_move: Also find regions that were copied within the image, by matching the image with
             itself, and add them to the map. Default: as the checkpoint says; a calibration that
             was measured with copies holds only with them.
-        flips: Average over each image of up to 4 megapixels and its two mirror images, in three
-            times the time. Default: as the checkpoint says; its calibration holds only so.
+        flips: Average over each image and its two mirror images, in three times the time; not where
+            it is tiled. Default: as the checkpoint says; its calibration holds only so.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or another job

@@ -103,9 +103,9 @@ class Localizer:
             copy_move: Add regions that were copied within the image to the maps; None: as the file
                 says. A score that is calibrated with copies is not calibrated without them; one
                 that is calibrated without them does not know of them.
-            flips: Average over the image and its mirror images, if it is seen whole (up to 4
-                megapixels), in three times the time; None: as the file says. With other flips a
-                calibration does not hold, and is not used.
+            flips: Average over the image and its mirror images, if it is not tiled, in three times
+                the time; None: as the file says. With other flips a calibration does not hold, and
+                is not used.
 
         Raises:
             UserError: If the file is missing, damaged or of another kind, if the runtime cannot run

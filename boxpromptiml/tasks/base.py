@@ -241,7 +241,8 @@ class LocalizerTask(ScoredModule):
                 f"for\n  {self.spec.network}\nuse the config.yaml beside the checkpoint"
             )
         self._trained = True
-        self.spec = replace(self.spec, calibration=spec.calibration)
+        by_network_alone = spec.with_maps(copy_move=False, flips=False)
+        self.spec = replace(self.spec, calibration=by_network_alone.calibration)
         if fitting:
             _refuse_fewer_epochs(checkpoint, self.trainer.max_epochs)
             self._seed = seed = checkpoint.get(_SEED_KEY)

@@ -91,7 +91,7 @@ class ScoredModule(LightningModule):
         ]
         network = TorchNetwork(self.network)
         maps, logits = probability_maps(network, images, batch["size"], finite=False)
-        scores = self.spec.with_maps(False, False).image_scores(logits)
+        scores = self.spec.image_scores(logits)
         self._refuse_diverged(batch["id"], maps, scores)
         return [torch.from_numpy(prob) for prob in maps], torch.from_numpy(scores)
 

@@ -15,11 +15,13 @@ from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.degraded import SCORES, DegradedTest
 from boxpromptiml.evaluation.robustness import read_robustness, robustness
+from boxpromptiml.inference.export import with_spec
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.manifests.sources import Source, ground_truth
 from boxpromptiml.metrics.pixel import score_image
 from boxpromptiml.models.configs import FusionConfig, StudentConfig
 from boxpromptiml.models.inputs import NetworkInput
+from boxpromptiml.records import ImageArray, ProbArray
 from boxpromptiml.segmenters.config import SegmenterConfig
 from boxpromptiml.synth import degradation
 from boxpromptiml.synth.degradation import Degradation
@@ -28,16 +30,18 @@ from boxpromptiml.tasks.distill import DistillTask
 THRESHOLD = 0.1205  # random weights answer 0.118 to 0.122 here
 
 
-def task(threshold: float = THRESHOLD) -> DistillTask:
+def task(
+    threshold: float = THRESHOLD, given: NetworkInput = NetworkInput("resize", (64, 64))
+) -> DistillTask:
     seed_everything(0, verbose=False)
     fusion = FusionConfig(width=16, prototypes=8)
     student = StudentConfig("mobilenetv3_small_050", fusion=fusion)
-    return DistillTask(student, NetworkInput("resize", (64, 64)), threshold=threshold)
+    return DistillTask(student, given, threshold=threshold)
 
 
-def save(path: Path, threshold: float) -> Path:
+def save(path: Path, threshold: float, **given: NetworkInput) -> Path:
     trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
-    trainer.strategy.connect(task(threshold))
+    trainer.strategy.connect(task(threshold, **given))
     trainer.save_checkpoint(path)
     return path
 
@@ -252,6 +256,28 @@ def test_regions_refine_the_maps_as_localize_does(
     assert found["conditions"][0]["auc"]["value"] == pytest.approx(np.mean(scores), abs=1e-6)
     plain = run(checkpoint, data_root, tmp_path / "plain", "none")
     assert plain["conditions"][0]["auc"]["value"] != pytest.approx(np.mean(scores), abs=1e-3)
+
+
+def test_mirror_images_and_copies_count_as_in_localize(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raised(prob: ProbArray, image: ImageArray) -> ProbArray:
+        return np.maximum(prob, image[..., 0] * np.float32(0.12 / 255))
+
+    for module in ("evaluation.degraded", "inference.localizer"):
+        monkeypatch.setattr(f"boxpromptiml.{module}.add_copies", raised)
+    plain = save(tmp_path / "plain.ckpt", THRESHOLD, given=NetworkInput("native", (64, 64)))
+    spec = Localizer.load(plain, copy_move=True, flips=True).spec
+    with_spec(plain, spec, tmp_path / "both.ckpt")
+    localizer = Localizer.load(tmp_path / "both.ckpt")
+    manifest = read_manifest(data_root / "test.jsonl")
+    scores = [
+        score_image(localizer(manifest.image_path(s)), ground_truth(Source(manifest, s))).auc
+        for s in manifest.samples
+        if s.label
+    ]
+    found = run(tmp_path / "both.ckpt", data_root, tmp_path / "out", "none")
+    assert found["conditions"][0]["auc"]["value"] == pytest.approx(np.mean(scores), abs=1e-6)
 
 
 def test_mistakes_are_said_before_anything_is_scored(

@@ -232,7 +232,12 @@ def test_an_edited_row_is_localized_again(checkpoint: Path, photos: Path, tmp_pa
 
 @pytest.mark.parametrize(
     "other",
-    [{"threshold": 0.3}, {"tile": "true"}, {"segmenter.name": "slic", "segmenter.segments": 9}],
+    [
+        {"threshold": 0.3},
+        {"tile": "true"},
+        {"flips": "true"},
+        {"segmenter.name": "slic", "segmenter.segments": 9},
+    ],
 )
 def test_other_settings_localize_again(
     checkpoint: Path, photos: Path, tmp_path: Path, other: dict[str, Any]

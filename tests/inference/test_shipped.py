@@ -86,4 +86,8 @@ def test_the_file_itself() -> None:
     prob = localizer(image)
     assert prob.shape == image.shape[:2]
     assert np.isfinite(prob).all()
-    assert localizer.spec.trained_on
+    spec = localizer.spec
+    assert spec.trained_on
+    assert (spec.copy_move, spec.flips) == (True, True)
+    assert spec.calibration is not None
+    assert spec.calibration.copy_weight is not None

@@ -19,7 +19,7 @@ TARGETS = {verb: target for verb, (_, target) in (_VERBS | _JOBS).items()}
 # a rule beside its command.
 FREE = {
     "demo": "out seed",
-    "localize": "tile copy_move flips overlays device segmenter runtime precision isolate threads"
+    "localize": "tile copy_move overlays device segmenter runtime precision isolate threads"
     " checkpoint report | threshold fpr",
     "evaluate": "preset threshold split resamples seed | size",
     "robustness": "checkpoint split conditions threshold batch_size device seed segmenter",

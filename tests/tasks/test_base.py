@@ -126,7 +126,10 @@ def test_scores_are_calibrated_as_the_checkpoint_says_until_training_goes_on(
         assert parts is not None
         return np.concatenate([part["image_score"] for part in parts])  # type: ignore[call-overload]
 
+    with_flips = replace(spec, flips=True)  # whose calibration is not one of single views
+    with_spec(tmp_path / "plain.ckpt", with_flips, tmp_path / "flips.ckpt")
     plain, calibrated = scores("plain.ckpt"), scores("calibrated.ckpt")
+    np.testing.assert_array_equal(scores("flips.ckpt"), plain)
     expected = 1 / (1 + np.exp(-(np.log(plain / (1 - plain)) / 2 - 1)))
     np.testing.assert_allclose(calibrated, expected, atol=1e-5)
     localizer = Localizer.load(tmp_path / "calibrated.ckpt")
