@@ -122,7 +122,7 @@ def test_without_calibration_no_probability_is_claimed(tmp_path: Path) -> None:
     row = predicted(tmp_path, photograph(tmp_path), blobs(), 0.3)
     said = words(page(tmp_path, [row], PLAIN))
     assert "0.30 score between 0 and 1" in said
-    assert "This score is no probability: the network has not been calibrated for such maps." in said
+    assert "is no probability: the network has not been calibrated for such maps." in said
     assert "2 regions marked. Pixels are marked where the map is above 0.5" in said
     assert "its rate of false alarms was not measured" in said
     assert "Trained on allocation and location" in said
