@@ -50,6 +50,7 @@ def test_files_that_are_none(kind: str, tmp_path: Path) -> None:
         '{"images": NaN}',
         "[" * 100_000,
         '{"a": 1' + "0" * 5000 + "}",
+        '{"images": [{"width": 1' + "0" * 400 + "}]}",
     ],
 )
 @pytest.mark.parametrize("module", [coco, labelme])
@@ -59,7 +60,7 @@ def test_hostile_json_is_refused(module: ModuleType, text: str, tmp_path: Path) 
         module.read(tmp_path / "x.json")
 
 
-@pytest.mark.parametrize("side", [pytest.param(10**400, id="huge"), -120, 0, None, True, "x", []])
+@pytest.mark.parametrize("side", [-120, 0, None, True, "x", []])
 def test_sizes_that_are_none(side: Any, tmp_path: Path) -> None:
     content = {"imagePath": "x.jpg", "imageWidth": side, "imageHeight": 80, "shapes": []}
     (tmp_path / "x.json").write_text(json.dumps(content))
