@@ -7,7 +7,7 @@ import warnings
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from boxpromptiml.io.progress import is_quiet
 
@@ -46,7 +46,15 @@ _SETTLED = (  # regular expressions of whole beginnings
 
 
 class OneLineErrors(ArgumentParser):
-    """Mixin for jsonargparse's parsers: a mistake is one line on stderr, and status 2."""
+    """Mixin for jsonargparse's parsers: a mistake is one line on stderr, and status 2.
+
+    Takes what they take; `--help` shows types as `PlainHelp` does.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from boxpromptiml.cli.plain_help import PlainHelp  # noqa: PLC0415
+
+        super().__init__(*args, **{"formatter_class": PlainHelp} | kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the mistake and exit with status 2.

@@ -79,7 +79,7 @@ class DistillTask(LocalizerTask):
             warmup,
         )
         if loss is not None and dice_weight:
-            raise UserError("--model.dice_weight belongs to the default loss: leave --model.loss")
+            raise UserError("--model.dice_weight is part of the default loss: set it to 0")
         if network is not None and attention_weight:
             raise UserError("--model.attention_weight needs the student's attention: set it to 0")
         self.loss = loss
