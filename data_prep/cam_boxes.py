@@ -57,6 +57,9 @@ class MapBoxes:
         always: Fallback when no component passes: the component around the maximum, above this
             fraction of the maximum, the threshold raised until it fits `max_area`; `min_area` is
             ignored. None: such an image has no box.
+
+    Raises:
+        UserError: If a value is out of range; the message names it.
     """
 
     threshold: float = 0.6

@@ -60,6 +60,9 @@ class EvaluateSettings:
         size: The network's (H, W); required by `benco-resize`, not allowed for other presets.
         resamples: Number of bootstrap draws.
         seed: Seed of the bootstrap.
+
+    Raises:
+        UserError: If a value is out of range, or `size` does not fit the preset.
     """
 
     preset: PresetName = "default"

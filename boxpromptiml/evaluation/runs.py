@@ -86,6 +86,12 @@ def score_run(
     Earlier scores are kept until the new ones are complete, and are used if the checkpoint or a
     manifest no longer exists.
 
+    Args:
+        folder: The run's folder.
+        split: Split of the run's manifests to score.
+        which: The checkpoint: best (on validation) or last.
+        device: Where the network runs, such as `cpu` or `cuda`.
+
     Returns:
         The evaluation's folder, RUN/evaluation/SPLIT/WHICH; the maps lie in its predictions/.
 
@@ -149,7 +155,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 
 def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:
-    """Write prob/NAME.png of every image and predictions.jsonl, as `boxpromptiml predict` does.
+    """Write prob/NAME.png of every image and predictions.jsonl into `out`, as `predict` does.
 
     Raises:
         RejectedInput: If an image is missing, damaged or not the one in the manifest.

@@ -218,6 +218,11 @@ def read_mask(
     pixel is ambiguous when its value is nearer to the threshold than to 0 or 255 on its side, and
     above 1 % of such pixels the mask is rejected. Masks of few clean levels pass.
 
+    Args:
+        path: The file.
+        threshold: Grey level from 0 to 254; None: the mask must be binary.
+        limits: Limits on the file's bytes and pixels.
+
     Raises:
         RejectedInput: For bad files and for masks that are not clearly binary.
     """

@@ -53,6 +53,9 @@ class Bounds:
             wall clock, which a busy machine or a slow disk may need.
         memory: Bytes of data the child may hold in total; an image of the largest size that
             `Limits` allow takes 1.3 GB when it has an alpha channel.
+
+    Raises:
+        UserError: If a value is out of range; the message names it.
     """
 
     seconds: float = 20.0

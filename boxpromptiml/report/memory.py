@@ -73,7 +73,12 @@ class Memory:
 def look_into_memory(
     checkpoint: Path, images: Sequence[GalleryImage], manifests: Sequence[Manifest]
 ) -> Memory | None:
-    """Look at what a memory responds to on images evenly chosen from a list.
+    """Look at what a student's memory responds to on images evenly chosen from a list.
+
+    Args:
+        checkpoint: The student's file.
+        images: To choose from.
+        manifests: Say where the files of these images are.
 
     Returns:
         None if the checkpoint cannot be loaded, holds no student with a memory, or no image of the

@@ -53,7 +53,16 @@ class Views:
 
 
 class Panel(NamedTuple):
-    """One picture; `uri` is empty if there is nothing to show, and `alt` then says why."""
+    """One picture of a gallery.
+
+    Attributes:
+        caption: What it shows, such as `Pseudo-mask`.
+        alt: Text for readers who cannot see it; why there is nothing to show if `uri` is empty.
+        uri: The picture as a `data:` address.
+        width: Of the coordinates of `lines`, with `height`; the page scales both.
+        height: See `width`.
+        lines: SVG elements of boxes and outlines, drawn over the picture.
+    """
 
     caption: str
     alt: str

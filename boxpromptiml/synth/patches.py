@@ -29,7 +29,13 @@ class Alteration(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """A cut-out: `colour` (h, w, 3) float32 in [0, 255], `alpha` (h, w) float32 in [0, 1]."""
+    """A cut-out.
+
+    Attributes:
+        colour: (h, w, 3) float32 in [0, 255].
+        alpha: (h, w) float32 in [0, 1].
+        parameters: How it was altered (rotation, scale, ...), for the provenance file.
+    """
 
     colour: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32]

@@ -34,7 +34,7 @@ _WHOLE = ("chelsea.png", "clock_motion.png", "retina.jpg")
 
 
 class Area(NamedTuple):
-    """Columns of a photograph: from `start` to `stop`, as fractions of its width."""
+    """Columns of the file `photo`: from `start` to `stop`, as fractions of its width."""
 
     photo: str
     start: float

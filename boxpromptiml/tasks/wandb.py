@@ -54,6 +54,9 @@ class PatientWandbLogger(WandbLogger):
     `wandb sync`. It never prompts for a key. It waits for WANDB_INIT_TIMEOUT (default here: 20 s)
     and WANDB_FINISH_TIMEOUT (default here: 120 s). Media files of tables are written to the run's
     folder instead of the user's home, unless WANDB_DATA_DIR is set.
+
+    Raises:
+        ModuleNotFoundError: If wandb is not installed.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -45,6 +45,9 @@ class Consensus:
         lower: A pixel is authentic if at most this fraction of a box's proposals contain it.
         min_score: Proposals with a lower score do not count; a box with none left is unsure.
         seed: Seed of the jitter; it is combined with the boxes, so order does not matter.
+
+    Raises:
+        UserError: If a value is out of range; the message names it.
     """
 
     copies: int = 1

@@ -20,7 +20,11 @@ from boxpromptiml.records import Sample
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index`, from 0, of `count`."""
+    """Part `index`, from 0, of `count`.
+
+    Raises:
+        UserError: If there is no such part.
+    """
 
     index: int
     count: int

@@ -45,13 +45,20 @@ class ArchiveLimits:
 
     Photographs and masks never compress to a hundredth of their size, nor does a whole archive; the
     latter also catches members that share their bytes.
+
+    Attributes:
+        max_members: Number of files in it.
+        max_member_bytes: Unpacked size of one file.
+        max_total_bytes: Unpacked size of all files.
+        max_ratio: Unpacked size of a file, or of all, divided by the packed one.
+        ratio_from: Unpacked bytes up to which a file may have any ratio.
     """
 
     max_members: int = 1_000_000
     max_member_bytes: int = DEFAULT_LIMITS.max_bytes
     max_total_bytes: int = 2**39
     max_ratio: int = 100
-    ratio_from: int = 2**20  # smaller members may shrink as they like
+    ratio_from: int = 2**20
 
 
 DEFAULT_ARCHIVE_LIMITS = ArchiveLimits()

@@ -45,6 +45,9 @@ def divide(
         seed: Seed of the draw of groups, where no list is published.
         val_fraction: Fraction of every training set to use for validation, for datasets for which
             the protocol itself has no validation images.
+
+    Returns:
+        The parts, those of training first, then validation and test; each lists what it left out.
     """
     of_dataset: defaultdict[str, list[Portion]] = defaultdict(list)
     for portion in portions:
