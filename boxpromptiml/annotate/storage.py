@@ -182,7 +182,7 @@ class Storage:
         self._write()
 
     def get(self, name: str) -> tuple[Annotation, int]:
-        """The annotation of a photograph, an empty one at first, and how often it was saved."""
+        """The annotation of a photograph, at first empty, and its revision, which saving raises."""
         with self._lock:
             return self._annotations.get(name, Annotation()), self._revisions[name]
 
