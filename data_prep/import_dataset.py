@@ -107,7 +107,7 @@ def import_dataset(
         raise UserError(f"{error}; {why} (all in {errors_path(out)})") from error
     if dataset == "folder":
         imported = with_boxes(imported, opened, boxes, root, view)
-    return _finish(imported, root, out, dataset)
+    return _finish(imported, root, out, dataset, masks_expected=boxes is None)
 
 
 def _layout(dataset: str, source: Path, name: str, patterns: Patterns) -> DatasetLayout:
@@ -130,7 +130,7 @@ def _layout(dataset: str, source: Path, name: str, patterns: Patterns) -> Datase
     return PUBLIC[dataset]
 
 
-def _finish(imported: Imported, root: Path, out: Path, dataset: str) -> int:
+def _finish(imported: Imported, root: Path, out: Path, dataset: str, masks_expected: bool) -> int:
     """Write manifest and errors, print the counts, return the exit status."""
     header = Header(
         image_root=relative_root(out, root),
@@ -140,7 +140,7 @@ def _finish(imported: Imported, root: Path, out: Path, dataset: str) -> int:
     manipulated = sum(sample.label == 1 for sample in imported.samples)
     masks = sum(sample.mask is not None for sample in imported.samples)
     warnings = list(imported.notes.get("warnings", ()))
-    if manipulated and not masks:
+    if manipulated and not masks and masks_expected:
         warnings.append("no manipulated image has a mask: are they in a folder of another name?")
     if unknown := sum(sample.label is None for sample in imported.samples):
         warnings.append(

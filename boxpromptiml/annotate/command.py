@@ -38,7 +38,7 @@ _MAX_PHOTOGRAPHS = 50_000  # all of them are written at every step, and read at 
 @needs("jitter", "copies")
 @needs("teacher_checkpoint model_type", "teacher", "sam")
 @needs(
-    "images out checkpoint teacher copies annotator dataset split port device order",
+    "images out checkpoint teacher copies annotator name split port device order",
     "summary",
     None,
 )
@@ -54,7 +54,7 @@ def annotate(
     jitter: float = 0.05,
     order: Order = "name",
     annotator: str | None = None,
-    dataset: str | None = None,
+    name: str | None = None,
     split: Split = "train",
     port: int = 0,
     device: str = "auto",
@@ -83,7 +83,7 @@ def annotate(
             and teacher disagree most (useful), which looks at each before the start and did not
             beat a random order in a simulation (docs/results.md).
         annotator: Who draws; the name of the account by default.
-        dataset: Name of the dataset in the manifest; the folder's by default.
+        name: Name of the dataset in the manifest; the folder's by default.
         split: Split of all images in the manifest.
         port: Port to listen on; any free one by default.
         device: Where the networks run: cpu or cuda; auto: a GPU if there is one.
@@ -98,7 +98,7 @@ def annotate(
         raise UserError("annotate needs --images FOLDER and --out boxes.json (or --summary FILE)")
     layers = _layers(checkpoint, teacher, teacher_checkpoint, model_type, copies, jitter, device)
     with locked_file(out, *_beside(out)), IsolatedDecoder() as decode:
-        storage, photographs, rejected = _opened(images, out, dataset, split)
+        storage, photographs, rejected = _opened(images, out, name, split)
         album = Album(images, photographs, decode)
         if order == "random":
             album = Album(images, shuffled(photographs), decode)
@@ -122,7 +122,7 @@ def _beside(out: Path) -> list[Path]:
 
 
 def _opened(
-    images: Path, out: Path, dataset: str | None, split: Split
+    images: Path, out: Path, name: str | None, split: Split
 ) -> tuple[Storage, list[Photograph], list[RejectedInput]]:
     """The annotations of an earlier run or none, the folder's photographs, and its other files."""
     saved = open_out(out)
@@ -132,8 +132,8 @@ def _opened(
         raise UserError(f"{out}: is of other photographs than {images}; choose another --out")
     if len(photographs) > _MAX_PHOTOGRAPHS:
         raise UserError(f"{images}: more than {_MAX_PHOTOGRAPHS} photographs; divide the folder")
-    name = dataset or images.resolve().name or "photographs"
-    storage = Storage(out, images, photographs, saved, name, split)
+    dataset = name or images.resolve().name or "photographs"
+    storage = Storage(out, images, photographs, saved, dataset, split)
     write_errors(out, rejected)
     if rejected:
         note(f"{len(rejected)} other files, listed in {errors_path(out)}")

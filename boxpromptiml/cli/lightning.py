@@ -23,6 +23,7 @@ from boxpromptiml.cli.words import (
     check_configurations,
     in_lists,
     read_none,
+    with_ckpt_path,
     with_experiments,
     with_underscores,
 )
@@ -343,7 +344,7 @@ def _optimizes(error: Exception) -> bool:
 
 def _words(args: list[str]) -> list[str]:
     """The command line as LightningCLI accepts it."""
-    words = with_experiments(in_lists(read_none(renamed_words(args))))
+    words = with_experiments(in_lists(with_ckpt_path(read_none(renamed_words(args)))))
     check_configurations(words)
     return words + [f"--trainer.{shown}=false" for shown in _SHOWN] if is_quiet() else words
 

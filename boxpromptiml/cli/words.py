@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -18,6 +19,8 @@ _MANIFESTS = ("--data.train", "--data.val", "--data.test", "--data.predict")
 def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     """The words as jsonargparse accepts them: `--images a b` as a list, `--verify` as true.
 
+    A tuple may be written as a list is. One value alone remains a number.
+
     Example:
         >>> def f(images: list[str], out: str, verify: bool = False): ...
         >>> complete(["--images", "a", "b", "--verify", "--out", "c"], f)
@@ -25,6 +28,9 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
         >>> def g(seeds: list[int] | None = None): ...
         >>> complete(["--seeds", "0", "1"], g)
         ['--seeds=[0, 1]']
+        >>> def h(quality: int | tuple[int, int] = 90): ...
+        >>> complete(["--quality", "75", "98"], h) + complete(["--quality", "75"], h)
+        ['--quality=[75, 98]', '--quality=75']
 
     Raises:
         UserError: If a list is given twice, of which the first would be lost.
@@ -34,7 +40,7 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
     rest = list(args)
     while rest:
         word, equals, value = rest.pop(0).partition("=")
-        item = _list_item(types.get(word))
+        item, is_tuple = _items(types.get(word))
         if item is not None and any(done.startswith(f"{word}=") for done in words):
             raise UserError(f"{word} is given twice; write all its values behind one: {word} A B")
         if item is not None and not value.startswith("["):
@@ -42,6 +48,8 @@ def complete(args: Sequence[str], function: Callable[..., Any]) -> list[str]:
             while rest and not rest[0].startswith("--"):
                 values.append(rest.pop(0))
             numbers = f"[{', '.join(values)}]"
+            if is_tuple and len(values) == 1:
+                (numbers,) = values
             words.append(f"{word}={numbers if item in (int, float) else json.dumps(values)}")
         elif types.get(word) is bool and not equals and (not rest or rest[0].startswith("--")):
             words.append(f"{word}=true")
@@ -105,6 +113,18 @@ def with_underscores(words: Sequence[str]) -> list[str]:
     return found
 
 
+def with_ckpt_path(words: Sequence[str]) -> list[str]:
+    """The words of `validate`, `test` or `predict` with Lightning's name for `--checkpoint FILE`.
+
+    Example:
+        >>> with_ckpt_path(["test", "--checkpoint", "a.ckpt", "--checkpoint.monitor=x"])
+        ['test', '--ckpt_path', 'a.ckpt', '--checkpoint.monitor=x']
+    """
+    if words[0] == "fit":  # may go on or begin with a checkpoint: its options say which
+        return list(words)
+    return [re.sub(r"^--checkpoint(?=$|=)", "--ckpt_path", word) for word in words]
+
+
 def in_lists(words: Sequence[str]) -> list[str]:
     """The words with a single manifest of `data` as a list of one.
 
@@ -129,7 +149,12 @@ def read_none(words: Sequence[str]) -> list[str]:
     return _with_values(words, lambda _, value: "null" if value == "None" else value)
 
 
-def _list_item(annotation: object) -> object:
-    """The item type X of `list[X]` and `list[X] | None`; None for other types."""
-    kinds = (annotation, *get_args(annotation))
-    return next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), None)
+def _items(annotation: object) -> tuple[object, bool]:
+    """The item type X of `list[X]`, `tuple[X, ...]` or a union with one, and if it is a tuple.
+
+    (None, False) for other types.
+    """
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) in (list, tuple):
+            return get_args(kind)[0], get_origin(kind) is tuple
+    return None, False

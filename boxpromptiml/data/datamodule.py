@@ -38,7 +38,7 @@ class LocalizationData(LightningDataModule):
     `"split": "train"`, and so on. The same file may be named for several stages.
 
     Args:
-        train: Manifests to train on.
+        train: Manifests to train on; from Python also a single one, here and below.
         val: Manifests to choose the checkpoint by.
         test: Manifests to report on.
         predict: Manifests to predict, all rows.
@@ -95,7 +95,7 @@ class LocalizationData(LightningDataModule):
         if not 0 < train_fraction <= 1:
             raise UserError(f"data.train_fraction must be in (0, 1], got {train_fraction}")
         stages = {"train": train, "val": val, "test": test, "predict": predict}
-        self.paths = {stage: [Path(one) for one in given or ()] for stage, given in stages.items()}
+        self.paths = {stage: _as_paths(given) for stage, given in stages.items()}
         self.input = input
         self.augmentation = augmentation
         self.segmenter = segmenter
@@ -264,3 +264,7 @@ class LocalizationData(LightningDataModule):
 def _start_worker(trusted: Sequence[str], _number: int) -> None:
     """Trust what the parent trusts, which a forked process does anyway and a spawned one not."""
     trust(trusted)
+
+
+def _as_paths(given: Sequence[Path | str] | Path | str | None) -> list[Path]:
+    return [Path(one) for one in ([given] if isinstance(given, (Path, str)) else given or ())]

@@ -75,7 +75,8 @@ def calibrate(
         copy_move: Whether regions that were copied within the image are added to the maps and
             raise the probability; the copy that is written then does so by itself. Default: as the
             checkpoint says.
-        flips: Likewise, whether maps are averaged over the image's mirror images.
+        flips: Whether maps are averaged over the image's mirror images. Default: as the checkpoint
+            says.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or there are too few

@@ -244,14 +244,23 @@ class Localizer:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, revision: str | None = None, device: str = "cpu"
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        device: str = "cpu",
+        segmenter: SegmenterConfig | None = None,
+        copy_move: bool | None = None,
+        flips: bool | None = None,
     ) -> "Localizer":
         """Load a localizer from a folder of `save_pretrained` or from the Hugging Face Hub.
 
         Args:
             name: The folder, or a repository (owner/name), which is downloaded once.
             revision: Branch, tag or commit of the repository; None: its main branch.
-            device: Where the network runs, such as `cpu` or `cuda`.
+            device: As in `load`.
+            segmenter: As in `load`.
+            copy_move: As in `load`.
+            flips: As in `load`.
 
         Raises:
             UserError: If there is no such folder or repository, its file cannot be used, or the Hub
@@ -259,7 +268,8 @@ class Localizer:
         """
         from boxpromptiml.inference import hub  # noqa: PLC0415
 
-        return cls.load(hub.fetch(name, revision), device)
+        weights = hub.fetch(name, revision)
+        return cls.load(weights, device, segmenter, copy_move=copy_move, flips=flips)
 
     def save_pretrained(
         self, folder: str | Path, evaluation: str | Path | None = None, licence: str | None = None

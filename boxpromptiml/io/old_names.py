@@ -16,6 +16,7 @@ _KEYS = {
     "val_share": "val_fraction",
 }
 _OPTIONS = {  # of one command or job
+    "annotate": {"dataset": "name"},
     "complexity": {"model": "checkpoint"},
     "pseudo-masks": {"checkpoint": "teacher_checkpoint"},
     "protocol": {"manifests": "manifest"},

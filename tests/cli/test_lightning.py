@@ -143,7 +143,7 @@ def test_last_and_best_are_of_the_run_whatever_the_logger(
     assert f"resumed from {tmp_path / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().out
     config = next((tmp_path / "logs").rglob("config.yaml"))
     tested = [f"--config={config}", f"--data.test=[{data_root}/test.jsonl]"]
-    assert main(["test", *tested, "--ckpt_path=best"]) == 0
+    assert main(["test", *tested, "--checkpoint=best"]) == 0  # as other commands call it
     (tmp_path / "checkpoints" / "best.ckpt").unlink()
     assert main(["test", *tested, "--ckpt_path=best"]) == 1
     assert "--ckpt_path=best: there is no" in capsys.readouterr().err

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import torch
 
+from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.data.transforms import Augmentation
 from tests.helpers.training import make_data, training_batches
+
+
+def test_one_manifest_needs_no_list(data_root: Path) -> None:
+    path = data_root / "train.jsonl"
+    for given in (path, str(path), [path], [str(path)]):
+        assert LocalizationData(train=given).paths["train"] == [path]  # type: ignore[arg-type]
 
 
 def test_number_of_workers_does_not_change_a_batch(data_root: Path) -> None:

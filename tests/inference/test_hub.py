@@ -101,6 +101,8 @@ def test_a_folder_gives_the_same_answers(checkpoint: Path, photo: Path, tmp_path
     again = Localizer.from_pretrained(tmp_path / "mine")
     assert again.spec == localizer.spec
     np.testing.assert_array_equal(again(photo), localizer(photo))
+    other = Localizer.from_pretrained(tmp_path / "mine", copy_move=True, flips=True)
+    assert (other.spec.copy_move, other.spec.flips) == (True, True)
     again.save_pretrained(str(tmp_path / "mine"), licence="mit")  # over itself
     header = (tmp_path / "mine" / "README.md").read_text().split("---")[1]
     assert yaml.safe_load(header)["license"] == "mit"
