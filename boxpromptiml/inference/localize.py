@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
-from boxpromptiml.inference.localizer import Localized, Localizer
+from boxpromptiml.inference.image_work import ImageWork
+from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.maps import Precision
 from boxpromptiml.inference.predictions import (
     Prediction,
@@ -30,9 +32,10 @@ from boxpromptiml.io.files import (
 )
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo
-from boxpromptiml.io.options import AtLeastOne, needs
+from boxpromptiml.io.options import AtLeastOne, NotNegative, needs
 from boxpromptiml.io.processes import keep_freed_memory
-from boxpromptiml.io.progress import note, track
+from boxpromptiml.io.progress import note, parallel, track
+from boxpromptiml.io.ray_engine import EngineName, chosen_engine
 from boxpromptiml.io.sandbox import (
     DEFAULT_BOUNDS,
     Decoder,
@@ -50,6 +53,8 @@ _VERSION = 5  # raise it when a prediction changes without a setting changing
 
 @needs("decode_seconds max_pixels", "isolate", True)
 @needs("batch_size flips", "tile", False)
+@needs("batch_size", "engine", "processes")
+@needs("num_workers address gpus_per_worker", "engine", "ray")
 def localize(
     images: list[str],
     out: Path,
@@ -70,6 +75,10 @@ def localize(
     report: bool = False,
     copy_move: bool | None = None,
     flips: bool | None = None,
+    engine: EngineName = "processes",
+    num_workers: NotNegative = 0,
+    address: str | None = None,
+    gpus_per_worker: float = 0.0,
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
@@ -116,6 +125,13 @@ def localize(
             was measured with copies holds only with them.
         flips: Average over each image and its two mirror images, in three times the time; not where
             it is tiled. Default: as the checkpoint says; its calibration holds only so.
+        engine: ray localizes single images in workers with Ray (extra `ray`); processes: all in
+            this process.
+        num_workers: Ray's workers; 0: as many as there is room for.
+        address: Of a running Ray cluster, such as auto; every node must see the same files. By
+            default Ray is started on this machine for the job.
+        gpus_per_worker: Number or fraction of GPUs for each of Ray's workers; there must be a GPU
+            where the job is started, too.
 
     Raises:
         UserError: If an option is out of range, the checkpoint cannot be used, or another job
@@ -125,13 +141,19 @@ def localize(
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     if threshold is not None and fpr is not None:
         raise UserError("--threshold and --fpr: give one of them")
-    weights = weights_file(checkpoint)
+    ray = chosen_engine(engine, address, gpus_per_worker)
+    if ray is not None:
+        device = ("cuda" if gpus_per_worker else "cpu") if device == "auto" else device
+        threads = 1 if threads is None else threads
     keep_freed_memory()
-    with _decoder(isolate, decode_seconds, max_pixels) as decode:  # starts meanwhile
+    open_decoder = partial(_decoder, isolate, decode_seconds, max_pixels)
+    with open_decoder() as decode:  # starts meanwhile
         threads = default_threads() if threads is None else threads
-        localizer = Localizer.load(
-            weights, device, segmenter, runtime, precision, threads, isolate, copy_move, flips
-        )
+        load = partial(
+            Localizer.load,
+            checkpoint, device, segmenter, runtime, precision, threads, isolate, copy_move, flips,
+        )  # fmt: skip
+        localizer = load()
         note(f"runtime: {localizer.runtime}, {threads} threads")
         if max_pixels > DEFAULT_LIMITS.max_pixels and localizer.spec.input.error_levels:
             raise UserError(
@@ -142,20 +164,29 @@ def localize(
         inputs, rejected = find_inputs(images, out)
         if not inputs:
             raise UserError("; ".join(f"{one.path}: {one.message}" for one in rejected))
-        made_by = _fingerprint(weights, localizer, tile, limits.threshold)
+        fingerprint_of = partial(_fingerprint, checkpoint, tile, limits.threshold)
+        made_by = fingerprint_of(localizer)
+        write = partial(write_prediction, out, limits=limits, overlays=overlays, made_by=made_by)
         with locked(out):
             remove_temporaries(out)
-            job = _Job(out, made_by, limits, overlays, read_rows(out))
+            job = _Job(out, made_by, overlays, read_rows(out))
             named = name_inputs(inputs, {n: Path(row.path) for n, row in job.earlier.items()})
             for error in rejected:
                 job.reject(error)
             todo = {name: path for name, path in named.items() if not job.is_done(name, path)}
             with PredictionTable(out, job.earlier.values()) as table:
-                decoded = _decoded(todo, decode, job.reject)
-                for known, image, found in localizer.localize_each(decoded, batch_size, tile):
-                    table.append(job.write(*known, image, found))
+                work = ImageWork(load, open_decoder, write, fingerprint_of, made_by, tile)
+                results: Iterator[Prediction | RejectedInput] = (
+                    _here(work, _decoded(todo, decode, job.reject), localizer, batch_size)
+                    if ray is None
+                    else parallel(work, list(todo.items()), num_workers, "localizing", ray=ray)
+                )
+                for row in results:
+                    job.reject(row) if isinstance(row, RejectedInput) else table.append(row)
+            if ray is not None:
+                remove_temporaries(out)  # of workers that died
             if report:
-                path = _report(out, named, localizer, weights, decode, job)
+                path = _report(out, named, localizer, weights_file(checkpoint), decode, job)
                 sys.stdout.write(f"{path}\n")
     there = f" ({len(named) - len(todo)} were there already)" if len(todo) < len(named) else ""
     count = len(named) + len(rejected) - len(job.errors)
@@ -228,12 +259,14 @@ def _report(
     return write_case_report(out, shown, localizer.spec, facts, decode, len(bad))
 
 
-def _fingerprint(weights: Path, localizer: Localizer, tile: bool, threshold: float) -> str:
+def _fingerprint(
+    checkpoint: Path | None, tile: bool, threshold: float, localizer: Localizer
+) -> str:
     """Fingerprint of everything but the image that changes a prediction."""
     segmenter = localizer.segmenter
     return fingerprint(
         {
-            "weights": sha256_file(weights),
+            "weights": sha256_file(weights_file(checkpoint)),
             "runtime": localizer.runtime,
             "tile": tile,
             "copy_move": localizer.spec.copy_move,
@@ -258,14 +291,12 @@ class _Job:
         self,
         out: Path,
         made_by: str,
-        limits: Thresholds,
         overlays: bool,
         earlier: dict[str, Prediction],
     ) -> None:
         self.earlier = earlier
         self.errors: list[RejectedInput] = []
         self._out, self.made_by, self._overlays = out, made_by, overlays
-        self._limits = limits
         self._console = Console(stderr=True)
         write_jsonl(out / "errors.jsonl", ())
 
@@ -285,15 +316,6 @@ class _Job:
         with (self._out / "errors.jsonl").open("ab") as stream:
             stream.write(json_line(error.as_row()))
 
-    def write(
-        self, name: str, path: Path, info: ImageInfo, image: ImageArray, found: Localized
-    ) -> Prediction:
-        """Write the files of one image."""
-        return write_prediction(
-            self._out, name, path, image, info, found.prob, found.score, self._limits,
-            self._overlays, self.made_by,
-        )  # fmt: skip
-
 
 def _decoder(isolate: bool, seconds: float, max_pixels: int) -> AbstractContextManager[FileDecoder]:
     if not 1 <= max_pixels <= _MAX_PIXELS:
@@ -301,6 +323,17 @@ def _decoder(isolate: bool, seconds: float, max_pixels: int) -> AbstractContextM
     if not isolate:
         return nullcontext(DirectDecoder())
     return IsolatedDecoder(*for_pixels(max_pixels, seconds))
+
+
+def _here(
+    work: ImageWork,
+    decoded: Iterator[tuple[tuple[str, Path, ImageInfo], ImageArray]],
+    localizer: Localizer,
+    batch_size: int,
+) -> Iterator[Prediction]:
+    """As `work` on each image, in batches and in this process."""
+    for (name, path, info), image, found in localizer.localize_each(decoded, batch_size, work.tile):
+        yield work.write(name, path, image, info, found.prob, found.score)
 
 
 def _decoded(

@@ -89,6 +89,8 @@ def run_job(
         located = replace(manifest, samples=manifest.samples[:0])  # workers get each sample anyway
         work = _MaskMaker(located, out, teacher, consensus, signature)
         tally = _make_all(work, samples, num_workers, ray)
+        if shard is None and ray is not None:
+            remove_temporaries(out)  # of workers that died
         summary = {
             "images": len(samples),
             "made": tally.made,

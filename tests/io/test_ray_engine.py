@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from boxpromptiml.cli import main as boxpromptiml
 from boxpromptiml.errors import UserError
+from boxpromptiml.io import images
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import RayEngine, chosen_engine
 from data_prep.__main__ import main
+from tests.helpers.models import save_student
 
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="install the extra `ray`")
 pytestmark = pytest.mark.slow
@@ -134,6 +138,41 @@ def test_a_killed_job_goes_on_and_makes_the_bytes_of_one_process(
     assert main(on_ray) == main([*words, f"--out={alone}"])
     assert all(path.stat().st_mtime_ns == made for path, made in before.items())
     assert content(out) == content(alone)
+
+
+def kill_workers(address: str) -> int:
+    """Kill the workers of the cluster's nodes; their number."""
+    killed = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            node = Path("/proc", parent, "cmdline").read_text()
+            if (folder / "cmdline").read_text().startswith("ray::_Worker") and address in node:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+        except (OSError, UnicodeDecodeError):
+            pass  # it has ended, or is somebody else's
+    return killed
+
+
+def test_localize_outlives_its_workers_and_makes_the_bytes_of_one_process(
+    cluster: Any, tmp_path: Path
+) -> None:
+    checkpoint, photos, out = save_student(tmp_path / "s.ckpt"), tmp_path / "photos", tmp_path / "r"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        images.write_png(photos / f"{number}.png", rng.integers(0, 255, (160, 240, 3), np.uint8))
+    (photos / "7.png").write_text("no image")
+    words = ["localize", f"--checkpoint={checkpoint}", f"--images={photos}", "--threads=1"]
+    on_ray = [f"--out={out}", "--engine=ray", f"--address={cluster.address}"]
+    job = subprocess.Popen([sys.executable, "-m", "boxpromptiml", *words, *on_ray])
+    while job.poll() is None and not list(out.glob("prob/*.png")):
+        time.sleep(0.01)
+    assert kill_workers(cluster.address)
+    assert job.wait() == 3
+    assert boxpromptiml([*words, f"--out={tmp_path / 'alone'}"]) == 3
+    assert content(out) == content(tmp_path / "alone")
 
 
 def test_a_missing_cluster_is_one_clear_line(tmp_path: Path) -> None:
