@@ -20,7 +20,7 @@ TARGETS = {verb: target for verb, (_, target) in (_VERBS | _JOBS).items()}
 FREE = {
     "demo": "out seed",
     "localize": "tile copy_move overlays device segmenter runtime precision isolate threads"
-    " checkpoint report | threshold fpr",
+    " checkpoint report engine | threshold fpr",
     "evaluate": "preset threshold split resamples seed | size",
     "robustness": "checkpoint split conditions threshold batch_size device seed segmenter",
     "calibrate": "checkpoint out split method folds batch_size device copy_move flips",
