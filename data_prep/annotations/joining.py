@@ -25,7 +25,7 @@ def join_images(
     samples: Sequence[Sample],
     annotated: Iterable[AnnotatedImage],
     with_ending: bool = True,
-    by: JoinBy = "path",
+    by: JoinBy | None = None,
 ) -> tuple[dict[str, AnnotatedImage], list[RejectedInput]]:
     """Find the image of every annotation: one path must end with the other, in whole parts.
 
@@ -37,7 +37,7 @@ def join_images(
         samples: The images of the manifest.
         annotated: The annotated images of all files.
         with_ending: False if the annotations do not contain the suffix of their images (YOLO).
-        by: Whether bare names may join what paths do not.
+        by: Whether bare names may join what paths do not; None: no, and it is no option.
 
     Returns:
         Annotations by sample id, and rejections of those that match no image, several images, or

@@ -42,7 +42,7 @@ def assemble(dataset: DatasetLayout, source: RawData, options: ImportOptions) ->
         hint = f"; unpack {archives} first" if archives else ""
         message = f"{where}: nothing of {dataset.name} ({dataset.layout}){hint}"
         raise NothingImported(message, tree.rejected)
-    tree.reject_unclaimed(dataset.name, dataset.ignored)
+    tree.reject_unclaimed(dataset.layout, dataset.ignored)
     samples: list[Sample] = []
     names: dict[str, str] = {}
     covered: list[float] = []

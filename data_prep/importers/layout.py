@@ -160,13 +160,13 @@ class Tree:
         """Record that a known error was corrected."""
         self.corrections.append(text)
 
-    def reject_unclaimed(self, dataset: str, ignored: str | None) -> None:
+    def reject_unclaimed(self, layout: str, ignored: str | None) -> None:
         """Reject every image that no pattern has matched, except those matching `ignored`."""
         excused = re.compile(f"(?:.*?/)??{ignored or '(?!)'}", re.IGNORECASE | re.DOTALL)
         for name in self.names:
             left = name not in self._claimed and not excused.fullmatch(name)
             if left and _IMAGE_NAME.fullmatch(name):
-                self.reject(name, "unmatched", f"is no file of the layout of {dataset}")
+                self.reject(name, "unmatched", f"matches none of: {layout}")
 
     def archives(self) -> list[str]:
         """Those of `names` that are archives; they are not opened."""

@@ -60,6 +60,7 @@ def test_what_matches_no_pattern_is_listed(own: Path, tmp_path: Path) -> None:
         f"{own}/truth/cam 0/x_gt.png": "no_image",
         f"{own}/real/y.JPG": "unmatched",
     }
+    assert "matches none of: photos/" in (tmp_path / "m.errors.jsonl").read_text()
 
 
 def test_a_mask_of_what_is_said_to_be_authentic_is_named(own: Path, tmp_path: Path) -> None:
