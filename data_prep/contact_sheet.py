@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from boxpromptiml import geometry
-from boxpromptiml.io.images import read_image, read_trimap
+from boxpromptiml.io.images import probe, read_image, read_trimap
+from boxpromptiml.io.orientation import upright_image
 from boxpromptiml.manifests.sidecars import read_sidecar
 from boxpromptiml.manifests.sources import Source, ground_truth, stored_image
 from boxpromptiml.records import MANIPULATED, UNSURE, ImageArray
@@ -74,6 +75,7 @@ def pseudo_mask_cell(source: Source) -> Cell:
     if path is None:
         raise ValueError(f"{sample.id!r} has no pseudo-mask")
     image, trimap = stored_image(source), read_trimap(path)
+    orientation = probe(source.manifest.image_path(sample)).orientation
     boxes = sample.boxes or ()
     inside = trimap[geometry.union_mask(geometry.as_array(boxes), sample.size)]
     sure, unsure = (float(np.mean(inside == value)) for value in (MANIPULATED, UNSURE))
@@ -82,8 +84,8 @@ def pseudo_mask_cell(source: Source) -> Cell:
     nothing = np.zeros(sample.size, np.bool_)
     return Cell(
         f"sure {sure:.0%}, unsure {unsure:.0%} of the boxes{note}  {sample.id}",
-        thumbnail(overlay(image, nothing, boxes), _SIDE),
-        thumbnail(overlay(trimap_image(trimap), nothing, boxes), _SIDE),
+        upright_image(thumbnail(overlay(image, nothing, boxes), _SIDE), orientation),
+        upright_image(thumbnail(overlay(trimap_image(trimap), nothing, boxes), _SIDE), orientation),
         sure,
     )
 

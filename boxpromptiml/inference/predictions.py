@@ -104,7 +104,7 @@ def write_prediction(
     images.write_png(out / "mask" / f"{name}.png", flagged.view(np.uint8) * np.uint8(255))
     if overlays:
         drawn = overlay(image, prob, (), limits.threshold)
-        images.write_jpeg(out / "overlay" / f"{name}.jpg", drawn, 90)
+        images.write_jpeg(out / "overlay" / f"{name}.jpg", drawn, 90, info.orientation)
     return Prediction(
         name=name,
         path=str(path),

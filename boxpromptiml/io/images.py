@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from boxpromptiml.errors import RejectedInput
@@ -326,15 +326,21 @@ def encode_png(
     return _encode(array, "PNG", {"pnginfo": extra} | fast)
 
 
-def encode_jpeg(array: npt.NDArray[np.uint8], quality: int) -> bytes:
+def encode_jpeg(array: npt.NDArray[np.uint8], quality: int, orientation: int = 1) -> bytes:
     """A JPEG of grey (H, W) or RGB (H, W, 3) uint8 pixels, with Pillow's chroma subsampling.
+
+    `orientation` is as in `write_jpeg`.
 
     Raises:
         ValueError: For any other shape or type, or a quality outside 1 to 100.
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality must be 1 to 100, got {quality}")
-    return _encode(array, "JPEG", {"quality": quality})
+    options: dict[str, Any] = {"quality": quality}
+    if orientation != 1:
+        options["exif"] = Image.Exif()
+        options["exif"][ExifTags.Base.Orientation] = orientation
+    return _encode(array, "JPEG", options)
 
 
 def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
@@ -347,13 +353,17 @@ def write_png(path: Path, array: npt.NDArray[np.uint8]) -> None:
     files.write_bytes(path, encode_png(array))
 
 
-def write_jpeg(path: Path, array: npt.NDArray[np.uint8], quality: int) -> None:
+def write_jpeg(
+    path: Path, array: npt.NDArray[np.uint8], quality: int, orientation: int = 1
+) -> None:
     """Write RGB pixels (H, W, 3) as a JPEG of quality 1 to 100, whole or not at all.
+
+    `orientation` is the EXIF value, 1 to 8, by which viewers turn the picture upright.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    files.write_bytes(path, encode_jpeg(array, quality))
+    files.write_bytes(path, encode_jpeg(array, quality, orientation))
 
 
 def _encode(

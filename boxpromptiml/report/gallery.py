@@ -183,7 +183,7 @@ class StoredPixels:
         if source is None:
             raise UserError("the image is in no manifest that was found")
         manifest, sample = source
-        pixels, _ = images.read_image(manifest.image_path(sample))
+        pixels, info = images.read_image(manifest.image_path(sample))
         check_size(pixels.shape[:2], sample, sample.image)
         name = self._names[image.id]
         png = confined(self._maps, f"{name}.png")
@@ -197,7 +197,7 @@ class StoredPixels:
             pseudo_mask=images.read_trimap(pseudo) if pseudo else None,
             prob=prob,
             truth=ground_truth(source) if image.manipulated else None,
-        )
+        ).upright(info.orientation)
 
 
 def worst_pseudo_masks(
@@ -219,11 +219,12 @@ def _pseudo_views(source: Source | None) -> Views:
     if source is None or path is None:
         raise UserError("the image or its pseudo-mask is no longer in the training manifest")
     sample = source.sample
-    pixels, _ = images.read_image(source.manifest.image_path(sample))
+    pixels, info = images.read_image(source.manifest.image_path(sample))
     check_size(pixels.shape[:2], sample, sample.image)
     trimap = images.read_trimap(path)
     check_size(trimap.shape, sample, str(path))
-    return Views(pixels, sample.boxes or (), trimap, None, ground_truth(source))
+    views = Views(pixels, sample.boxes or (), trimap, None, ground_truth(source))
+    return views.upright(info.orientation)
 
 
 def _draw(read: Callable[[], Views], side: int, most: int) -> tuple[Panel, ...]:

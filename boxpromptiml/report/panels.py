@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from boxpromptiml.io import images
+from boxpromptiml.io.orientation import upright_box, upright_image
 from boxpromptiml.records import (
     AUTHENTIC,
     MANIPULATED,
@@ -35,7 +36,7 @@ _MAX_OUTLINES = 100
 
 @dataclass(frozen=True)
 class Views:
-    """The pixels of one image; all arrays have its stored size (H, W).
+    """The pixels of one image; all arrays have its size (H, W).
 
     Attributes:
         image: (H, W, 3) RGB.
@@ -50,6 +51,20 @@ class Views:
     pseudo_mask: TrimapArray | None
     prob: ProbArray | None
     truth: MaskArray | None
+
+    def upright(self, orientation: int) -> "Views":
+        """As people see the file, by its EXIF orientation (1 to 8)."""
+        if orientation == 1:
+            return self
+        size = (self.image.shape[0], self.image.shape[1])
+        return Views(
+            np.ascontiguousarray(upright_image(self.image, orientation)),
+            tuple(upright_box(box, size, orientation) for box in self.boxes),
+            *(
+                None if pixels is None else np.ascontiguousarray(upright_image(pixels, orientation))
+                for pixels in (self.pseudo_mask, self.prob, self.truth)
+            ),
+        )
 
 
 class Panel(NamedTuple):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from boxpromptiml.geometry import as_array, clip, rescale, resize_trimap, shrink
 from boxpromptiml.io import images
+from boxpromptiml.io.orientation import upright_box, upright_image
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.metrics.pixel import f1, pixel_counts
@@ -27,6 +28,7 @@ from boxpromptiml.records import (
     MANIPULATED,
     UNSURE,
     Batch,
+    Box,
     BoxArray,
     ImageArray,
     MaskArray,
@@ -138,7 +140,7 @@ class _Row:
     f1: float | None
     image_score: float
     image: ImageArray  # (h, w, 3)
-    boxes: BoxArray  # (N, 4) pixels of `image`
+    boxes: BoxArray  # (N, 4) pixels of `image`, which is upright as the masks are
     masks: dict[str, npt.NDArray[np.uint8]]  # (h, w) keys of _CLASSES, by the name of the overlay
 
 
@@ -247,11 +249,16 @@ def _row(
     pseudo_path = manifest.pseudo_mask_path(sample)
     if pseudo_path is not None:
         masks["pseudo_mask"] = images.read_trimap(pseudo_path)
-    image = shrink(images.read_image(manifest.image_path(sample))[0], _MAX_SIDE)
+    image, info = images.read_image(manifest.image_path(sample))
+    image, turn = shrink(image, _MAX_SIDE), info.orientation
     shown = (image.shape[0], image.shape[1])
     boxes = rescale(clip(as_array(sample.boxes or ()), sample.size), sample.size, shown)
-    masks = {name: _KEYS[resize_trimap(trimap, shown)] for name, trimap in masks.items()}
-    return _Row(sample, value, score, image, boxes, masks)
+    boxes = as_array([upright_box(Box(*box), shown, turn) for box in boxes.tolist()])
+    masks = {
+        name: upright_image(_KEYS[resize_trimap(trimap, shown)], turn)
+        for name, trimap in masks.items()
+    }
+    return _Row(sample, value, score, upright_image(image, turn), boxes, masks)
 
 
 def _trimap(mask: MaskArray) -> TrimapArray:

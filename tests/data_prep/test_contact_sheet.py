@@ -2,11 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.manifests.sources import Source
 from boxpromptiml.records import Box, Sample
+from boxpromptiml.visualization.overlays import BOX
 from data_prep.__main__ import main
 from data_prep.contact_sheet import contact_sheet, forgery_cell, pseudo_mask_cell
 from tests.helpers.data import make_manifest
@@ -54,6 +56,26 @@ def test_pseudo_masks_are_drawn_beside_their_boxes_the_least_sure_first(
     capsys.readouterr()
     assert main([*job, "--shard=0", "--num_shards=2"]) == 1
     assert "--show has no effect with --shard 0" in capsys.readouterr().err
+
+
+def test_a_turned_photograph_is_shown_upright(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path, "train", 1, 0, seed=1)
+    (sample,) = manifest.samples
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(manifest.image_path(sample)) as stored:
+        stored.load()
+    pixels = Image.fromarray(np.asarray(stored)[:, : stored.width // 2])  # not square
+    pixels.save(tmp_path / "turned.png", exif=exif)
+    height, width = pixels.height, pixels.width
+    box = Box(0, 0, width / 2, height / 2)
+    turned = Sample("t", "set", "train", "g", "turned.png", (height, width), 1, (box,))
+    write_manifest(tmp_path / "t.jsonl", Header(), [turned])
+    assert main(["pseudo-masks", f"--manifest={tmp_path}/t.jsonl", f"--out={tmp_path}/out"]) == 0
+    made = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    cell = pseudo_mask_cell(Source(made, made.samples[0]))
+    assert cell.left.shape == cell.right.shape == (width, height, 3)
+    assert (cell.left[0, -1] == BOX).all()  # the stored corner at the left is now at the right
 
 
 def test_an_image_that_has_gone_leaves_the_other_pseudo_masks_on_the_sheet(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from boxpromptiml.records import Box
 from boxpromptiml.report.panels import Views, draw_panels
@@ -34,6 +35,22 @@ def test_without_a_prediction_the_others_are_shown() -> None:
     panels = draw_panels(replace(views(), prob=None))
     captions = [panel.caption for panel in panels]
     assert captions == ["Image and box", "Pseudo-mask", "Ground truth"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_as_pillow_turns_it_with_all_that_is_drawn(orientation: int) -> None:
+    stored = replace(views(), boxes=(Box(5, 5, 15, 10),))  # just around the region
+    photo = Image.fromarray(stored.image)
+    photo.getexif()[0x0112] = orientation
+    seen = stored.upright(orientation)
+    np.testing.assert_array_equal(seen.image, ImageOps.exif_transpose(photo))
+    assert seen.truth is not None
+    y, x = np.nonzero(seen.truth)
+    assert seen.boxes == ((x.min(), y.min(), x.max() + 1, y.max() + 1),)
+    assert seen.prob is not None
+    np.testing.assert_array_equal(seen.prob > 0, seen.truth)
+    assert seen.pseudo_mask is not None
+    np.testing.assert_array_equal(seen.pseudo_mask == 255, seen.truth)
 
 
 def test_tiny_budget_ends() -> None:

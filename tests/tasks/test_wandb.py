@@ -29,6 +29,7 @@ from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
 from sklearn.metrics import f1_score
 
 from boxpromptiml.cli import main
@@ -191,6 +192,22 @@ def test_boxes_are_in_pixels_of_the_shown_image(odd: LocalizationData, tmp_path:
     assert box["domain"] == "pixel"
     scale = 512 / 1025
     wanted = {"minX": 100 * scale, "minY": 25, "maxX": 512, "maxY": 145}
+    assert box["position"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_turned_photograph_is_shown_upright(odd: LocalizationData, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(tmp_path / "wide.png") as stored:
+        stored.load()
+    stored.save(tmp_path / "wide.png", exif=exif)
+    logger, task = Recorder(), DistillTask(STUDENT, SMALL, image_weight=1.0)
+    make_trainer(tmp_path, logger, WandbImages()).validate(task, odd, verbose=False)
+    shown = logger.tables[0][2]["wide"][3]
+    assert (shown._height, shown._width) == (512, 150)
+    assert mask_of(shown, "prediction").shape == (512, 150)
+    (box,) = shown._boxes["boxes"]._val
+    wanted = {"minX": 5, "minY": 100 * 512 / 1025, "maxX": 125, "maxY": 512}
     assert box["position"] == pytest.approx(wanted, rel=1e-6)
 
 
