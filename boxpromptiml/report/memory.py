@@ -16,6 +16,8 @@ import torch
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import load_localizer
 from boxpromptiml.inference.spec import ModelSpec
+from boxpromptiml.io.images import probe
+from boxpromptiml.io.orientation import upright_image
 from boxpromptiml.manifests.manifest import Manifest
 from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.models.fusion import Fused, PrototypeMemory
@@ -133,7 +135,9 @@ def _looks(
     """A look at each image that can be read."""
     for image in images:
         try:
-            pixels = stored_image(sources[image.id])
+            manifest, sample = source = sources[image.id]
+            pixels = stored_image(source)
+            orientation = probe(manifest.image_path(sample)).orientation
         except (KeyError, UserError):  # the gallery says so
             continue
         if spec.input.mode == "native":
@@ -143,8 +147,8 @@ def _looks(
             fused = network.attend(fed)[1]
             fused = _without_padding(fused, fed.shape[2:], network.backbone.strides[0])
             weights = memory.weights(fused.features)[0].numpy()
-        patches = [_patch(pixels, one) for one in weights]
-        attention = _attention(image, pixels, fused)
+        patches = [upright_image(_patch(pixels, one), orientation) for one in weights]
+        attention = _attention(image, pixels, fused, orientation)
         yield _Look(attention, weights.mean(axis=(1, 2)), weights.max(axis=(1, 2)), patches)
 
 
@@ -180,19 +184,20 @@ def _patch(image: ImageArray, weights: ProbArray) -> ImageArray:
     return np.asarray(cv2.resize(patch, (_PATCH, _PATCH), interpolation=cv2.INTER_AREA))
 
 
-def _attention(image: GalleryImage, pixels: ImageArray, fused: Fused) -> GalleryImage:
+def _attention(
+    image: GalleryImage, pixels: ImageArray, fused: Fused, orientation: int
+) -> GalleryImage:
     photo = overlays.thumbnail(pixels, _THUMBNAIL)
     maps = {"A_base": fused.base.sigmoid(), "A_final": fused.final.mean(dim=1, keepdim=True)}
     if fused.memory is not None:
         maps["A_mem"] = fused.memory.sigmoid()
-    panels = [_panel("Image", "The image", photo)]
+    panels = [_panel("Image", "The image", upright_image(photo, orientation))]
     for name, attention in sorted(maps.items(), key=lambda one: one[0] == "A_final"):
         values = attention[0, 0].float().numpy()
         small = cv2.resize(values, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         caption = f"{name}, {values.min():.2f} to {values.max():.2f}"
-        panels.append(
-            _panel(caption, f"Heat map of {caption}", overlays.heat(np.asarray(small, np.float32)))
-        )
+        heat = overlays.heat(upright_image(np.asarray(small, np.float32), orientation))
+        panels.append(_panel(caption, f"Heat map of {caption}", heat))
     return replace(image, panels=tuple(panels))
 
 

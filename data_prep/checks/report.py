@@ -208,8 +208,8 @@ def _sides(two: Twins) -> list[_PairSide]:
 
 def _picture(path: str) -> str:
     try:
-        image, _ = images.read_image(path)
+        image, info = images.read_image(path)
     except RejectedInput:
         return ""
-    data = images.encode_jpeg(thumbnail(image, _SIDE), 80)
+    data = images.encode_jpeg(thumbnail(image, _SIDE), 80, info.orientation)
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from boxpromptiml.inference.checkpoint import load_localizer
-from boxpromptiml.manifests.manifest import Manifest, read_manifest
+from boxpromptiml.manifests.manifest import Header, Manifest, read_manifest, write_manifest
 from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.models.inputs import whole_image
 from boxpromptiml.models.student import Student
+from boxpromptiml.records import Sample
 from boxpromptiml.report.build import build_report
 from boxpromptiml.report.gallery import GalleryImage
 from boxpromptiml.report.memory import _without_padding, look_into_memory
@@ -80,6 +82,24 @@ def test_attention_of_each_image_is_drawn(scored: ScoredRun, manifest: Manifest)
     assert "set/a" in page.texts("h4")
     numbers = [str(one.number) for one in memory.prototypes]
     assert [text for text in page.texts("th") if text in numbers] == numbers
+
+
+def test_a_turned_photograph_is_shown_upright(
+    scored: ScoredRun, manifest: Manifest, tmp_path: Path
+) -> None:
+    (sample,) = [one for one in manifest.samples if one.id == "set/a"]
+    with Image.open(manifest.image_path(sample)) as stored:
+        cut = stored.crop((0, 0, stored.width, stored.height // 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    cut.save(tmp_path / "a.png", exif=exif)
+    turned = Sample("set/a", "set", "test", "g", "a.png", (cut.height, cut.width), 0, ())
+    other = write_manifest(tmp_path / "m.jsonl", Header(), [turned])
+    memory = look_into_memory(scored.checkpoint, ENTRIES[:1], [other])
+    assert memory is not None
+    for panel in memory.images[0].panels:
+        assert decoded(panel.uri).size == (panel.width, panel.height)
+        assert panel.height / panel.width == pytest.approx(cut.width / cut.height, rel=0.02)
 
 
 def test_without_a_memory_or_images_there_is_no_section(
