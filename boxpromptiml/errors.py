@@ -3,10 +3,24 @@
 Everything else is a bug and keeps its traceback.
 """
 
+import re
 from pathlib import Path
 
 # Exit statuses of every command; besides these 130 after Ctrl-C and 143 after SIGTERM.
 EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_REJECTED = 0, 1, 2, 3
+
+
+_LONG = re.compile(r"\S{1000,}")  # letters without a space, such as a path that nothing can have
+
+
+def shortened(message: str) -> str:
+    """A message whose overlong words have lost their middle.
+
+    Example:
+        >>> len(shortened("x" * 100_000 + ": no such file"))
+        416
+    """
+    return _LONG.sub(lambda word: f"{word[0][:200]}...{word[0][-200:]}", message)
 
 
 class UserError(ValueError):
@@ -32,7 +46,7 @@ class RejectedInput(UserError):  # noqa: N818 - a record of errors.jsonl as much
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message} [{self.reason}]"
+        return shortened(f"{self.path}: {self.message} [{self.reason}]")
 
     def as_row(self) -> dict[str, str]:
         """The row of `errors.jsonl` for this rejection."""

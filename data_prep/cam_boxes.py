@@ -27,7 +27,7 @@ from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.records import Box, Description, ImageArray, MaskArray, ProbArray, Sample
 from boxpromptiml.segmenters.config import SegmenterConfig
-from data_prep.derive import derive
+from data_prep.derive import derive, require_manifest_name
 
 _VERSION = 1  # raise it when a box changes without a setting changing
 
@@ -205,6 +205,7 @@ def cam_boxes(
     Raises:
         UserError: If an option is out of range, or manifest or checkpoint cannot be used.
     """
+    require_manifest_name(out)
     if not 0 <= box_fraction <= 1:
         raise UserError(f"--box_fraction must be in [0, 1], got {box_fraction}")
     source = read_manifest(manifest)

@@ -10,7 +10,7 @@ import cv2
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.files import write_json, write_jsonl, write_text
-from boxpromptiml.io.options import needs
+from boxpromptiml.io.options import ProcessCount, needs
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import EngineName, chosen_engine
 from boxpromptiml.manifests.manifest import Manifest, read_rows
@@ -37,7 +37,7 @@ def check(
     manifest: list[Path],
     out: Path,
     verify: bool = False,
-    num_workers: int = 0,
+    num_workers: ProcessCount = 0,
     engine: EngineName = "processes",
     address: str | None = None,
     allow_remote: bool = False,
@@ -69,8 +69,6 @@ def check(
     manifest = [path for path in manifest if not is_list_beside(path)]
     if not manifest:
         raise UserError("--manifest: name at least one manifest")
-    if num_workers < 0:
-        raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
     manifests, findings = _read(manifest, allow_remote)
     sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
     work = partial(inspect_image, verify=verify)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.io.files import write_jsonl
 from boxpromptiml.manifests.manifest import Header, Manifest, relative_root, write_manifest
 from boxpromptiml.records import Sample
@@ -62,6 +62,16 @@ def derive(
     return write_with_rejections(out, moved, samples, rejected)
 
 
+def require_manifest_name(out: Path) -> None:
+    """Refuse to write a manifest in place of something else, such as an image or boxes.json.
+
+    Raises:
+        UserError: If its name does not end in .jsonl.
+    """
+    if out.suffix.lower() != ".jsonl":
+        raise UserError(f"--out {out}: the name of a manifest must end in .jsonl")
+
+
 def is_list_beside(path: Path) -> bool:
     """Whether a file is a list that a job writes beside a manifest, such as train.errors.jsonl."""
     return path.name.endswith((".errors.jsonl", ".unannotated.jsonl"))
@@ -69,7 +79,7 @@ def is_list_beside(path: Path) -> bool:
 
 def errors_path(out: Path) -> Path:
     """The file of rejections beside a manifest: train.jsonl, train.errors.jsonl."""
-    return out.with_name(f"{out.stem}.errors.jsonl")
+    return out.parent / f"{out.stem}.errors.jsonl"  # `with_name` refuses the folder `.`
 
 
 def write_rejections(path: Path, rows: Sequence[RejectedInput]) -> None:

@@ -75,11 +75,13 @@ def export_boxes(
     """
     if not class_name or _BREAKS.search(class_name) or ":" in class_name:
         raise UserError(f"--class_name {class_name!r}: give a name of one line without colons")
+    writer = WRITERS[format]
+    if out.is_file() and (writer.images or out.suffix.lower() != writer.ending):
+        raise UserError(f"--out {out}: is there, and no {format} file by its name; name another")
     source = read_manifest(manifest)
     if of == "pseudo":
         refuse_stale_pseudo_masks((Source(source, s) for s in source.samples), None)
     root = (source.path.parent / source.header.image_root).resolve()
-    writer = WRITERS[format]
     below = _folder_of_yolo(source) if format == "yolo" else ""
     rejected = refuse_same_file(source.samples) if writer.images else []
     drawn = _Images(source, of, view, rejected, any_name=format == "coco")

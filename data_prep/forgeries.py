@@ -13,6 +13,7 @@ import numpy as np
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.io.files import locked, write_jsonl
 from boxpromptiml.io.images import write_jpeg
+from boxpromptiml.io.options import ProcessCount
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.manifests.sources import Source
@@ -60,7 +61,7 @@ def forgeries(
     min_side: int = 64,
     group_by: GroupBy = "photograph",
     show: int = 0,
-    num_workers: int = 0,
+    num_workers: ProcessCount = 0,
 ) -> int:
     """Forge photographs: splices, copy-moves and removals with exact masks and coarse boxes.
 
@@ -119,8 +120,6 @@ def forgeries(
         settings = VariedSettings(count, seed, name, split, varied)
     else:
         _refuse_other(recipe, bool(objects) or varied != DEFAULT_VARIETY)
-    if num_workers < 0:
-        raise UserError(f"--num_workers must be 0 or more, got {num_workers}")
     if not 0 <= show <= MAX_SHOWN:
         raise UserError(f"--show must be 0 to {MAX_SHOWN}, got {show}")
     if authentic is not None and not 0 <= authentic <= count:

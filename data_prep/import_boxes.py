@@ -26,7 +26,7 @@ from data_prep.annotations.fitting import View
 from data_prep.annotations.joining import JoinBy, join_images
 from data_prep.annotations.yolo import Lines
 from data_prep.annotations.yolo import read as read_yolo
-from data_prep.derive import derive, write_rejections
+from data_prep.derive import derive, require_manifest_name, write_rejections
 
 Format = Literal["coco", "voc", "yolo", "cvat", "labelme", "labelstudio", "csv"]
 _Read = Callable[[Path, str], Annotations]
@@ -86,6 +86,7 @@ def import_boxes(
     Raises:
         UserError: If manifest or annotations cannot be read, or options contradict the format.
     """
+    require_manifest_name(out)
     source = read_manifest(manifest)
     suffix, read = _READERS[format]
     if yolo is not None:

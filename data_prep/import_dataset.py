@@ -15,7 +15,12 @@ from boxpromptiml.io.trust import is_import_path, trusted_object
 from boxpromptiml.manifests.manifest import Header, relative_root
 from boxpromptiml.records import Split
 from data_prep.annotations.fitting import View
-from data_prep.derive import errors_path, write_rejections, write_with_rejections
+from data_prep.derive import (
+    errors_path,
+    require_manifest_name,
+    write_rejections,
+    write_with_rejections,
+)
 from data_prep.importers import Imported, NothingImported
 from data_prep.importers.archive import open_source
 from data_prep.importers.assemble import assemble
@@ -83,6 +88,7 @@ def import_dataset(
         UserError: If the source does not exist, holds nothing of the dataset, or an option does not
             apply.
     """
+    require_manifest_name(out)
     default = dataset
     if dataset in ("folder", "pairs"):
         resolved = source.resolve()

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.images import write_jpeg
-from boxpromptiml.io.options import needs
+from boxpromptiml.io.options import ProcessCount, needs
 from boxpromptiml.io.ray_engine import EngineName, chosen_engine
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.manifests.sources import Source
@@ -48,7 +48,7 @@ def pseudo_masks(
     min_score: float | None = None,
     precision: EncoderPrecision | None = None,
     show: Annotated[int, Ge(0), Le(MAX_SHOWN)] = 0,
-    num_workers: int = 0,
+    num_workers: ProcessCount = 0,
     shard: int | None = None,
     num_shards: int = 1,
     engine: EngineName = "processes",

@@ -10,7 +10,7 @@ from boxpromptiml.io.files import generator
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Sample
 from boxpromptiml.synth.boxes import ANNOTATORS, Annotator, AnnotatorName, draw
-from data_prep.derive import derive
+from data_prep.derive import derive, require_manifest_name
 
 
 def boxes(
@@ -50,6 +50,7 @@ def boxes(
     Raises:
         UserError: If an option is out of range or the manifest cannot be read.
     """
+    require_manifest_name(out)
     if seed < 0:
         raise UserError(f"--seed must be 0 or more, got {seed}")
     wanted = {

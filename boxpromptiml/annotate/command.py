@@ -197,7 +197,7 @@ def _layers(
 
 def _scores_path(out: Path) -> Path:
     """The disagreements that `--order useful` keeps beside a COCO file."""
-    return out.with_name(f"{out.stem}.order.json")
+    return out.parent / f"{out.stem}.order.json"
 
 
 def _settings(teacher: TeacherName) -> dict[str, Any]:

@@ -266,12 +266,12 @@ def _as_row(photograph: Photograph, annotation: Annotation) -> dict[str, Any]:
 
 def manifest_path(out: Path) -> Path:
     """The manifest beside a COCO file: boxes.json, boxes.jsonl."""
-    return out.with_suffix(".jsonl")
+    return out.parent / f"{out.stem}.jsonl"
 
 
 def errors_path(out: Path) -> Path:
     """The list of unreadable files beside a COCO file: boxes.json, boxes.errors.jsonl."""
-    return out.with_name(f"{out.stem}.errors.jsonl")
+    return out.parent / f"{out.stem}.errors.jsonl"
 
 
 def open_out(out: Path) -> Saved:

@@ -12,7 +12,7 @@ from typing import Any
 
 from boxpromptiml import __version__
 from boxpromptiml.cli.process import log_to_stderr, prepare_process, take_verbosity
-from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError
+from boxpromptiml.errors import EXIT_FAILED, EXIT_OK, EXIT_WRONG_USE, UserError, shortened
 from boxpromptiml.io.processes import end_with_parent
 
 _TRAINER_VERBS = {
@@ -140,8 +140,7 @@ def _data(words: Sequence[str]) -> int:
         rest.remove("data")  # the command; an option's value may be called so as well
         status: int = entry.load()(rest, "boxpromptiml data")
         return status
-    sys.stderr.write("error: data_prep is not installed; install boxpromptiml again\n")
-    return EXIT_FAILED
+    return _fail("data_prep is not installed; install boxpromptiml again")
 
 
 def dispatch(
@@ -175,8 +174,7 @@ def dispatch(
         from boxpromptiml.cli.messages import suggestion  # noqa: PLC0415
 
         near = suggestion(words[0], commands)
-        sys.stderr.write(f"error: no command {words[0]!r}{near} (see {program} --help)\n")
-        return EXIT_WRONG_USE
+        return _fail(f"no command {words[0]!r}{near} (see {program} --help)", EXIT_WRONG_USE)
     return run(lambda: start(words), level)
 
 
@@ -206,24 +204,27 @@ def run(command: Callable[[], int], level: int = logging.INFO) -> int:
             raise
         logging.getLogger(__name__).debug("where it happened:", exc_info=error)
         name = _PACKAGES[package]
-        sys.stderr.write(f"error: {name} is not installed: pip install {name}\n")
-        return EXIT_FAILED
+        return _fail(f"{name} is not installed: pip install {name}")
     except ValueError as error:
         mistake = _mistake_behind(error)
         if mistake is None:
             raise
         logging.getLogger(__name__).debug("where it happened:", exc_info=error)
-        sys.stderr.write(f"error: {mistake}\n")
-        return EXIT_FAILED
+        return _fail(str(mistake))
     except BrokenPipeError:  # what reads our output has ended, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:  # disk full, read-only folder
-        sys.stderr.write(f"error: {error.filename or 'file'}: {error.strerror or error}\n")
-        return EXIT_FAILED
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what is finished stays\n")
         return 130
+
+
+def _fail(message: str, status: int = EXIT_FAILED) -> int:
+    """Print a mistake and return the exit status."""
+    sys.stderr.write(f"error: {shortened(message)}\n")
+    return status
 
 
 def _status(command: Callable[[], int]) -> int:

@@ -43,6 +43,7 @@ _DENIED = (
     "lightning.pytorch.callbacks.LambdaCallback",  # calls whatever function it is given
     "lightning.pytorch.callbacks.lambda_function",
 )
+_MAX_INTEGER = 10**18
 _load_yaml = get_loader("yaml")
 
 TRUST_HELP = (
@@ -95,7 +96,7 @@ def take_trust(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _load(text: str) -> Any:
     """Parse a configuration file, or one value of the command line."""
     if text.startswith('["'):  # a list of names; in JSON they need not be text
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return json.loads(text)
     try:
         check_yaml(text)
@@ -105,7 +106,13 @@ def _load(text: str) -> Any:
 
 
 def _none_for_null(value: Any) -> Any:
-    """Read a value `None` of a mapping, as Python programs write it, as no value."""
+    """Read a value `None` of a mapping, as Python programs write it, as no value.
+
+    Raises:
+        yaml.YAMLError: For a number that no option can have, and few libraries can read.
+    """
+    if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
+        raise yaml.YAMLError("a number has more than 18 digits")
     if isinstance(value, list):
         return [_none_for_null(item) for item in value]
     if not isinstance(value, dict):

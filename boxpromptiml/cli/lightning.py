@@ -7,6 +7,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
+import jsonargparse
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -18,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import TRUST_HELP, restrict_imports, take_trust
-from boxpromptiml.cli.messages import OneLineErrors, quiet_libraries, refusal
+from boxpromptiml.cli.messages import OneLineErrors, one_line, quiet_libraries, refusal
 from boxpromptiml.cli.words import (
     check_configurations,
     in_lists,
@@ -29,7 +30,7 @@ from boxpromptiml.cli.words import (
 )
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import refuse_address
+from boxpromptiml.io.files import refuse_address, write_text
 from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.io.processes import environment_for_children
 from boxpromptiml.io.progress import is_quiet
@@ -49,6 +50,8 @@ _RANGES = {
     "seed_everything": range(2**32),
     "trainer.accumulate_grad_batches": range(1, 2**31),
     "trainer.check_val_every_n_epoch": range(1, 2**31),
+    "trainer.devices": range(-1, 2**10),
+    "trainer.num_nodes": range(1, 2**16),
 }
 _FAILURES = (
     MisconfigurationException,
@@ -73,21 +76,28 @@ _KILLED_WORKER = (
 class SaveConfig(SaveConfigCallback):
     """Writes the configuration to the run's folder and to Weights & Biases, if used.
 
-    `fit` writes config.yaml; the other verbs write config_test.yaml and so on beside it.
+    `fit` writes config.yaml; the other verbs write config_test.yaml and so on beside it. Lightning
+    itself would write through a link, and leave half a file on a full disk.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write config_STAGE.yaml; config.yaml waits until `fit` has passed all checks."""
         if stage != "fit":
             self.config_filename = f"config_{getattr(stage, 'value', stage)}.yaml"
-            super().setup(trainer, pl_module, stage)
+            self._save(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write config.yaml."""
-        super().setup(trainer, pl_module, "fit")
+        self._save(trainer, pl_module, "fit")
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._folder = Path(str(trainer.log_dir))  # on every process: Lightning broadcasts it
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Send the configuration to Weights & Biases; called on the first process only."""
+        """Write the configuration, and send it to Weights & Biases; on the first process only."""
+        text = self.parser.dump(self.config, skip_none=False)
+        write_text(self._folder / self.config_filename, text)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 values = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
@@ -224,6 +234,8 @@ def _refuse_out_of_range(config: Namespace) -> None:
     """
     for option, allowed in _RANGES.items():
         value = config.get(option)
+        if isinstance(value, str) and value.isdecimal():  # of `devices`, which may be text too
+            value = int(value)
         if type(value) is int and value not in allowed:
             raise UserError(f"--{option} must be from {allowed[0]} to {allowed[-1]}, got {value}")
 
@@ -286,7 +298,7 @@ def run_trainer(args: list[str]) -> None:
                 subclass_mode_model=True,
                 auto_configure_optimizers=False,
                 save_config_callback=SaveConfig,
-                save_config_kwargs={"overwrite": True},
+                save_config_kwargs={"save_to_log_dir": False},
                 parser_class=_Parser,
                 parser_kwargs={args[0]: {"epilog": TRUST_HELP}, "prog": "boxpromptiml"},
                 trainer_defaults=_trainer_defaults(),
@@ -350,13 +362,17 @@ def _words(args: list[str]) -> list[str]:
 
 
 def _mistake(error: ValueError) -> str | None:
-    """The mistake behind an error of jsonargparse: a refused import, or a missing package."""
+    """The mistake behind an error of jsonargparse, such as a refused import; None for others."""
     if text := refusal(str(error)):
         return text
     if isinstance(cause := _root(error), ImportError):  # an optional package of Lightning's
         return str(cause).splitlines()[0]
     # of one logger in a list: what it raised is but a line of the message
-    return next((x.strip(" -") for x in str(error).splitlines() if _MISSING in x), None)
+    if missing := next((x.strip(" -") for x in str(error).splitlines() if _MISSING in x), None):
+        return missing
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    parsed = Path(frame.f_code.co_filename).parent == Path(jsonargparse.__file__).parent
+    return one_line(str(error), ()) if parsed and not isinstance(cause, UserError) else None
 
 
 def _root(error: BaseException) -> BaseException:

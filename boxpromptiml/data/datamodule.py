@@ -18,7 +18,7 @@ from boxpromptiml.data.shared_memory import require_shared_memory
 from boxpromptiml.data.supervision import Selection, SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.options import AtLeastOne, NotNegative
+from boxpromptiml.io.options import AtLeastOne, ProcessCount
 from boxpromptiml.io.trust import trust, trusted_names
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sources import Sources, read_sources, require_truth
@@ -86,7 +86,7 @@ class LocalizationData(LightningDataModule):
         soft_unsure: bool = False,
         batch_size: AtLeastOne = 16,
         eval_batch_size: AtLeastOne = 8,
-        num_workers: NotNegative = 0,
+        num_workers: ProcessCount = 0,
         seed: int = 0,
         teacher_signature: str | None = None,
         cache: Path | str | None = None,

@@ -26,6 +26,7 @@ from boxpromptiml.io.files import (
     fingerprint,
     json_line,
     locked,
+    refuse_foreign,
     remove_temporaries,
     sha256_file,
     write_jsonl,
@@ -145,6 +146,7 @@ def localize(
     if ray is not None:
         device = ("cuda" if gpus_per_worker else "cpu") if device == "auto" else device
         threads = 1 if threads is None else threads
+    refuse_foreign(out, ("prob", "mask", "overlay"), ("predictions.jsonl",))
     keep_freed_memory()
     open_decoder = partial(_decoder, isolate, decode_seconds, max_pixels)
     with open_decoder() as decode:  # starts meanwhile

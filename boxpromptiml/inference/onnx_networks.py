@@ -144,17 +144,24 @@ class OpenVinoNetwork:
         )
         front = _cut_front(model) if precision == "bf16" else None
         self._front: Any = None
-        if front is not None:
-            exact = settings | {"INFERENCE_PRECISION_HINT": "f32"}
-            self._front, model = core.compile_model(front[0], "CPU", exact), front[1]
-        self._model = core.compile_model(model, "CPU", settings)
+        self._path = path
+        try:
+            if front is not None:
+                exact = settings | {"INFERENCE_PRECISION_HINT": "f32"}
+                self._front, model = core.compile_model(front[0], "CPU", exact), front[1]
+            self._model = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise UserError(_unreadable(path, "OpenVINO", error)) from error
 
     def __call__(self, image: FloatArray) -> NetworkOutput:
         """Logits of inputs (B, C, h, w)."""
         inputs = [image]
-        if self._front is not None:
-            inputs.append(self._front(inputs)[0])
-        return NetworkOutput(*self._model(inputs).values())
+        try:
+            if self._front is not None:
+                inputs.append(self._front(inputs)[0])
+            return NetworkOutput(*self._model(inputs).values())
+        except RuntimeError as error:
+            raise UserError(_unreadable(self._path, "OpenVINO", error)) from error
 
 
 _INPUTS = {"image": 4}

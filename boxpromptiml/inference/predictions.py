@@ -11,7 +11,14 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
-from boxpromptiml.io.files import csv_text, json_line, write_bytes, write_jsonl, write_text
+from boxpromptiml.io.files import (
+    bounded_lines,
+    csv_text,
+    json_line,
+    write_bytes,
+    write_jsonl,
+    write_text,
+)
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.records import ImageArray, ProbArray
@@ -163,13 +170,16 @@ def read_rows(out: Path) -> dict[str, Prediction]:
 
     Invalid rows, such as a half-written one of a killed job, are skipped; their images are
     localized again.
+
+    Raises:
+        UserError: If a line is far longer than any row.
     """
     path = out / "predictions.jsonl"
     if not path.is_file():
         return {}
     rows: dict[str, Prediction] = {}
     with path.open("rb") as stream:
-        for line in stream:
+        for line in bounded_lines(stream, path):
             try:
                 row = parse_as(_ROW, line.decode(), str(path), file_names=True)
             except (UserError, UnicodeDecodeError):

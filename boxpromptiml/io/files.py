@@ -117,6 +117,18 @@ def _pieces(stream: IO[bytes], length: int) -> Iterator[bytes]:
         yield piece
 
 
+def bounded_lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The lines of a file that may be untrusted, with their ends.
+
+    Raises:
+        UserError: Naming the file, if a line is larger than 64 MiB.
+    """
+    while line := stream.readline(_MAX_SMALL + 1):
+        if len(line) > _MAX_SMALL:
+            raise UserError(f"{path}: a line is larger than {_MAX_SMALL} bytes, which none needs")
+        yield line
+
+
 def read_text(path: Path, max_bytes: int = _MAX_SMALL) -> str:
     """The text of a UTF-8 file that may be untrusted.
 
@@ -191,10 +203,13 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     Raises:
         OSError: If the file cannot be written; its `filename` names `path` where the disk is full.
     """
+    if not path.name:  # `.` and `/`
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     make_folder(path.parent)
     temporary = path.with_name(f".{_short(path)}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as stream:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as stream:  # never through a link that lies there
             yield stream
             if durable:
                 stream.flush()
@@ -277,6 +292,22 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def refuse_foreign(out: Path, folders: Sequence[str], marks: Sequence[str]) -> None:
+    """Refuse to write into folders that somebody else may have made: ground truth in `mask/`.
+
+    Args:
+        out: The job's folder.
+        folders: Names in it of the folders that the job writes.
+        marks: Names of files that a job of this kind leaves in `out` before it writes there.
+
+    Raises:
+        UserError: If one of the folders is there, and none of the files.
+    """
+    found = [out / name for name in folders if os.path.lexists(out / name)]
+    if found and not any((out / name).exists() for name in marks):
+        raise UserError(f"{found[0]}: is there, and not of an earlier job; name another --out")
+
+
 @contextmanager
 def locked_file(path: Path, *others: Path) -> Iterator[None]:
     """Hold one output file, and delete temporary files that killed processes left of it.
@@ -291,7 +322,7 @@ def locked_file(path: Path, *others: Path) -> Iterator[None]:
         UserError: If another job holds it.
     """
     make_folder(path.parent)
-    with _held(path.with_name(f".{path.name}.lock"), f"{path}: another job is writing this file"):
+    with _held(path.parent / f".{path.name}.lock", f"{path}: another job is writing this file"):
         for one in (path, *others):
             for left in one.parent.glob(f".{_short(one)}.*.tmp"):
                 left.unlink(missing_ok=True)

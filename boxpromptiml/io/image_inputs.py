@@ -11,6 +11,7 @@ from boxpromptiml.io.folders import files_below
 
 _ENDINGS = (".png", ".jpg")  # of the files that a job writes under a name
 _MAX_NAME_BYTES = 200
+_MAX_PATTERN = 4096  # characters; longer ones take minutes
 
 
 def find_inputs(
@@ -58,7 +59,7 @@ def _behind(pattern: str) -> Iterator[tuple[Path, Path]]:
         if not files:
             raise RejectedInput(pattern, "empty_folder", "holds no files")
         yield from ((file, path) for file in files)
-    elif any(c in pattern for c in "*?[") and not os.path.lexists(path):
+    elif len(pattern) <= _MAX_PATTERN and set("*?[") & set(pattern) and not os.path.lexists(path):
         anchor = Path(path.anchor or ".")
         relative = str(path.relative_to(path.anchor)) if path.anchor else pattern
         matches = [file for file in sorted(_glob(anchor, relative)) if not _is_folder(file)]

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import AllowInfNan
 
 from boxpromptiml.errors import UserError
 
 AtLeastOne = Annotated[int, Ge(1)]
 NotNegative = Annotated[int, Ge(0)]
+ProcessCount = Annotated[int, Ge(0), Le(1024)]
 Amount = Annotated[float, Ge(0), AllowInfNan(False)]
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -9,7 +9,7 @@ at each access.
 import errno
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
@@ -19,7 +19,13 @@ from pydantic import ConfigDict, TypeAdapter
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import files
-from boxpromptiml.io.files import PositionalFile, json_line, open_regular, sha256_bytes
+from boxpromptiml.io.files import (
+    PositionalFile,
+    bounded_lines,
+    json_line,
+    open_regular,
+    sha256_bytes,
+)
 from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.io.strict_json import parse_as
 from boxpromptiml.manifests.remote import check_root, fetched, is_remote, require_package
@@ -209,13 +215,14 @@ def read_rows(
     """
     try:
         with open_regular(path) as stream:
-            return _header(stream, path, allow_remote), *_rows(stream, path)
+            lines = bounded_lines(stream, path)
+            return _header(lines, path, allow_remote), *_rows(lines, stream, path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the manifest: {error}") from error
 
 
-def _header(stream: IO[bytes], path: Path, allow_remote: bool) -> Header:
-    line = stream.readline()
+def _header(lines: Iterator[bytes], path: Path, allow_remote: bool) -> Header:
+    line = next(lines, b"")
     if not line:
         raise UserError(
             f"{path}: the manifest is empty; write one with `python -m data_prep import`"
@@ -248,12 +255,14 @@ def _check_remote(root: str, path: Path, allow_remote: bool) -> None:
     require_package(root)
 
 
-def _rows(stream: IO[bytes], path: Path) -> tuple[Rows[Sample], list[UserError]]:
+def _rows(
+    lines: Iterator[bytes], stream: IO[bytes], path: Path
+) -> tuple[Rows[Sample], list[UserError]]:
     """The valid rows after the header, and the errors of the others."""
     places, numbers, hashes = Places(), array("q"), array("q")
     errors: dict[int, UserError] = {}
     start = stream.tell()
-    for number, line in enumerate(stream, start=2):
+    for number, line in enumerate(lines, start=2):
         if line.strip():
             try:
                 sample = parse_as(_SAMPLE, _text(line), where := f"{path}:{number}")

@@ -1,5 +1,6 @@
 """Logger of metrics.csv that never overwrites that of an earlier run."""
 
+import os
 from itertools import count
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class _KeepingWriter(ExperimentWriter):
         history = Path(self.metrics_file_path)
         if self.metrics and not self._started:
             self._started = True
-            if history.exists():
+            if os.path.lexists(history):  # a link would be written through
                 names = (history.with_name(f"metrics_before_{n}.csv") for n in count())
-                history.rename(next(name for name in names if not name.exists()))
+                history.rename(next(name for name in names if not os.path.lexists(name)))
         super().save()

@@ -20,6 +20,7 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.files import (
+    refuse_foreign,
     remove_temporaries,
     sha256_bytes,
     write_bytes,
@@ -79,6 +80,9 @@ def run_job(
     """
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
+    refuse_foreign(out, ("masks",), (".lock", "summary.json"))
+    if manifest.path.resolve() == (out / "manifest.jsonl").resolve():
+        raise UserError(f"{manifest.path}: would be replaced; name another --out")
     signature = teacher_signature(teacher.settings, consensus.settings)
     samples = manifest.samples
     if shard:

@@ -214,16 +214,18 @@ class Writer(NamedTuple):
         texts: Yields its files, from the images and the name of the class.
         images: Where its tools look for the images, beside the files; None for a single file,
             which leaves that to the tool.
+        ending: Of a single file.
     """
 
     texts: Callable[[Iterable[Drawn], str], Texts]
     images: str | None = None
+    ending: str = ".json"
 
 
 WRITERS: dict[WrittenFormat, Writer] = {
     "coco": Writer(_coco),
     "voc": Writer(_voc, "JPEGImages"),
     "yolo": Writer(_yolo, "images"),
-    "cvat": Writer(_cvat),
+    "cvat": Writer(_cvat, ending=".xml"),
     "labelstudio": Writer(_labelstudio),
 }

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from boxpromptiml.errors import RejectedInput
-from boxpromptiml.io.files import sha256_file, write_bytes, write_json
+from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io.files import read_bytes, sha256_file, write_bytes, write_json
 from boxpromptiml.records import Sample, Split
 from data_prep.forgery.photographs import ids_of
 from data_prep.forgery.plain import ForgerySpec, Provenance
@@ -148,13 +148,13 @@ def _fresh(spec: Spec, out: Path) -> Record | None:
     """The provenance of a forgery, if all its files are what a run would write now."""
     files = ForgeryFiles.of(spec.id, spec.ending)
     try:
-        known = _RECORDS[type(spec)].validate_json((out / files.provenance).read_bytes())
+        known = _RECORDS[type(spec)].validate_json(read_bytes(out / files.provenance))
         whole = (
             known.fingerprint == spec.fingerprint
             and sha256_file(out / files.image) == known.image_sha256
             and sha256_file(out / files.mask) == known.mask_sha256
             and (not spec.authentic or sha256_file(out / files.authentic) == known.authentic_sha256)
         )
-    except (OSError, ValidationError):
+    except (OSError, UserError, ValidationError):
         return None
     return known if whole else None

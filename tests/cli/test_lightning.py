@@ -172,6 +172,8 @@ def test_trainer_options_that_work(data_root: Path, tmp_path: Path, more: list[s
         (["--trainer.strategy=nonsense"], "nonsense"),
         (["--trainer.max_epochs=-7"], "-7"),
         (["--trainer.devices=-3"], "devices"),
+        (["--trainer.devices=10000000000"], "--trainer.devices"),
+        (["--trainer.callbacks+=ModelPruning", "--trainer.callbacks.pruning_fn=x"], "pruning_fn"),
         (["--seed_everything=-1"], "--seed_everything"),
         (["--seed_everything=99999999999999"], "--seed_everything"),
         (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches"),
@@ -253,3 +255,13 @@ def test_ctrl_c_gives_130_and_keeps_where_it_was(
     finally:
         signal.signal(signal.SIGINT, handler)
     assert (tmp_path / "checkpoints" / "interrupted.ckpt").is_file()
+
+
+def test_a_configuration_is_not_written_through_a_link(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").symlink_to("../thesis.txt")
+    assert fit(data_root, tmp_path / "run", "--trainer.max_steps=1") == 0
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    text = (tmp_path / "run" / "config.yaml").read_text()
+    assert text.startswith("# lightning.pytorch==")

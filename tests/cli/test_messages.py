@@ -100,13 +100,14 @@ OUT_OF_RANGE = {
             "model.dice_weight": "nan -1", "model.threshold": "nan"},
     f"{FORGERIES} --count 1": {"seed": "-1", "authentic": "-1",
                                "quality": "0 200", "max_side": "0 -1", "min_side": "0 -1",
-                               "num_workers": "-1", "show": "-1"},
+                               "num_workers": "-1 2000", "show": "-1"},
     FORGERIES: {"count": "0 -1"},
-    "data_prep boxes --manifest x --out y": {"looseness": "nan -1", "tightness": "nan -1 2",
+    "data_prep boxes --manifest x --out y.jsonl": {"looseness": "nan -1", "tightness": "nan -1 2",
                                              "merge": "nan -1", "overlook_area": "nan -1",
                                              "overlook_chance": "nan 2", "seed": "-1"},
-    PSEUDO: {"jitter": "nan", "min_score": "nan", "shard": "-1 5"},
-    "data_prep import --dataset folder --source x --out y": {"mask_threshold": "-1 255"},
+    PSEUDO: {"jitter": "nan", "min_score": "nan", "shard": "-1 5", "num_workers": "2000"},
+    "data_prep check --manifest x --out y": {"num_workers": "-1 2000"},
+    "data_prep import --dataset folder --source x --out y.jsonl": {"mask_threshold": "-1 255"},
 }  # fmt: skip
 
 
@@ -147,3 +148,27 @@ def test_a_configuration_that_is_no_text_is_one_line(
         assert said.count("\n") == 2
         assert said.count(f"error: {name}: ") == 2
         assert reason.replace("no regular", "not a regular") in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*LOCALIZE.split(), f"--threshold=1{'0' * 400}"],
+        [*LOCALIZE.split(), "--segmenter", '["a",' + "[" * 50_000],
+        ["localize", "--images", "x", "--out", "y" * 100_000],
+        ["complexity", "--out="],
+        ["annotate", "--images", ".", "--out="],
+        ["info", "x" * 100_000],
+        ["x" * 100_000],
+    ],
+    ids=range(7),
+)
+def test_what_nobody_means_is_one_short_line(
+    words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.jpg").touch()
+    assert main(words) in (1, 2)
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in said
+    assert len(said) < 3000

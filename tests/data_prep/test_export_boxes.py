@@ -305,3 +305,17 @@ def test_damaged_and_stale_masks_are_refused(
     assert _export(masked.with_name("moved.jsonl"), tmp_path / "y.json", "--of", "pseudo") == 1
     assert "1 pseudo-masks are stale" in capsys.readouterr().err
     assert not (tmp_path / "y.json").exists()
+
+
+def test_what_is_no_file_of_the_format_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, Header(), _samples(ROWS))
+    (tmp_path / "a.jpg").write_bytes(b"photograph")
+    for kind in ("coco", "cvat", "voc"):
+        for out in (manifest, tmp_path / "a.jpg"):
+            before = out.read_bytes()
+            assert _export(manifest, out, "--format", kind) == 1
+            assert "name another" in capsys.readouterr().err
+            assert out.read_bytes() == before

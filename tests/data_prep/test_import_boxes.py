@@ -314,3 +314,12 @@ def test_a_name_of_a_million_letters_is_one_rejection(tmp_path: Path) -> None:
     status, samples = _run(manifest, boxes)
     assert (status, samples["x.jpg"].boxes) == (3, (BOX,))
     assert max(len(message) for _, message in _errors(manifest)) < 1000
+
+
+@pytest.mark.parametrize("name", ["boxes.json", "."])
+def test_a_manifest_replaces_no_annotations(name: str, tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, _sample("a.jpg"))
+    drawn = _coco(tmp_path, {"a.jpg": [(1, 1, 9, 9)]})
+    before = drawn.read_bytes()
+    assert _run(manifest, drawn, out=tmp_path / name)[0] == 1
+    assert drawn.read_bytes() == before

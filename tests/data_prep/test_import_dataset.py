@@ -138,6 +138,14 @@ def test_wrong_sources_are_one_clear_line(
     assert "did you mean 'casia_v2'?" in capsys.readouterr().err
 
 
+def test_a_manifest_replaces_no_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(tmp_path / "x.jpg")
+    before = (tmp_path / "x.jpg").read_bytes()
+    assert run("folder", tmp_path, tmp_path / "x.jpg") == 1
+    assert "must end in .jsonl" in capsys.readouterr().err
+    assert (tmp_path / "x.jpg").read_bytes() == before
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name in TREES:

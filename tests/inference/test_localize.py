@@ -424,3 +424,14 @@ def test_rates_of_images_that_are_not_known_are_left_out(
     assert rows_of(tmp_path / "out")[0]["image_threshold"] is None
     assert run(checkpoint, tmp_path / "other", photos, fpr=0.01, isolate="false") == 1
     assert "measure them on validation images with `boxpromptiml calib" in capsys.readouterr().err
+
+
+def test_masks_of_somebody_else_are_not_replaced(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / "data" / "mask" / "a.png"
+    truth.parent.mkdir(parents=True)
+    truth.write_bytes(b"drawn by hand")
+    assert run(checkpoint, tmp_path / "data", photos) == 1
+    assert "name another --out" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "data").rglob("*")] == ["mask", "a.png"]

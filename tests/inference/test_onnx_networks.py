@@ -162,3 +162,11 @@ def test_threads_are_those_of_the_environment_or_all(
     if wanted is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", wanted)
     assert onnx_networks._threads() == (threads or len(os.sched_getaffinity(0)))
+
+
+def test_what_openvino_cannot_run_is_one_line(exported: FileMaker) -> None:
+    pytest.importorskip("openvino")
+    path = exported("student")[2]
+    network = OpenVinoNetwork(path, "cpu", "fp32")
+    with pytest.raises(UserError, match="not an ONNX file that OpenVINO can run"):
+        network(np.zeros((1, 2, 32, 32), np.float32))

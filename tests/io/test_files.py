@@ -116,3 +116,40 @@ def test_one_job_a_file_and_the_rest_of_a_killed_one_goes(tmp_path: Path) -> Non
     left.touch()
     with files.locked_file(out.with_name("other.json"), out):
         assert not left.exists()
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    path = tmp_path / "out.txt"
+    temporary = tmp_path / f".{hashlib.sha256(b'out.txt').hexdigest()[:16]}.{os.getpid()}.tmp"
+    for link in (path, temporary):
+        link.symlink_to("thesis.txt")
+    files.write_text(path, "new")
+    assert path.read_text() == "new"
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_without_a_name_is_no_file(path: str) -> None:
+    with pytest.raises(IsADirectoryError):
+        files.write_text(Path(path), "new")
+
+
+def test_an_endless_line_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"a\n\nb")
+    with path.open("rb") as stream:
+        assert list(files.bounded_lines(stream, path)) == [b"a\n", b"\n", b"b"]
+    os.truncate(path, 2**35)
+    with path.open("rb") as stream, pytest.raises(UserError, match="a line is larger"):
+        list(files.bounded_lines(stream, path))
+
+
+def test_folders_of_others_are_not_written_into(tmp_path: Path) -> None:
+    files.refuse_foreign(tmp_path, ("mask",), ("made.json",))
+    (tmp_path / "mask").mkdir()
+    with pytest.raises(UserError, match="mask: is there, and not of an earlier job"):
+        files.refuse_foreign(tmp_path, ("mask",), ("made.json",))
+    (tmp_path / "made.json").touch()
+    files.refuse_foreign(tmp_path, ("mask",), ("made.json",))

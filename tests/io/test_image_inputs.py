@@ -113,3 +113,10 @@ def test_the_jobs_own_output_is_no_input(
     assert sorted(file.name for file, _ in found) == [
         "a.jpg", "b.jpg", "c.jpg", "odd[1].jpg",
     ]  # fmt: skip
+
+
+def test_an_endless_pattern_is_a_path_that_is_not_there(tmp_path: Path) -> None:
+    pattern = "[" * 50_000  # as a pattern it would take a minute
+    found, rejected = find_inputs([pattern], tmp_path)
+    assert [file for file, _ in found] == [Path(pattern)]
+    assert not rejected

@@ -47,3 +47,13 @@ def test_a_fit_that_fails_before_it_starts_leaves_the_folder_alone(
         files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
         assert files == ["config.yaml", "metrics.csv"]
         assert all((tmp_path / name).read_text() == "earlier" for name in files)
+
+
+def test_rows_are_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.csv").symlink_to("../elsewhere.csv")
+    logger = _logger(tmp_path / "run")
+    logger.log_metrics({"loss": 1.0}, 0)
+    logger.save()
+    assert (tmp_path / "run" / "metrics.csv").read_text() == "loss,step\n1.0,0\n"
+    assert not (tmp_path / "elsewhere.csv").exists()

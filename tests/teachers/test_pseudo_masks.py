@@ -269,6 +269,7 @@ def test_what_a_killed_run_left_behind_is_removed(train: Manifest, tmp_path: Pat
     left = tmp_path / "masks" / "made" / f".{'0' * 16}.123.tmp"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
+    (tmp_path / ".lock").touch()
     run_job(train, tmp_path, FilledBox(), Consensus())
     assert not left.exists()
 
@@ -296,3 +297,15 @@ def test_interrupted_leaves_nothing_half_written(data_root: Path, tmp_path: Path
     run_job(manifest, out, GrabCutTeacher(), Consensus(copies=40))
     run_job(manifest, whole, GrabCutTeacher(), Consensus(copies=40))
     assert content(out) == content(whole)
+
+
+def test_masks_and_manifests_of_somebody_else_are_not_replaced(
+    train: Manifest, tmp_path: Path
+) -> None:
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.png").write_bytes(b"drawn by hand")
+    with pytest.raises(UserError, match="masks: is there, and not of an earlier job"):
+        run_job(train, tmp_path, FilledBox(), Consensus())
+    own = replace(train, path=tmp_path / "new" / "manifest.jsonl")
+    with pytest.raises(UserError, match="would be replaced"):
+        run_job(own, tmp_path / "new", FilledBox(), Consensus())
