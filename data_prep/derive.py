@@ -66,9 +66,9 @@ def require_manifest_name(out: Path) -> None:
     """Refuse to write a manifest in place of something else, such as an image or boxes.json.
 
     Raises:
-        UserError: If its name does not end in .jsonl.
+        UserError: If its name has another ending than .jsonl.
     """
-    if out.suffix.lower() != ".jsonl":
+    if out.suffix.lower() not in ("", ".jsonl"):
         raise UserError(f"--out {out}: the name of a manifest must end in .jsonl")
 
 

@@ -76,7 +76,7 @@ def export_boxes(
     if not class_name or _BREAKS.search(class_name) or ":" in class_name:
         raise UserError(f"--class_name {class_name!r}: give a name of one line without colons")
     writer = WRITERS[format]
-    if out.is_file() and (writer.images or out.suffix.lower() != writer.ending):
+    if out.is_file() and (writer.images or out.suffix.lower() not in ("", writer.ending)):
         raise UserError(f"--out {out}: is there, and no {format} file by its name; name another")
     source = read_manifest(manifest)
     if of == "pseudo":

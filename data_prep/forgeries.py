@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
-from boxpromptiml.io.files import locked, write_jsonl
+from boxpromptiml.io.files import locked, remove_temporaries, write_jsonl
 from boxpromptiml.io.images import write_jpeg
 from boxpromptiml.io.options import ProcessCount
 from boxpromptiml.io.progress import parallel
@@ -134,6 +134,7 @@ def forgeries(
     listed = list_manifests("--manifest", manifest or [], label=0)
     masked = list_manifests("--objects", objects or [], label=1)
     with locked(out):
+        remove_temporaries(out)  # of a run that was killed
         pool, rejected = _inspect(inspector, [*files, *listed], count, seed, num_workers)
         parts, also_rejected = _inspect(inspector, masked, count, seed, num_workers)
         rejected += also_rejected

@@ -109,7 +109,7 @@ def import_boxes(
         for sample in samples
         if sample.boxes is None
     ]
-    write_rejections(out.with_name(f"{out.stem}.unannotated.jsonl"), without)
+    write_rejections(out.parent / f"{out.stem}.unannotated.jsonl", without)
     notes = {
         "origin": "import-boxes",
         "format": format,

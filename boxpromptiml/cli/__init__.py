@@ -260,7 +260,7 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
     )
     from boxpromptiml.cli.messages import OneLineErrors  # noqa: PLC0415
     from boxpromptiml.cli.words import (  # noqa: PLC0415
-        check_configurations,
+        check_values,
         complete,
         read_none,
         with_underscores,
@@ -277,7 +277,7 @@ def call(target: str, args: Sequence[str], prog: str, as_positional: bool = Fals
     restrict_imports(() if forwards else trusted)
     given = with_underscores(args) if forwards else rest
     words = complete(read_none(renamed_words(given, prog)), function)
-    check_configurations(words)
+    check_values(words)
     status: Any = auto_cli(
         function, words, as_positional=as_positional, parser_class=Parser, prog=prog,
         allow_abbrev=False, epilog=None if forwards else TRUST_HELP,

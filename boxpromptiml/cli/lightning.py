@@ -21,7 +21,7 @@ from boxpromptiml.cli.idle import refuse_idle
 from boxpromptiml.cli.import_policy import TRUST_HELP, restrict_imports, take_trust
 from boxpromptiml.cli.messages import OneLineErrors, one_line, quiet_libraries, refusal
 from boxpromptiml.cli.words import (
-    check_configurations,
+    check_values,
     in_lists,
     read_none,
     with_ckpt_path,
@@ -357,7 +357,7 @@ def _optimizes(error: Exception) -> bool:
 def _words(args: list[str]) -> list[str]:
     """The command line as LightningCLI accepts it."""
     words = with_experiments(in_lists(with_ckpt_path(read_none(renamed_words(args)))))
-    check_configurations(words)
+    check_values(words)
     return words + [f"--trainer.{shown}=false" for shown in _SHOWN] if is_quiet() else words
 
 

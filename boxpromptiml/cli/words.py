@@ -12,6 +12,7 @@ from boxpromptiml.io.experiments import find_experiment
 from boxpromptiml.io.files import read_text
 from boxpromptiml.io.strict_yaml import MAX_BYTES
 
+_MAX_DIGITS = 300
 _CONFIG = ("-c", "--config")
 _MANIFESTS = ("--data.train", "--data.val", "--data.test", "--data.predict")
 
@@ -82,15 +83,17 @@ def with_experiments(words: Sequence[str]) -> list[str]:
     return _with_values(words, lambda flag, v: find_experiment(v) if flag in _CONFIG else v)
 
 
-def check_configurations(words: Sequence[str]) -> None:
-    """Refuse configuration files that are no text, before jsonargparse opens them.
+def check_values(words: Sequence[str]) -> None:
+    """Refuse what jsonargparse fails on: configurations that are no text, numbers without bound.
 
     Raises:
         UserError: If a file behind `--config` is no regular file (a pipe may never end), too large,
-            or not UTF-8.
+            or not UTF-8; if a number has more digits than any float.
     """
 
     def check(flag: str, value: str) -> str:
+        if len(value) > _MAX_DIGITS and value.lstrip("+-").isdecimal():
+            raise UserError(f"{flag}={value[:20]}...: is too large a number")
         if flag in _CONFIG and Path(value).exists() and not Path(value).is_dir():
             read_text(Path(value), MAX_BYTES)
         return value

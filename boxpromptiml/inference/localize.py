@@ -33,7 +33,7 @@ from boxpromptiml.io.files import (
 )
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo
-from boxpromptiml.io.options import AtLeastOne, NotNegative, needs
+from boxpromptiml.io.options import AtLeastOne, ProcessCount, needs
 from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.progress import note, parallel, track
 from boxpromptiml.io.ray_engine import EngineName, chosen_engine
@@ -77,7 +77,7 @@ def localize(
     copy_move: bool | None = None,
     flips: bool | None = None,
     engine: EngineName = "processes",
-    num_workers: NotNegative = 0,
+    num_workers: ProcessCount = 0,
     address: str | None = None,
     gpus_per_worker: float = 0.0,
 ) -> int:

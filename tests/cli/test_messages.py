@@ -154,6 +154,8 @@ def test_a_configuration_that_is_no_text_is_one_line(
     "words",
     [
         [*LOCALIZE.split(), f"--threshold=1{'0' * 400}"],
+        ["evaluate", "--predictions=x", "--manifest=x", "--out=y", "--threshold", f"-1{'0' * 400}"],
+        ["fit", f"--model.lr=1{'0' * 5000}"],
         [*LOCALIZE.split(), "--segmenter", '["a",' + "[" * 50_000],
         ["localize", "--images", "x", "--out", "y" * 100_000],
         ["complexity", "--out="],
@@ -161,7 +163,7 @@ def test_a_configuration_that_is_no_text_is_one_line(
         ["info", "x" * 100_000],
         ["x" * 100_000],
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_what_nobody_means_is_one_short_line(
     words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]

@@ -151,6 +151,7 @@ def test_a_second_run_makes_only_what_is_missing_or_damaged(
     (tmp_path / f"masks/{stem}2.png").write_bytes(before[f"masks/{stem}2.png"][:-9])
     (tmp_path / f"provenance/{stem}3.json").write_text("{}")
     (tmp_path / "manifest.jsonl").unlink()
+    (tmp_path / f"images/.{'0' * 16}.1.tmp").touch()  # of a killed run
     forge(photos, tmp_path)
     assert "4 forgeries made now" in capsys.readouterr().out
     assert content(tmp_path) == before
