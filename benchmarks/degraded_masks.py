@@ -51,7 +51,7 @@ def degraded(
     distance = (_distance(truth) - _distance(~truth))[inside]
     noise = cv2.GaussianBlur(rng.standard_normal(truth.shape), (0, 0), _SMOOTH)
     noise = noise[inside] / noise.std()
-    area, aim = min(np.count_nonzero(pseudo), distance.size), iou(pseudo, truth)
+    area, aim = min(int(pseudo.sum()), int(distance.size)), iou(pseudo, truth)
     low, high = 0.0, _LARGEST
     for _ in range(_STEPS):
         middle = (low + high) / 2
