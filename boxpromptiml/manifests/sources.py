@@ -137,7 +137,7 @@ def of_split(sources: Sources, split: Split | None, names: str) -> Sources:
     """The sources of a split, or all sources.
 
     Raises:
-        UserError: Naming the manifests, if there are none.
+        UserError: If there are none; `names` tells which manifests were read.
     """
     if split is not None:
         sources = sources.where(source.sample.split == split for source in sources)

@@ -53,7 +53,7 @@ class Views:
     truth: MaskArray | None
 
     def upright(self, orientation: int) -> "Views":
-        """As people see the file, by its EXIF orientation (1 to 8)."""
+        """The views turned as people see the file, by its EXIF orientation (1 to 8)."""
         if orientation == 1:
             return self
         size = (self.image.shape[0], self.image.shape[1])
