@@ -27,12 +27,12 @@ from boxpromptiml.metrics.results import ImageRow, read_evaluation
 RESULTS = Path(__file__).parents[2] / "docs/results/default"
 NAN = float("nan")
 LINES = {
-    "plain recipe, boxes": ("plain",),
-    "both recipes, boxes": ("general",),
-    "real forgeries too, boxes, held-back groups": tuple(f"fold_{n}" for n in range(5)),
-    "one fold of it, boxes": ("fold_0",),
-    "the same fold, masks": ("fold_0_masks",),
-    "as shipped": ("shipped",),
+    "`plain`: synthetic forgeries, plain recipe": ("plain",),
+    "`general`: synthetic forgeries, both recipes": ("general",),
+    "`fold_*`: real ones too, held-back groups": tuple(f"fold_{n}" for n in range(5)),
+    "`fold_0`": ("fold_0",),
+    "`fold_0_masks`: the same fold, masks": ("fold_0_masks",),
+    "`shipped`": ("shipped",),
 }
 
 
@@ -51,9 +51,9 @@ def line(name: str, rows: Sequence[ImageRow]) -> str:
         mean_interval([row.f1 for row in rows], groups),
         mean_interval([row.auc for row in rows], groups),
         auc_of_images(rows),
-        mean_interval(flagged(rows), groups),
     ]
-    return " | ".join(["", name, str(len(rows)), *map(shown, found), ""]).strip()
+    pixels = percent(mean_interval(flagged(rows), groups))
+    return " | ".join(["", name, str(len(rows)), *map(shown, found), pixels, ""]).strip()
 
 
 def flagged(rows: Sequence[ImageRow]) -> list[float]:
@@ -110,10 +110,18 @@ def table_of_use() -> list[str]:
 
 
 def shown(interval: Interval) -> str:
-    """A value with its interval, a dash where there is none."""
+    """A score with its interval, a dash where there is none."""
     if np.isnan(interval.value):
         return "-"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    text = f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return text.replace("0.", ".")
+
+
+def percent(interval: Interval) -> str:
+    """A fraction with its interval in percent, a dash where there is none."""
+    if np.isnan(interval.value):
+        return "-"
+    return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
 
 
 def main() -> None:
