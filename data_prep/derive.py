@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
+from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput
 from boxpromptiml.io.files import write_jsonl
 from boxpromptiml.manifests.manifest import Header, Manifest, relative_root, write_manifest
 from boxpromptiml.records import Sample
@@ -60,16 +60,6 @@ def derive(
         notes=header.notes | notes,
     )
     return write_with_rejections(out, moved, samples, rejected)
-
-
-def require_manifest_name(out: Path) -> None:
-    """Refuse to write a manifest in place of something else, such as an image or boxes.json.
-
-    Raises:
-        UserError: If its name has another ending than .jsonl.
-    """
-    if out.suffix.lower() not in ("", ".jsonl"):
-        raise UserError(f"--out {out}: the name of a manifest must end in .jsonl")
 
 
 def is_list_beside(path: Path) -> bool:

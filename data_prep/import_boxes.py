@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.io.files import require_ending
 from boxpromptiml.io.folders import files_below
 from boxpromptiml.io.options import needs
 from boxpromptiml.manifests.manifest import read_manifest
@@ -26,7 +27,7 @@ from data_prep.annotations.fitting import View
 from data_prep.annotations.joining import JoinBy, join_images
 from data_prep.annotations.yolo import Lines
 from data_prep.annotations.yolo import read as read_yolo
-from data_prep.derive import derive, require_manifest_name, write_rejections
+from data_prep.derive import derive, write_rejections
 
 Format = Literal["coco", "voc", "yolo", "cvat", "labelme", "labelstudio", "csv"]
 _Read = Callable[[Path, str], Annotations]
@@ -86,7 +87,7 @@ def import_boxes(
     Raises:
         UserError: If manifest or annotations cannot be read, or options contradict the format.
     """
-    require_manifest_name(out)
+    require_ending(out, ".jsonl")
     source = read_manifest(manifest)
     suffix, read = _READERS[format]
     if yolo is not None:

@@ -10,6 +10,7 @@ from annotated_types import Ge, Le
 
 from boxpromptiml.cli.messages import suggestion
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.files import require_ending
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.trust import is_import_path, trusted_object
 from boxpromptiml.manifests.manifest import Header, relative_root
@@ -17,7 +18,6 @@ from boxpromptiml.records import Split
 from data_prep.annotations.fitting import View
 from data_prep.derive import (
     errors_path,
-    require_manifest_name,
     write_rejections,
     write_with_rejections,
 )
@@ -88,7 +88,7 @@ def import_dataset(
         UserError: If the source does not exist, holds nothing of the dataset, or an option does not
             apply.
     """
-    require_manifest_name(out)
+    require_ending(out, ".jsonl")
     default = dataset
     if dataset in ("folder", "pairs"):
         resolved = source.resolve()

@@ -48,7 +48,7 @@ class FlipMean:
         """Map and score of inputs (B, C, h, w); mirrored left to right and top to bottom too."""
         logits, image_logit = self._network(image)
         for axis in (3, 2):
-            mirrored = self._network(np.ascontiguousarray(np.flip(image, axis)))
+            mirrored = self._network(np.flip(image, axis).copy())
             logits = logits + np.flip(mirrored.logits, axis)
             image_logit = image_logit + mirrored.image_logit
         return NetworkOutput(logits / np.float32(3), image_logit / np.float32(3))

@@ -38,6 +38,16 @@ def test_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["size"] == [96, 64]
 
 
+def test_the_checkpoint_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "n.safetensors"
+    weights.write_bytes(b"weights")
+    assert main(["complexity", f"--checkpoint={weights}", f"--out={weights}"]) == 1
+    assert "must end in .json" in capsys.readouterr().err
+    assert weights.read_bytes() == b"weights"
+
+
 def test_of_a_configuration(tmp_path: Path) -> None:
     out = tmp_path / "c.json"
     words = [f"--model={EXPERIMENTS / 'native.yaml'}", "--repeats=1", f"--out={out}"]

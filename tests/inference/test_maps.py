@@ -45,14 +45,15 @@ def test_even_tiles_are_as_few_as_full_ones_and_as_small_as_that_allows(most: in
         assert few * side - (few - 1) * 64 >= length > few * (side - 32) - (few - 1) * 64
 
 
-def test_mirror_images_are_averaged_where_they_show_the_same_place() -> None:
+@pytest.mark.parametrize("size", [(9, 14), (9, 1), (1, 14), (1, 1)])
+def test_mirror_images_are_averaged_where_they_show_the_same_place(size: tuple[int, int]) -> None:
     kernel = torch.randn(1, 3, 3, 3, generator=torch.Generator().manual_seed(0))
 
     def network(image: FloatArray) -> NetworkOutput:
         logits = F.conv2d(torch.from_numpy(image), kernel, padding=1)
         return NetworkOutput(logits.numpy(), logits[:, 0, 0, 0].numpy())
 
-    image = np.random.default_rng(0).random((2, 3, 9, 14), np.float32)
+    image = np.random.default_rng(0).random((2, 3, *size), np.float32)
     found = FlipMean(network)(image)
     # To mirror a convolution's input is to mirror its kernel.
     kernels = [kernel, kernel.flip(3), kernel.flip(2)]

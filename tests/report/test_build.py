@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from boxpromptiml.errors import UserError
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.metrics.results import read_evaluation
@@ -245,6 +246,8 @@ def test_command_writes_page_and_plots_twice_the_same(
     build.report(folder, out=folder / "again.html")
     assert (folder / "again.html").read_bytes() == first
     assert files == {p.name: p.read_bytes() for p in (folder / "plots").iterdir()}
+    with pytest.raises(UserError, match=r"must end in \.html"):
+        build.report(folder, out=folder / "config.yaml")
     assert calls == [(folder, "test", "best", "auto")] * 2
     assert Page(first.decode()).texts("h1") == ["Run mine"]
 
