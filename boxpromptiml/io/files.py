@@ -12,7 +12,7 @@ import stat
 import weakref
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -205,6 +205,7 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """
     if not path.name:  # `.` and `/`
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    _refuse_special(path)
     make_folder(path.parent)
     temporary = path.with_name(f".{_short(path)}.{os.getpid()}.tmp")
     try:
@@ -225,6 +226,13 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
         raise
     if durable:
         _fsync_folder(path.parent)
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of a device such as /dev/null, a pipe or a socket."""
+    with suppress(FileNotFoundError):
+        if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+            raise FileExistsError(errno.EEXIST, "is no regular file; name another", str(path))
 
 
 def _short(path: Path) -> str:
@@ -335,6 +343,7 @@ def locked_file(path: Path, *others: Path) -> Iterator[None]:
     Raises:
         UserError: If another job holds it.
     """
+    _refuse_special(path)
     make_folder(path.parent)
     with _held(path.parent / f".{path.name}.lock", f"{path}: another job is writing this file"):
         for one in (path, *others):

@@ -130,6 +130,17 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     assert not path.is_symlink()
 
 
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name in ("pipe", "link"):
+        with pytest.raises(FileExistsError, match="no regular file"):
+            files.write_text(tmp_path / name, "new")
+        with pytest.raises(FileExistsError), files.locked_file(tmp_path / name):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
 @pytest.mark.parametrize("path", [".", "/"])
 def test_a_folder_without_a_name_is_no_file(path: str) -> None:
     with pytest.raises(IsADirectoryError):
