@@ -29,7 +29,13 @@ from boxpromptiml.io.files import (
 )
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import RayEngine
-from boxpromptiml.manifests.manifest import Manifest, path_of_row, safe_name, write_manifest
+from boxpromptiml.manifests.manifest import (
+    Manifest,
+    path_of_row,
+    read_rows,
+    safe_name,
+    write_manifest,
+)
 from boxpromptiml.manifests.remote import address_of, is_remote
 from boxpromptiml.manifests.sidecars import (
     SIDECAR_VERSION,
@@ -80,9 +86,7 @@ def run_job(
     """
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
-    refuse_foreign(out, ("masks",), (".lock", "summary.json"))
-    if manifest.path.resolve() == (out / "manifest.jsonl").resolve():
-        raise UserError(f"{manifest.path}: would be replaced; name another --out")
+    _refuse_dataset(manifest, out)
     signature = teacher_signature(teacher.settings, consensus.settings)
     samples = manifest.samples
     if shard:
@@ -108,6 +112,28 @@ def run_job(
             summary["audit"] = audit(written)
             write_json(out / "summary.json", summary)
     return summary
+
+
+def _refuse_dataset(manifest: Manifest, out: Path) -> None:
+    """Refuse to replace the manifest and the ground truth of a dataset by those of the job.
+
+    Raises:
+        UserError: Naming what would be replaced.
+    """
+    refuse_foreign(out, ("masks",), (".lock", "summary.json"))
+    target = out / "manifest.jsonl"
+    replaced = target if manifest.path.resolve() == target.resolve() else None
+    if replaced is None and target.exists():
+        header = read_rows(target, allow_remote=True)[0]
+        replaced = None if header.teacher_signature else target
+    root, here = manifest.header.image_root, out.resolve()
+    if replaced is None and not is_remote(root):
+        truth = (manifest.path.parent / root).resolve()
+        if here.is_relative_to(truth):
+            masks = ((s.mask, here / mask_name(s)) for s in manifest.samples if s.mask)
+            replaced = next((made for mask, made in masks if truth / mask == made), None)
+    if replaced is not None:
+        raise UserError(f"{replaced}: would be replaced; name another --out")
 
 
 def mask_name(sample: Sample) -> str:

@@ -443,6 +443,15 @@ def test_regions_of_other_photographs_are_refused(
     assert "not a JSON object" in capsys.readouterr().err
 
 
+def test_a_dataset_of_somebody_else_is_not_replaced(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "manifest.jsonl").write_text("annotated by hand")
+    assert forge(photos, tmp_path) == 1
+    assert "manifest.jsonl: is there, and not of an earlier job" in capsys.readouterr().err
+    assert content(tmp_path) == {"manifest.jsonl": b"annotated by hand"}
+
+
 def test_two_jobs_do_not_write_into_one_folder(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ from boxpromptiml.records import Box, BoxArray, ImageArray, Proposal
 from boxpromptiml.teachers.audit import sure_counts
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
-from boxpromptiml.teachers.pseudo_masks import run_job
+from boxpromptiml.teachers.pseudo_masks import mask_name, run_job
 from data_prep.__main__ import main
 from tests.helpers.commands import Command
 
@@ -309,3 +309,18 @@ def test_masks_and_manifests_of_somebody_else_are_not_replaced(
     own = replace(train, path=tmp_path / "new" / "manifest.jsonl")
     with pytest.raises(UserError, match="would be replaced"):
         run_job(own, tmp_path / "new", FilledBox(), Consensus())
+
+
+def test_a_dataset_keeps_its_manifest_and_ground_truth(train: Manifest, tmp_path: Path) -> None:
+    out = tmp_path / "forged"
+    (out / "masks").mkdir(parents=True)
+    (out / ".lock").touch()  # of another kind of job
+    header = replace(train.header, image_root=".")
+    truth = [replace(s, mask=mask_name(s)) for s in train.samples]
+    boxed = write_manifest(out / "boxed.jsonl", header, truth)
+    with pytest.raises(UserError, match=r"masks/.*png: would be replaced"):
+        run_job(boxed, out, FilledBox(), Consensus())
+    write_manifest(out / "manifest.jsonl", header, [])
+    with pytest.raises(UserError, match=r"manifest\.jsonl: would be replaced"):
+        run_job(train, out, FilledBox(), Consensus())
+    assert not [*(out / "masks").iterdir()]
