@@ -162,7 +162,10 @@ def dispatch(
     Returns:
         The exit status.
     """
-    prepare_process()
+    try:
+        prepare_process()
+    except FileNotFoundError:
+        return _fail("the working directory has been deleted; change to another one")
     words, level = take_verbosity(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(usage)

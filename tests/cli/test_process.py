@@ -111,6 +111,15 @@ def _level() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_level")
+def test_a_deleted_working_directory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert main(["info", "x"]) == 1
+    assert "working directory has been deleted" in capsys.readouterr().err
+
+
 def test_quiet_and_verbose_before_or_after_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     mistake = ["complexity", "--model", "nowhere.ckpt"]  # the option's older name
     for words, lines, traced in (
