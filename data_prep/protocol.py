@@ -128,7 +128,10 @@ def _missing(plan: Protocol, found: Mapping[str, Manifest]) -> list[str]:
 
 
 def _refuse_earlier(out: Path, written: Collection[Path]) -> None:
-    """Refuse manifests of an earlier run: its validation could overlap with the new training."""
+    """Refuse manifests of an earlier run: its validation could overlap with the new training.
+
+    Refuse to replace those that are of no earlier run, too, such as the imported ones.
+    """
     datasets = {portion.dataset for plan in PROTOCOLS.values() for portion in plan.portions}
     could_be = [out / f"{split}_{dataset}.jsonl" for split in _SPLITS for dataset in datasets]
     earlier = sorted(path for path in could_be if path not in written and path.exists())
@@ -137,6 +140,10 @@ def _refuse_earlier(out: Path, written: Collection[Path]) -> None:
         raise UserError(
             f"--out {out}: remove {names} of an earlier run first, or name a new folder"
         )
+    there = (path for path in written if path.exists())
+    foreign = (path for path in there if "protocol" not in read_manifest(path).header.notes)
+    if path := next(foreign, None):
+        raise UserError(f"{path}: is there, and not of an earlier run; name another --out")
 
 
 def _notes(

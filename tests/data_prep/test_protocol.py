@@ -360,6 +360,17 @@ def test_an_earlier_run_is_not_mixed_with_a_new_one(
     assert run("benco", [tmp_path / "p"], tmp_path / "q") == 1  # what it wrote is no import
 
 
+def test_imported_manifests_are_not_replaced(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "train_casia_v2.jsonl"
+    mine.write_text((imported / "casia_v2.jsonl").read_text())
+    before = mine.read_bytes()
+    assert run("benco", [mine], tmp_path) == 1
+    assert "is there, and not of an earlier run" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+
+
 def test_what_was_made_of_an_import_is_kept(imported: Path, tmp_path: Path) -> None:
     """Boxes and pseudo-masks of the imported manifest stay valid."""
     source = read_manifest(imported / "casia_v2.jsonl")
