@@ -45,6 +45,8 @@ def export(checkpoint: Path, out: Path, half: bool = False) -> None:
     if half and kind != ".safetensors":
         raise UserError("--half is for .safetensors only")
     network, spec = load_localizer(checkpoint)
+    if out.exists() and out.samefile(checkpoint):  # float16 would be all that is left
+        raise UserError(f"--out {out}: is the checkpoint itself; name another file")
     if kind == ".safetensors":
         write_safetensors(out, network, describe(network, spec), half)
         sys.stdout.write(f"{out}: {out.stat().st_size / 1e6:.1f} MB\n")

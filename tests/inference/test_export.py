@@ -160,6 +160,10 @@ def test_wrong_use_is_said(checkpoint: Path, tmp_path: Path) -> None:
         export(checkpoint, tmp_path / "student.pt")
     spec = ModelSpec(WCBConfig(inputs="rgb"), NetworkInput(), 0.5, CamConfig("gradcam"))
     write_safetensors(tmp_path / "w.safetensors", build_network(spec), spec.to_dict())
+    before = (tmp_path / "w.safetensors").read_bytes()
+    with pytest.raises(UserError, match="is the checkpoint itself"):
+        export(tmp_path / "w.safetensors", tmp_path / "w.safetensors", half=True)
+    assert (tmp_path / "w.safetensors").read_bytes() == before
     with pytest.raises(UserError, match="needs gradients"):
         export(tmp_path / "w.safetensors", tmp_path / "w.onnx")
     assert not (tmp_path / "w.onnx").exists()
