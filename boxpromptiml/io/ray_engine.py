@@ -125,6 +125,9 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
 
 def _require_answer(address: str) -> None:
     """Require that HOST:PORT, or ray://HOST:PORT, answers in HTTP/2, which Ray speaks."""
+    scheme, mark, _ = address.partition("://")
+    if mark and scheme != "ray":  # Ray would import a module of that name
+        raise UserError(f"--address {address}: must be auto, HOST:PORT or ray://HOST:PORT")
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if not port.isdecimal():  # such as `auto`
         return

@@ -180,6 +180,8 @@ def test_a_missing_cluster_is_one_clear_line(tmp_path: Path) -> None:
         list(parallel(abs, [1], 1, "numbers", ray=RayEngine("nowhere")))
     with socket.create_server(("127.0.0.1", 0)) as server:
         dead = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(UserError, match="must be auto, HOST:PORT or ray://HOST:PORT"):
+        list(parallel(abs, [1], 1, "numbers", ray=RayEngine("this://x")))  # a module of Python
     for address in (dead, f"ray://{dead}"):
         with pytest.raises(UserError, match=f"--address {address}: cannot use it: .*refused"):
             list(parallel(abs, [1], 1, "numbers", ray=RayEngine(address)))
