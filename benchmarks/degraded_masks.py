@@ -44,10 +44,12 @@ def degraded(
 
     Args:
         truth: Ground truth (H, W).
-        pseudo: Pseudo-mask (H, W), not empty.
+        pseudo: Pseudo-mask (H, W); of an empty one, the result is empty too.
         inside: Pixels (H, W) that may be marked.
         rng: Draws the noise.
     """
+    if not pseudo.any():
+        return np.zeros_like(truth)
     distance = (_distance(truth) - _distance(~truth))[inside]
     noise = cv2.GaussianBlur(rng.standard_normal(truth.shape), (0, 0), _SMOOTH)
     noise = noise[inside] / noise.std()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import EXIT_OK, UserError
-from boxpromptiml.manifests.manifest import Manifest, read_manifest
+from boxpromptiml.manifests.manifest import Manifest, read_header, read_manifest
 from boxpromptiml.records import Split
 from data_prep.derive import derive, is_list_beside
 from data_prep.protocols.dividing import Part, divide
@@ -141,7 +141,7 @@ def _refuse_earlier(out: Path, written: Collection[Path]) -> None:
             f"--out {out}: remove {names} of an earlier run first, or name a new folder"
         )
     there = (path for path in written if path.exists())
-    foreign = (path for path in there if "protocol" not in read_manifest(path).header.notes)
+    foreign = (path for path in there if "protocol" not in read_header(path).notes)
     if path := next(foreign, None):
         raise UserError(f"{path}: is there, and not of an earlier run; name another --out")
 

@@ -221,6 +221,19 @@ def read_rows(
         raise UserError(f"{path}: cannot read the manifest: {error}") from error
 
 
+def read_header(path: Path, allow_remote: bool = False) -> Header:
+    """The header of a manifest alone. Arguments: as `read_manifest`.
+
+    Raises:
+        UserError: If the file cannot be read, or its header is wrong.
+    """
+    try:
+        with open_regular(path) as stream:
+            return _header(bounded_lines(stream, path), path, allow_remote)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the manifest: {error}") from error
+
+
 def _header(lines: Iterator[bytes], path: Path, allow_remote: bool) -> Header:
     line = next(lines, b"")
     if not line:

@@ -32,7 +32,7 @@ from boxpromptiml.io.ray_engine import RayEngine
 from boxpromptiml.manifests.manifest import (
     Manifest,
     path_of_row,
-    read_rows,
+    read_header,
     safe_name,
     write_manifest,
 )
@@ -120,14 +120,15 @@ def _refuse_dataset(manifest: Manifest, out: Path) -> None:
     Raises:
         UserError: Naming what would be replaced.
     """
-    refuse_foreign(out, ("masks",), (".lock", "summary.json"))
+    refuse_foreign(out, ("masks",), (".lock", "summary.json", "manifest.jsonl"))
     target = out / "manifest.jsonl"
     replaced = target if manifest.path.resolve() == target.resolve() else None
     if replaced is None and target.exists():
-        header = read_rows(target, allow_remote=True)[0]
-        replaced = None if header.teacher_signature else target
+        header = read_header(target, allow_remote=True)
+        ours = header.teacher_signature is not None and header.pseudo_root == "."
+        replaced = None if ours else target
     root, here = manifest.header.image_root, out.resolve()
-    if replaced is None and not is_remote(root):
+    if replaced is None and not is_remote(root) and (out / "masks").is_dir():
         truth = (manifest.path.parent / root).resolve()
         if here.is_relative_to(truth):
             masks = ((s.mask, here / mask_name(s)) for s in manifest.samples if s.mask)

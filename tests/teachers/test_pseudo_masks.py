@@ -320,7 +320,17 @@ def test_a_dataset_keeps_its_manifest_and_ground_truth(train: Manifest, tmp_path
     boxed = write_manifest(out / "boxed.jsonl", header, truth)
     with pytest.raises(UserError, match=r"masks/.*png: would be replaced"):
         run_job(boxed, out, FilledBox(), Consensus())
-    write_manifest(out / "manifest.jsonl", header, [])
-    with pytest.raises(UserError, match=r"manifest\.jsonl: would be replaced"):
-        run_job(train, out, FilledBox(), Consensus())
+    for other in (header, replace(header, teacher_signature="0", pseudo_root="../pseudo")):
+        write_manifest(out / "manifest.jsonl", other, [])
+        with pytest.raises(UserError, match=r"manifest\.jsonl: would be replaced"):
+            run_job(train, out, FilledBox(), Consensus())
     assert not [*(out / "masks").iterdir()]
+
+
+def test_copied_masks_are_not_made_again(train: Manifest, tmp_path: Path) -> None:
+    """Without the lock and the summary, as an artifact of W&B holds them."""
+    out = tmp_path / "downloaded"
+    run_job(train, out, FilledBox(), Consensus())
+    (out / ".lock").unlink()
+    (out / "summary.json").unlink()
+    assert run_job(train, out, FilledBox(), Consensus())["made"] == 0
