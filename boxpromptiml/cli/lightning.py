@@ -91,9 +91,8 @@ class SaveConfig(SaveConfigCallback):
         self._save(trainer, pl_module, "fit")
 
     def _save(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._folder = Path(
-            trainer.log_dir or trainer.default_root_dir
-        )  # broadcast: on every process
+        # Asked for on every process, since Lightning broadcasts it.
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
