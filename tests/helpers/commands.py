@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,8 @@ class Command:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
         if self.alive:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ended since, or its end is not yet noticed
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """`kill -9`."""
