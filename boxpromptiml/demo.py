@@ -17,6 +17,7 @@ import numpy as np
 from boxpromptiml import geometry
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.files import write_json
+from boxpromptiml.io.outputs import DEMO
 from boxpromptiml.io.processes import child_environment, python_command
 from boxpromptiml.io.strict_json import parse_json
 from boxpromptiml.manifests.manifest import read_manifest
@@ -92,10 +93,9 @@ def run_demo(out: Path, settings: DemoSettings) -> dict[str, float]:
     Raises:
         UserError: If `out` is a file, the seed is out of range, or a stage fails.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; name a folder")
     if not 0 <= settings.seed < 2**32:
         raise UserError(f"--seed must be in [0, 2**32), got {settings.seed}")
+    DEMO.mark(out)
     start = time.monotonic()
     for split, count in zip(_SPLITS, settings.forgeries, strict=True):
         _forge(out / split, split, count, settings)

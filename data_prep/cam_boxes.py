@@ -19,7 +19,7 @@ import numpy.typing as npt
 from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.inference.localizer import Localizer
-from boxpromptiml.io.files import require_ending, sha256_file
+from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.options import AtLeastOne, needs
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
@@ -27,7 +27,7 @@ from boxpromptiml.manifests.sources import Source, stored_image
 from boxpromptiml.manifests.splits import nested_fraction
 from boxpromptiml.records import Box, Description, ImageArray, MaskArray, ProbArray, Sample
 from boxpromptiml.segmenters.config import SegmenterConfig
-from data_prep.derive import derive
+from data_prep.derive import derive, require_outputs
 
 _VERSION = 1  # raise it when a box changes without a setting changing
 
@@ -205,7 +205,7 @@ def cam_boxes(
     Raises:
         UserError: If an option is out of range, or manifest or checkpoint cannot be used.
     """
-    require_ending(out, ".jsonl")
+    require_outputs(out)
     if not 0 <= box_fraction <= 1:
         raise UserError(f"--box_fraction must be in [0, 1], got {box_fraction}")
     source = read_manifest(manifest)

@@ -11,6 +11,7 @@ import cv2
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.files import write_json, write_jsonl, write_text
 from boxpromptiml.io.options import ProcessCount, needs
+from boxpromptiml.io.outputs import CHECKED
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import EngineName, chosen_engine
 from boxpromptiml.manifests.manifest import Manifest, read_rows
@@ -69,6 +70,7 @@ def check(
     manifest = [path for path in manifest if not is_list_beside(path)]
     if not manifest:
         raise UserError("--manifest: name at least one manifest")
+    CHECKED.require(out)
     manifests, findings = _read(manifest, allow_remote)
     sources = [Source(_without_samples(one), sample) for one in manifests for sample in one.samples]
     work = partial(inspect_image, verify=verify)
@@ -78,11 +80,12 @@ def check(
         Inspected(source.sample, one) for source, one in zip(sources, inspections, strict=True)
     ]
     report = _report(manifest, inspected, findings, verify)
-    write_json(out / "check.json", as_json(report))
     rejected = [finding for finding in report.findings if finding.severity == "rejected"]
     rows = [{"path": f.path, "reason": f.reason, "message": f.message} for f in rejected]
-    write_jsonl(out / "errors.jsonl", rows)
-    write_text(out / "report.html", as_html(report))
+    with CHECKED.hold(out):
+        write_json(out / "check.json", as_json(report))
+        write_jsonl(out / "errors.jsonl", rows)
+        write_text(out / "report.html", as_html(report))
     sys.stdout.write(f"{as_text(report)}{out / 'report.html'}\n")
     return EXIT_REJECTED if rejected else EXIT_OK
 

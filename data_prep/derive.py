@@ -7,8 +7,19 @@ from typing import Any
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput
 from boxpromptiml.io.files import write_jsonl
+from boxpromptiml.io.outputs import MANIFEST, REJECTIONS
 from boxpromptiml.manifests.manifest import Header, Manifest, relative_root, write_manifest
 from boxpromptiml.records import Sample
+
+
+def require_outputs(out: Path) -> None:
+    """Refuse to replace what is no manifest, or in the place of its list no such list.
+
+    Raises:
+        UserError: Naming the file, also if `out` does not end in .jsonl.
+    """
+    MANIFEST.require(out)
+    REJECTIONS.require_ours(errors_path(out))
 
 
 def write_with_rejections(
@@ -70,6 +81,11 @@ def is_list_beside(path: Path) -> bool:
 def errors_path(out: Path) -> Path:
     """The file of rejections beside a manifest: train.jsonl, train.errors.jsonl."""
     return out.parent / f"{out.stem}.errors.jsonl"  # `with_name` refuses the folder `.`
+
+
+def unannotated_path(out: Path) -> Path:
+    """The file of images without an annotation beside a manifest of `import-boxes`."""
+    return out.parent / f"{out.stem}.unannotated.jsonl"
 
 
 def write_rejections(path: Path, rows: Sequence[RejectedInput]) -> None:

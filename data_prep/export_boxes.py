@@ -18,6 +18,7 @@ from boxpromptiml.io import images
 from boxpromptiml.io.files import atomic_writer, locked, write_json, write_text
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.orientation import upright_box, upright_image, upright_size
+from boxpromptiml.io.outputs import REJECTIONS, boxes_for_others
 from boxpromptiml.io.strict_json import read_as
 from boxpromptiml.manifests.manifest import Manifest, check_relative, read_manifest
 from boxpromptiml.manifests.sources import Source, check_size, ground_truth
@@ -76,8 +77,9 @@ def export_boxes(
     if not class_name or _BREAKS.search(class_name) or ":" in class_name:
         raise UserError(f"--class_name {class_name!r}: give a name of one line without colons")
     writer = WRITERS[format]
-    if out.is_file() and (writer.images or out.suffix.lower() not in ("", writer.ending)):
-        raise UserError(f"--out {out}: is there, and no {format} file by its name; name another")
+    if writer.images is None:
+        boxes_for_others(writer.ending).require(out, manifest)
+    REJECTIONS.require_ours(errors_path(out))
     source = read_manifest(manifest)
     if of == "pseudo":
         refuse_stale_pseudo_masks((Source(source, s) for s in source.samples), None)

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
-from boxpromptiml.io.files import locked, refuse_foreign, remove_temporaries, write_jsonl
-from boxpromptiml.io.folders import make_folder
+from boxpromptiml.io.files import remove_temporaries, write_jsonl
 from boxpromptiml.io.images import write_jpeg
 from boxpromptiml.io.options import ProcessCount
+from boxpromptiml.io.outputs import FORGERIES
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Header, write_manifest
 from boxpromptiml.manifests.sources import Source
@@ -129,13 +129,13 @@ def forgeries(
         raise UserError("--min_side must be 48 or more, and not above --max_side")
     if not (images or manifest):
         raise UserError("name photographs to forge: --images FOLDER, --manifest FILE, or both")
-    refuse_foreign(out, ("manifest.jsonl", "masks"), ("provenance",))
+    FORGERIES.require(out)
     files = list_photographs(images or [], out)
     outlines = find_outlines(regions, files) if regions else {}
     inspector = CandidateInspector(outlines, max_side, min_side)
     listed = list_manifests("--manifest", manifest or [], label=0)
     masked = list_manifests("--objects", objects or [], label=1)
-    with locked(out):
+    with FORGERIES.hold(out):
         remove_temporaries(out)  # of a run that was killed
         pool, rejected = _inspect(inspector, [*files, *listed], count, seed, num_workers)
         parts, also_rejected = _inspect(inspector, masked, count, seed, num_workers)
@@ -147,7 +147,6 @@ def forgeries(
                 f"{len(pool)} of {len(files) + len(listed)} photographs can be used, too few "
                 f"for a forgery; see {out / 'errors.jsonl'}"
             )
-        make_folder(out / "provenance")  # tells a stopped run's folder from others'
         untouched = min(count, len(pool)) if authentic is None else authentic
         specs: list[Spec]
         if isinstance(settings, VariedSettings):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io.files import require_ending
 from boxpromptiml.io.folders import files_below
 from boxpromptiml.io.options import needs
+from boxpromptiml.io.outputs import REJECTIONS
 from boxpromptiml.manifests.manifest import read_manifest
 from data_prep.annotations import (
     AnnotatedImage,
@@ -27,7 +27,7 @@ from data_prep.annotations.fitting import View
 from data_prep.annotations.joining import JoinBy, join_images
 from data_prep.annotations.yolo import Lines
 from data_prep.annotations.yolo import read as read_yolo
-from data_prep.derive import derive, write_rejections
+from data_prep.derive import derive, require_outputs, unannotated_path, write_rejections
 
 Format = Literal["coco", "voc", "yolo", "cvat", "labelme", "labelstudio", "csv"]
 _Read = Callable[[Path, str], Annotations]
@@ -87,7 +87,8 @@ def import_boxes(
     Raises:
         UserError: If manifest or annotations cannot be read, or options contradict the format.
     """
-    require_ending(out, ".jsonl")
+    require_outputs(out)
+    REJECTIONS.require_ours(unannotated_path(out))
     source = read_manifest(manifest)
     suffix, read = _READERS[format]
     if yolo is not None:
@@ -110,7 +111,7 @@ def import_boxes(
         for sample in samples
         if sample.boxes is None
     ]
-    write_rejections(out.parent / f"{out.stem}.unannotated.jsonl", without)
+    write_rejections(unannotated_path(out), without)
     notes = {
         "origin": "import-boxes",
         "format": format,

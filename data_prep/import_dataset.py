@@ -10,19 +10,20 @@ from annotated_types import Ge, Le
 
 from boxpromptiml.cli.messages import suggestion
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import require_ending
 from boxpromptiml.io.options import needs
+from boxpromptiml.io.outputs import files_of_import
 from boxpromptiml.io.trust import is_import_path, trusted_object
 from boxpromptiml.manifests.manifest import Header, relative_root
 from boxpromptiml.records import Split
 from data_prep.annotations.fitting import View
 from data_prep.derive import (
     errors_path,
+    require_outputs,
     write_rejections,
     write_with_rejections,
 )
 from data_prep.importers import Imported, NothingImported
-from data_prep.importers.archive import open_source
+from data_prep.importers.archive import RawArchive, open_source
 from data_prep.importers.assemble import assemble
 from data_prep.importers.checking import ImportOptions
 from data_prep.importers.datasets import PUBLIC
@@ -88,7 +89,8 @@ def import_dataset(
         UserError: If the source does not exist, holds nothing of the dataset, or an option does not
             apply.
     """
-    require_ending(out, ".jsonl")
+    require_outputs(out)
+    files_of_import(out, errors_path(out)).require(out.parent)
     default = dataset
     if dataset in ("folder", "pairs"):
         resolved = source.resolve()
@@ -102,6 +104,8 @@ def import_dataset(
     opened = open_source(source, files, skipped=(new_masks, files), follow_links=follow_links)
     writes_masks = description.convert is not None or description.unites
     root = Path(os.path.commonpath([opened.root, beside])) if writes_masks else opened.root
+    if writes_masks or isinstance(opened, RawArchive):
+        files_of_import(out, errors_path(out)).mark(out.parent)
     import_options = ImportOptions(name or default, split, mask_threshold, verify, root, new_masks)
     try:
         imported = assemble(description, opened, import_options)

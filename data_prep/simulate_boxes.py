@@ -6,11 +6,11 @@ from pathlib import Path
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
-from boxpromptiml.io.files import generator, require_ending
+from boxpromptiml.io.files import generator
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Sample
 from boxpromptiml.synth.boxes import ANNOTATORS, Annotator, AnnotatorName, draw
-from data_prep.derive import derive
+from data_prep.derive import derive, require_outputs
 
 
 def boxes(
@@ -50,7 +50,7 @@ def boxes(
     Raises:
         UserError: If an option is out of range or the manifest cannot be read.
     """
-    require_ending(out, ".jsonl")
+    require_outputs(out)
     if seed < 0:
         raise UserError(f"--seed must be 0 or more, got {seed}")
     wanted = {

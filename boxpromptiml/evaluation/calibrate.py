@@ -16,6 +16,7 @@ from boxpromptiml.inference.export import with_spec
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.options import AtLeastOne
+from boxpromptiml.io.outputs import calibrated
 from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import Source, read_sources, stored_image
@@ -88,9 +89,8 @@ def calibrate(
     weights = weights_file(checkpoint)
     if weights.suffix.lower() == ".onnx":
         raise UserError(f"{weights}: calibrate the checkpoint it was made from, and export again")
-    if out is not None and out.suffix.lower() != weights.suffix.lower():
-        ending = weights.suffix or "no ending"
-        raise UserError(f"--out {out}: must have the checkpoint's ending ({ending})")
+    if out is not None:
+        calibrated(weights.suffix).require(out)
     keep_freed_memory()
     localizer = Localizer.load(weights, device, copy_move=copy_move, flips=flips)
     sources = read_sources(manifest, split)

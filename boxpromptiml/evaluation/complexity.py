@@ -14,9 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from boxpromptiml.errors import UserError
 from boxpromptiml.inference.checkpoint import build_network, load_localizer
 from boxpromptiml.inference.spec import SCHEMA_VERSION, ModelSpec
-from boxpromptiml.io.files import require_ending, write_json
+from boxpromptiml.io.files import write_json
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.options import needs
+from boxpromptiml.io.outputs import COMPLEXITY
 from boxpromptiml.io.strict_yaml import read_yaml
 from boxpromptiml.io.weights import found_device, require_device
 
@@ -73,7 +74,7 @@ def complexity(
     if size is not None and not (len(size) == 2 and 1 <= min(size) <= max(size) <= _MAX_SIDE):
         raise UserError(f"--size must be two numbers from 1 to {_MAX_SIDE}, got {size}")
     if out is not None:
-        require_ending(out, ".json")
+        COMPLEXITY.require(out)
     device = found_device(device)
     require_device(device)
     network, spec = _network(checkpoint)

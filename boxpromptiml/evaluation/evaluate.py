@@ -18,6 +18,7 @@ from boxpromptiml.evaluation.scores import Curves, DatasetScores, region_size
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.map_files import StoredMap, quantise, read_map
 from boxpromptiml.io.options import NotNegative
+from boxpromptiml.io.outputs import EVALUATED
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import (
     Source,
@@ -123,8 +124,10 @@ def evaluate(
             match.
     """
     settings = EvaluateSettings(preset, threshold, split, size, resamples, seed)
+    EVALUATED.require(out)
     evaluation = evaluate_predictions(predictions, manifest, settings)
-    write_evaluation(out, evaluation)
+    with EVALUATED.hold(out):
+        write_evaluation(out, evaluation)
     sys.stdout.write(score_table(evaluation.metrics))
     return 0
 

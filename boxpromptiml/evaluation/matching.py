@@ -170,10 +170,10 @@ def find_predictions(folder: Path) -> tuple[list[PredictionFile], dict[str, list
             both = f"{names[name].name} and {path.name}"
             raise UserError(f"{path.parent}: {both} differ only in the ending; keep one of them")
         names[name] = path
-    tables = sorted(folder.glob("predictions*.jsonl"))  # several processes write several
-    if not tables:
+    table = folder / "predictions.jsonl"
+    if not table.exists():
         return [PredictionFile(name, path) for name, path in names.items()], {}
-    listed = [line for path in tables for line in _lines(path, root)]
+    listed = list(_lines(table, root))
     counts = Counter(PurePosixPath(line.name).as_posix() for line in listed)
     complaints = {
         "names are twice in predictions.jsonl": [name for name, n in counts.items() if n > 1],

@@ -21,6 +21,7 @@ from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import sha256_file, write_json, write_text
 from boxpromptiml.io.options import AtLeastOne, NotNegative
+from boxpromptiml.io.outputs import ROBUSTNESS
 from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.strict_json import read_as, read_json
 from boxpromptiml.manifests.sources import Source, read_sources, require_truth
@@ -76,6 +77,7 @@ def robustness(
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold must be in [0, 1], got {threshold}")
     wanted = expand(conditions)
+    ROBUSTNESS.require(out)
     weights = weights_file(checkpoint)
     keep_freed_memory()
     localizer = Localizer.load(weights, device, segmenter, isolate=True)
@@ -88,15 +90,15 @@ def robustness(
     found = _resume(path, _fresh(test, weights, manifest, split))
     known = {_degradation(row) for row in found["conditions"]}
     todo = [condition for condition in wanted if condition not in known]
-    _make_folder(out)
-    try:
-        for number, condition in enumerate(todo, 1):
-            _add(found, condition, test, f"({number} of {len(todo)})")
-            write_json(path, found)
-    finally:  # of an interrupted run too, so that all files say the same
-        if found["conditions"]:
-            write_text(out / "robustness.csv", _csv(found["conditions"]))
-            save_figure(robustness_figure(*plotted(found)), out / "robustness")
+    with ROBUSTNESS.hold(out):
+        try:
+            for number, condition in enumerate(todo, 1):
+                _add(found, condition, test, f"({number} of {len(todo)})")
+                write_json(path, found)
+        finally:  # of an interrupted run too, so that all files say the same
+            if found["conditions"]:
+                write_text(out / "robustness.csv", _csv(found["conditions"]))
+                save_figure(robustness_figure(*plotted(found)), out / "robustness")
     sys.stdout.write(_table(found["conditions"]))
     return EXIT_OK
 
@@ -104,13 +106,6 @@ def robustness(
 def _require_manipulated(sources: Sequence[Source]) -> None:
     if all(source.sample.label == 0 for source in sources):
         raise UserError("--manifest has no manipulated image, so F1, IoU and AUC are undefined")
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
 
 
 def _fresh(

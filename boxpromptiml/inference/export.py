@@ -15,6 +15,7 @@ from boxpromptiml.inference.formats import (
     write_state,
 )
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
+from boxpromptiml.io.outputs import EXPORTED
 from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.student import Student
@@ -40,13 +41,10 @@ def export(checkpoint: Path, out: Path, half: bool = False) -> None:
         UserError: If the checkpoint cannot be read, or the format does not support it.
     """
     kind = out.suffix.lower()
-    if kind not in (".onnx", ".safetensors"):
-        raise UserError(f"--out {out}: must end in .onnx or .safetensors")
+    EXPORTED.require(out, checkpoint)  # of float16 weights nothing else would be left
     if half and kind != ".safetensors":
         raise UserError("--half is for .safetensors only")
     network, spec = load_localizer(checkpoint)
-    if out.exists() and out.samefile(checkpoint):  # float16 would be all that is left
-        raise UserError(f"--out {out}: is the checkpoint itself; name another file")
     if kind == ".safetensors":
         write_safetensors(out, network, describe(network, spec), half)
         sys.stdout.write(f"{out}: {out.stat().st_size / 1e6:.1f} MB\n")

@@ -28,6 +28,7 @@ from boxpromptiml.inference.maps import Network
 from boxpromptiml.inference.shipped import FOLDER_WEIGHTS, weights_file
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.files import write_text
+from boxpromptiml.io.outputs import PRETRAINED
 from boxpromptiml.metrics.results import read_evaluation, score_table
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
@@ -90,6 +91,7 @@ def save(
         UserError: If the network comes from an .onnx file, or the evaluation cannot be read.
     """
     folder = Path(folder)
+    PRETRAINED.require(folder)
     name = folder.resolve().name
     _repository(network, spec, name, evaluation, licence).save_pretrained(folder)
 

@@ -25,8 +25,6 @@ from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.files import (
     fingerprint,
     json_line,
-    locked,
-    refuse_foreign,
     remove_temporaries,
     sha256_file,
     write_jsonl,
@@ -34,6 +32,7 @@ from boxpromptiml.io.files import (
 from boxpromptiml.io.image_inputs import find_inputs, name_inputs
 from boxpromptiml.io.images import DEFAULT_LIMITS, ImageInfo
 from boxpromptiml.io.options import AtLeastOne, ProcessCount, needs
+from boxpromptiml.io.outputs import LOCALIZED
 from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.progress import note, parallel, track
 from boxpromptiml.io.ray_engine import EngineName, chosen_engine
@@ -146,7 +145,7 @@ def localize(
     if ray is not None:
         device = ("cuda" if gpus_per_worker else "cpu") if device == "auto" else device
         threads = 1 if threads is None else threads
-    refuse_foreign(out, ("prob", "mask", "overlay"), ("predictions.jsonl",))
+    LOCALIZED.require(out)
     keep_freed_memory()
     open_decoder = partial(_decoder, isolate, decode_seconds, max_pixels)
     with open_decoder() as decode:  # starts meanwhile
@@ -169,7 +168,7 @@ def localize(
         fingerprint_of = partial(_fingerprint, checkpoint, tile, limits.threshold)
         made_by = fingerprint_of(localizer)
         write = partial(write_prediction, out, limits=limits, overlays=overlays, made_by=made_by)
-        with locked(out):
+        with LOCALIZED.hold(out):
             remove_temporaries(out)
             job = _Job(out, made_by, overlays, read_rows(out))
             named = name_inputs(inputs, {n: Path(row.path) for n, row in job.earlier.items()})

@@ -300,36 +300,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def refuse_foreign(out: Path, folders: Sequence[str], marks: Sequence[str]) -> None:
-    """Refuse to write into folders that somebody else may have made: ground truth in `mask/`.
-
-    Args:
-        out: The job's folder.
-        folders: Names in it of the folders that the job writes.
-        marks: Names of files that a job of this kind leaves in `out` before it writes there.
-
-    Raises:
-        UserError: If one of the folders is there, and none of the files.
-    """
-    found = [out / name for name in folders if os.path.lexists(out / name)]
-    if found and not any((out / name).exists() for name in marks):
-        raise UserError(f"{found[0]}: is there, and not of an earlier job; name another --out")
-
-
-def require_ending(out: Path, *endings: str) -> None:
-    """Refuse to write a file in place of something else, such as an image or weights.
-
-    Args:
-        out: The file that an option names; a name without an ending is accepted.
-        endings: Those of the job's files, such as .json.
-
-    Raises:
-        UserError: If its name has another ending.
-    """
-    if out.suffix.lower() not in ("", *endings):
-        raise UserError(f"--out {out}: its name must end in {' or '.join(endings)}")
-
-
 @contextmanager
 def locked_file(path: Path, *others: Path) -> Iterator[None]:
     """Hold one output file, and delete temporary files that killed processes left of it.

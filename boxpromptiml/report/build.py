@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.robustness import plotted, read_robustness
 from boxpromptiml.evaluation.runs import Run, Which, score_run
-from boxpromptiml.io.files import require_ending, sha256_file
+from boxpromptiml.io.files import sha256_file
+from boxpromptiml.io.outputs import PLOTS, REPORT
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.metrics.results import Evaluation, read_evaluation
 from boxpromptiml.records import Split
@@ -63,8 +64,10 @@ def report(
         UserError: If a run, its checkpoint or a manifest is missing, or an image has changed.
     """
     path = out or run / "report.html"
-    require_ending(path, ".html", ".htm")
+    REPORT.require(path)
+    PLOTS.require(run)
     scored = [_scored(folder, split, checkpoint, device) for folder in (run, *compare)]
+    PLOTS.mark(run)
     page = build_report(scored, run / "plots")
     write_report(page, path)
     f1 = page.scores.get("pixel_f1", UNKNOWN).value

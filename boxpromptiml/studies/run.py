@@ -27,6 +27,7 @@ from boxpromptiml.evaluation.runs import read_state, score_run
 from boxpromptiml.io.experiments import find_experiment
 from boxpromptiml.io.files import remove_temporaries, write_json
 from boxpromptiml.io.options import AtLeastOne
+from boxpromptiml.io.outputs import STUDY
 from boxpromptiml.io.processes import child_environment, python_command
 from boxpromptiml.io.progress import note
 from boxpromptiml.io.strict_json import read_as, read_json
@@ -172,6 +173,7 @@ def study(
         raise UserError(f"--only {unknown}: no such variant; {file} has {sorted(plan.variants)}")
     wanted = [t for t in trainings if not only or t.variant in only]
     trusting = [f"--trust={name}" for name in trust or []]
+    STUDY.mark(folder)
     with children_die_with_us() as children:
         for number, command in enumerate(plan.prepare):
             _prepare(command, folder / "prepare" / f"{number}.json", children, trusting)

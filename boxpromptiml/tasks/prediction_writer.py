@@ -11,6 +11,7 @@ from torch import distributed
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import write_bytes, write_jsonl
 from boxpromptiml.io.map_files import encode_map
+from boxpromptiml.io.outputs import PREDICTED
 from boxpromptiml.manifests.manifest import safe_name
 
 _SHOWN = 5
@@ -53,8 +54,9 @@ class PredictionWriter(BasePredictionWriter):
         """Remove the tables of an earlier run, so that none is left if this one fails."""
         self._rows = []
         if trainer.is_global_zero:
-            for table in self._folder(trainer).glob("predictions*.jsonl"):
-                table.unlink()
+            folder = self._folder(trainer)
+            PREDICTED.mark(folder)
+            (folder / "predictions.jsonl").unlink(missing_ok=True)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect the rows of all processes and write the table.

@@ -20,19 +20,18 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io import images
 from boxpromptiml.io.files import (
-    refuse_foreign,
     remove_temporaries,
     sha256_bytes,
     write_bytes,
     write_json,
     write_jsonl,
 )
+from boxpromptiml.io.outputs import PSEUDO_MASKS
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.io.ray_engine import RayEngine
 from boxpromptiml.manifests.manifest import (
     Manifest,
     path_of_row,
-    read_header,
     safe_name,
     write_manifest,
 )
@@ -86,12 +85,15 @@ def run_job(
     """
     if num_workers < 0:
         raise UserError(f"num_workers must be 0 or more, got {num_workers}")
-    _refuse_dataset(manifest, out)
+    PSEUDO_MASKS.require(out)
+    if manifest.path.resolve() == (out / "manifest.jsonl").resolve():
+        raise UserError(f"{manifest.path}: would be replaced; name another --out")
     signature = teacher_signature(teacher.settings, consensus.settings)
     samples = manifest.samples
     if shard:
         samples = samples.take(shard.choose(samples))
     with claim(out, shard):
+        PSEUDO_MASKS.mark(out)
         if shard is None:
             remove_temporaries(out)  # of runs that were killed while they wrote
         located = replace(manifest, samples=manifest.samples[:0])  # workers get each sample anyway
@@ -112,29 +114,6 @@ def run_job(
             summary["audit"] = audit(written)
             write_json(out / "summary.json", summary)
     return summary
-
-
-def _refuse_dataset(manifest: Manifest, out: Path) -> None:
-    """Refuse to replace the manifest and the ground truth of a dataset by those of the job.
-
-    Raises:
-        UserError: Naming what would be replaced.
-    """
-    refuse_foreign(out, ("masks",), (".lock", "summary.json", "manifest.jsonl"))
-    target = out / "manifest.jsonl"
-    replaced = target if manifest.path.resolve() == target.resolve() else None
-    if replaced is None and target.exists():
-        header = read_header(target, allow_remote=True)
-        ours = header.teacher_signature is not None and header.pseudo_root == "."
-        replaced = None if ours else target
-    root, here = manifest.header.image_root, out.resolve()
-    if replaced is None and not is_remote(root) and (out / "masks").is_dir():
-        truth = (manifest.path.parent / root).resolve()
-        if here.is_relative_to(truth):
-            masks = ((s.mask, here / mask_name(s)) for s in manifest.samples if s.mask)
-            replaced = next((made for mask, made in masks if truth / mask == made), None)
-    if replaced is not None:
-        raise UserError(f"{replaced}: would be replaced; name another --out")
 
 
 def mask_name(sample: Sample) -> str:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Comment, Element, SubElement, indent, tostring
 
 import numpy as np
 
 from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io.files import json_text
+from boxpromptiml.io.outputs import EXPORT_BOXES
 from boxpromptiml.manifests.coco import to_coco
 from boxpromptiml.records import Box, MaskArray, Sample
 from data_prep.annotations.parts import edge_polygon, full_rle
@@ -63,11 +64,13 @@ def _coco(images: Iterable[Drawn], name: str) -> Texts:
     content = to_coco(samples(), name)
     for annotation, mask in zip(content["annotations"], masks, strict=True):
         annotation.update(mask)
+    content["info"]["made_by"] = EXPORT_BOXES
     yield "", json_text(content)
 
 
 def _cvat(images: Iterable[Drawn], name: str) -> Texts:
     root = Element("annotations")
+    root.append(Comment(f" {EXPORT_BOXES} "))
     SubElement(root, "version").text = "1.1"
     labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
     SubElement(SubElement(labels, "label"), "name").text = name
@@ -168,7 +171,8 @@ def _labelstudio(images: Iterable[Drawn], name: str) -> Texts:
             )
         address = f"/data/local-files/?d={quote(sample.image)}"
         done = [] if sample.boxes is None else [{"result": results}]
-        tasks.append({"data": {"image": address}, "annotations": done})
+        meta = {"made_by": EXPORT_BOXES}
+        tasks.append({"data": {"image": address}, "annotations": done, "meta": meta})
     yield "", json.dumps(tasks, allow_nan=False) + "\n"
 
 

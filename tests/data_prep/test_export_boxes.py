@@ -11,11 +11,12 @@ from pycocotools.coco import COCO
 
 from boxpromptiml.io import images
 from boxpromptiml.io.orientation import upright_box
+from boxpromptiml.manifests.coco import to_coco
 from boxpromptiml.manifests.manifest import Header, read_manifest, write_manifest
 from boxpromptiml.records import Box, Sample
 from data_prep.__main__ import main
 from data_prep.annotations.parts import split_parts
-from data_prep.annotations.writing import WRITERS
+from data_prep.annotations.writing import WRITERS, WrittenFormat
 from data_prep.pseudo_masks import pseudo_masks
 from tests.helpers.approx import approx
 from tests.helpers.data import make_manifest
@@ -128,10 +129,10 @@ def _import(manifest: Path, annotations: Path, kind: str, *more: str) -> list[Sa
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_format_comes_back_through_the_commands(kind: str, tmp_path: Path) -> None:
+def test_every_format_comes_back_through_the_commands(kind: WrittenFormat, tmp_path: Path) -> None:
     rows = {k: v for k, v in ROWS.items() if kind != "cvat" or v[1] is not None}
     write_manifest(tmp_path / "m.jsonl", Header(), _samples(rows))
-    out = tmp_path / "exported"
+    out = tmp_path / ("exported" + ("" if kind in FOLDERS else WRITERS[kind].ending))
     assert _export(tmp_path / "m.jsonl", out, "--format", kind) == 0
     write_manifest(tmp_path / "m.jsonl", Header(), _samples(rows, blank=True))
     for sample, (label, boxes, _) in zip(
@@ -313,9 +314,11 @@ def test_what_is_no_file_of_the_format_is_not_replaced(
     manifest = tmp_path / "m.jsonl"
     write_manifest(manifest, Header(), _samples(ROWS))
     (tmp_path / "a.jpg").write_bytes(b"photograph")
-    for kind in ("coco", "cvat", "voc"):
-        for out in (manifest, tmp_path / "a.jpg"):
+    (tmp_path / "a.json").write_text(json.dumps(to_coco(_samples(ROWS))))
+    (tmp_path / "a.xml").write_text("<annotations></annotations>")
+    for kind in ("coco", "cvat", "labelstudio", "voc", "yolo"):
+        for out in (manifest, *tmp_path.glob("a.*")):
             before = out.read_bytes()
             assert _export(manifest, out, "--format", kind) == 1
-            assert "name another" in capsys.readouterr().err
+            assert f"{out}: " in capsys.readouterr().err
             assert out.read_bytes() == before

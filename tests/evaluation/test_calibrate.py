@@ -226,7 +226,7 @@ def test_wrong_use_is_one_line(
 ) -> None:
     words = [f"--checkpoint={student}", f"--manifest={manifest}"]
     assert main(["calibrate", *words, f"--out={tmp_path / 'c.ckpt'}"]) == 1
-    assert "must have the checkpoint's ending (.safetensors)" in capsys.readouterr().err
+    assert "its name must end in .safetensors" in capsys.readouterr().err
     words[0] = f"--checkpoint={tmp_path / 'student.onnx'}"
     assert main(["calibrate", *words]) == 1
     assert "calibrate the checkpoint it was made from" in capsys.readouterr().err

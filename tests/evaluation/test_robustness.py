@@ -231,12 +231,12 @@ def test_the_change_is_paired_and_survives_resuming(
     assert "difference" not in old["conditions"][1]
 
 
-def test_the_folder_is_made_before_anything_is_scored(
+def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_scored(
     checkpoint: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DegradedTest, "score", lambda *_: pytest.fail("scored"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file: cannot be made a folder"):
+    with pytest.raises(UserError, match="file: is a file"):
         run(checkpoint, data_root, tmp_path / "file", "weibo")
 
 

@@ -161,7 +161,7 @@ def test_wrong_use_is_said(checkpoint: Path, tmp_path: Path) -> None:
     spec = ModelSpec(WCBConfig(inputs="rgb"), NetworkInput(), 0.5, CamConfig("gradcam"))
     write_safetensors(tmp_path / "w.safetensors", build_network(spec), spec.to_dict())
     before = (tmp_path / "w.safetensors").read_bytes()
-    with pytest.raises(UserError, match="is the checkpoint itself"):
+    with pytest.raises(UserError, match="is what the job reads"):
         export(tmp_path / "w.safetensors", tmp_path / "w.safetensors", half=True)
     assert (tmp_path / "w.safetensors").read_bytes() == before
     with pytest.raises(UserError, match="needs gradients"):

@@ -150,7 +150,7 @@ def test_isolated_or_not_gives_the_same_bytes(
     for name, isolate in (("here", "false"), ("there", "true")):
         assert run(checkpoint, tmp_path / name, photos, isolate=isolate) == 3
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
-    assert len(contents(tmp_path / "here")) == 3 * 3 + 4  # the tables and the lock
+    assert len(contents(tmp_path / "here")) == 3 * 3 + 5  # the tables, the lock and the mark
 
 
 def test_nonsense_limits_are_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:

@@ -155,20 +155,3 @@ def test_an_endless_line_takes_little_memory(tmp_path: Path) -> None:
     os.truncate(path, 2**35)
     with path.open("rb") as stream, pytest.raises(UserError, match="a line is larger"):
         list(files.bounded_lines(stream, path))
-
-
-def test_folders_of_others_are_not_written_into(tmp_path: Path) -> None:
-    files.refuse_foreign(tmp_path, ("mask",), ("made.json",))
-    (tmp_path / "mask").mkdir()
-    with pytest.raises(UserError, match="mask: is there, and not of an earlier job"):
-        files.refuse_foreign(tmp_path, ("mask",), ("made.json",))
-    (tmp_path / "made.json").touch()
-    files.refuse_foreign(tmp_path, ("mask",), ("made.json",))
-
-
-def test_an_output_of_another_kind_is_refused() -> None:
-    for name in ("a.json", "a.JSON", "a"):
-        files.require_ending(Path(name), ".json")
-    for name in ("a.safetensors", "a.json.txt", "photo.jpg"):
-        with pytest.raises(UserError, match=r"must end in \.json or \.xml"):
-            files.require_ending(Path(name), ".json", ".xml")

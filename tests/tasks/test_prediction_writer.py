@@ -69,8 +69,6 @@ def test_two_processes_write_the_table_of_one(
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert main([*command("predict", data_root, one), f"--ckpt_path={checkpoint}"]) == 0
-    (two / "predictions").mkdir(parents=True)
-    (two / "predictions" / "predictions.1.jsonl").write_text("of an earlier version")
     assert _predict(module, data_root, checkpoint, two).status == 0
     tables = [sorted((run / "predictions").glob("*.jsonl")) for run in (one, two)]
     assert [[path.name for path in part] for part in tables] == [["predictions.jsonl"]] * 2
@@ -90,7 +88,7 @@ def test_a_killed_process_is_an_error_that_names_what_is_missing(
 ) -> None:
     folder = tmp_path / "predictions"
     folder.mkdir()
-    (folder / "predictions.jsonl").write_text("of a run that went well")
+    (folder / "predictions.jsonl").write_text('{"id": "a", "image_score": 1}')
     ended = _predict(module, data_root, checkpoint, tmp_path, DEADLY="1")
     assert ended.status == 1
     samples = read_manifest(data_root / "train.jsonl").samples  # the second process has each second

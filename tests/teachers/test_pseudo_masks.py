@@ -269,7 +269,7 @@ def test_what_a_killed_run_left_behind_is_removed(train: Manifest, tmp_path: Pat
     left = tmp_path / "masks" / "made" / f".{'0' * 16}.123.tmp"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
-    (tmp_path / ".lock").touch()
+    (tmp_path / ".made_by_pseudo-masks").touch()
     run_job(train, tmp_path, FilledBox(), Consensus())
     assert not left.exists()
 
@@ -318,12 +318,12 @@ def test_a_dataset_keeps_its_manifest_and_ground_truth(train: Manifest, tmp_path
     header = replace(train.header, image_root=".")
     truth = [replace(s, mask=mask_name(s)) for s in train.samples]
     boxed = write_manifest(out / "boxed.jsonl", header, truth)
-    with pytest.raises(UserError, match=r"masks/.*png: would be replaced"):
-        run_job(boxed, out, FilledBox(), Consensus())
-    for other in (header, replace(header, teacher_signature="0", pseudo_root="../pseudo")):
-        write_manifest(out / "manifest.jsonl", other, [])
-        with pytest.raises(UserError, match=r"manifest\.jsonl: would be replaced"):
-            run_job(train, out, FilledBox(), Consensus())
+    derived = replace(header, teacher_signature="0", pseudo_root="../pseudo")
+    for other in (None, header, derived):
+        if other:
+            write_manifest(out / "manifest.jsonl", other, [])
+        with pytest.raises(UserError, match="masks: is there, and not of an earlier job"):
+            run_job(boxed, out, FilledBox(), Consensus())
     assert not [*(out / "masks").iterdir()]
 
 
