@@ -16,6 +16,7 @@ from boxpromptiml.inference.formats import (
 )
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
 from boxpromptiml.io.outputs import EXPORTED
+from boxpromptiml.io.progress import note
 from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.models.configs import CamConfig
 from boxpromptiml.models.student import Student
@@ -57,6 +58,7 @@ def export(checkpoint: Path, out: Path, half: bool = False) -> None:
     description = describe(network, spec)
     description["exported"]["opset"] = OPSET
     channels = 3 + spec.input.extra_channels
+    note("making the graph and comparing it with PyTorch, which takes minutes")
     difference = write_onnx(out, network, channels, description)
     size = out.stat().st_size / 1e6
     sys.stdout.write(f"{out}: {size:.1f} MB, differs from PyTorch by at most {difference:.1e}\n")

@@ -334,10 +334,16 @@ def _held(lock: Path, taken: str) -> Iterator[None]:
 def remove_temporaries(folder: Path) -> int:
     """Delete temporary files of killed processes below a folder and return their number.
 
-    Call it only while no other process writes into the folder.
+    Call it only while no other process writes into the folder. Folders below it that hold a job's
+    lock of their own are left to that job.
     """
     found = files_below(folder, hidden=True)
-    left = [path for path in found if _TEMPORARY.fullmatch(path.name)]
+    others = {path.parent for path in found if path.name == ".lock"} - {folder}
+    left = [
+        path
+        for path in found
+        if _TEMPORARY.fullmatch(path.name) and others.isdisjoint(path.parents)
+    ]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)

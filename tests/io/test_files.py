@@ -70,6 +70,15 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(kept)
 
 
+def test_a_job_below_keeps_its_temporary_files(tmp_path: Path) -> None:
+    (tmp_path / "pseudo" / "masks").mkdir(parents=True)
+    with files.locked(tmp_path), files.locked(tmp_path / "pseudo"):
+        stream = files.atomic_writer(tmp_path / "pseudo" / "masks" / "a.png")
+        stream.__enter__()
+        assert files.remove_temporaries(tmp_path) == 0
+        assert files.remove_temporaries(tmp_path / "pseudo") == 1
+
+
 def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError) as caught:
         files.write_text(tmp_path, "new")
