@@ -90,7 +90,7 @@ def calibrate(
     if weights.suffix.lower() == ".onnx":
         raise UserError(f"{weights}: calibrate the checkpoint it was made from, and export again")
     if out is not None:
-        calibrated(weights.suffix).require(out)
+        calibrated(weights.suffix).require(out, weights)
     keep_freed_memory()
     localizer = Localizer.load(weights, device, copy_move=copy_move, flips=flips)
     sources = read_sources(manifest, split)

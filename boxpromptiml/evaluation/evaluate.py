@@ -126,8 +126,8 @@ def evaluate(
     settings = EvaluateSettings(preset, threshold, split, size, resamples, seed)
     EVALUATED.require(out)
     evaluation = evaluate_predictions(predictions, manifest, settings)
-    with EVALUATED.hold(out):
-        write_evaluation(out, evaluation)
+    EVALUATED.mark(out)
+    write_evaluation(out, evaluation)
     sys.stdout.write(score_table(evaluation.metrics))
     return 0
 

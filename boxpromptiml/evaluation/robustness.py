@@ -90,15 +90,15 @@ def robustness(
     found = _resume(path, _fresh(test, weights, manifest, split))
     known = {_degradation(row) for row in found["conditions"]}
     todo = [condition for condition in wanted if condition not in known]
-    with ROBUSTNESS.hold(out):
-        try:
-            for number, condition in enumerate(todo, 1):
-                _add(found, condition, test, f"({number} of {len(todo)})")
-                write_json(path, found)
-        finally:  # of an interrupted run too, so that all files say the same
-            if found["conditions"]:
-                write_text(out / "robustness.csv", _csv(found["conditions"]))
-                save_figure(robustness_figure(*plotted(found)), out / "robustness")
+    ROBUSTNESS.mark(out)
+    try:
+        for number, condition in enumerate(todo, 1):
+            _add(found, condition, test, f"({number} of {len(todo)})")
+            write_json(path, found)
+    finally:  # of an interrupted run too, so that all files say the same
+        if found["conditions"]:
+            write_text(out / "robustness.csv", _csv(found["conditions"]))
+            save_figure(robustness_figure(*plotted(found)), out / "robustness")
     sys.stdout.write(_table(found["conditions"]))
     return EXIT_OK
 

@@ -24,6 +24,7 @@ from boxpromptiml.records import Split
 
 Which = Literal["best", "last"]
 _SCORED = "scored.json"
+_PARTS = (_SCORED, "predictions", "metrics.json", "per_image.csv")
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,9 @@ def _replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
+        for path in old.iterdir() if old.exists() else ():
+            if path.name not in _PARTS:  # of somebody else
+                path.rename(folder / path.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -4,6 +4,7 @@ Saving and publishing use the Hub's own mixin. Loading does not: the mixin would
 arguments from an untrusted config.json, and fails offline if there is none.
 """
 
+import logging
 import re
 import textwrap
 from collections.abc import Callable
@@ -28,11 +29,12 @@ from boxpromptiml.inference.maps import Network
 from boxpromptiml.inference.shipped import FOLDER_WEIGHTS, weights_file
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.files import write_text
-from boxpromptiml.io.outputs import PRETRAINED
+from boxpromptiml.io.outputs import EXPORTED, MODEL_CARD
 from boxpromptiml.metrics.results import read_evaluation, score_table
 from boxpromptiml.models.student import Student
 from boxpromptiml.models.wcbnet import WCBNet
 
+_logger = logging.getLogger(__name__)
 _MESSAGE = "Weights and model card of boxpromptiml"
 
 _REASONS: dict[type[Exception], str] = {  # the first that fits
@@ -91,7 +93,7 @@ def save(
         UserError: If the network comes from an .onnx file, or the evaluation cannot be read.
     """
     folder = Path(folder)
-    PRETRAINED.require(folder)
+    EXPORTED.require(folder / FOLDER_WEIGHTS)
     name = folder.resolve().name
     _repository(network, spec, name, evaluation, licence).save_pretrained(folder)
 
@@ -127,7 +129,12 @@ def _repository(
 
     def write(folder: Path) -> None:
         write_safetensors(folder / FOLDER_WEIGHTS, module, description)
-        write_text(folder / "README.md", readme)
+        try:
+            MODEL_CARD.require(folder / "README.md")
+        except UserError as error:  # of a repository that was made on the Hub
+            _logger.warning("%s; the model card was not written", error)
+        else:
+            write_text(folder / "README.md", readme)
 
     return _Repository(write)
 

@@ -1,13 +1,14 @@
-"""Where commands write: over what an earlier run of the same command made, and nothing else.
+"""Where commands write: over what an earlier run made, and nothing else.
 
 Each kind of output is listed once, below. A file is known by bytes that it holds, a folder by a
-hidden file that the command leaves in it first, or by a name that only this command uses.
+hidden file that the command leaves in it first, or by such bytes in one of its files.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from boxpromptiml.errors import UserError
@@ -15,7 +16,7 @@ from boxpromptiml.io.files import locked, open_regular
 from boxpromptiml.io.folders import make_folder
 
 _SEARCHED = 1 << 20  # bytes at either end of a file
-_FOREIGN = "is there, and not of an earlier job; name another --out"
+_EMPTY = 3  # bytes, such as those of [] and a line break
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class OutputFile:
             return
         if any(path.exists() and out.samefile(path) for path in inputs):
             raise UserError(f"--out {out}: is what the job reads; name another file")
-        is_empty = out.is_file() and not out.stat().st_size
+        is_empty = out.is_file() and out.stat().st_size <= _EMPTY
         if not is_empty and not _holds(out, self.mark):
-            raise UserError(f"{out}: {_FOREIGN}")
+            raise UserError(f"{out}: is there, and not of an earlier job; move it, or name another")
 
 
 def _holds(path: Path, mark: bytes) -> bool:
@@ -75,8 +76,8 @@ class OutputFolder:
     Attributes:
         command: Its name.
         parts: Names of the files and folders that it writes there and others might, too.
-        signs: Files, and bytes in them, that tell the same as the hidden file, which may not have
-            been copied with the folder; or folders, and no bytes.
+        signs: Patterns of files, and bytes in the first of them, that tell the same as the hidden
+            file, which may not have been copied with the folder; or of folders, and no bytes.
     """
 
     command: str
@@ -93,7 +94,10 @@ class OutputFolder:
             raise UserError(f"--out {out}: is a file; name a folder")
         found = [out / name for name in self.parts if os.path.lexists(out / name)]
         if found and not self._is_ours(out):
-            raise UserError(f"{found[0]}: {_FOREIGN}")
+            raise UserError(
+                f"{found[0]}: is there, and not made by `{self.command}` as far as one can tell: "
+                f"move it or name another folder; or, if it was, create {out / self._mark}"
+            )
 
     def mark(self, out: Path) -> None:
         """Make the folder, and tell later runs that what they find there is of this command.
@@ -103,6 +107,8 @@ class OutputFolder:
         """
         self.require(out)
         make_folder(out)
+        if os.path.lexists(out / self._mark):
+            return
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         os.close(os.open(out / self._mark, flags, 0o666))
 
@@ -119,9 +125,10 @@ class OutputFolder:
             yield
 
     def _is_ours(self, out: Path) -> bool:
-        return (out / self._mark).exists() or any(
-            (out / name).is_dir() if mark is None else _holds(out / name, mark)
-            for name, mark in self.signs.items()
+        return os.path.lexists(out / self._mark) or any(
+            path.is_dir() if mark is None else _holds(path, mark)
+            for pattern, mark in self.signs.items()
+            for path in islice(out.glob(pattern), 1)
         )
 
     @property
@@ -130,18 +137,17 @@ class OutputFolder:
 
 
 EXPORT_BOXES = "data_prep export-boxes"  # said in every file of boxes for other programs
-_DESCRIPTION = b"boxpromptiml"  # key of the metadata of weights
 
 MANIFEST = OutputFile(b'"image_root"', (".jsonl",))
 REJECTIONS = OutputFile(b'"reason"', (".jsonl",))
-REPORT = OutputFile(b"boxpromptiml", (".html", ".htm"))
+REPORT = OutputFile(b'content="boxpromptiml report"', (".html", ".htm"))
 COMPLEXITY = OutputFile(b'"multiply_adds"', (".json",))
-EXPORTED = OutputFile(_DESCRIPTION, (".onnx", ".safetensors"))
+EXPORTED = OutputFile(b"normalisation", (".onnx", ".safetensors"))
 
 
 def calibrated(ending: str) -> OutputFile:
     """A checkpoint with a calibration; `ending` is that of the checkpoint without."""
-    return OutputFile(_DESCRIPTION, (ending.lower(),))
+    return OutputFile(b"pixel_thresholds", (ending.lower(),))
 
 
 def boxes_for_others(ending: str) -> OutputFile:
@@ -164,17 +170,22 @@ LOCALIZED = OutputFolder(
     (*_PREDICTED, "mask", "overlay", "predictions.csv", "errors.jsonl", "case.html"),
     {"predictions.jsonl": b'"made_by"'},
 )
-PREDICTED = OutputFolder("predict", _PREDICTED, {"predictions.jsonl": b'"image_score"'})
+PREDICTED = OutputFolder("predict", _PREDICTED, {"predictions.jsonl": b'{"id": '})
 PSEUDO_MASKS = OutputFolder(
     "pseudo-masks",
     (*_MADE, "summary.json"),
-    {"manifest.jsonl": b'"pseudo_root": ".", "teacher_signature": "'},
+    {
+        "manifest.jsonl": b'"pseudo_root": ".", "teacher_signature": "',
+        "masks/**/*.json": b'"mask_sha256"',  # of shards, or of a job that was killed
+    },
 )
 FORGERIES = OutputFolder("forgeries", (*_MADE, "images", "provenance"), {"provenance": None})
 CHECKED = OutputFolder(
     "check", ("check.json", "errors.jsonl", "report.html"), {"check.json": b'"verified"'}
 )
-EVALUATED = OutputFolder("evaluate", ("metrics.json", "per_image.csv"))
+EVALUATED = OutputFolder(
+    "evaluate", ("metrics.json", "per_image.csv"), {"metrics.json": b'"preset"'}
+)
 ROBUSTNESS = OutputFolder(
     "robustness",
     ("robustness.json", "robustness.csv", "robustness.png", "robustness.svg"),
@@ -184,7 +195,5 @@ STUDY = OutputFolder(
     "study", ("study.json", "study.md", "study.png", "study.svg"), {"study.json": b'"variants"'}
 )
 DEMO = OutputFolder("demo", ("metrics.json", "report.html"), {"metrics.json": b'"pseudo_iou"'})
-PLOTS = OutputFolder("report", ("plots",), {"evaluation": None})
-PRETRAINED = OutputFolder(
-    "save_pretrained", ("README.md", "model.safetensors"), {"model.safetensors": _DESCRIPTION}
-)
+PLOTS = OutputFolder("report", ("plots",), {"report.html": REPORT.mark})
+MODEL_CARD = OutputFile(b"library_name: boxpromptiml", (".md",))

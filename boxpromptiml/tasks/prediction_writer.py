@@ -53,9 +53,9 @@ class PredictionWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the tables of an earlier run, so that none is left if this one fails."""
         self._rows = []
+        folder = self._folder(trainer)
+        PREDICTED.mark(folder)  # by every process, since any of them may be the first to write
         if trainer.is_global_zero:
-            folder = self._folder(trainer)
-            PREDICTED.mark(folder)
             (folder / "predictions.jsonl").unlink(missing_ok=True)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

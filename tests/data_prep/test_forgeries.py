@@ -448,7 +448,7 @@ def test_a_dataset_of_somebody_else_is_not_replaced(
 ) -> None:
     (tmp_path / "manifest.jsonl").write_text("annotated by hand")
     assert forge(photos, tmp_path) == 1
-    assert "manifest.jsonl: is there, and not of an earlier job" in capsys.readouterr().err
+    assert "manifest.jsonl: is there, and not made by" in capsys.readouterr().err
     assert content(tmp_path) == {"manifest.jsonl": b"annotated by hand"}
 
 

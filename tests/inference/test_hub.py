@@ -91,6 +91,19 @@ def test_pushed_and_fetched_from_a_hub(checkpoint: Path, photo: Path, tmp_path: 
         assert "HF_HUB_OFFLINE" in again["us/none"]
 
 
+def test_files_of_others_are_kept(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    localizer = Localizer.load(checkpoint)
+    (tmp_path / "README.md").write_text("licence: mit")  # as the Hub makes it
+    localizer.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "licence: mit"
+    assert "the model card was not written" in caplog.text
+    (tmp_path / "model.safetensors").write_bytes(b"of another network")
+    with pytest.raises(UserError, match="is there, and not of an earlier job"):
+        localizer.save_pretrained(tmp_path)
+
+
 def test_a_folder_gives_the_same_answers(checkpoint: Path, photo: Path, tmp_path: Path) -> None:
     localizer = Localizer.load(checkpoint)
     localizer.save_pretrained(tmp_path / "mine")

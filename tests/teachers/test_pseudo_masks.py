@@ -304,7 +304,7 @@ def test_masks_and_manifests_of_somebody_else_are_not_replaced(
 ) -> None:
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.png").write_bytes(b"drawn by hand")
-    with pytest.raises(UserError, match="masks: is there, and not of an earlier job"):
+    with pytest.raises(UserError, match="masks: is there, and not made by"):
         run_job(train, tmp_path, FilledBox(), Consensus())
     own = replace(train, path=tmp_path / "new" / "manifest.jsonl")
     with pytest.raises(UserError, match="would be replaced"):
@@ -322,7 +322,7 @@ def test_a_dataset_keeps_its_manifest_and_ground_truth(train: Manifest, tmp_path
     for other in (None, header, derived):
         if other:
             write_manifest(out / "manifest.jsonl", other, [])
-        with pytest.raises(UserError, match="masks: is there, and not of an earlier job"):
+        with pytest.raises(UserError, match="masks: is there, and not made by"):
             run_job(boxed, out, FilledBox(), Consensus())
     assert not [*(out / "masks").iterdir()]
 
