@@ -80,7 +80,7 @@ def test_workers_import_nothing_from_the_working_directory(
     monkeypatch.chdir(tmp_path)
     for name in ("PIL", "cv2"):
         Path(f"{name}.py").write_text(canary, encoding="utf-8")
-    words = ["check", "--manifest", data_root / "train.jsonl", "--out=out", "--verify=true"]
+    words = ["check", f"--manifest={data_root / 'train.jsonl'}", "--out=out", "--verify=true"]
     command = [sys.executable, "-P", "-m", "data_prep", *words, "--engine=ray", "--num_workers=1"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert not Path("ran").exists(), done.stderr
