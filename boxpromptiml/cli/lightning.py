@@ -191,6 +191,11 @@ class TrainerCLI(LightningCLI):
         self._print_scores = options.get("verbose", False)
         return options | {"verbose": False} if "verbose" in options else options
 
+    def before_validate(self) -> None:
+        """Raise UserError without a checkpoint: untrained weights would replace a run's scores."""
+        if self._wanted is None:
+            raise UserError("`validate` needs trained weights: add --ckpt_path FILE.ckpt")
+
     def after_validate(self) -> None:
         """Print the validation scores."""
         self._say_scores("val/")

@@ -16,7 +16,7 @@ _LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")  # by macOS and Windows
 def files_below(folder: Path, hidden: bool = False) -> list[Path]:
     """The files below a folder, in sorted order.
 
-    Links to folders are not followed; links to files, also broken ones, and everything else that is
+    Links are not followed: they, also those to folders and broken ones, and everything else that is
     not a folder count as files. A folder that cannot be listed is logged and skipped.
 
     Args:
@@ -32,8 +32,6 @@ def files_below(folder: Path, hidden: bool = False) -> list[Path]:
             is_folder = False
             with suppress(OSError):  # links in a circle
                 is_folder = entry.is_dir(follow_symlinks=False)
-                if not is_folder and entry.is_dir():
-                    continue
             if is_folder:
                 waiting.append(entry.path)
             else:

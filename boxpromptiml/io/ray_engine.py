@@ -10,9 +10,10 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,16 @@ def ray_results(
             crew.dismiss()
 
 
+class _NoPaths(list[str]):
+    """Stays empty: Ray would put the working directory before all else on its workers' path.
+
+    An untrusted numpy.py may lie there beside the photographs.
+    """
+
+    def extend(self, paths: Iterable[str]) -> None:
+        """Leave `paths` out."""
+
+
 @contextmanager
 def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported; read at the import, as are
@@ -110,8 +121,13 @@ def _connected(address: str | None, workers: int) -> Iterator[ModuleType]:
     # Ray's own handler stays after `shutdown`, and processes forked later would not end by SIGTERM.
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main_thread else None
+    job = ray.job_config.JobConfig()
+    job._py_driver_sys_path = _NoPaths()
     try:
-        ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
+        ray.init(
+            address or "local", job_config=job, logging_level=logging.ERROR, log_to_driver=False,
+            **own,
+        )  # fmt: skip
     except Exception as error:
         what = "cannot start Ray" if address is None else f"--address {address}: cannot use it"
         raise UserError(f"--engine ray: {what}: {error}") from error
@@ -155,13 +171,17 @@ class _Worker:
 
     _work: Callable[[Any], Any]
 
-    def begin(self, work: list[Any], folder: str) -> list[Any]:
-        """Fetch the work, from a list of its reference, in a folder that its paths refer to."""
+    def begin(self, work: list[Any], folder: str, path: list[str]) -> list[Any]:
+        """Fetch the work, from a list of its reference, in a folder that its paths refer to.
+
+        Its modules are looked for where they usually are, and then in the folders of `path`.
+        """
         import ray  # noqa: PLC0415
 
         if not Path(folder).is_dir():
             raise UserError(f"{folder} does not exist on {os.uname().nodename}: share the files")
         os.chdir(folder)
+        sys.path.extend(place for place in path if place not in sys.path)
         self._work = ray.get(work[0])
         return []
 
@@ -213,7 +233,7 @@ class _Crew:
 
         def hire() -> None:
             worker = kind.remote()
-            self._busy[worker.begin.remote([shared], folder)] = (worker, None)
+            self._busy[worker.begin.remote([shared], folder, sys.path)] = (worker, None)
 
         return hire
 

@@ -119,11 +119,16 @@ def read_study(path: Path, trusted: bool = False) -> Study:
             of ours.
     """
     try:
-        plan = TypeAdapter(Study).validate_json(json.dumps(renamed(read_yaml(path)), default=str))
+        text = json.dumps(renamed(read_yaml(path)), default=str, allow_nan=False)
+        plan = TypeAdapter(Study).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {place}: {first['msg']}") from error
+    except UserError:
+        raise
+    except ValueError as error:  # of json.dumps
+        raise UserError(f"{path}: numbers must be finite") from error
     except (TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     for place, problem in _problems(plan):

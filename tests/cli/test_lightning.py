@@ -130,6 +130,15 @@ def test_last_without_a_checkpoint_says_that_it_starts_from_scratch(
     assert f"resumed from {folder / 'last.ckpt'}" in capsys.readouterr().out
 
 
+def test_untrained_weights_take_no_runs_validation_scores(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / "metrics_val.json").read_bytes()
+    assert main(["validate", f"--config={run / 'config.yaml'}"]) == 1
+    assert "add --ckpt_path" in capsys.readouterr().err
+    assert (run / "metrics_val.json").read_bytes() == before
+
+
 def test_last_and_best_are_of_the_run_whatever_the_logger(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,7 +58,8 @@ def test_links_are_files_and_folders_behind_them_are_not_entered(tmp_path: Path)
     (tmp_path / "broken").symlink_to("nowhere")
     (tmp_path / "circle").symlink_to("circle")
     os.mkfifo(tmp_path / "pipe")
-    assert files_below(tmp_path) == [tmp_path / n for n in ("broken", "circle", "pipe", "real/a")]
+    names = ("broken", "circle", "folder", "pipe", "real/a")
+    assert files_below(tmp_path) == [tmp_path / name for name in names]
 
 
 def test_a_folder_that_cannot_be_listed_is_said(

@@ -111,7 +111,7 @@ def test_the_jobs_own_output_is_no_input(
     Path("link").symlink_to(photos)
     found, _ = find_inputs([images], Path(out.format(photos=photos)))
     assert sorted(file.name for file, _ in found) == [
-        "a.jpg", "b.jpg", "c.jpg", "odd[1].jpg",
+        "a.jpg", "b.jpg", "c.jpg", "link", "odd[1].jpg",
     ]  # fmt: skip
 
 

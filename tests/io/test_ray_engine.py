@@ -73,6 +73,20 @@ def test_ray_that_a_job_starts_listens_to_this_machine_alone() -> None:
     assert all(address.endswith("0100007F") for address in done.stdout.split())  # 127.0.0.1
 
 
+def test_workers_import_nothing_from_the_working_directory(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = "import pathlib\npathlib.Path('ran').touch()\nraise ImportError\n"
+    monkeypatch.chdir(tmp_path)
+    for name in ("PIL", "cv2"):
+        Path(f"{name}.py").write_text(canary, encoding="utf-8")
+    words = ["check", f"--manifest={data_root / 'train.jsonl'}", "--out=out", "--verify=true"]
+    command = [sys.executable, "-P", "-m", "data_prep", *words, "--engine=ray", "--num_workers=1"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert not Path("ran").exists(), done.stderr
+    assert done.returncode == 0, done.stderr
+
+
 def test_check_writes_the_same(cluster: Any, data_root: Path, tmp_path: Path) -> None:
     words = ["check", f"--manifest={data_root / 'train.jsonl'}", "--verify=true"]
     on_ray = ["--engine=ray", f"--address={cluster.address}"]

@@ -1,5 +1,6 @@
 """What a study's file may say, and the trainings that follow."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def test_a_shared_arm_asks_for_what_the_other_study_trains() -> None:
         ({"prepare": ["rm -rf /"]}, "must begin with one of"),
         ({"variants": {"a": {"what": "x", "same_as": "../../etc/x"}}}, "same_as"),
         ({"variants": {}}, "reference"),
+        ({"settings": {"model.lr": math.nan}}, "must be finite"),
     ],
 )
 def test_a_mistake_is_named_with_its_field(
