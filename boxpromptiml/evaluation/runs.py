@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from boxpromptiml.errors import UserError
 from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file, write_bytes, write_json, write_jsonl
+from boxpromptiml.io.folders import files_below, make_folder
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.progress import track
@@ -24,7 +25,6 @@ from boxpromptiml.records import Split
 
 Which = Literal["best", "last"]
 _SCORED = "scored.json"
-_PARTS = (_SCORED, "predictions", "metrics.json", "per_image.csv")
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,21 @@ def _replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
-        for path in old.iterdir() if old.exists() else ():
-            if path.name not in _PARTS:  # of somebody else
-                path.rename(folder / path.name)
+        for path in files_below(old, hidden=True) if old.exists() else ():
+            if not _is_made_by_us(inside := path.relative_to(old)):
+                make_folder((folder / inside).parent)
+                path.rename(folder / inside)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_made_by_us(inside: PurePath) -> bool:
+    """Whether a file of an evaluation's folder is of the kind that scoring writes there."""
+    if inside.parts[:2] == ("predictions", "prob"):
+        return inside.suffix == ".png"
+    ours = (_SCORED, "metrics.json", "per_image.csv", "predictions/predictions.jsonl")
+    return inside.as_posix() in ours
 
 
 def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:

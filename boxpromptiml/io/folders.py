@@ -5,7 +5,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +16,7 @@ def files_below(folder: Path, hidden: bool = False) -> list[Path]:
     """The files below a folder, in sorted order.
 
     Links are not followed: they, also those to folders and broken ones, and everything else that is
-    not a folder count as files. A folder that cannot be listed is logged and skipped.
+    not a folder count as files. So does a folder that cannot be listed, which reading then rejects.
 
     Args:
         folder: The folder.
@@ -26,7 +25,12 @@ def files_below(folder: Path, hidden: bool = False) -> list[Path]:
     found: list[Path] = []
     waiting = [str(folder)]
     while waiting:
-        for entry in _entries(waiting.pop()):
+        current = waiting.pop()
+        entries = _entries(current)
+        if entries is None:
+            found.append(Path(current))
+            continue
+        for entry in entries:
             if not hidden and is_hidden(entry.name):
                 continue
             is_folder = False
@@ -39,12 +43,14 @@ def files_below(folder: Path, hidden: bool = False) -> list[Path]:
     return sorted(found)
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str) -> list[os.DirEntry[str]] | None:
+    """The entries of a folder; None if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            yield from entries
+            return list(entries)
     except OSError as error:
         _logger.warning("%s: the folder cannot be listed: %s", folder[:200], error.strerror)
+        return None
 
 
 def is_hidden(name: str) -> bool:

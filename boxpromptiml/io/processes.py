@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from boxpromptiml.io.trust import own_path
+
 _PARENT = "BOXPROMPTIML_CHILD_OF"
 _SECONDS = 30  # that a process has to save its work after its parent ended
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt(3)
@@ -33,9 +35,12 @@ def python_command(*words: str) -> list[str]:
 def child_environment() -> dict[str, str]:
     """The environment for a child process, in which it finds the same modules.
 
+    Those in the working directory that the person trusts are found by a child that calls `trust`
+    itself, or that Python's multiprocessing starts.
+
     A child that calls `end_with_parent` ends with this process.
     """
-    paths = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
+    paths = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), *own_path()]
     found = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     return os.environ | {"PYTHONPATH": found, _PARENT: str(os.getpid())}
 

@@ -20,6 +20,7 @@ _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")  # at least one dot
 ImportPath = Annotated[str, MaxLen(200), StringConstraints(pattern=f"^{_PATH.pattern}$")]
 
 _trusted: list[str] = []
+_appended: set[str] = set()  # what `trust` has put on the path
 
 
 def trust(names: Sequence[str]) -> None:
@@ -35,6 +36,16 @@ def trust(names: Sequence[str]) -> None:
     _trusted[:] = names
     if names and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
+        _appended.add(here)
+
+
+def own_path() -> list[str]:
+    """The path without the working directory that `trust` may have appended.
+
+    A process that starts with that directory on its path would run a sitecustomize.py in it, which
+    nobody named.
+    """
+    return [place for place in sys.path if place not in _appended]
 
 
 def trusted_names() -> tuple[str, ...]:

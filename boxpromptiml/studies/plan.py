@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.experiments import find_experiment
+from boxpromptiml.io.experiments import find_experiment, packaged_experiments
 from boxpromptiml.io.files import fingerprint, sha256_file
 from boxpromptiml.io.old_names import renamed
 from boxpromptiml.io.strict_yaml import read_yaml
@@ -111,8 +111,7 @@ def read_study(path: Path, trusted: bool = False) -> Study:
 
     Args:
         path: The study's file.
-        trusted: Whether the user has given --trust; `prepare` may then use configurations from
-            anywhere.
+        trusted: Whether the user has given --trust; configurations may then lie anywhere.
 
     Raises:
         UserError: Naming the file and the field; also for settings and commands beyond a training
@@ -133,9 +132,13 @@ def read_study(path: Path, trusted: bool = False) -> Study:
         raise UserError(f"{path}: cannot be read: {error}") from error
     for place, problem in _problems(plan):
         raise UserError(f"{path}: {place}: {problem}")
+    folder = None if trusted else path.parent
     for command in plan.prepare:
-        if wrong := _problem_of_command(command, None if trusted else path.parent):
+        if wrong := _problem_of_command(command, folder):
             raise UserError(f"{path}: prepare: {command!r} {wrong}")
+    for training in plan_trainings(plan, Path("out"), [0]):
+        if wrong := _problem_of_words(["boxpromptiml", *training.words], folder):
+            raise UserError(f"{path}: variants.{training.variant} {wrong}")
     return plan
 
 
@@ -168,7 +171,7 @@ def _problem_of_command(command: str, folder: Path | None) -> str | None:
 
     Args:
         command: The command as written in the file.
-        folder: Configurations must be below it or below the working directory; None for anywhere.
+        folder: See `_problem_of_words`.
     """
     try:
         program, *words = shlex.split(command)
@@ -176,6 +179,20 @@ def _problem_of_command(command: str, folder: Path | None) -> str | None:
         return f"is not a command line: {error}"
     if program not in _PROGRAMS:
         return f"must begin with one of {_PROGRAMS}"
+    if "wandb-artifact" in words:
+        return "sends data to other machines; run it yourself"
+    return _problem_of_words([program, *words], folder)
+
+
+def _problem_of_words(command: Sequence[str], folder: Path | None) -> str | None:
+    """The problem with the words of a command of ours; None if it is fine.
+
+    Args:
+        command: The words.
+        folder: Configurations must be below it, below the working directory, or packaged; None for
+            anywhere.
+    """
+    program, *words = command
     verb = next((word for word in words if not word.startswith("-")), "")
     for before, word in pairwise([program, *words]):
         if word.startswith("--trust"):
@@ -214,7 +231,9 @@ def _is_file(path: str) -> bool:
 
 def _is_below(path: str, folder: Path) -> bool:
     real = Path(path).resolve()
-    return any(real.is_relative_to(root.resolve()) for root in (folder, Path.cwd()))
+    return any(real.is_relative_to(root.resolve()) for root in (folder, Path.cwd())) or any(
+        real == packaged.resolve() for packaged in packaged_experiments().values()
+    )
 
 
 def plan_trainings(plan: Study, folder: Path, seeds: Sequence[int]) -> list[Training]:

@@ -51,6 +51,8 @@ from boxpromptiml.teachers.audit import audit
 from boxpromptiml.teachers.consensus import Consensus, Judgement, pseudo_mask
 from boxpromptiml.teachers.shards import Shard, claim
 
+_MAX_BOXES = 1000  # of an image; each costs time, and a stranger's annotations may hold a million
+
 cv2.setNumThreads(0)  # OpenCV's thread pool hangs in a forked worker; the workers are the threads
 
 
@@ -175,6 +177,9 @@ class _MaskMaker:
         return _Result(status, made, has_mask=True)
 
     def _bring_up_to_date(self, sample: Sample) -> tuple[Status, bool]:
+        if len(sample.boxes or ()) > _MAX_BOXES:
+            message = f"has {len(sample.boxes or ())} boxes; {_MAX_BOXES} is the most"
+            raise RejectedInput(self.manifest.image_path(sample), "too_many_boxes", message)
         path = path_of_row(self.out, mask_name(sample))
         known = sample.image_sha256 or images.probe(self.manifest.image_path(sample)).sha256
         wanted = expected_fingerprint(sample, known, self.signature)

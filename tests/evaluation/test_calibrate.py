@@ -1,6 +1,7 @@
 """Calibration of a checkpoint on validation images, and the copy that it writes."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,13 @@ def test_wrong_use_is_one_line(
     words = [f"--checkpoint={student}", f"--manifest={manifest}"]
     assert main(["calibrate", *words, f"--out={tmp_path / 'c.ckpt'}"]) == 1
     assert "its name must end in .safetensors" in capsys.readouterr().err
+    other = tmp_path / "of_another_training.safetensors"
+    shutil.copyfile(student, other)
+    for out, said in ((student, "is what the job reads"), (other, "not of an earlier job")):
+        before = out.read_bytes()
+        assert main(["calibrate", *words, f"--out={out}"]) == 1
+        assert said in capsys.readouterr().err
+        assert out.read_bytes() == before
     words[0] = f"--checkpoint={tmp_path / 'student.onnx'}"
     assert main(["calibrate", *words]) == 1
     assert "calibrate the checkpoint it was made from" in capsys.readouterr().err

@@ -69,6 +69,19 @@ def test_scores_of_the_files_are_those_of_the_network(run: Path, data_root: Path
     assert scores["pixel_f1"]["value"] == pytest.approx(np.mean([o.f1 for o in found]), abs=1e-3)
 
 
+def test_files_of_others_survive_new_scores(run: Path) -> None:
+    out = score_run(run, "test", "last")
+    for name in ("notes.txt", "predictions/prob/notes.txt", "mine/map.png"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    (out / "scored.json").write_text("{}")
+    old = out / "predictions" / "prob" / "of_another_split.png"
+    old.touch()
+    before = stamps(out)
+    assert score_run(run, "test", "last") == out
+    assert stamps(out).keys() == before.keys() - {old}
+
+
 def test_best_and_last_do_not_overwrite_each_other(run: Path) -> None:
     last = stamps(score_run(run, "test", "last"))
     assert score_run(run, "test", "best") == run / "evaluation/test/best"

@@ -65,7 +65,7 @@ def test_links_are_files_and_folders_behind_them_are_not_entered(tmp_path: Path)
 def test_a_folder_that_cannot_be_listed_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert not files_below(tmp_path / "gone")
+    assert files_below(tmp_path / "gone") == [tmp_path / "gone"]
     assert "cannot be listed" in caplog.text
 
 

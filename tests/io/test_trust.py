@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from boxpromptiml.errors import UserError
+from boxpromptiml.io.processes import child_environment
 from boxpromptiml.io.trust import is_import_path, trust, trusted_object
 
 
@@ -30,6 +32,14 @@ def test_the_working_directory_is_importable_last_and_only_with_trust(
     assert sys.path[-1] == str(folder)
     assert trusted_object("ours_to_try.Net", "--net").__name__ == "Net"
     assert trusted_object("colorsys.rgb_to_hsv", "--net")(0, 0, 0) == (0, 0, 0)
+
+
+def test_a_child_starts_without_the_trusted_working_directory(folder: Path) -> None:
+    (folder / "sitecustomize.py").write_text("open('ran', 'w')")
+    trust(["ours_to_try"])
+    assert str(folder) in sys.path
+    subprocess.run([sys.executable, "-P", "-c", ""], env=child_environment(), check=True)
+    assert not (folder / "ran").exists()
 
 
 @pytest.mark.parametrize(

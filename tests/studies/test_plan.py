@@ -151,6 +151,11 @@ def test_a_study_that_yaml_stumbles_over_is_one_clear_error(tmp_path: Path, text
             {"variants": {"a": {"what": "x", "settings": {"trust": ["evil"]}}}},
             "variants.a.settings: 'trust'",
         ),
+        ({"config": "/elsewhere/x.yaml"}, "outside the study's"),
+        ({"settings": {"model": "/elsewhere/x.yaml"}}, "outside the study's"),
+        ({"variants": {"a": {"what": "a", "config": "/elsewhere/x"}}}, "outside the study's"),
+        ({"prepare": ["data_prep wandb-artifact --name a"]}, "sends data to other machines"),
+        ({"prepare": ["boxpromptiml data wandb-artifact"]}, "sends data to other machines"),
         ({"prepare": ["boxpromptiml fit --trust=evil"]}, "must not name code to trust"),
         ({"prepare": ["boxpromptiml fit --trust evil"]}, "must not name code to trust"),
         ({"prepare": ["boxpromptiml study --file x --trust a"]}, "must not name code to trust"),
@@ -200,13 +205,15 @@ def test_a_name_that_no_file_can_have_is_refused_on_reading(tmp_path: Path) -> N
 
 
 def test_configurations_beside_the_study_or_in_the_working_directory_may_be_used(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = [
         f"boxpromptiml fit --config {tmp_path}/x.yaml",
         "boxpromptiml fit --config experiments/image_label.yaml --seed_everything=1",
     ]
     assert read_study(write(tmp_path, prepare=commands)).prepare == commands
+    monkeypatch.chdir(tmp_path)  # the packaged one
+    assert read_study(write(tmp_path, prepare=commands, config="native")).prepare == commands
     (tmp_path / "link.yaml").symlink_to("/elsewhere/x.yaml")
     outside = write(tmp_path, prepare=[f"boxpromptiml fit --config {tmp_path}/link.yaml"])
     with pytest.raises(UserError, match="outside the study's"):

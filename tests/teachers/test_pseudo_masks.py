@@ -24,6 +24,7 @@ from boxpromptiml.teachers.audit import sure_counts
 from boxpromptiml.teachers.consensus import Consensus
 from boxpromptiml.teachers.grabcut import GrabCutTeacher
 from boxpromptiml.teachers.pseudo_masks import mask_name, run_job
+from boxpromptiml.teachers.shards import Shard
 from data_prep.__main__ import main
 from tests.helpers.commands import Command
 
@@ -325,6 +326,30 @@ def test_a_dataset_keeps_its_manifest_and_ground_truth(train: Manifest, tmp_path
         with pytest.raises(UserError, match="masks: is there, and not made by"):
             run_job(boxed, out, FilledBox(), Consensus())
     assert not [*(out / "masks").iterdir()]
+
+
+def test_an_image_of_countless_boxes_is_rejected(train: Manifest, tmp_path: Path) -> None:
+    boxed = next(at for at, sample in enumerate(train.samples) if sample.boxes)
+    rows = list(train.samples)
+    rows[boxed] = replace(rows[boxed], boxes=(Box(0, 0, 5, 5),) * 1001)
+    many = write_manifest(
+        tmp_path / "many.jsonl",
+        replace(
+            train.header, image_root=str((train.path.parent / train.header.image_root).resolve())
+        ),
+        rows,
+    )
+    summary = run_job(many, tmp_path / "out", FilledBox(), Consensus())
+    assert summary["status"]["rejected"] == 1
+    (line,) = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "too_many_boxes"
+
+
+def test_masks_of_shards_are_known_without_hidden_files(train: Manifest, tmp_path: Path) -> None:
+    run_job(train, tmp_path, FilledBox(), Consensus(), shard=Shard(0, 1))
+    for path in tmp_path.glob(".*"):
+        path.unlink()
+    assert run_job(train, tmp_path, FilledBox(), Consensus())["made"] == 0
 
 
 def test_copied_masks_are_not_made_again(train: Manifest, tmp_path: Path) -> None:
