@@ -47,12 +47,12 @@ COMMANDS = {
     "study": "boxpromptiml study --file {study} --out {out}",
     "annotate": "boxpromptiml annotate --images {photos} --out {out}.json --port {port}",
     "page": "boxpromptiml page --images {photos} --checkpoint {student} --port {port}",
-    "complexity": "boxpromptiml complexity --model {student} --size 64 64 --repeats 1 --out {out}",
+    "complexity": "boxpromptiml complexity --model {student} --size 64 64 --repeats 1 --out {out}.json",
     "info": "boxpromptiml info {student}",
     "experiments": "boxpromptiml experiments",
     "completion": "boxpromptiml completion",
     "export": "boxpromptiml export --checkpoint {student} --out {out}.onnx",
-    "import": "data_prep import --dataset folder --source {photos} --out {out} --verify",
+    "import": "data_prep import --dataset folder --source {photos} --out {out}.jsonl --verify",
     "forgeries": "data_prep forgeries --images {photos}/tampered --count 2 --num_workers 1 "
     "--out {out}",
     "cam-boxes": "data_prep cam-boxes --manifest {data}/train.jsonl --checkpoint {classifier} "

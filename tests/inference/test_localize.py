@@ -433,5 +433,5 @@ def test_masks_of_somebody_else_are_not_replaced(
     truth.parent.mkdir(parents=True)
     truth.write_bytes(b"drawn by hand")
     assert run(checkpoint, tmp_path / "data", photos) == 1
-    assert "name another --out" in capsys.readouterr().err
+    assert "name another folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "data").rglob("*")] == ["mask", "a.png"]
