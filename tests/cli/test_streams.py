@@ -47,7 +47,8 @@ COMMANDS = {
     "study": "boxpromptiml study --file {study} --out {out}",
     "annotate": "boxpromptiml annotate --images {photos} --out {out}.json --port {port}",
     "page": "boxpromptiml page --images {photos} --checkpoint {student} --port {port}",
-    "complexity": "boxpromptiml complexity --model {student} --size 64 64 --repeats 1 --out {out}.json",
+    "complexity": "boxpromptiml complexity --model {student} --size 64 64 --repeats 1 "
+    "--out {out}.json",
     "info": "boxpromptiml info {student}",
     "experiments": "boxpromptiml experiments",
     "completion": "boxpromptiml completion",
