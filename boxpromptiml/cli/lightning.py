@@ -32,6 +32,7 @@ from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import refuse_address, write_text
 from boxpromptiml.io.old_names import renamed_words
+from boxpromptiml.io.outputs import CONFIGURATION
 from boxpromptiml.io.processes import environment_for_children
 from boxpromptiml.io.progress import is_quiet
 from boxpromptiml.metrics.results import score_list
@@ -81,9 +82,17 @@ class SaveConfig(SaveConfigCallback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write config_STAGE.yaml; config.yaml waits until `fit` has passed all checks."""
+        """Write config_STAGE.yaml; config.yaml waits until `fit` has passed all checks.
+
+        Raises:
+            UserError: If a file that no training wrote would be replaced, such as a configuration
+                by hand in a run's folder.
+        """
         if stage != "fit":
             self.config_filename = f"config_{getattr(stage, 'value', stage)}.yaml"
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        CONFIGURATION.require_ours(self._folder / self.config_filename)
+        if stage != "fit":
             self._save(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

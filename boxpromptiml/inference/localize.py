@@ -82,6 +82,8 @@ def localize(
 ) -> int:
     """Localize manipulated pixels in any images: files, folders (with all below) and globs.
 
+    Hidden files of a folder, whose names begin with a dot, are left out unless they are named.
+
     Writes prob/NAME.png (16-bit probability at the stored size), mask/NAME.png, overlay/NAME.jpg,
     predictions.jsonl and predictions.csv: per image its score (the probability that anything in it
     is manipulated, calibrated where the column says so), the threshold, its false-alarm rate where
@@ -184,6 +186,8 @@ def localize(
                 )
                 for row in results:
                     job.reject(row) if isinstance(row, RejectedInput) else table.append(row)
+                lost = {error.path for error in job.errors}
+                table.remove([name for name, path in named.items() if str(path) in lost], lost)
             if ray is not None:
                 remove_temporaries(out)  # of workers that died
             if report:

@@ -1,6 +1,6 @@
 """Prediction files of `localize`, which `evaluate` and the report read back."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -156,6 +156,18 @@ class PredictionTable:
         self._rows[row.name] = row
         self._stream.write(json_line(asdict(row)))
         self._stream.flush()
+
+    def remove(self, names: Collection[str], paths: Collection[str]) -> None:
+        """Remove the rows and files of earlier runs of images that can no longer be read.
+
+        Args:
+            names: Names of rows.
+            paths: Image files, as the rows name them.
+        """
+        for name in [n for n, row in self._rows.items() if n in names or row.path in paths]:
+            del self._rows[name]
+            for file in (f"prob/{name}.png", f"mask/{name}.png", f"overlay/{name}.jpg"):
+                (self._path.parent / file).unlink(missing_ok=True)
 
     def _write(self) -> None:
         rows = [asdict(row) for row in self._rows.values()]

@@ -1,5 +1,6 @@
 """Image files named on a command line, and a distinct output name for each."""
 
+import logging
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +10,8 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.folders import files_below
 
+_logger = logging.getLogger(__name__)
+_PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 _ENDINGS = (".png", ".jpg")  # of the files that a job writes under a name
 _MAX_NAME_BYTES = 200
 _MAX_PATTERN = 4096  # characters; longer ones take minutes
@@ -47,6 +50,8 @@ def find_inputs(
 
 
 def _behind(pattern: str) -> Iterator[tuple[Path, Path]]:
+    if not pattern:
+        raise RejectedInput(pattern, "no_match", "is no path, but an empty word")
     try:
         refuse_address(pattern)
     except UserError as error:
@@ -56,16 +61,23 @@ def _behind(pattern: str) -> Iterator[tuple[Path, Path]]:
     path = Path(pattern)
     if _is_folder(path):
         files = files_below(path)
+        hidden = set(files_below(path, hidden=True)) - set(files)
+        if count := sum(file.suffix.lower() in _PHOTOGRAPHS for file in hidden):
+            _logger.warning(
+                "%s: %d hidden images are left out; name them to have them", path, count
+            )
         if not files:
             raise RejectedInput(pattern, "empty_folder", "holds no files")
         yield from ((file, path) for file in files)
-    elif len(pattern) <= _MAX_PATTERN and set("*?[") & set(pattern) and not os.path.lexists(path):
+    elif len(pattern) <= _MAX_PATTERN and set("*?[") & set(pattern):
         anchor = Path(path.anchor or ".")
         relative = str(path.relative_to(path.anchor)) if path.anchor else pattern
         matches = [file for file in sorted(_glob(anchor, relative)) if not _is_folder(file)]
+        if os.path.lexists(path):  # a file whose name looks like a pattern
+            matches.append(path)
         if not matches:
             raise RejectedInput(pattern, "no_match", "no such file, and no file matches it as glob")
-        yield from ((file, file.parent) for file in matches)
+        yield from ((file, file.parent) for file in dict.fromkeys(matches))
     else:
         yield path, path.parent
 

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -65,6 +66,14 @@ COLUMNS = tuple(field.name for field in fields(ImageRow))
 _TEXTS = ("id", "dataset", "kind", "group", "region_size", "name")
 _ROW = TypeAdapter(ImageRow)
 _MAX_TABLE = 2**30  # bytes of per_image.csv
+_MEANS = {
+    "pixel_f1": "f1",
+    "iou": "iou",
+    "auc": "auc",
+    "precision": "precision",
+    "recall": "recall",
+}
+_ROUNDING = 1e-4  # tables may be stored with four digits
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,27 @@ def read_evaluation(folder: Path) -> Evaluation:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{table}:{reader.line_num}: {error}; run evaluate again") from error
+    if not _fit(metrics, rows):
+        raise UserError(f"{table}: its rows are not those of the scores in {path}; evaluate again")
     return Evaluation(metrics, rows)
+
+
+def _fit(metrics: dict[str, Any], rows: Sequence[ImageRow]) -> bool:
+    """Whether the scores are the means of the rows: none was cut off, added or edited."""
+    labels, images = Counter(row.label for row in rows), metrics["images"]
+    counted = {"manipulated": labels[1], "authentic": labels[0], "unknown": labels[None]}
+    found = len({row.id for row in rows}) == len(rows) and counted == images
+    for name, column in _MEANS.items():
+        score = metrics["scores"].get(name)
+        values = [v for row in rows if not math.isnan(v := getattr(row, column))]
+        if score is not None and found:
+            mean = sum(values) / len(values) if values else None
+            found = len(values) == score["count"] and (
+                mean == score["value"]
+                if mean is None or score["value"] is None
+                else abs(mean - score["value"]) <= _ROUNDING
+            )
+    return found
 
 
 def _text(path: Path) -> str:
@@ -208,7 +237,12 @@ def _row(cells: dict[str, str]) -> ImageRow:
         name: plain_cell(cell) if name in _TEXTS else cell or math.nan
         for name, cell in cells.items()
     }
-    return _ROW.validate_python(fields_ | {"label": cells["label"] or None})
+    row = _ROW.validate_python(fields_ | {"label": cells["label"] or None})
+    for field in fields(ImageRow):
+        value = getattr(row, field.name)
+        if isinstance(value, float) and not (0 <= value <= 1 or math.isnan(value)):
+            raise ValueError(f"{field.name}: {value} is not in [0, 1]")
+    return row
 
 
 _COLUMNS = {"pixel_f1": "pixel F1", "iou": "IoU", "auc": "AUC", "false_alarm_pixels": "pixel FPR"}

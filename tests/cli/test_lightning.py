@@ -267,10 +267,19 @@ def test_ctrl_c_gives_130_and_keeps_where_it_was(
 
 
 def test_a_configuration_is_not_written_through_a_link(data_root: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "elsewhere.yaml").write_text("# lightning.pytorch==2")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").symlink_to("../thesis.txt")
+    (tmp_path / "run" / "config.yaml").symlink_to("../elsewhere.yaml")
     assert fit(data_root, tmp_path / "run", "--trainer.max_steps=1") == 0
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "elsewhere.yaml").read_text() == "# lightning.pytorch==2"
     text = (tmp_path / "run" / "config.yaml").read_text()
     assert text.startswith("# lightning.pytorch==")
+
+
+def test_a_configuration_by_hand_is_not_replaced(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("trainer: {max_epochs: 3} # by hand")
+    assert fit(data_root, tmp_path, "--trainer.max_steps=1") == 1
+    assert "config.yaml: is there, and not of an earlier job" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == "trainer: {max_epochs: 3} # by hand"

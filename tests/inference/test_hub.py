@@ -19,7 +19,7 @@ from boxpromptiml.inference.checkpoint import build_network
 from boxpromptiml.inference.formats import write_safetensors
 from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io import images
-from boxpromptiml.metrics.results import Evaluation, write_evaluation
+from boxpromptiml.metrics.results import Evaluation, ImageRow, write_evaluation
 from boxpromptiml.models.configs import WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
 from tests.helpers.hub_server import Hub, running_hub
@@ -146,6 +146,8 @@ def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
     )
     write_safetensors(tmp_path / "w.safetensors", build_network(spec).eval(), spec.to_dict())
     score = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 7}
+    row = ImageRow("", "a", "x", "", 1, 4, 4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, "", "")
+    rows = tuple(replace(row, id=f"a/{number}") for number in range(7))
     metrics = {
         "schema_version": 1, "preset": "default", "threshold": 0.5,
         "images": {"manipulated": 7, "authentic": 0, "unknown": 0},
@@ -154,7 +156,7 @@ def test_the_model_card_says_what_is_known(tmp_path: Path) -> None:
         "groups": {"kind": {"a\n```x": {"pixel_f1": score, "count": 7}}},
         "scores": {"pixel_f1": score}, "image_score": "maximum",
     }  # fmt: skip
-    write_evaluation(tmp_path / "scores", Evaluation(metrics, ()))
+    write_evaluation(tmp_path / "scores", Evaluation(metrics, rows))
     localizer = Localizer.load(tmp_path / "w.safetensors")
     localizer.save_pretrained(tmp_path / "mine", evaluation=tmp_path / "scores")
     _, header, text = (tmp_path / "mine" / "README.md").read_text().split("---\n", 2)

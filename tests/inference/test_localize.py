@@ -15,6 +15,7 @@ import torch
 from boxpromptiml import Localizer
 from boxpromptiml.cli import main
 from boxpromptiml.inference.formats import write_safetensors
+from boxpromptiml.inference.predictions import read_rows
 from boxpromptiml.io import images, sandbox
 from boxpromptiml.io.files import locked
 from boxpromptiml.io.map_files import read_map
@@ -206,6 +207,18 @@ def test_a_second_run_localizes_what_is_new_or_changed(
     assert [row["name"] for row in again] == ["a", "b", "sub/c", "new"]
     assert (again[0], again[2]) == (rows[0], rows[2])
     assert again[1]["sha256"] == rows[2]["sha256"]
+
+
+def test_what_cannot_be_read_any_more_keeps_no_result(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    (photos / "a.jpg").write_text("no image any more")
+    assert run(checkpoint, out, photos) == 3
+    assert set(read_rows(out)) == {"b", "sub/c"}
+    assert "a.jpg" not in (out / "predictions.csv").read_text()
+    assert not [path for path in out.rglob("a.*") if path.is_file()]
 
 
 def test_rows_of_names_that_are_not_utf8_are_read_back(

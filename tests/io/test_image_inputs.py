@@ -115,6 +115,33 @@ def test_the_jobs_own_output_is_no_input(
     ]  # fmt: skip
 
 
+def test_a_name_that_looks_like_a_pattern_hides_no_other_file(tmp_path: Path) -> None:
+    names = ["*.jpg", "[ab].jpg", "a.jpg", "b.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    for pattern, wanted in (("*.jpg", names), ("[ab].jpg", names[1:]), ("a.jpg", ["a.jpg"])):
+        found, rejected = find_inputs([f"{tmp_path}/{pattern}"], tmp_path / "out")
+        assert sorted(path.name for path, _ in found) == wanted
+        assert not rejected
+
+
+def test_hidden_images_of_a_folder_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".sub").mkdir()
+    for name in ("a.jpg", ".b.JPG", ".sub/c.png", ".lock"):
+        (tmp_path / name).touch()
+    found, _ = find_inputs([str(tmp_path)], tmp_path / "out")
+    assert [path.name for path, _ in found] == ["a.jpg"]
+    assert "2 hidden images are left out" in caplog.text
+
+
+def test_an_empty_word_is_not_the_working_directory(tmp_path: Path) -> None:
+    found, (rejected,) = find_inputs([""], tmp_path)
+    assert not found
+    assert rejected.reason == "no_match"
+
+
 def test_an_endless_pattern_is_a_path_that_is_not_there(tmp_path: Path) -> None:
     pattern = "[" * 50_000  # as a pattern it would take a minute
     found, rejected = find_inputs([pattern], tmp_path)

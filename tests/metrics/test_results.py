@@ -31,7 +31,7 @@ ROW = ImageRow(
     "set/a", "set", "splice", "g1", 1, 4, 5, 0.1 + 0.2, 1 / 3, 0.2, NAN, NAN, 0.5, 0.25, 0.1,
     "5% to 15%", "set/a",
 )  # fmt: skip
-SCORE = {"value": 0.5, "low": None, "high": None, "count": 1}
+SCORE = {"value": 0.3333, "low": None, "high": None, "count": 1}
 METRICS: dict[str, Any] = {
     "schema_version": 1,
     "preset": "default",
@@ -53,9 +53,13 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     odd = ["=1+1", "+a", "-b", "@c", "\td", "\re", "'f", "''g", 'h,"i"\nj', "k"]
     rows = [replace(ROW, id=text, group=text, name=text, kind="") for text in odd]
     rows.append(replace(ROW, label=None, f1=NAN, image_score=1e-17))
-    write_evaluation(tmp_path / "out", Evaluation(METRICS, tuple(rows)))
+    metrics = METRICS | {
+        "images": {"manipulated": len(odd), "authentic": 0, "unknown": 1},
+        "scores": {"pixel_f1": SCORE | {"count": len(odd)}},
+    }
+    write_evaluation(tmp_path / "out", Evaluation(metrics, tuple(rows)))
     found = read_evaluation(tmp_path / "out")
-    assert found.metrics == METRICS
+    assert found.metrics == metrics
     assert [repr(row) for row in found.rows] == [repr(row) for row in rows]  # nan is not nan
 
 
@@ -136,7 +140,29 @@ def test_damaged_folders_are_named(
 def test_metrics_json_is_plain(tmp_path: Path) -> None:
     write_evaluation(tmp_path, Evaluation(METRICS, ()))
     assert json.loads((tmp_path / "metrics.json").read_text()) == METRICS
-    assert read_evaluation(tmp_path).rows == ()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (),
+        (ROW, ROW),
+        (ROW, replace(ROW, id="set/b", f1=NAN)),
+        (replace(ROW, f1=0.5),),
+        (replace(ROW, f1=NAN),),
+        (replace(ROW, label=0),),
+        (replace(ROW, image_score=1e300),),
+        (replace(ROW, region=-0.1),),
+    ],
+)
+def test_rows_that_were_cut_added_or_edited_are_not_shown_as_the_scores_own(
+    tmp_path: Path, rows: tuple[ImageRow, ...]
+) -> None:
+    write_evaluation(tmp_path, Evaluation(METRICS, (ROW,)))
+    assert len(read_evaluation(tmp_path).rows) == 1
+    write_evaluation(tmp_path, Evaluation(METRICS, rows))
+    with pytest.raises(UserError, match=r"per_image\.csv.*evaluate again"):
+        read_evaluation(tmp_path)
 
 
 def cells_of(text: str, separator: str) -> list[str]:
