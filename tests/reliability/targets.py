@@ -16,7 +16,7 @@ from boxpromptiml.inference.spec import ModelSpec, Refinement, from_json, to_jso
 from boxpromptiml.io import images
 from boxpromptiml.manifests.manifest import read_manifest, write_manifest
 from boxpromptiml.manifests.sidecars import read_sidecar
-from boxpromptiml.metrics.results import COLUMNS, read_evaluation
+from boxpromptiml.metrics.results import read_evaluation
 from boxpromptiml.models.configs import WCBConfig
 from boxpromptiml.models.inputs import NetworkInput
 from boxpromptiml.segmenters.config import SegmenterConfig
@@ -100,7 +100,7 @@ def _table(data: bytes, folder: Path) -> None:
 
 def _metrics(data: bytes, folder: Path) -> None:
     (folder / "metrics.json").write_bytes(data)
-    (folder / "per_image.csv").write_text(",".join(COLUMNS) + "\n")
+    (folder / "per_image.csv").write_bytes(_ROWS)
     read_evaluation(folder)
 
 
@@ -171,8 +171,8 @@ _MODEL = ModelSpec(
     refinement=Refinement(SegmenterConfig("slic", segments=30)),
     trained_on=("CASIA v2",),
 )
-_METRICS = (Path(__file__).parents[1] / "compat/v1/evaluation/metrics.json").read_bytes()
-_CELLS = "a,d,splice,g,1,64,96,0.5,0.5,0.5,,0.5,0.5,0.1,0.2,small,n"
+_EVALUATION = Path(__file__).parents[1] / "compat" / "v1" / "evaluation"
+_METRICS, _ROWS = ((_EVALUATION / n).read_bytes() for n in ("metrics.json", "per_image.csv"))
 _SIDECAR = {
     "schema_version": 1, "signature": "s", "image_sha256": "i", "mask_sha256": "m",
     "boxes": [[1.0, 2.0, 30.0, 40.0]], "teacher": {"a": 1}, "scores": [0.5], "notes": ["n"],
@@ -198,7 +198,7 @@ TARGETS: dict[str, tuple[bytes, Target]] = {
     "labelme": (_json(_LABELME), lambda d, f: _read(d, f, "a.json", labelme.read)),
     "manifest": (_MANIFEST, _manifest),
     "sidecar": (_json(_SIDECAR), _sidecar),
-    "csv": (f"{','.join(COLUMNS)}\n{_CELLS}\n".encode(), _table),
+    "csv": (_ROWS, _table),
     "metrics": (_METRICS, _metrics),
     "study": (_STUDY.encode(), _study),
     "model": (to_json(_MODEL.to_dict()).encode(), _model),
