@@ -90,19 +90,15 @@ class SaveConfig(SaveConfigCallback):
         """
         if stage != "fit":
             self.config_filename = f"config_{getattr(stage, 'value', stage)}.yaml"
+        # Asked for on every process, since Lightning broadcasts it.
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
         CONFIGURATION.require_ours(self._folder / self.config_filename)
         if stage != "fit":
-            self._save(trainer, pl_module, stage)
+            super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write config.yaml."""
-        self._save(trainer, pl_module, "fit")
-
-    def _save(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Asked for on every process, since Lightning broadcasts it.
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
-        super().setup(trainer, pl_module, stage)
+        super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the configuration, and send it to Weights & Biases; on the first process only."""

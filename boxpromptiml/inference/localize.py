@@ -16,6 +16,7 @@ from boxpromptiml.inference.predictions import (
     Prediction,
     PredictionTable,
     Thresholds,
+    is_whole,
     read_rows,
     write_prediction,
 )
@@ -187,7 +188,7 @@ def localize(
                 for row in results:
                     job.reject(row) if isinstance(row, RejectedInput) else table.append(row)
                 lost = {error.path for error in job.errors}
-                table.remove([name for name, path in named.items() if str(path) in lost], lost)
+                table.remove_changed({n: path for n, path in named.items() if str(path) in lost})
             if ray is not None:
                 remove_temporaries(out)  # of workers that died
             if report:
@@ -310,9 +311,9 @@ class _Job:
         row = self.earlier.get(name)
         if row is None or row.made_by != self.made_by or not path.is_file():
             return False
-        there = [self._out / "mask" / f"{name}.png"]
+        there = [self._out / part / f"{name}.png" for part in ("prob", "mask")]
         there += [self._out / "overlay" / f"{name}.jpg"] if self._overlays else []
-        return all(file.is_file() for file in there) and sha256_file(path) == row.sha256
+        return all(map(is_whole, there)) and sha256_file(path) == row.sha256
 
     def reject(self, error: RejectedInput) -> None:
         """Report a rejected input, and append it to errors.jsonl."""

@@ -1,6 +1,7 @@
 """Prediction files of `localize`, which `evaluate` and the report read back."""
 
-from collections.abc import Collection, Iterable
+import os
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from boxpromptiml.io.files import (
     bounded_lines,
     csv_text,
     json_line,
+    open_regular,
+    sha256_file,
     write_bytes,
     write_jsonl,
     write_text,
@@ -157,17 +160,21 @@ class PredictionTable:
         self._stream.write(json_line(asdict(row)))
         self._stream.flush()
 
-    def remove(self, names: Collection[str], paths: Collection[str]) -> None:
-        """Remove the rows and files of earlier runs of images that can no longer be read.
+    def remove_changed(self, rejected: Mapping[str, Path]) -> None:
+        """Remove rows and files of earlier runs that are of other images than lie there now.
+
+        Of images that are missing or cannot be opened they stay: a disk may be away for a while.
 
         Args:
-            names: Names of rows.
-            paths: Image files, as the rows name them.
+            rejected: Images that could not be localized, by name.
         """
-        for name in [n for n, row in self._rows.items() if n in names or row.path in paths]:
-            del self._rows[name]
-            for file in (f"prob/{name}.png", f"mask/{name}.png", f"overlay/{name}.jpg"):
-                (self._path.parent / file).unlink(missing_ok=True)
+        for name, path in rejected.items():
+            row = self._rows.get(name)
+            with suppress(OSError):
+                if row is not None and sha256_file(path) != row.sha256:
+                    del self._rows[name]
+                    for file in (f"prob/{name}.png", f"mask/{name}.png", f"overlay/{name}.jpg"):
+                        (self._path.parent / file).unlink(missing_ok=True)
 
     def _write(self) -> None:
         rows = [asdict(row) for row in self._rows.values()]
@@ -175,6 +182,16 @@ class PredictionTable:
         lines = [list(row.values()) for row in rows]
         text = csv_text([field.name for field in fields(Prediction)], lines)
         write_text(self._path.with_suffix(".csv"), text)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a PNG or JPEG of ours is a file with its end: it was not cut, emptied or linked."""
+    try:
+        with open_regular(path) as stream:
+            stream.seek(-2, os.SEEK_END)
+            return not path.is_symlink() and stream.read() in (b"\x60\x82", b"\xff\xd9")
+    except OSError:
+        return False
 
 
 def read_rows(out: Path) -> dict[str, Prediction]:

@@ -86,6 +86,8 @@ def require_device(device: str) -> None:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise UserError(f"device {device!r} is unknown; use cpu, cuda or cuda:0") from error
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r} is not supported; use cpu, cuda or cuda:0")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device}: PyTorch finds no GPU here; use cpu")
 

@@ -179,8 +179,12 @@ def _problem_of_command(command: str, folder: Path | None) -> str | None:
         return f"is not a command line: {error}"
     if program not in _PROGRAMS:
         return f"must begin with one of {_PROGRAMS}"
-    if "wandb-artifact" in words:
-        return "sends data to other machines; run it yourself"
+    options = {word.partition("=")[0].replace("-", "_") for word in words}
+    if "wandb-artifact" in words or options & {"__address", "__allow_remote"}:
+        return "uses other machines; run it yourself"
+    verb = next((word for word in words if not word.startswith("-")), "")
+    if folder and verb not in TRAINER_VERBS and "__config" in options:
+        return "hides its options in a configuration; write them into the command"
     return _problem_of_words([program, *words], folder)
 
 

@@ -5,9 +5,11 @@ changes. Every training is a separate process with its own run folder, so an int
 resumes where it was, and each run can be opened, reported and repeated alone.
 """
 
+import os
 import re
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -56,10 +58,10 @@ class Children:
         """Run `python -m WORDS`, append its output to a file, return its exit status.
 
         Raises:
-            UserError: After `stop`, or if a word cannot be given to a process.
+            UserError: After `stop`, if a word cannot be given to a process, or if the log is a
+                link, a pipe or a device.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stream:
+        with _appended(log) as stream:
             process = self._start(words, stream)
             status = process.wait()
             self._running.discard(process)  # not after an exception: `stop` has to end it
@@ -98,6 +100,20 @@ class Children:
                 process.kill()
                 process.wait()
             raise
+
+
+def _appended(log: Path) -> IO[bytes]:
+    """Open a log for appending, never through a link, and without waiting for a pipe's reader."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        stream = os.fdopen(os.open(log, flags, 0o666), "ab")
+    except OSError as error:
+        raise UserError(f"{log}: cannot be written: {error.strerror}; move it") from error
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise UserError(f"{log}: is not a regular file; move it")
+    return stream
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import distributed
@@ -13,6 +14,7 @@ from boxpromptiml.io.files import write_bytes, write_jsonl
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.outputs import PREDICTED
 from boxpromptiml.manifests.manifest import safe_name
+from boxpromptiml.tasks.run_folder import lock_folder
 
 _SHOWN = 5
 
@@ -31,6 +33,7 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__("batch")
         self.out = out
         self._rows: list[dict[str, Any]] = []
+        self._lock: FileLock | None = None
 
     def write_on_batch_end(
         self,
@@ -51,11 +54,16 @@ class PredictionWriter(BasePredictionWriter):
             self._rows.append(row)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the tables of an earlier run, so that none is left if this one fails."""
+        """Lock the folder and remove an earlier table, so that none is left if this job fails.
+
+        Raises:
+            UserError: If another job is writing there, or something of somebody else lies there.
+        """
         self._rows = []
         folder = self._folder(trainer)
         PREDICTED.mark(folder)  # by every process, since any of them may be the first to write
         if trainer.is_global_zero:
+            self._lock = lock_folder(folder)
             (folder / "predictions.jsonl").unlink(missing_ok=True)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,6 +82,20 @@ class PredictionWriter(BasePredictionWriter):
             raise UserError(_incomplete(missing, self._folder(trainer)))
         table = [rows[name] for name in ids if name in rows]
         write_jsonl(self._folder(trainer) / "predictions.jsonl", table)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let other jobs use the folder."""
+        self._unlock()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let other jobs use the folder."""
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _all_rows(self, trainer: Trainer) -> list[dict[str, Any]]:
         """The rows of all processes on the first one, none on the others."""

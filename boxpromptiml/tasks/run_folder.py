@@ -21,7 +21,7 @@ def lock_folder(folder: Path) -> FileLock:
     """Create a folder and lock it for this process, until released or until the process ends.
 
     Raises:
-        UserError: If another training holds it.
+        UserError: If another job holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -29,11 +29,11 @@ def lock_folder(folder: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"another training is writing to {folder}: wait for it, or choose another "
+            f"another job is writing to {folder}: wait for it, or choose another "
             "--trainer.default_root_dir"
         ) from None
     except NotImplementedError:
-        log.warning("%s: its file system has no locks; start only one training there", folder)
+        log.warning("%s: its file system has no locks; start only one job there", folder)
     return lock
 
 

@@ -219,6 +219,27 @@ def test_what_cannot_be_read_any_more_keeps_no_result(
     assert set(read_rows(out)) == {"b", "sub/c"}
     assert "a.jpg" not in (out / "predictions.csv").read_text()
     assert not [path for path in out.rglob("a.*") if path.is_file()]
+    (photos / "b.jpg").unlink()  # or its disk is away
+    assert run(checkpoint, out, photos / "b.jpg", photos / "sub") == 3
+    assert set(read_rows(out)) == {"b", "sub/c"}
+
+
+def test_maps_that_were_cut_or_linked_are_made_again(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out, photos) == 0
+    before = contents(out)
+    (tmp_path / "elsewhere.png").write_bytes((out / "prob" / "b.png").read_bytes())
+    for file, harm in (("prob/a.png", "cut"), ("mask/b.png", "emptied"), ("prob/b.png", "linked")):
+        if harm == "linked":
+            (out / file).unlink()
+            (out / file).symlink_to(tmp_path / "elsewhere.png")
+        else:
+            os.truncate(out / file, 60 if harm == "cut" else 0)
+    assert run(checkpoint, out, photos) == 0
+    assert contents(out) == before
+    assert not (out / "prob" / "b.png").is_symlink()
 
 
 def test_rows_of_names_that_are_not_utf8_are_read_back(

@@ -1,6 +1,7 @@
 """A whole study on tiny data: trained, stopped, gone on with, refused."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -186,6 +187,16 @@ def test_an_output_that_is_gone_is_made_again_however_it_was_named(
 def test_a_word_that_no_process_can_be_given_is_a_mistake(tmp_path: Path, word: str) -> None:
     with pytest.raises(UserError, match="cannot be started"):
         Children().run(["boxpromptiml", word], tmp_path / "log")
+
+
+def test_a_log_is_no_link_and_no_pipe(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "link").symlink_to("victim")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(UserError, match=f"{name}: cannot be written.*move it"):
+            Children().run(["boxpromptiml", "--version"], tmp_path / name)
+    assert (tmp_path / "victim").read_text() == "mine"
 
 
 def test_an_unknown_arm_is_refused(done: Path, capsys: pytest.CaptureFixture[str]) -> None:

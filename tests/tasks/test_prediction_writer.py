@@ -9,6 +9,7 @@ import pytest
 
 from boxpromptiml.cli import main
 from boxpromptiml.io import images
+from boxpromptiml.io.files import locked
 from boxpromptiml.manifests.manifest import read_manifest
 from tests.helpers.commands import Ended, run_as_torchrun
 
@@ -104,3 +105,15 @@ def test_fewer_batches_on_request_are_no_error(
     words = [*command("predict", data_root, tmp_path), f"--ckpt_path={checkpoint}"]
     assert main([*words, "--trainer.limit_predict_batches=2"]) == 0
     assert len((tmp_path / "predictions" / "predictions.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_second_job_waits_for_the_folder(
+    data_root: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*command("predict", data_root, tmp_path), f"--ckpt_path={checkpoint}"]
+    with locked(tmp_path / "predictions"):
+        assert main(words) == 1
+    assert "another job is writing" in capsys.readouterr().err
+    assert not (tmp_path / "predictions" / "predictions.jsonl").exists()
+    assert main(words) == 0
+    assert main(words) == 0

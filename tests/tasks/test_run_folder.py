@@ -117,7 +117,7 @@ def test_a_second_training_in_a_folder_is_refused(
         half = folder / ".0123456789abcdef.99.tmp"  # what the first one is writing
         half.write_bytes(b"half")
         assert fit(data_root, tmp_path, "--trainer.max_epochs=1") == 1
-        assert f"another training is writing to {folder}" in capsys.readouterr().err
+        assert f"another job is writing to {folder}" in capsys.readouterr().err
         assert half.exists()
         first.kill()
         first.join()
