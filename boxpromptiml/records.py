@@ -107,7 +107,7 @@ Supervised = Literal["mask", "pseudo", "box", "label", "authentic"]
 class Batch(TypedDict):
     """A batch of a dataloader.
 
-    `target`, `valid`, `weight`, `supervision` and `lost` exist in training only; `regions` of a
+    `target`, `valid`, `weight` and `supervision` exist in training only; `regions` of a
     segmenter in evaluation only; `truth`, the ground truth, is None where it is unknown or not
     requested; `extent` is the (h, w) part of the canvas that the image fills, from the top left;
     `size` is the stored (H, W), to which a map is resized.
@@ -118,7 +118,7 @@ class Batch(TypedDict):
     valid: NotRequired["torch.Tensor"]  # (B, 1, h, w) bool: counts in the loss
     weight: NotRequired["torch.Tensor"]  # (B,) float32 >= 0: how much the image counts in the loss
     supervision: NotRequired[list[Supervised]]  # what supervises each image
-    lost: NotRequired[list[bool]]  # whether the image or its supervision could not be read
+    lost: list[bool]  # whether the image or its supervision could not be read
     label: "torch.Tensor"  # (B,) float32: 0 authentic, 1 manipulated, nan unknown
     id: list[str]
     extent: list[tuple[int, int]]

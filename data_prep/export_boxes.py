@@ -15,7 +15,14 @@ from pydantic import TypeAdapter
 from boxpromptiml.data.leaks import refuse_stale_pseudo_masks
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.io import images
-from boxpromptiml.io.files import atomic_writer, locked, write_json, write_text
+from boxpromptiml.io.files import (
+    atomic_writer,
+    locked,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+    write_text,
+)
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.orientation import upright_box, upright_image, upright_size
 from boxpromptiml.io.outputs import REJECTIONS, boxes_for_others
@@ -32,8 +39,8 @@ _logger = logging.getLogger(__name__)
 
 Shapes = Literal["boxes", "pseudo", "truth"]
 
-_LIST = "exported.json"  # the files of the last export into a folder
-_NAMES = TypeAdapter(list[str])
+_LIST = "exported.json"  # the files of the last export into a folder, with their hashes
+_FILES = TypeAdapter(dict[str, list[str]] | list[str])  # early ones have names alone
 _BREAKS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
@@ -51,9 +58,9 @@ def export_boxes(
     Authentic images are images without shapes. Images that nobody has annotated are marked as such
     (COCO: `annotated`; Label Studio: a task without annotations) or left out (VOC, YOLO); CVAT
     cannot tell the two apart. What cannot be written is listed in <out stem>.errors.jsonl, and the
-    exit status is 3. A later export replaces the files of an earlier one and no others. Paths are
-    relative to the manifest's image root. Images are not copied: VOC and YOLO folders hold a link
-    to that root.
+    exit status is 3. A later export replaces the files of an earlier one, unless they were edited
+    since, and no others. Paths are relative to the manifest's image root. Images are not copied:
+    VOC and YOLO folders hold a link to that root.
 
     In COCO, `box_origin` in the attributes of a box says who drew it, `box_origin` of an image
     without boxes who found none. import-boxes reads these keys, other tools ignore them.
@@ -72,7 +79,7 @@ def export_boxes(
 
     Raises:
         UserError: If the manifest cannot be read, pseudo-masks are stale, or a file of somebody
-            else is in the way.
+            else, or one that was edited after an earlier export, is in the way.
     """
     if not class_name or _BREAKS.search(class_name) or ":" in class_name:
         raise UserError(f"--class_name {class_name!r}: give a name of one line without colons")
@@ -205,23 +212,43 @@ def _write_folder(out: Path, texts: dict[str, str], link: str, root: Path) -> No
     """Write files into a folder, replace and remove those of earlier exports, and no others.
 
     Raises:
-        UserError: If a file to write is there already and of no earlier export.
+        UserError: If a file to write or to remove is of no earlier export, or was edited since.
     """
     with locked(out):
-        names = [*texts, link]
-        earlier = read_as(_NAMES, out / _LIST) if (out / _LIST).exists() else []
-        paths = {name: _inside(out, name) for name in dict.fromkeys((*names, *earlier))}
-        foreign = (p for name in names if name not in earlier and os.path.lexists(p := paths[name]))
-        if path := next(foreign, None):
-            raise UserError(f"{path}: is not of an earlier export; move it, or name another --out")
-        write_json(out / _LIST, sorted(paths))  # whatever happens next, the next export may replace
+        earlier = _earlier_files(out)
+        new = {name: [sha256_bytes(text.encode())] for name, text in texts.items()} | {link: []}
+        paths = {name: _inside(out, name) for name in (new | earlier)}
+        for name, path in paths.items():
+            _refuse_foreign(path, earlier.get(name), new.get(name, []))
+        # Whatever happens next, the next export may replace the files of both.
+        write_json(out / _LIST, {n: [*earlier.get(n, []), *new.get(n, [])] for n in sorted(paths)})
         for name, text in texts.items():
             with atomic_writer(paths[name], durable=False) as stream:
                 stream.write(text.encode())
         _link(paths[link], root)
-        for name in paths.keys() - set(names):
+        for name in paths.keys() - new.keys():
             paths[name].unlink(missing_ok=True)
-        write_json(out / _LIST, sorted(names))
+        write_json(out / _LIST, dict(sorted(new.items())))
+
+
+def _earlier_files(out: Path) -> dict[str, list[str]]:
+    """The files of earlier exports, with what they may hold: hashes, or none for anything."""
+    if not (out / _LIST).exists():
+        return {}
+    found = read_as(_FILES, out / _LIST)
+    return found if isinstance(found, dict) else {name: [] for name in found}
+
+
+def _refuse_foreign(path: Path, earlier: list[str] | None, new: list[str]) -> None:
+    if not os.path.lexists(path):
+        return
+    if earlier is None:
+        raise UserError(f"{path}: is not of an earlier export; move it, or name another --out")
+    if earlier and sha256_file(path) not in (*earlier, *new):
+        raise UserError(
+            f"{path}: was edited after it was exported; import it first (import-boxes), or remove "
+            "it, or name another --out"
+        )
 
 
 def _inside(out: Path, name: str) -> Path:

@@ -57,7 +57,7 @@ class DatasetItem:
     valid: torch.Tensor | None = None  # (1, h, w), in training
     weight: float = 1.0
     supervision: Supervised | None = None  # in training
-    lost: bool = False
+    lost: bool = False  # in training and prediction
     truth: torch.Tensor | None = None  # (H, W), in evaluation
     regions: torch.Tensor | None = None  # (H, W), in evaluation
 
@@ -140,7 +140,8 @@ class TrainDataset(Dataset[DatasetItem]):
 class EvalDataset(Dataset[DatasetItem]):
     """Whole images with their ground truth at the stored size.
 
-    Unlike in training, a file that cannot be read raises `RejectedInput`.
+    A file that cannot be read raises `RejectedInput`, since scores of the others would not be those
+    of the dataset; without ground truth it is named in a warning, `lost`, and black instead.
 
     Args:
         sources: The images to evaluate on.
@@ -173,7 +174,14 @@ class EvalDataset(Dataset[DatasetItem]):
 
     def __getitem__(self, index: int) -> DatasetItem:
         source = self.sources[index]
-        image = self._degrade(stored_image(source), self._seed, source.sample.id)
+        lost = False
+        try:
+            image = self._degrade(stored_image(source), self._seed, source.sample.id)
+        except RejectedInput as error:
+            if self._with_truth:
+                raise
+            log.warning("left out: %s", error)
+            image, lost = np.zeros((*source.sample.size, 3), np.uint8), True
         regions = None
         if self._segmenter is not None:
             found = self._segmenter.regions(image)
@@ -183,6 +191,7 @@ class EvalDataset(Dataset[DatasetItem]):
             label=_label(source.sample),
             id=source.sample.id,
             size=source.sample.size,
+            lost=lost,
             truth=self._truth(source),
             regions=regions,
         )
@@ -215,6 +224,7 @@ def collate(items: list[DatasetItem]) -> Batch:
         id=[item.id for item in items],
         extent=[(item.image.shape[1], item.image.shape[2]) for item in items],
         size=[item.size for item in items],
+        lost=[item.lost for item in items],
         truth=[item.truth for item in items],
     )
     targets = [item.target for item in items if item.target is not None]
@@ -222,7 +232,6 @@ def collate(items: list[DatasetItem]) -> Batch:
     if len(targets) == len(valids) == len(items):
         batch["target"], batch["valid"] = stack(targets), stack(valids)
         batch["supervision"] = [item.supervision for item in items if item.supervision]
-        batch["lost"] = [item.lost for item in items]
         batch["weight"] = torch.tensor([item.weight for item in items], dtype=torch.float32)
     regions = [item.regions for item in items if item.regions is not None]
     if len(regions) == len(items):

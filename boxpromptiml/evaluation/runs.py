@@ -3,19 +3,25 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from boxpromptiml.errors import UserError
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
 from boxpromptiml.inference.localizer import Localizer
-from boxpromptiml.io.files import sha256_file, write_bytes, write_json, write_jsonl
+from boxpromptiml.io.files import (
+    fingerprint,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_jsonl,
+)
 from boxpromptiml.io.folders import files_below, make_folder
 from boxpromptiml.io.map_files import encode_map
 from boxpromptiml.io.old_names import renamed
-from boxpromptiml.io.progress import track
+from boxpromptiml.io.progress import note, track
 from boxpromptiml.io.strict_json import read_json
 from boxpromptiml.io.strict_yaml import read_yaml
 from boxpromptiml.manifests.manifest import safe_name
@@ -84,8 +90,8 @@ def score_run(
 ) -> Path:
     """Localize a split with a run's checkpoint and evaluate the maps, unless that is up to date.
 
-    Earlier scores are kept until the new ones are complete, and are used if the checkpoint or a
-    manifest no longer exists.
+    Earlier scores are kept until the new ones are complete, and are used if the checkpoint, a
+    manifest, an image or a mask no longer exists.
 
     Args:
         folder: The run's folder.
@@ -103,18 +109,26 @@ def score_run(
     out, checkpoint = run.evaluation(split, which), run.checkpoint(which)
     manifests = run.manifests(split)
     before = read_state(out)
-    if before is not None and not all(path.is_file() for path in (checkpoint, *manifests)):
-        return out
+    if before is not None and (gone := _missing([checkpoint, *manifests])):
+        return _earlier(out, gone)
     if not checkpoint.is_file():
         raise UserError(
             f"{checkpoint} does not exist: has the training finished an epoch? There may be "
             "another in the folder: --checkpoint best or last"
         )
     sources = read_sources(manifests, split)
+    try:
+        files = [path for source in sources for path in _files(source)]
+        gone = _missing(files)
+    except RejectedInput as error:  # in an object store that is out of reach
+        files, gone = [], Path(error.path)
+    if before is not None and gone:
+        return _earlier(out, gone)
     state = {
         "schema_version": SCHEMA_VERSION,
         "checkpoint": {"name": checkpoint.name, "sha256": sha256_file(checkpoint)},
         "manifests": [sha256_file(path) for path in manifests],
+        "images_and_masks": fingerprint([sha256_file(path) for path in files if path.is_file()]),
     }
     if before == state:
         return out
@@ -126,6 +140,22 @@ def score_run(
         found.metrics["predictions"] = str(out / "predictions")
         write_evaluation(fresh, found)
         write_json(fresh / _SCORED, state)
+    return out
+
+
+def _files(source: Source) -> Iterator[Path]:
+    """The image, and the mask if there is one."""
+    yield source.manifest.image_path(source.sample)
+    if mask := source.manifest.mask_path(source.sample):
+        yield mask
+
+
+def _missing(paths: Sequence[Path]) -> Path | None:
+    return next((path for path in paths if not path.is_file()), None)
+
+
+def _earlier(out: Path, gone: Path) -> Path:
+    note(f"{gone} is not there: {out} keeps its scores, which may be of earlier files")
     return out
 
 
@@ -150,8 +180,10 @@ def _replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
+        earlier = _maps_of(old)
         for path in files_below(old, hidden=True) if old.exists() else ():
-            if not _is_made_by_us(inside := path.relative_to(old)):
+            inside = path.relative_to(old)
+            if inside.as_posix() not in earlier and not os.path.lexists(folder / inside):
                 make_folder((folder / inside).parent)
                 path.rename(folder / inside)
     finally:
@@ -159,12 +191,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_made_by_us(inside: PurePath) -> bool:
-    """Whether a file of an evaluation's folder is of the kind that scoring writes there."""
-    if inside.parts[:2] == ("predictions", "prob"):
-        return inside.suffix == ".png"
-    ours = (_SCORED, "metrics.json", "per_image.csv", "predictions/predictions.jsonl")
-    return inside.as_posix() in ours
+def _maps_of(folder: Path) -> set[str]:
+    """The maps that scoring wrote into an evaluation's folder, as far as its rows tell."""
+    with suppress(UserError):
+        rows = read_evaluation(folder).rows
+        return {f"predictions/prob/{row.name}.png" for row in rows}
+    return set()
 
 
 def predict(localizer: Localizer, sources: Sequence[Source], out: Path) -> None:

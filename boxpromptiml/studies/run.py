@@ -269,6 +269,11 @@ def _train(training: Training, children: Children, trusting: list[str]) -> None:
     state_file, last = training.folder / _STATE, training.folder / "checkpoints" / "last.ckpt"
     wanted = training_fingerprint(training)
     state = read_as(_STATE_TYPE, state_file) if state_file.exists() else None
+    if state is None and (last.exists() or (training.folder / "config.yaml").exists()):
+        raise UserError(
+            f"{training.folder}: a run is there, and not of this study as far as one can tell; "
+            "move it, or choose another --out"
+        )
     if state and state.signature != wanted:
         raise UserError(
             f"{training.folder} was trained with other settings or data; delete it, or choose "

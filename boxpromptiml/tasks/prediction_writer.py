@@ -23,7 +23,7 @@ class PredictionWriter(BasePredictionWriter):
     """Writes the maps of `boxpromptiml predict` to prob/ID.png and a table, predictions.jsonl.
 
     The table is written last, by the first process, in the order of the manifests, and only if
-    every image has its map, so that a killed process does not go unnoticed.
+    every image that can be read has its map, so that a killed process does not go unnoticed.
 
     Args:
         out: Output folder; predictions/ in the run's folder by default.
@@ -32,7 +32,7 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, out: Path | None = None) -> None:
         super().__init__("batch")
         self.out = out
-        self._rows: list[dict[str, Any]] = []
+        self._rows: dict[str, dict[str, Any] | None] = {}  # by id; None: cannot be read
         self._lock: FileLock | None = None
 
     def write_on_batch_end(
@@ -45,13 +45,17 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the maps of a batch."""
-        found = zip(prediction["id"], prediction["prob"], prediction["image_score"], strict=True)
-        for name, prob, score in found:
+        """Write the maps of a batch; of images that could not be read, remove earlier ones."""
+        columns = (prediction[name] for name in ("id", "prob", "image_score", "lost"))
+        for name, prob, score, lost in zip(*columns, strict=True):
             file = safe_name(name)
-            write_bytes(self._folder(trainer) / "prob" / f"{file}.png", encode_map(prob.numpy()))
-            row = {"id": name, "name": file, "image_score": round(float(score), 6)}
-            self._rows.append(row)
+            path = self._folder(trainer) / "prob" / f"{file}.png"
+            if lost:
+                path.unlink(missing_ok=True)
+                self._rows[name] = None
+                continue
+            write_bytes(path, encode_map(prob.numpy()))
+            self._rows[name] = {"id": name, "name": file, "image_score": round(float(score), 6)}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lock the folder and remove an earlier table, so that none is left if this job fails.
@@ -59,7 +63,7 @@ class PredictionWriter(BasePredictionWriter):
         Raises:
             UserError: If another job is writing there, or something of somebody else lies there.
         """
-        self._rows = []
+        self._rows = {}
         folder = self._folder(trainer)
         PREDICTED.mark(folder)  # by every process, since any of them may be the first to write
         if trainer.is_global_zero:
@@ -70,9 +74,10 @@ class PredictionWriter(BasePredictionWriter):
         """Collect the rows of all processes and write the table.
 
         Raises:
-            UserError: If another process ended too early, or an image has no map.
+            UserError: If another process ended too early, or an image has no map; if it only
+                cannot be read, after the table of the others was written.
         """
-        rows = {row["id"]: row for row in self._all_rows(trainer)}
+        rows = self._all_rows(trainer)
         if not trainer.is_global_zero:
             return
         ids = _ids(trainer)
@@ -80,8 +85,13 @@ class PredictionWriter(BasePredictionWriter):
         loader: Any = trainer.predict_dataloaders
         if missing and sum(trainer.num_predict_batches) == len(loader):  # not cut short on purpose
             raise UserError(_incomplete(missing, self._folder(trainer)))
-        table = [rows[name] for name in ids if name in rows]
+        table = [row for name in ids if (row := rows.get(name))]
         write_jsonl(self._folder(trainer) / "predictions.jsonl", table)
+        if unread := [name for name in ids if name in rows and rows[name] is None]:
+            raise UserError(
+                f"{len(unread)} images could not be read, as said above: {_shown(unread)}; "
+                f"{self._folder(trainer)} holds the maps of the other {len(table)}"
+            )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let other jobs use the folder."""
@@ -97,7 +107,7 @@ class PredictionWriter(BasePredictionWriter):
         if self._lock is not None:
             self._lock.release()
 
-    def _all_rows(self, trainer: Trainer) -> list[dict[str, Any]]:
+    def _all_rows(self, trainer: Trainer) -> dict[str, dict[str, Any] | None]:
         """The rows of all processes on the first one, none on the others."""
         if trainer.world_size == 1:
             return self._rows
@@ -111,7 +121,7 @@ class PredictionWriter(BasePredictionWriter):
                 "another process ended too early (killed, for want of memory?): "
                 + _incomplete(missing, self._folder(trainer))
             ) from error
-        return [row for part in parts or () for row in part]
+        return {name: row for part in parts or () for name, row in part.items()}
 
     def _folder(self, trainer: Trainer) -> Path:
         return self.out or Path(trainer.default_root_dir) / "predictions"
@@ -124,6 +134,9 @@ def _ids(trainer: Trainer) -> list[str]:
 
 
 def _incomplete(missing: Sequence[str], folder: Path) -> str:
-    shown = ", ".join(repr(name) for name in missing[:_SHOWN])
-    without = f"{len(missing)} images without a map: {shown}"
+    without = f"{len(missing)} images without a map: {_shown(missing)}"
     return f"{folder} is left without predictions.jsonl, {without}"
+
+
+def _shown(ids: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in ids[:_SHOWN])

@@ -30,6 +30,7 @@ class Maps(TypedDict):
     id: list[str]
     prob: list[torch.Tensor]  # (H, W) at the stored size
     image_score: torch.Tensor  # (B,) in [0, 1]
+    lost: list[bool]  # whether the image could not be read; its map and score mean nothing then
 
 
 class ScoredModule(LightningModule):
@@ -78,7 +79,7 @@ class ScoredModule(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Maps:
         """Predict probability maps at the stored size."""
         prob, score = self.localize(batch)
-        return Maps(id=batch["id"], prob=prob, image_score=score)
+        return Maps(id=batch["id"], prob=prob, image_score=score, lost=batch["lost"])
 
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Predict maps (H, W) in [0, 1] at the stored sizes and image scores (B,) in [0, 1].

@@ -23,7 +23,7 @@ class SupervisionCount:
 
     def add(self, batch: Batch) -> None:
         """Count the images of a training batch."""
-        for kind, lost in zip(batch.get("supervision", ()), batch.get("lost", ()), strict=True):
+        for kind, lost in zip(batch.get("supervision", ()), batch["lost"], strict=True):
             self.counts[int(lost), _KINDS.index(kind)] += 1
 
     @property

@@ -5,6 +5,7 @@ job afterwards, which finds the masks. So parts need to know nothing of each oth
 """
 
 import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def claim(out: Path, shard: Shard | None) -> Iterator[None]:
 @contextmanager
 def _locked(path: Path, shared: bool) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as stream:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)  # never waits for a pipe
+    with os.fdopen(handle, "rb") as stream:
         try:
             fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,7 +1,9 @@
 """YOLO: one text file per image, one shape per line, in fractions of the image.
 
 A line is `class x y w h` (x, y: the centre), optionally followed by a confidence, or a polygon
-`class x y x y x y ...` of three or more corners. An empty file is an image annotated as empty. The
+`class x y x y x y ...` of three or more corners. Corners lie in [0, 1], or a
+little outside; a line with others is something else, such as a pose with its visible points marked
+by 2, and is rejected. An empty file is an image annotated as empty. The
 label of a shape is its class number. The image's suffix and size are unknown.
 
 Trackers write `class x y w h confidence id`, which have as many values as triangles.
@@ -20,6 +22,7 @@ Lines = Literal["polygons", "tracks"]
 
 _MAX_BYTES = 16 * 2**20
 _LISTS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt")  # of names, not shapes
+_OUTSIDE = 0.1  # of an image, that a polygon may reach beyond it
 _TRACK_WORDS = 7  # class x y w h confidence id
 
 
@@ -70,6 +73,8 @@ def _corners(values: list[float]) -> Corners:
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"a line has 4, 5 or an even number of values, not {len(values)}")
+    if outside := [value for value in values if not -_OUTSIDE <= value <= 1 + _OUTSIDE]:
+        raise ValueError(f"{outside[0]:g} is no corner of a polygon in fractions: is it a pose?")
     return hull(values[::2], values[1::2])
 
 

@@ -170,6 +170,31 @@ def test_an_export_replaces_its_own_files_and_no_others(
     assert stays.read_text() == "by somebody else"
 
 
+@pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize("stays", [True, False])
+def test_labels_that_were_corrected_by_hand_are_kept(
+    kind: str, stays: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, manifest = tmp_path / "out", tmp_path / "m.jsonl"
+    write_manifest(manifest, Header(), _samples(ROWS))
+    assert _export(manifest, out, "--format", kind) == 0
+    (label,) = (out / name for name in _written(out) if "cam." in name)
+    exported = label.read_text()
+    label.write_text(exported + "\n")
+    before = _written(out)
+    others = {name: row for name, row in ROWS.items() if name != "t/cam.jpg"}
+    write_manifest(manifest, Header(), _samples(ROWS if stays else others))
+    assert _export(manifest, out, "--format", kind) == 1
+    assert f"{label}: was edited after it was exported" in capsys.readouterr().err
+    assert label.read_text() == exported + "\n"
+    assert _written(out) == before
+    label.write_text(exported)
+    names = [*json.loads((out / "exported.json").read_text())]
+    assert _export(manifest, out, "--format", kind) == 0
+    (out / "exported.json").write_text(json.dumps(names))  # as earlier versions wrote it
+    assert _export(manifest, out, "--format", kind) == 0
+
+
 def test_a_list_of_files_cannot_lead_out_of_the_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

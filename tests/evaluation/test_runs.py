@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from boxpromptiml.cli import main
-from boxpromptiml.errors import UserError
+from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.evaluation import runs
 from boxpromptiml.evaluation.robustness import read_robustness
 from boxpromptiml.evaluation.runs import Run, read_state, score_run
@@ -75,11 +76,53 @@ def test_files_of_others_survive_new_scores(run: Path) -> None:
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text("mine")
     (out / "scored.json").write_text("{}")
-    old = out / "predictions" / "prob" / "of_another_split.png"
-    old.touch()
+    (out / "predictions" / "prob" / "by_others.png").touch()
     before = stamps(out)
     assert score_run(run, "test", "last") == out
-    assert stamps(out).keys() == before.keys() - {old}
+    assert stamps(out).keys() == before.keys()
+
+
+def test_maps_of_images_that_are_no_longer_scored_go(run: Path, data_root: Path) -> None:
+    out = score_run(run, "test", "last")
+    path = data_root / "test.jsonl"
+    whole = path.read_text()
+    before = set(stamps(out))
+    path.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    try:
+        score_run(run, "test", "last")
+    finally:
+        path.write_text(whole)
+    (gone,) = before - set(stamps(out))
+    assert gone.suffix == ".png"
+
+
+@pytest.mark.parametrize("which", ["image", "mask"])
+def test_images_and_masks_that_changed_in_place_are_scored_again(
+    run: Path, data_root: Path, which: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = score_run(run, "test", "last")
+    before = read_evaluation(out).rows
+    source = next(s for s in read_sources([data_root / "test.jsonl"], "test") if s.sample.label)
+    path = source.manifest.image_path(source.sample)
+    if which == "mask":
+        path = source.manifest.mask_path(source.sample) or path
+    whole = path.read_bytes()
+    pixels = np.asarray(Image.open(path))
+    Image.fromarray(pixels[::-1].copy()).save(path)
+    try:
+        if which == "image" and source.sample.image_sha256:
+            with pytest.raises(RejectedInput, match="is not the manifest's"):
+                score_run(run, "test", "last")
+        else:
+            score_run(run, "test", "last")
+            assert read_evaluation(out).rows != before
+        path.unlink()
+        kept = stamps(out)
+        assert score_run(run, "test", "last") == out
+        assert stamps(out) == kept
+        assert f"{path} is not there" in capsys.readouterr().err
+    finally:
+        path.write_bytes(whole)
 
 
 def test_best_and_last_do_not_overwrite_each_other(run: Path) -> None:

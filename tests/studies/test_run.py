@@ -115,6 +115,20 @@ def test_an_interrupted_scoring_or_a_stray_folder_costs_nothing(
     stray.rmdir()
 
 
+def test_a_run_of_somebody_else_is_not_taken_for_one_of_the_study(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = done / "out/boxes/seed_2"
+    shutil.copytree(done / "out/masks/seed_0", theirs)
+    (theirs / "study_run.json").unlink()
+    before = {p: p.stat().st_mtime_ns for p in theirs.rglob("*") if p.name != ".lock"}
+    words = ["study", "--file", str(done / "study.yaml"), "--out", str(done / "out")]
+    assert main([*words, "--only", "boxes", "--seeds=[2]"]) == 1
+    assert f"{theirs}: a run is there, and not of this study" in capsys.readouterr().err
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    shutil.rmtree(theirs)
+
+
 def test_what_prepare_made_is_made_again_when_it_is_gone(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

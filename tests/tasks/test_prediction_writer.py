@@ -117,3 +117,26 @@ def test_a_second_job_waits_for_the_folder(
     assert not (tmp_path / "predictions" / "predictions.jsonl").exists()
     assert main(words) == 0
     assert main(words) == 0
+
+
+def test_an_image_that_cannot_be_read_is_left_out_by_name(
+    data_root: Path, checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [*command("predict", data_root, tmp_path), f"--ckpt_path={checkpoint}"]
+    assert main(words) == 0
+    manifest = read_manifest(data_root / "train.jsonl")
+    path = manifest.image_path(manifest.samples[1])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    try:
+        assert main([*words, "--data.num_workers=1"]) == 1
+    finally:
+        path.write_bytes(whole)
+    said = capfd.readouterr().err
+    assert f"left out: {path}" in said
+    assert f"1 images could not be read, as said above: {manifest.samples[1].id!r}" in said
+    folder = tmp_path / "predictions"
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    ids = [sample.id for sample in manifest.samples]
+    assert [row["id"] for row in rows] == ids[:1] + ids[2:]
+    assert len(list(folder.rglob("*.png"))) == len(ids) - 1

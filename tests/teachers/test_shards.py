@@ -193,6 +193,12 @@ def test_who_may_write_beside_whom(train: Manifest, tmp_path: Path) -> None:
     assert len(tried) == 3
 
 
+def test_a_pipe_in_the_place_of_a_lock_is_a_lock(train: Manifest, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    run_job(train, tmp_path, Slow(tmp_path), Consensus())
+    assert (tmp_path / "manifest.jsonl").is_file()
+
+
 def test_a_file_system_without_locks_is_named(
     train: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,11 +53,21 @@ def test_tracks_are_not_taken_for_triangles_without_being_told(tmp_path: Path) -
     path.write_text(TRACK + "0 0.5 0.5 0.2 0.2\n" + TRACK)
     with pytest.raises(UserError, match="--yolo polygons or tracks"):
         yolo.read(path)
-    box, triangle = (0.4, 0.4, 0.6, 0.6), (0.2, 0.2, 0.91, 7)
+    box = (0.4, 0.4, 0.6, 0.6)
     shapes = yolo.read(path, lines="tracks").images[0].shapes
     assert [shape.corners for shape in shapes] == [pytest.approx(box)] * 3
-    shapes = yolo.read(path, lines="polygons").images[0].shapes
-    assert shapes[0].corners == pytest.approx(triangle)
+    found = yolo.read(path, lines="polygons").images[0]
+    assert len(found.shapes) == 1
+    assert ["7 is no corner" in str(error) for error in found.rejected] == [True, True]
+
+
+def test_poses_are_not_taken_for_polygons(tmp_path: Path) -> None:
+    """Class, box, and key points x y visibility, of which 2 is visible."""
+    path = tmp_path / "x.txt"
+    path.write_text("0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.55 2\n0 0.1 0.1 -0.05 0.2 1.05 0.9\n")
+    found = yolo.read(path).images[0]
+    assert [shape.place for shape in found.shapes] == [f"{path}#2"]
+    assert "2 is no corner" in found.rejected[0].message
 
 
 def test_one_triangle_among_them_says_that_all_are(tmp_path: Path) -> None:
