@@ -17,6 +17,7 @@ import numpy as np
 from boxpromptiml import geometry
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, UserError
 from boxpromptiml.io.files import write_json
+from boxpromptiml.io.options import Seed
 from boxpromptiml.io.outputs import DEMO
 from boxpromptiml.io.processes import child_environment, python_command
 from boxpromptiml.io.strict_json import parse_json
@@ -51,7 +52,7 @@ class DemoSettings:
     workers: int = 2
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
+def demo(out: Path = Path("runs/demo"), seed: Seed = 0) -> None:
     """The whole path on bundled photographs, without downloads or a GPU, in a few minutes.
 
     Forges crops of photographs and boxes the forgeries, makes pseudo-masks with the GrabCut

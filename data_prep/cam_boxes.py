@@ -20,7 +20,7 @@ from boxpromptiml import geometry
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import sha256_file
-from boxpromptiml.io.options import AtLeastOne, needs
+from boxpromptiml.io.options import AtLeastOne, Seed, needs
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.manifests.sources import Source, stored_image
@@ -175,7 +175,7 @@ def cam_boxes(
     out: Path,
     boxes: MapBoxes = MapBoxes(),
     box_fraction: float = 1.0,
-    seed: int = 0,
+    seed: Seed = 0,
     batch_size: AtLeastOne = 8,
     device: str = "auto",
     segmenter: SegmenterConfig | None = None,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from boxpromptiml.errors import EXIT_OK, UserError
+from boxpromptiml.io.options import Seed
 from boxpromptiml.manifests.manifest import Manifest, read_header, read_manifest
 from boxpromptiml.records import Split
 from data_prep.derive import derive, is_list_beside
@@ -29,7 +30,7 @@ def write_protocol(
     protocol: ProtocolName,
     manifest: list[Path],
     out: Path,
-    seed: int = 0,
+    seed: Seed = 0,
     val_fraction: float = 0.0,
 ) -> int:
     """Write the training, validation and test manifests of a known evaluation protocol.

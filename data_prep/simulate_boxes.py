@@ -4,9 +4,10 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from boxpromptiml.errors import RejectedInput, UserError
+from boxpromptiml.errors import RejectedInput
 from boxpromptiml.io import images
 from boxpromptiml.io.files import generator
+from boxpromptiml.io.options import Seed
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.records import Sample
 from boxpromptiml.synth.boxes import ANNOTATORS, Annotator, AnnotatorName, draw
@@ -23,7 +24,7 @@ def boxes(
     overlook_area: float | None = None,
     overlook_chance: float | None = None,
     per_image: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> int:
     """Draw coarse boxes around the ground truth of a manifest's manipulated images.
 
@@ -51,8 +52,6 @@ def boxes(
         UserError: If an option is out of range or the manifest cannot be read.
     """
     require_outputs(out)
-    if seed < 0:
-        raise UserError(f"--seed must be 0 or more, got {seed}")
     wanted = {
         "looseness": looseness,
         "tightness": tightness,

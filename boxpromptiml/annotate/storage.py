@@ -4,6 +4,7 @@ The COCO file is the truth. It holds more than COCO asks for, which other tools 
 annotator, time, and seconds spent. The manifest beside it is written anew from it.
 """
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from pydantic import ConfigDict, TypeAdapter
 
 from boxpromptiml.annotate.photographs import Photograph
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io.files import write_json, write_jsonl
+from boxpromptiml.io.files import sha256_file, write_json, write_jsonl
+from boxpromptiml.io.outputs import REJECTIONS
 from boxpromptiml.io.strict_json import read_as
 from boxpromptiml.manifests.coco import to_coco
 from boxpromptiml.manifests.manifest import (
@@ -176,6 +178,7 @@ class Storage:
         self._annotations = dict(saved.annotations)
         self._revisions: Counter[str] = Counter()
         self._lock = Lock()
+        self._written: dict[Path, str] = {}  # hashes of our two files as we left them
         for sample in self._samples():
             if problem := problem_of(sample):
                 raise UserError(f"{out}: {sample.image}: {problem}")
@@ -196,7 +199,8 @@ class Storage:
 
         Raises:
             Outdated: If that is not the current one; nothing is saved.
-            OSError: If the files cannot be written; they are unchanged.
+            OSError: If the files cannot be written, or another program has changed one since it
+                was; they are unchanged.
         """
         with self._lock:
             if revision != self._revisions[name]:
@@ -220,6 +224,10 @@ class Storage:
             }
 
     def _write(self) -> None:
+        for path, left in self._written.items():
+            if path.exists() and sha256_file(path) != left:
+                message = f"{path} was changed by another program; move it, and this is saved"
+                raise FileExistsError(errno.EEXIST, message, str(path))
         samples = list(self._samples())
         content = to_coco(samples)
         content["info"] |= {"made_by": _MADE_BY, "image_root": self._roots[0]}
@@ -228,8 +236,11 @@ class Storage:
             annotation = self._annotations.get(photograph.name, Annotation())
             row.update(_as_row(photograph, annotation))
         write_json(self._out, content)
+        self._written[self._out] = sha256_file(self._out)
         header = Header(image_root=self._roots[1], notes={"origin": "annotate"})
-        write_manifest(manifest_path(self._out), header, samples)
+        beside = manifest_path(self._out)
+        write_manifest(beside, header, samples)
+        self._written[beside] = sha256_file(beside)
 
     def _samples(self) -> Iterator[Sample]:
         for name in sorted(self._photographs):
@@ -278,13 +289,14 @@ def open_out(out: Path) -> Saved:
     """What an earlier run has saved in `out`; nothing if the file does not exist.
 
     Raises:
-        UserError: If `out`, or the manifest beside it, belongs to somebody else.
+        UserError: If `out`, or a file beside it, belongs to somebody else.
     """
     if out.suffix != ".json":
         raise UserError(f"--out {out}: must end in .json; a manifest .jsonl is written beside it")
     beside = manifest_path(out)
     if beside.exists() and read_manifest(beside).header.notes.get("origin") != "annotate":
         raise UserError(f"{beside}: was not written by `{_MADE_BY}`; choose another --out")
+    REJECTIONS.require_ours(errors_path(out))
     return read_saved(out) if out.exists() else Saved()
 
 

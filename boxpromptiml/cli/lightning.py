@@ -8,6 +8,7 @@ from traceback import walk_tb
 from typing import Any
 
 import jsonargparse
+import lightning
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -53,7 +54,9 @@ _RANGES = {
     "trainer.check_val_every_n_epoch": range(1, 2**31),
     "trainer.devices": range(-1, 2**10),
     "trainer.num_nodes": range(1, 2**16),
+    "trainer.val_check_interval": range(1, 2**31),
 }
+_LIGHTNING = Path(lightning.__file__).parent
 _FAILURES = (
     MisconfigurationException,
     RuntimeError,
@@ -338,9 +341,9 @@ def _failure(error: Exception) -> str | None:
         return _not_restored(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return _KILLED_WORKER
-    if isinstance(error, ValueError):  # from below a --config file, past the parser's own handling
-        return _mistake(error)
-    return None
+    if isinstance(error, ValueError) and (mistake := _mistake(error)):
+        return mistake  # from below a --config file, past the parser's own handling
+    return text if _is_complaint_of_lightning(error) else None
 
 
 def _not_restored(error: Exception) -> str:
@@ -355,6 +358,13 @@ def _restores(error: Exception) -> bool:
         and "restore" in frame.f_code.co_name
         for frame, _ in walk_tb(error.__traceback__)
     )
+
+
+def _is_complaint_of_lightning(error: Exception) -> bool:
+    """Whether Lightning raised it, as it does where options do not fit the data or the cluster."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    raised = isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, LookupError)
+    return raised and _LIGHTNING in Path(frame.f_code.co_filename).parents
 
 
 def _optimizes(error: Exception) -> bool:

@@ -18,7 +18,7 @@ from boxpromptiml.data.shared_memory import require_shared_memory
 from boxpromptiml.data.supervision import Selection, SourceWeights, Supervision
 from boxpromptiml.data.transforms import Augmentation, TrainTransform
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.options import AtLeastOne, ProcessCount
+from boxpromptiml.io.options import AtLeastOne, ProcessCount, Seed
 from boxpromptiml.io.trust import trust, trusted_names
 from boxpromptiml.manifests.manifest import read_manifest
 from boxpromptiml.manifests.sources import Sources, read_sources, require_truth
@@ -87,7 +87,7 @@ class LocalizationData(LightningDataModule):
         batch_size: AtLeastOne = 16,
         eval_batch_size: AtLeastOne = 8,
         num_workers: ProcessCount = 0,
-        seed: int = 0,
+        seed: Seed = 0,
         teacher_signature: str | None = None,
         cache: Path | str | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ from boxpromptiml.evaluation.matching import PredictionFile, have_scores, match_
 from boxpromptiml.evaluation.scores import Curves, DatasetScores, region_size
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.map_files import StoredMap, quantise, read_map
-from boxpromptiml.io.options import NotNegative
+from boxpromptiml.io.options import Seed
 from boxpromptiml.io.outputs import EVALUATED
 from boxpromptiml.io.progress import track
 from boxpromptiml.manifests.sources import (
@@ -95,7 +95,7 @@ def evaluate(
     split: Split | None = "test",
     size: tuple[int, int] | None = None,
     resamples: int = RESAMPLES,
-    seed: NotNegative = 0,
+    seed: Seed = 0,
 ) -> int:
     """Score the probability maps or masks of any method against the ground truth of a manifest.
 

@@ -20,7 +20,7 @@ from boxpromptiml.evaluation.degraded import SCORES, DegradedTest
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.inference.shipped import weights_file
 from boxpromptiml.io.files import sha256_file, write_json, write_text
-from boxpromptiml.io.options import AtLeastOne, NotNegative
+from boxpromptiml.io.options import AtLeastOne, Seed
 from boxpromptiml.io.outputs import ROBUSTNESS
 from boxpromptiml.io.processes import keep_freed_memory
 from boxpromptiml.io.strict_json import read_as, read_json
@@ -45,7 +45,7 @@ def robustness(
     threshold: float | None = None,
     batch_size: AtLeastOne = 8,
     device: str = "auto",
-    seed: NotNegative = 0,
+    seed: Seed = 0,
     segmenter: SegmenterConfig | None = None,
 ) -> int:
     """Score a checkpoint on degraded images: JPEG, blur, noise, rescaling, social networks.

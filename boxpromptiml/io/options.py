@@ -12,8 +12,8 @@ from pydantic import AllowInfNan
 
 from boxpromptiml.errors import UserError
 
-AtLeastOne = Annotated[int, Ge(1)]
-NotNegative = Annotated[int, Ge(0)]
+AtLeastOne = Annotated[int, Ge(1), Le(2**31 - 1)]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 ProcessCount = Annotated[int, Ge(0), Le(1024)]
 Amount = Annotated[float, Ge(0), AllowInfNan(False)]
 

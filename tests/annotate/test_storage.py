@@ -129,6 +129,29 @@ def test_of_two_who_save_at_once_one_is_told(folder: Path, tmp_path: Path) -> No
     assert storage.put("a.png", CLEAN, 1) == 2
 
 
+@pytest.mark.parametrize("name", ["boxes.json", "boxes.jsonl"])
+def test_what_another_program_wrote_meanwhile_is_kept(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    storage = open_storage(folder, tmp_path / "boxes.json")
+    storage.put("a.png", BOXED, 0)
+    (tmp_path / name).write_text("by hand")
+    with pytest.raises(FileExistsError, match=f"{name} was changed by another program; move it"):
+        storage.put("b.png", CLEAN, 0)
+    assert (tmp_path / name).read_text() == "by hand"
+    (tmp_path / name).rename(tmp_path / "mine")
+    storage.put("b.png", CLEAN, 0)
+    saved = read_saved(tmp_path / "boxes.json").annotations
+    assert (saved["a.png"], saved["b.png"]) == (BOXED, CLEAN)
+    assert len(read_manifest(tmp_path / "boxes.jsonl").samples) == 4
+
+
+def test_a_list_of_somebody_else_beside_it_is_kept(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.errors.jsonl").write_text("my diary")
+    with pytest.raises(UserError, match=r"boxes\.errors\.jsonl: is there, and not of an earlier"):
+        open_storage(folder, tmp_path / "boxes.json")
+
+
 def test_threads_lose_nothing(folder: Path, tmp_path: Path) -> None:
     storage = open_storage(folder, tmp_path / "boxes.json")
     names = ("a.png", "b.png", "c/d.png", "e.png")
