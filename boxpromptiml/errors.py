@@ -10,17 +10,19 @@ from pathlib import Path
 EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_REJECTED = 0, 1, 2, 3
 
 
+_COMMANDS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _LONG = re.compile(r"\S{1000,}")  # letters without a space, such as a path that nothing can have
 
 
 def shortened(message: str) -> str:
-    """A message whose overlong words have lost their middle.
+    """A message whose overlong words have lost their middle, and without a terminal's commands.
 
     Example:
         >>> len(shortened("x" * 100_000 + ": no such file"))
         416
     """
-    return _LONG.sub(lambda word: f"{word[0][:200]}...{word[0][-200:]}", message)
+    plain = _COMMANDS.sub(lambda code: repr(code[0])[1:-1], message)
+    return _LONG.sub(lambda word: f"{word[0][:200]}...{word[0][-200:]}", plain)
 
 
 class UserError(ValueError):

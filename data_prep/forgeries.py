@@ -13,7 +13,7 @@ import numpy as np
 from boxpromptiml.errors import EXIT_OK, EXIT_REJECTED, RejectedInput, UserError
 from boxpromptiml.io.files import remove_temporaries, write_jsonl
 from boxpromptiml.io.images import write_jpeg
-from boxpromptiml.io.options import ProcessCount, Seed
+from boxpromptiml.io.options import ProcessCount
 from boxpromptiml.io.outputs import FORGERIES
 from boxpromptiml.io.progress import parallel
 from boxpromptiml.manifests.manifest import Header, write_manifest
@@ -47,7 +47,7 @@ def forgeries(
     images: list[Path] | None = None,
     manifest: list[Path] | None = None,
     recipe: Recipe = "plain",
-    seed: Seed = 0,
+    seed: int = 0,
     split: Split = "train",
     name: str = "forgeries",
     regions: Path | None = None,

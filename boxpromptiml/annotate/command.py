@@ -28,6 +28,7 @@ from boxpromptiml.io.files import locked_file, require_local_file, sha256_file
 from boxpromptiml.io.options import needs
 from boxpromptiml.io.progress import note
 from boxpromptiml.io.sandbox import IsolatedDecoder
+from boxpromptiml.io.weights import found_device, require_device
 from boxpromptiml.records import ModelType, Split, Teacher
 from boxpromptiml.teachers.config import TeacherName, make_teacher
 from boxpromptiml.teachers.consensus import Consensus
@@ -188,6 +189,7 @@ def _layers(
     jitter: float,
     device: str,
 ) -> Layers:
+    require_device(found_device(device))
     consensus = Consensus(copies, jitter)
     asked: Teacher = make_teacher(teacher, teacher_checkpoint, model_type, device)
     if checkpoint is not None:

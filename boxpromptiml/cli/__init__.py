@@ -93,6 +93,8 @@ _PACKAGES = {  # dependencies that not every command needs: by module, the name 
     "uvicorn": "uvicorn",
     "wandb": "wandb",
 }
+_NO_MEMORY = "can't allocate memory"  # PyTorch's words
+_LESS_MEMORY = "of the machine or its GPU: try a smaller --batch_size (of `fit`: --data.batch_size)"
 _COPY = "boxpromptiml.cli.experiments:copy"
 _DATA = "raw data to training-ready manifests, as python -m data_prep"
 
@@ -235,10 +237,18 @@ def _status(command: Callable[[], int]) -> int:
         return command()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
-    except RuntimeError as error:
-        if not str(error).startswith("Symlink loop"):  # `Path.resolve`, until Python 3.13
-            raise
-        raise UserError(f"links in a circle: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if str(error).startswith("Symlink loop"):  # `Path.resolve`, until Python 3.13
+            raise UserError(f"links in a circle: {error}") from error
+        if _wants_memory(error):
+            raise UserError(f"there is not enough memory, {_LESS_MEMORY}") from error
+        raise
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether memory ran out, of the machine or of a GPU."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or _NO_MEMORY in str(error)
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:

@@ -184,7 +184,7 @@ class TrainerCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except _FAILURES as error:
-            if self._wanted is not None and _optimizes(error):
+            if self._wanted is not None and (_optimizes(error) or _counts(error)):
                 raise UserError(_not_restored(error)) from error
             raise
 
@@ -358,6 +358,13 @@ def _restores(error: Exception) -> bool:
         and "restore" in frame.f_code.co_name
         for frame, _ in walk_tb(error.__traceback__)
     )
+
+
+def _counts(error: Exception) -> bool:
+    """Whether Lightning failed on a counter or the like, which it does not check on restoring."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    wrong_kind = isinstance(error, (TypeError, LookupError, AttributeError))
+    return wrong_kind and _LIGHTNING in Path(frame.f_code.co_filename).parents
 
 
 def _is_complaint_of_lightning(error: Exception) -> bool:

@@ -46,6 +46,8 @@ from boxpromptiml.metrics.results import (
 )
 from boxpromptiml.records import MaskArray, Split
 
+SCORED = "scored.json"  # in a run's evaluation: what it was made from
+
 _FEW_LEVELS = 16
 _PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")
 
@@ -124,6 +126,8 @@ def evaluate(
             match.
     """
     settings = EvaluateSettings(preset, threshold, split, size, resamples, seed)
+    if (out / SCORED).exists():
+        raise UserError(f"--out {out}: holds the scores of a run, for `report`; name another one")
     EVALUATED.require(out)
     evaluation = evaluate_predictions(predictions, manifest, settings)
     EVALUATED.mark(out)

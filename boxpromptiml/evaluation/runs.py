@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.evaluation.evaluate import EvaluateSettings, evaluate_predictions
+from boxpromptiml.evaluation.evaluate import SCORED, EvaluateSettings, evaluate_predictions
 from boxpromptiml.inference.localizer import Localizer
 from boxpromptiml.io.files import (
     fingerprint,
@@ -30,7 +30,6 @@ from boxpromptiml.metrics.results import SCHEMA_VERSION, read_evaluation, write_
 from boxpromptiml.records import Split
 
 Which = Literal["best", "last"]
-_SCORED = "scored.json"
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def score_run(
         "manifests": [sha256_file(path) for path in manifests],
         "images_and_masks": fingerprint([sha256_file(path) for path in files if path.is_file()]),
     }
-    if before == state:
+    if before is not None and before.items() >= state.items():
         return out
     localizer = Localizer.load(checkpoint, device)
     settings = EvaluateSettings(threshold=localizer.spec.threshold, split=split)
@@ -139,7 +138,7 @@ def score_run(
         found = evaluate_predictions(fresh / "predictions", manifests, settings)
         found.metrics["predictions"] = str(out / "predictions")
         write_evaluation(fresh, found)
-        write_json(fresh / _SCORED, state)
+        write_json(fresh / SCORED, state | {"scores": _hashes(fresh)})
     return out
 
 
@@ -160,18 +159,26 @@ def _earlier(out: Path, gone: Path) -> Path:
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """Inputs that a complete evaluation folder was made from; None if it is incomplete."""
+    """What a complete evaluation folder was made from; None if it is incomplete or was edited."""
     try:
-        state = read_json(folder / _SCORED)
+        state = read_json(folder / SCORED)
         read_evaluation(folder)
     except UserError:
         return None
-    return state if isinstance(state, dict) else None
+    if not isinstance(state, dict) or state.get("scores", _hashes(folder)) != _hashes(folder):
+        return None
+    return state
+
+
+def _hashes(folder: Path) -> list[str]:
+    return [sha256_file(folder / name) for name in ("metrics.json", "per_image.csv")]
 
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """A new folder that replaces `folder` if the block ends without an exception."""
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link, which would be replaced; remove it")
     fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{n}") for n in ("new", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

@@ -13,7 +13,6 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.inference.formats import read_safetensors
 from boxpromptiml.inference.maps import NetworkOutput
 from boxpromptiml.inference.spec import DESCRIPTION_KEY, ModelSpec
-from boxpromptiml.io.files import ZIP_METHODS
 from boxpromptiml.io.trust import trusted_object
 from boxpromptiml.io.weights import check_fit, load_into, load_weights, require_device
 from boxpromptiml.models.configs import OwnConfig, StudentConfig
@@ -91,8 +90,6 @@ def _check_sums(path: Path) -> None:
         return  # the format of before PyTorch 1.6 has no sums
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(one.compress_type not in ZIP_METHODS for one in archive.infolist()):
-                raise zipfile.BadZipFile("compressed otherwise than PyTorch does")
             damaged = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         raise UserError(f"{path}: is damaged: {error}; copy it again") from error

@@ -1,10 +1,12 @@
 """Weights on the Hugging Face Hub: `model.safetensors` with its metadata, and a model card.
 
-Saving and publishing use the Hub's own mixin. Loading does not: the mixin would take constructor
-arguments from an untrusted config.json, and fails offline if there is none.
+Publishing uses the Hub's own mixin. Saving does not, since the mixin deletes any config.json in the
+folder. Loading does not: the mixin would take constructor arguments from an untrusted config.json,
+and fails offline if there is none.
 """
 
 import logging
+import os
 import re
 import textwrap
 from collections.abc import Callable
@@ -49,7 +51,7 @@ _REASONS: dict[type[Exception], str] = {  # the first that fits
 
 
 class _Repository(ModelHubMixin):
-    """The object that the mixin saves and uploads.
+    """The object that the mixin uploads.
 
     Args:
         write: Function that writes all files into a folder.
@@ -90,12 +92,15 @@ def save(
     """Write what `Localizer.save_pretrained` describes into a folder.
 
     Raises:
-        UserError: If the network comes from an .onnx file, or the evaluation cannot be read.
+        UserError: If the network comes from an .onnx file, the evaluation cannot be read, or
+            something of somebody else is in the way.
     """
     folder = Path(folder)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(f"{folder}: is no folder; name another one")
     EXPORTED.require(folder / FOLDER_WEIGHTS)
     name = folder.resolve().name
-    _repository(network, spec, name, evaluation, licence).save_pretrained(folder)
+    _writer(network, spec, name, evaluation, licence)(folder)
 
 
 def push(
@@ -111,16 +116,17 @@ def push(
     Raises:
         UserError: As in `save`, and if the Hub refuses or cannot be reached.
     """
-    repository = _repository(network, spec, repo_id, evaluation, licence)
+    repository = _Repository(_writer(network, spec, repo_id, evaluation, licence))
     try:
         return str(repository.push_to_hub(repo_id, private=private, commit_message=_MESSAGE))
     except Exception as error:  # the types of its HTTP client differ between releases
         raise UserError(f"{repo_id}: not uploaded: {_reason(error)}") from error
 
 
-def _repository(
+def _writer(
     network: Network, spec: ModelSpec, name: str, evaluation: str | Path | None, licence: str | None
-) -> _Repository:
+) -> Callable[[Path], None]:
+    """A function that writes weights and model card into a folder."""
     module = network.module if isinstance(network, TorchNetwork) else network
     if not isinstance(module, (Student, WCBNet)):
         raise UserError("only PyTorch's weights can be published: load .ckpt or .safetensors")
@@ -136,7 +142,7 @@ def _repository(
         else:
             write_text(folder / "README.md", readme)
 
-    return _Repository(write)
+    return write
 
 
 def _reason(error: Exception) -> str:

@@ -21,11 +21,11 @@ from boxpromptiml.inference.maps import (
 )
 from boxpromptiml.inference.runtimes import Runtime, open_network
 from boxpromptiml.inference.shipped import weights_file
-from boxpromptiml.inference.spec import MAX_WHOLE_PIXELS, ModelSpec
+from boxpromptiml.inference.spec import ModelSpec
 from boxpromptiml.io.images import read_image
 from boxpromptiml.models.bayes import region_posterior
 from boxpromptiml.models.error_levels import scaled_error_levels
-from boxpromptiml.models.inputs import FloatArray, to_planes, whole_image
+from boxpromptiml.models.inputs import MAX_WHOLE_PIXELS, FloatArray, to_planes, whole_image
 from boxpromptiml.records import ImageArray, ProbArray, Segmenter
 from boxpromptiml.segmenters.config import SegmenterConfig, build_segmenter
 

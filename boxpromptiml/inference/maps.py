@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.models.inputs import FloatArray, sigmoid, to_stored_size
+from boxpromptiml.models.inputs import MAX_WHOLE_PIXELS, FloatArray, sigmoid, to_stored_size
 from boxpromptiml.records import ProbArray
 
 Precision = Literal["fp32", "bf16"]
@@ -60,7 +60,7 @@ def probability_maps(
     sizes: Sequence[tuple[int, int]],
     finite: bool = True,
 ) -> tuple[list[ProbArray], FloatArray]:
-    """Localize a batch; images of one shape go through the network together.
+    """Localize a batch; images of one shape go through the network together, unless they are large.
 
     No image is padded to another's size, so its map does not depend on its neighbours.
 
@@ -80,11 +80,14 @@ def probability_maps(
     image_logits = np.zeros(len(images), np.float32)
     shapes = [image.shape for image in images]
     for shape in sorted(set(shapes)):
-        members = [i for i, other in enumerate(shapes) if other == shape]
-        batch = np.stack([images[i] for i in members])
-        logits, image_logits[members] = _output(network, batch, finite)
-        for i, logit_map in zip(members, logits[:, 0], strict=True):
-            maps[i] = to_stored_size(logit_map, sizes[i])
+        alike = [i for i, other in enumerate(shapes) if other == shape]
+        together = max(1, MAX_WHOLE_PIXELS // (shape[1] * shape[2]))
+        for start in range(0, len(alike), together):
+            members = alike[start : start + together]
+            batch = np.stack([images[i] for i in members])
+            logits, image_logits[members] = _output(network, batch, finite)
+            for i, logit_map in zip(members, logits[:, 0], strict=True):
+                maps[i] = to_stored_size(logit_map, sizes[i])
     return maps, image_logits
 
 

@@ -31,13 +31,12 @@ from boxpromptiml.models.configs import (
     StudentConfig,
     WCBConfig,
 )
-from boxpromptiml.models.inputs import FloatArray, NetworkInput, sigmoid
+from boxpromptiml.models.inputs import MAX_WHOLE_PIXELS, FloatArray, NetworkInput, sigmoid
 from boxpromptiml.segmenters.config import SegmenterConfig
 
 DESCRIPTION_KEY = "boxpromptiml"
 OTHER_FILE = "location"  # the word by which an ONNX graph refers to a file beside it
 SCHEMA_VERSION = 1
-MAX_WHOLE_PIXELS = 4_000_000  # of an image that goes through a network for native inputs at once
 
 _MAX_TEXT = 2**16  # characters of a description as JSON; ours have about a thousand
 _SEAL_KEY = "file_sha256"

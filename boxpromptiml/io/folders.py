@@ -10,6 +10,7 @@ from pathlib import Path
 
 _logger = logging.getLogger(__name__)
 _LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")  # by macOS and Windows
+_PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 
 def files_below(folder: Path, hidden: bool = False) -> list[Path]:
@@ -17,12 +18,14 @@ def files_below(folder: Path, hidden: bool = False) -> list[Path]:
 
     Links are not followed: they, also those to folders and broken ones, and everything else that is
     not a folder count as files. So does a folder that cannot be listed, which reading then rejects.
+    A warning says how many hidden images are left out.
 
     Args:
         folder: The folder.
         hidden: Whether to include hidden files and folders (`is_hidden`).
     """
     found: list[Path] = []
+    left_out = 0
     waiting = [str(folder)]
     while waiting:
         current = waiting.pop()
@@ -32,6 +35,7 @@ def files_below(folder: Path, hidden: bool = False) -> list[Path]:
             continue
         for entry in entries:
             if not hidden and is_hidden(entry.name):
+                left_out += count_images(Path(entry.path))
                 continue
             is_folder = False
             with suppress(OSError):  # links in a circle
@@ -40,7 +44,26 @@ def files_below(folder: Path, hidden: bool = False) -> list[Path]:
                 waiting.append(entry.path)
             else:
                 found.append(Path(entry.path))
+    warn_of_hidden(folder, left_out)
     return sorted(found)
+
+
+def count_images(path: Path) -> int:
+    """Number of files called like images: the path itself, or those below it if it is a folder."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    files = files_below(path, hidden=True) if is_folder else [path]
+    return sum(is_called_image(file.name) for file in files)
+
+
+def is_called_image(name: str) -> bool:
+    """Whether a name is that of an image, and not of what macOS leaves beside it (`._a.jpg`)."""
+    return name.lower().endswith(_PHOTOGRAPHS) and not name.startswith("._")
+
+
+def warn_of_hidden(place: Path, count: int) -> None:
+    """Say how many hidden images of a folder or an archive are left out, if there are any."""
+    if count:
+        _logger.warning("%s: %d hidden images are left out; rename them to have them", place, count)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]] | None:

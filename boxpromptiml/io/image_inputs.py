@@ -1,6 +1,5 @@
 """Image files named on a command line, and a distinct output name for each."""
 
-import logging
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +9,6 @@ from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import refuse_address
 from boxpromptiml.io.folders import files_below
 
-_logger = logging.getLogger(__name__)
-_PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 _ENDINGS = (".png", ".jpg")  # of the files that a job writes under a name
 _MAX_NAME_BYTES = 200
 _MAX_PATTERN = 4096  # characters; longer ones take minutes
@@ -61,11 +58,6 @@ def _behind(pattern: str) -> Iterator[tuple[Path, Path]]:
     path = Path(pattern)
     if _is_folder(path):
         files = files_below(path)
-        hidden = set(files_below(path, hidden=True)) - set(files)
-        if count := sum(file.suffix.lower() in _PHOTOGRAPHS for file in hidden):
-            _logger.warning(
-                "%s: %d hidden images are left out; name them to have them", path, count
-            )
         if not files:
             raise RejectedInput(pattern, "empty_folder", "holds no files")
         yield from ((file, path) for file in files)

@@ -92,6 +92,9 @@ class OutputFolder:
         """
         if out.exists() and not out.is_dir():
             raise UserError(f"--out {out}: is a file; name a folder")
+        links = (out / name for name in self.parts if (out / name).is_symlink())
+        if link := next((path for path in links if path.is_dir()), None):
+            raise UserError(f"{link}: is a link to a folder; remove it, or name another")
         found = [out / name for name in self.parts if os.path.lexists(out / name)]
         if found and not self._is_ours(out):
             raise UserError(

@@ -5,8 +5,11 @@ because PyTorch's default yields to the environment variable TORCH_FORCE_NO_WEIG
 """
 
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from pickletools import genops
 from typing import Any
 
 import torch
@@ -19,6 +22,9 @@ from boxpromptiml.io.files import atomic_writer, require_local_file
 _CODE = re.compile(r"GLOBAL (\S+)")  # how PyTorch names the object that it refused to build
 _SHOWN = 3
 _MAX_HEADER = 2**21  # bytes of a .safetensors header: some 20,000 tensors; SAM ViT-H has 594
+_ZIP = b"PK\x03\x04"  # by which PyTorch tells the two formats apart, whatever else the file is
+_MAX_PICKLE = 2**22  # bytes that name the tensors: some 100 kB of SAM ViT-H or of a training
+_OLD_PICKLES = 5  # of a file of PyTorch before 1.6: magic number, version, system, content, keys
 _DTYPES = {  # that can be compared, copied and converted; float8 and complex cannot
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.uint8, torch.bool),
@@ -151,8 +157,44 @@ def _read(path: Path) -> Any:
         if _MAX_HEADER < header < path.stat().st_size:  # parsing costs 50 times as much memory
             raise UserError(f"{path}: its header is larger than that of any network")
         return load_file(path, device="cpu")
+    _refuse_greedy(path)
     # The one permitted call: explicit weights_only, a checked local file.
     return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+
+
+def _refuse_greedy(path: Path) -> None:
+    """Refuse what PyTorch never writes and what takes memory out of proportion to the file.
+
+    Raises:
+        UserError: If a part is compressed, a pickle is larger than that of any network, or makes
+            bytes of a length that it declares, of which `weights_only` has no limit.
+        Exception: Of many types, if the file is damaged.
+    """
+    with path.open("rb") as stream:
+        start = BytesIO(stream.read(_MAX_PICKLE))
+    if start.getvalue().startswith(_ZIP):
+        with zipfile.ZipFile(path) as archive:
+            for part in archive.infolist():
+                if part.compress_type != zipfile.ZIP_STORED:
+                    raise UserError(f"{path}: {part.filename} is compressed, unlike PyTorch's own")
+                if part.filename.endswith(".pkl"):
+                    with archive.open(part) as pickled:
+                        _refuse_greedy_pickle(path, BytesIO(pickled.read(_MAX_PICKLE)))
+        return
+    for _ in range(_OLD_PICKLES):
+        if start.tell() < len(start.getvalue()):  # of a bare pickle PyTorch says what is wrong
+            _refuse_greedy_pickle(path, start)
+
+
+def _refuse_greedy_pickle(path: Path, stream: BytesIO) -> None:
+    try:
+        for opcode, argument, _ in genops(stream):
+            if opcode.name == "GLOBAL" and str(argument).endswith(" bytearray"):
+                raise UserError(f"{path}: refused, since it holds a bytearray of any length")
+    except ValueError:
+        if stream.tell() >= _MAX_PICKLE:
+            raise UserError(f"{path}: its pickle is larger than that of any network") from None
+        raise
 
 
 def _explain(path: Path, error: Exception) -> str:
@@ -178,6 +220,8 @@ def _stored_shape(value: Any) -> tuple[int, ...] | str:
     """Shape of a tensor that is stored completely; a description of anything else."""
     if not isinstance(value, torch.Tensor):
         return type(value).__name__
+    if value.is_nested:
+        return "nested tensor"
     if value.layout is not torch.strided or value.dtype not in _DTYPES or value.is_meta:
         return f"{value.dtype} {value.layout} on {value.device}"
     shape = tuple(value.shape)

@@ -20,7 +20,8 @@ from boxpromptiml.models.error_levels import scaled_error_levels
 from boxpromptiml.records import ImageArray, ProbArray
 
 FloatArray = npt.NDArray[np.float32]
-Side = Annotated[int, Ge(32), Le(4096)]  # pixels
+MAX_WHOLE_PIXELS = 4_000_000  # that go through a network at once, but for one image of `size`
+Side = Annotated[int, Ge(32), Le(2048)]  # pixels
 Quality = Annotated[int, Ge(1), Le(100)]  # of a JPEG encoder
 
 

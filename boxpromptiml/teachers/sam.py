@@ -16,6 +16,7 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from boxpromptiml import geometry
+from boxpromptiml.errors import UserError
 from boxpromptiml.io.weights import found_device, require_device
 from boxpromptiml.models.sam import OFFICIAL_SHA256, load_sam
 from boxpromptiml.records import (
@@ -119,6 +120,9 @@ class SamTeacher:
             One proposal a box, in order; none for no box, and then no network runs. The note is
             `degenerate: empty` where nothing of the mask lies in the confined box, and
             `degenerate: image too thin` where SAM's own resizing would leave no pixel.
+
+        Raises:
+            UserError: If the weights are such that scores are not finite.
         """
         if not len(boxes):
             return
@@ -159,6 +163,8 @@ class SamTeacher:
             dense_prompt_embeddings=dense,
             multimask_output=self._options.multimask,
         )
+        if not bool(torch.isfinite(quality).all()):
+            raise UserError("SAM gives scores that are not finite: its weights are damaged")
         scores, best = quality.max(dim=1)
         each = torch.arange(len(best), device=best.device)
         return logits[each, best].unsqueeze(1), scores.tolist()

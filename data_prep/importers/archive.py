@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from boxpromptiml.errors import RejectedInput, UserError
 from boxpromptiml.io.files import ZIP_METHODS, atomic_writer
-from boxpromptiml.io.folders import is_hidden
+from boxpromptiml.io.folders import is_called_image, is_hidden, warn_of_hidden
 from boxpromptiml.io.images import DEFAULT_LIMITS
 from boxpromptiml.manifests.manifest import check_relative
 from data_prep.importers.raw import MAX_TEXT, RawData, RawFolder, decode_text
@@ -103,12 +103,14 @@ class RawArchive:
     def _sound(self, members: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         """Members that may be read, by name; the others are rejected."""
         sound: dict[str, zipfile.ZipInfo] = {}
+        hidden_images = 0
         names = _names(members)
         times = Counter(names)
         for member, name in zip(members, names, strict=True):
             reason, message = self._fault(member, name)
             hidden = any(is_hidden(part) for part in name.split("/"))
             if name.endswith("/") or (hidden and reason != "bad_name"):
+                hidden_images += is_called_image(name.rpartition("/")[2])
                 continue
             if times[name] > 1:
                 reason, message = "duplicate", "is in the archive twice; which is meant is unknown"
@@ -116,6 +118,7 @@ class RawArchive:
                 self.rejected.append(RejectedInput(self.shown(name), reason, message))
             else:
                 sound[name] = member
+        warn_of_hidden(self._archive, hidden_images)
         return sound
 
     def _fault(self, member: zipfile.ZipInfo, name: str) -> tuple[str, str]:

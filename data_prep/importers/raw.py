@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from boxpromptiml.errors import RejectedInput, UserError
-from boxpromptiml.io.folders import is_hidden
+from boxpromptiml.io.folders import count_images, is_hidden, warn_of_hidden
 
 IMAGE = r"\.(?:jpe?g|png|tiff?|bmp|webp)"
 MAX_TEXT = 64 * 2**20
@@ -57,7 +57,9 @@ class RawFolder:
         self._skipped = {path.resolve() for path in skipped}
         self._follow_links = follow_links
         self.rejected: list[RejectedInput] = []
+        self._hidden_images = 0
         self.names = sorted(self._walk())
+        warn_of_hidden(folder, self._hidden_images)
         files = (self._base / name for name in self.names) if follow_links else ()
         self.root = common_root(self._base, files)
 
@@ -72,6 +74,7 @@ class RawFolder:
                 entered.add(real)
             for entry in self._entries(prefix):
                 if is_hidden(entry.name):
+                    self._hidden_images += count_images(Path(entry.path))
                     continue
                 name = prefix + entry.name
                 try:

@@ -42,8 +42,11 @@ def album(folder: Path, decode: IsolatedDecoder) -> Album:
     return Album(folder, find_photographs(folder, {})[0], decode)
 
 
-def test_a_plain_folder_is_enough_and_no_file_is_lost(folder: Path) -> None:
+def test_a_plain_folder_is_enough_and_no_file_is_lost(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     found, rejected = find_photographs(folder, {}, [folder / "boxes.json"])
+    assert "1 hidden images are left out" in caplog.text
     assert [(one.name, one.size, one.shown_size) for one in found] == [
         ("b.png", (20, 30), (20, 30)),
         ("below/a.png", (40, 50), (40, 50)),

@@ -93,7 +93,22 @@ def test_a_state_that_cannot_be_restored_is_one_line(
     assert said.splitlines()[-1].startswith("error: the ")
 
 
-@pytest.mark.parametrize("damage", ["shape", "missing", "rate", "scheduler"])
+@pytest.mark.parametrize(
+    "option",
+    ["data.seed=-1", "trainer.val_check_interval=0", "trainer.val_check_interval=1000",
+     "data.eval_batch_size=99999999999999999999"],
+)  # fmt: skip
+def test_a_number_that_does_not_fit_is_one_line(
+    option: str, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(data_root, tmp_path, "--trainer.max_epochs=1", f"--{option}") in (1, 2)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert option.split("=", maxsplit=1)[0].rpartition(".")[2] in said.splitlines()[-1]
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("damage", ["shape", "missing", "rate", "scheduler", "counter"])
 def test_an_optimizer_state_of_other_weights_is_one_line(
     damage: str, run: Path, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +121,10 @@ def test_an_optimizer_state_of_other_weights_is_one_line(
             del optimizer["state"][0]["exp_avg"]
         case "rate":
             optimizer["param_groups"][0]["betas"] = "odd"
+        case "counter":
+            progress = "epoch_loop.automatic_optimization.optim_progress"
+            total = content["loops"]["fit_loop"][progress]["optimizer"]["step"]["total"]
+            total["ready"] = "odd"
         case _:
             scheduler["base_lrs"] = ["odd"]
     torch.save(content, tmp_path / "odd.ckpt")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from boxpromptiml.cli import main
+from boxpromptiml.cli import main, run
+from boxpromptiml.errors import UserError
 from boxpromptiml.io import old_names
 
 V1 = Path(__file__).parents[1] / "compat" / "v1"
@@ -135,3 +136,24 @@ def test_quiet_and_verbose_before_or_after_a_command(capsys: pytest.CaptureFixtu
         assert len(said.splitlines()) == lines or traced
         assert ("write --checkpoint" in said) == (lines > 1)
         assert said.splitlines()[-1].startswith("error: nowhere.ckpt")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_memory_that_runs_out_is_one_line(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        raise error
+
+    assert run(command) == 1
+    assert capsys.readouterr().err.startswith("error: there is not enough memory")
+
+
+def test_what_a_terminal_would_obey_is_spelt_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise UserError("x.ckpt: 1 unexpected (\x1b[2J\r\x9bok)")
+
+    assert run(command) == 1
+    assert capsys.readouterr().err == "error: x.ckpt: 1 unexpected (\\x1b[2J\\r\\x9bok)\n"

@@ -77,5 +77,5 @@ def test_bad_masks_are_rejected_and_unknown_labels_stay(made: Manifest, tmp_path
 def test_a_negative_seed_is_a_users_mistake(
     made: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(made.path, tmp_path / "out.jsonl", "--seed", "-1") == 1
-    assert "--seed" in capsys.readouterr().err
+    assert _run(made.path, tmp_path / "out.jsonl", "--seed", "-1") == 2
+    assert "seed: Input should be greater than or equal to 0" in capsys.readouterr().err

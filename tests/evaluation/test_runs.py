@@ -125,6 +125,40 @@ def test_images_and_masks_that_changed_in_place_are_scored_again(
         path.write_bytes(whole)
 
 
+@pytest.mark.parametrize("name", ["predictions", "predictions/prob"])
+def test_maps_behind_a_link_are_left_alone(run: Path, tmp_path: Path, name: str) -> None:
+    out = score_run(run, "test", "last")
+    (out / name).rename(tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    (out / "scored.json").unlink()
+    before = stamps(tmp_path / "elsewhere")
+    score_run(run, "test", "last")
+    assert not (out / name).is_symlink()
+    assert stamps(tmp_path / "elsewhere") == before
+    out.rename(tmp_path / "moved")
+    out.symlink_to(tmp_path / "moved")
+    (out / "scored.json").unlink()
+    with pytest.raises(UserError, match="last: is a link"):
+        score_run(run, "test", "last")
+
+
+def test_scores_of_other_maps_are_not_taken_for_those_of_the_run(
+    run: Path, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = score_run(run, "test", "last")
+    whole = (out / "metrics.json").read_bytes()
+    words = ["evaluate", "--predictions", str(out / "predictions"), "--threshold", "0.1"]
+    words += ["--manifest", str(data_root / "test.jsonl"), "--out"]
+    assert main([*words, str(out)]) == 1
+    assert "holds the scores of a run" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "other")]) == 0
+    for name in ("metrics.json", "per_image.csv"):
+        shutil.copy(tmp_path / "other" / name, out / name)
+    assert read_state(out) is None
+    score_run(run, "test", "last")
+    assert (out / "metrics.json").read_bytes() == whole
+
+
 def test_best_and_last_do_not_overwrite_each_other(run: Path) -> None:
     last = stamps(score_run(run, "test", "last"))
     assert score_run(run, "test", "best") == run / "evaluation/test/best"

@@ -122,7 +122,7 @@ def test_a_changed_bit_is_noticed(exported: FileMaker, checkpoint: Path, tmp_pat
     with zipfile.ZipFile(checkpoint) as archive:
         largest = max(archive.infolist(), key=lambda one: one.file_size)
     middle = largest.header_offset + 200 + largest.file_size // 2
-    with pytest.raises(UserError, match="damaged: the sum of"):
+    with pytest.raises(UserError, match="is damaged"):
         load_localizer(flipped(checkpoint, tmp_path / "flipped.ckpt", middle))
 
 
@@ -130,7 +130,7 @@ def test_a_member_that_unpacks_without_bound_is_refused(checkpoint: Path, tmp_pa
     path = Path(shutil.copy(checkpoint, tmp_path / "bomb.ckpt"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("archive/data/bomb", bytes(2**20), zipfile.ZIP_BZIP2)
-    with pytest.raises(UserError, match="compressed otherwise"):
+    with pytest.raises(UserError, match="is compressed, unlike"):
         load_localizer(path)
 
 

@@ -96,7 +96,11 @@ def test_files_of_others_are_kept(
 ) -> None:
     localizer = Localizer.load(checkpoint)
     (tmp_path / "README.md").write_text("licence: mit")  # as the Hub makes it
+    (tmp_path / "config.json").write_text("mine")
     localizer.save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() == "mine"
+    with pytest.raises(UserError, match=r"config\.json: is no folder"):
+        localizer.save_pretrained(tmp_path / "config.json")
     assert (tmp_path / "README.md").read_text() == "licence: mit"
     assert "the model card was not written" in caplog.text
     (tmp_path / "model.safetensors").write_bytes(b"of another network")

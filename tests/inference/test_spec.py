@@ -153,7 +153,7 @@ def test_any_other_value_anywhere_is_refused_or_harmless(data: st.DataObject) ->
     if spec is not None:
         assert ModelSpec.from_dict(spec.to_dict()) == spec
         assert 0 <= spec.threshold <= 1
-        assert max(spec.input.size) <= 4096
+        assert max(spec.input.size) <= 2048
 
 
 def unfolding(depth: int) -> object:

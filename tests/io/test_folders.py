@@ -41,7 +41,9 @@ def test_the_files_are_those_of_rglob_in_its_order(tmp_path: Path) -> None:
     assert files_below(tmp_path) == sorted(p for p in tmp_path.rglob("*") if p.is_file())
 
 
-def test_hidden_files_and_what_systems_leave_are_no_data(tmp_path: Path) -> None:
+def test_hidden_files_and_what_systems_leave_are_no_data(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     left = ("Thumbs.db", "desktop.ini", ".DS_Store", "._a.png", ".git/a.png", "__MACOSX/a.png")
     for name in (*left, "a.png"):
         make_folder((tmp_path / name).parent)
@@ -49,6 +51,7 @@ def test_hidden_files_and_what_systems_leave_are_no_data(tmp_path: Path) -> None
     assert files_below(tmp_path) == [tmp_path / "a.png"]
     assert len(files_below(tmp_path, hidden=True)) == len(left) + 1
     assert not is_hidden("thumbs.png")
+    assert "2 hidden images are left out" in caplog.text  # ._a.png is none
 
 
 def test_links_are_files_and_folders_behind_them_are_not_entered(tmp_path: Path) -> None:

@@ -86,6 +86,19 @@ def test_a_copy_without_hidden_files_is_known(command: str, tmp_path: Path) -> N
     assert kind.signs
 
 
+@pytest.mark.parametrize("command", FOLDERS)
+def test_a_folder_behind_a_link_is_not_written_into(command: str, tmp_path: Path) -> None:
+    kind = FOLDERS[command]
+    (tmp_path / "out").mkdir()
+    kind.mark(tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / kind.parts[0]).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"{kind.parts[0]}: is a link to a folder"):
+        kind.require(tmp_path / "out")
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
+    kind.mark(tmp_path / "linked")  # the folder itself may be one
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; name a folder"):

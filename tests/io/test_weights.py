@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from boxpromptiml.errors import UserError
 from boxpromptiml.io.weights import found_device, load_into, load_weights
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -1.0])}
+
+
+# The pickles that begin a file of PyTorch before 1.6: magic number, version, system, content, keys.
+EMPTY: list[object] = [0x1950A86A20F9469CFC6C, 1001, {}, {}, []]
+OLD = [pickle.dumps(part, 2) for part in EMPTY]
 
 
 class Canary:
@@ -69,6 +75,52 @@ def test_a_header_of_more_tensors_than_any_network_has_is_not_parsed(tmp_path: P
     header = json.dumps(entries).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
     assert "larger than that of any network" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "said"),
+    [
+        (zipfile.ZIP_DEFLATED, 1000, "data.pkl is compressed"),
+        (zipfile.ZIP_STORED, 2**22 + 1, "its pickle is larger than that of any network"),
+    ],
+)
+def test_a_pickle_that_takes_all_memory_is_not_read(
+    tmp_path: Path, method: int, size: int, said: str
+) -> None:
+    torch.save(STATE, tmp_path / "w.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", method) as bomb,
+    ):
+        for name in whole.namelist():
+            lists = b"(" * size  # each of which opens a list
+            bomb.writestr(name, lists if name.endswith("data.pkl") else whole.read(name))
+    assert said in message(tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_bytes_of_a_declared_length_are_not_made(tmp_path: Path, old: bool) -> None:
+    path, length = tmp_path / "w.pth", 2**36
+    torch.save({"a": bytearray(1)}, path, _use_new_zipfile_serialization=not old)
+    make = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + length.to_bytes(5, "little") + b"\x85R."
+    if old:
+        head = b"".join(OLD[:3])
+        path.write_bytes(head + make + pickle.dumps([], 2))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", make)
+            archive.writestr("archive/version", "3\n")
+    assert "refused, since it holds a bytearray" in message(path)
+    if old:
+        with zipfile.ZipFile(path, "a") as archive:  # an archive too, for other readers
+            archive.writestr("a", "b")
+        assert "refused, since it holds a bytearray" in message(path)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_an_old_file_of_endless_lists_is_not_read(tmp_path: Path, place: int) -> None:
+    (tmp_path / "w.pth").write_bytes(b"".join(OLD[:place]) + b"\x80\x02" + b"(" * 2**23)
+    assert "its pickle is larger than that of any network" in message(tmp_path / "w.pth")
 
 
 def test_follows_links(tmp_path: Path) -> None:
@@ -213,6 +265,10 @@ def test_load_into_keeps_the_dtype_of_the_module() -> None:
         ({"weight": None}, "1 missing (weight)"),
         ({"head": torch.zeros(1)}, "1 unexpected (head)"),
         ({"bias": torch.zeros(5)}, "1 of another shape (bias (5,) for (2,))"),
+        (
+            {"bias": torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)])},
+            "1 of another shape (bias nested tensor for (2,))",
+        ),
         ({"bias": "text"}, "1 of another shape (bias str for (2,))"),
         (
             {"bias": torch.tensor([0.0, torch.nan])},

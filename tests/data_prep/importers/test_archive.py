@@ -308,10 +308,13 @@ def test_a_method_that_unpacks_without_bound_is_not_used(
     )
 
 
-def test_only_what_a_layout_asks_for_is_written(tmp_path: Path, members: dict[str, bytes]) -> None:
+def test_only_what_a_layout_asks_for_is_written(
+    tmp_path: Path, members: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
     members |= {"notes/readme.txt": b"x" * 9999, "label_in_wild/images/.hidden.jpg": b"x"}
     assert run(pack(tmp_path / "a.zip", members), tmp_path / "out" / "m.jsonl") == (0, {})
     assert len([p for p in everything(tmp_path / "out") if not p.endswith("jsonl")]) == 4
+    assert "a.zip: 1 hidden images are left out" in caplog.text
 
 
 def test_long_and_odd_names_get_names_of_ours(tmp_path: Path, members: dict[str, bytes]) -> None:

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.imports import imported, run
 from tests.helpers.trees import TREES
 
@@ -26,3 +28,13 @@ def test_links_are_followed_when_asked_and_not_in_circles(tmp_path: Path) -> Non
     assert rejected == {}
     assert [s.id for s in manifest.samples] == [s.id for s in plain.samples]
     assert all(manifest.image_path(s).parent.resolve() == other for s in manifest.samples)
+
+
+def test_hidden_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = tmp_path / "raw" / "dso1"
+    TREES["dso1"](source)
+    for name in (".thumbnails/a.png", ".b.JPG", "DSO-1/._c.png"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes(b"x")
+    imported(tmp_path, "dso1")
+    assert "2 hidden images are left out" in caplog.text
