@@ -14,6 +14,7 @@ from boxpromptiml.evaluation.robustness import plotted, read_robustness
 from boxpromptiml.evaluation.runs import Run, Which, score_run
 from boxpromptiml.io.files import sha256_file
 from boxpromptiml.io.outputs import PLOTS, REPORT
+from boxpromptiml.io.weights import found_device, require_device
 from boxpromptiml.manifests.manifest import Manifest, read_manifest
 from boxpromptiml.metrics.results import Evaluation, read_evaluation
 from boxpromptiml.records import Split
@@ -64,6 +65,7 @@ def report(
         UserError: If a run, its checkpoint or a manifest is missing, or an image has changed.
     """
     path = out or run / "report.html"
+    require_device(found_device(device))
     REPORT.require(path)
     PLOTS.require(run)
     scored = [_scored(folder, split, checkpoint, device) for folder in (run, *compare)]

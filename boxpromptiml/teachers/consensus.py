@@ -58,8 +58,8 @@ class Consensus:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.copies < 1:
-            raise UserError(f"consensus: copies must be at least 1, got {self.copies}")
+        if not 1 <= self.copies <= 1000:
+            raise UserError(f"consensus: copies must be from 1 to 1000, got {self.copies}")
         if not 0 <= self.jitter < 0.5:
             raise UserError(f"consensus: jitter must be in [0, 0.5), got {self.jitter}")
         if not 0 <= self.lower < self.upper <= 1:
