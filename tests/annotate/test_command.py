@@ -106,7 +106,10 @@ def test_a_page_saves_nothing(folder: Path, desks: list[Desk]) -> None:
         (["--images", "photos"], "annotate needs --images FOLDER and --out boxes.json"),
         (["--images", "none", "--out", "a.json"], "none: no such folder"),
         (["--images", "photos", "--out", "a.csv"], "must end in .json"),
-        (["--images", "photos", "--out", "a.json", "--copies", "0"], "copies must be from 1 to 1000"),
+        (
+            ["--images", "photos", "--out", "a.json", "--copies", "0"],
+            "copies must be from 1 to 1000",
+        ),
         (
             ["--images", "photos", "--out", "a.json", "--teacher", "sam"],
             "needs --teacher_checkpoint",
