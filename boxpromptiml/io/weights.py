@@ -174,10 +174,13 @@ def _refuse_greedy(path: Path) -> None:
         start = BytesIO(stream.read(_MAX_PICKLE))
     if start.getvalue().startswith(_ZIP):
         with zipfile.ZipFile(path) as archive:
-            for part in archive.infolist():
+            parts = archive.infolist()
+            if min((part.header_offset for part in parts), default=0):  # read otherwise by PyTorch
+                raise UserError(f"{path}: does not begin with its first part, as PyTorch's do")
+            for part in parts:
                 if part.compress_type != zipfile.ZIP_STORED:
                     raise UserError(f"{path}: {part.filename} is compressed, unlike PyTorch's own")
-                if part.filename.endswith(".pkl"):
+                if part.filename.lower().endswith(".pkl"):  # PyTorch ignores case
                     with archive.open(part) as pickled:
                         _refuse_greedy_pickle(path, BytesIO(pickled.read(_MAX_PICKLE)))
         return

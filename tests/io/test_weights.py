@@ -108,7 +108,7 @@ def test_bytes_of_a_declared_length_are_not_made(tmp_path: Path, old: bool) -> N
         path.write_bytes(head + make + pickle.dumps([], 2))
     else:
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", make)
+            archive.writestr("archive/Data.PKL", make)  # PyTorch ignores case
             archive.writestr("archive/version", "3\n")
     assert "refused, since it holds a bytearray" in message(path)
     if old:
@@ -121,6 +121,15 @@ def test_bytes_of_a_declared_length_are_not_made(tmp_path: Path, old: bool) -> N
 def test_an_old_file_of_endless_lists_is_not_read(tmp_path: Path, place: int) -> None:
     (tmp_path / "w.pth").write_bytes(b"".join(OLD[:place]) + b"\x80\x02" + b"(" * 2**23)
     assert "its pickle is larger than that of any network" in message(tmp_path / "w.pth")
+
+
+def test_a_second_table_of_contents_that_pytorch_would_read_is_refused(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth", "a") as archive:
+        archive.writestr("archive/notes", "x")
+    whole = (tmp_path / "w.pth").read_bytes()
+    (tmp_path / "w.pth").write_bytes(b"PK\x03\x04" + whole)
+    assert "does not begin with its first part" in message(tmp_path / "w.pth")
 
 
 def test_follows_links(tmp_path: Path) -> None:
