@@ -118,7 +118,7 @@ class Batch(TypedDict):
     valid: NotRequired["torch.Tensor"]  # (B, 1, h, w) bool: counts in the loss
     weight: NotRequired["torch.Tensor"]  # (B,) float32 >= 0: how much the image counts in the loss
     supervision: NotRequired[list[Supervised]]  # what supervises each image
-    lost: list[bool]  # whether the image or its supervision could not be read
+    lost: NotRequired[list[bool]]  # whether the image or its supervision could not be read
     label: "torch.Tensor"  # (B,) float32: 0 authentic, 1 manipulated, nan unknown
     id: list[str]
     extent: list[tuple[int, int]]

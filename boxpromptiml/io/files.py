@@ -222,7 +222,8 @@ def atomic_writer(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
             or (error.filename is None and error.errno in _DISK)
         ):
             error.filename = str(path)  # a failed write does not know its file
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a read-only disk
+            temporary.unlink(missing_ok=True)
         raise
     if durable:
         _fsync_folder(path.parent)

@@ -79,7 +79,8 @@ class ScoredModule(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Maps:
         """Predict probability maps at the stored size."""
         prob, score = self.localize(batch)
-        return Maps(id=batch["id"], prob=prob, image_score=score, lost=batch["lost"])
+        lost = batch.get("lost", [False] * len(prob))
+        return Maps(id=batch["id"], prob=prob, image_score=score, lost=lost)
 
     def localize(self, batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Predict maps (H, W) in [0, 1] at the stored sizes and image scores (B,) in [0, 1].

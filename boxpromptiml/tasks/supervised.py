@@ -23,7 +23,8 @@ class SupervisionCount:
 
     def add(self, batch: Batch) -> None:
         """Count the images of a training batch."""
-        for kind, lost in zip(batch.get("supervision", ()), batch["lost"], strict=True):
+        kinds = batch.get("supervision", [])
+        for kind, lost in zip(kinds, batch.get("lost", [False] * len(kinds)), strict=True):
             self.counts[int(lost), _KINDS.index(kind)] += 1
 
     @property

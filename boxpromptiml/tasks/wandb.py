@@ -228,7 +228,6 @@ def _take(batch: Batch, members: list[int]) -> Batch:
         id=[batch["id"][i] for i in members],
         extent=[batch["extent"][i] for i in members],
         size=[batch["size"][i] for i in members],
-        lost=[batch["lost"][i] for i in members],
         truth=[batch["truth"][i] for i in members],
     )
     if "regions" in batch:
