@@ -46,8 +46,9 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write the maps of a batch; of images that could not be read, remove earlier ones."""
-        columns = (prediction[name] for name in ("id", "prob", "image_score", "lost"))
-        for name, prob, score, lost in zip(*columns, strict=True):
+        columns = [prediction[name] for name in ("id", "prob", "image_score")]
+        unread = prediction.get("lost", [False] * len(columns[0]))
+        for name, prob, score, lost in zip(*columns, unread, strict=True):
             file = safe_name(name)
             path = self._folder(trainer) / "prob" / f"{file}.png"
             if lost:

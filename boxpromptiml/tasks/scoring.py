@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NoReturn, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -30,7 +30,9 @@ class Maps(TypedDict):
     id: list[str]
     prob: list[torch.Tensor]  # (H, W) at the stored size
     image_score: torch.Tensor  # (B,) in [0, 1]
-    lost: list[bool]  # whether the image could not be read; its map and score mean nothing then
+    lost: NotRequired[
+        list[bool]
+    ]  # whether the image could not be read; its map and score mean nothing then
 
 
 class ScoredModule(LightningModule):
