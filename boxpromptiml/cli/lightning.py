@@ -36,6 +36,7 @@ from boxpromptiml.io.old_names import renamed_words
 from boxpromptiml.io.outputs import CONFIGURATION
 from boxpromptiml.io.processes import environment_for_children
 from boxpromptiml.io.progress import is_quiet
+from boxpromptiml.io.strict_yaml import read_yaml
 from boxpromptiml.metrics.results import score_list
 from boxpromptiml.tasks.callbacks import GuardedCheckpoint, LocalCheckpointIO, MetricsFile
 from boxpromptiml.tasks.distill import DistillTask
@@ -149,6 +150,7 @@ class TrainerCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand == "fit":
             refuse_idle(config, self._words)
+        _refuse_moved_run(config)
         config.trainer.default_root_dir = sweep_folder(str(config.trainer.default_root_dir))
         _settle_loggers(config.trainer, fitting=self.subcommand == "fit")
         if self.subcommand == "predict":
@@ -252,6 +254,27 @@ def _refuse_out_of_range(config: Namespace) -> None:
             value = int(value)
         if type(value) is int and value not in allowed:
             raise UserError(f"--{option} must be from {allowed[0]} to {allowed[-1]}, got {value}")
+
+
+def _refuse_moved_run(config: Namespace) -> None:
+    """Refuse the config.yaml of a run that was moved: it names the folder that the run had before.
+
+    Results would go there, and there may be another run by now.
+
+    Raises:
+        UserError: Says which option names the folder that the run has now.
+    """
+    named = str(config.trainer.default_root_dir)
+    for given in config.get("config") or []:
+        path = Path(str(given))
+        if not CONFIGURATION.is_of(path) or path.resolve().is_relative_to(Path(named).resolve()):
+            continue  # a logger's folder may lie below
+        content = read_yaml(path)
+        if str((content.get("trainer") or {}).get("default_root_dir")) == named:
+            raise UserError(
+                f"{path}: is of a run in {named}, and results would go there; add "
+                f"--trainer.default_root_dir={path.parent}, or the folder that you mean"
+            )
 
 
 def _settle_loggers(trainer: Namespace, fitting: bool) -> None:

@@ -49,6 +49,7 @@ from boxpromptiml.records import MaskArray, Split
 SCORED = "scored.json"  # in a run's evaluation: what it was made from
 
 _FEW_LEVELS = 16
+_MAX_SIDE = 4096  # pixels of a network's input
 _PACKAGES = ("boxpromptiml", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -84,8 +85,8 @@ class EvaluateSettings:
             raise UserError(f"resamples must be 1 or more, got {self.resamples}")
         if (self.size is not None) != PRESETS[self.preset].resizes:
             raise UserError("give size, the network's [H, W], with preset benco-resize, only there")
-        if self.size is not None and not all(0 < side <= 65_500 for side in self.size):
-            raise UserError(f"size must be positive, got {list(self.size)}")
+        if self.size is not None and not all(0 < side <= _MAX_SIDE for side in self.size):
+            raise UserError(f"size must be from 1 to {_MAX_SIDE}, got {list(self.size)}")
 
 
 def evaluate(

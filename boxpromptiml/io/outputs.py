@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from boxpromptiml.errors import UserError
-from boxpromptiml.io.files import locked, open_regular
+from boxpromptiml.io.files import locked, open_regular, refuse_address
 from boxpromptiml.io.folders import make_folder
 
 _SEARCHED = 1 << 20  # bytes at either end of a file
@@ -42,10 +42,15 @@ class OutputFile:
             UserError: If the name has another ending, or something is there that is not of this
                 kind, an input, a folder or a device.
         """
+        refuse_address(out)
         if out.suffix.lower() not in self.endings:
             wanted = " or ".join(self.endings)
             raise UserError(f"--out {out}: its name must end in {wanted or 'no suffix'}")
         self.require_ours(out, *inputs)
+
+    def is_of(self, path: Path) -> bool:
+        """Whether a file is of this kind."""
+        return _holds(path, self.mark)
 
     def require_ours(self, out: Path, *inputs: Path) -> None:
         """The same for a file whose name the command chooses."""
@@ -54,7 +59,7 @@ class OutputFile:
         if any(path.exists() and out.samefile(path) for path in inputs):
             raise UserError(f"--out {out}: is what the job reads; name another file")
         is_empty = out.is_file() and out.stat().st_size <= _EMPTY
-        if not is_empty and not _holds(out, self.mark):
+        if not is_empty and not self.is_of(out):
             raise UserError(f"{out}: is there, and not of an earlier job; move it, or name another")
 
 
@@ -90,6 +95,7 @@ class OutputFolder:
         Raises:
             UserError: Naming it.
         """
+        refuse_address(out)
         if out.exists() and not out.is_dir():
             raise UserError(f"--out {out}: is a file; name a folder")
         links = (out / name for name in self.parts if (out / name).is_symlink())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -302,3 +303,18 @@ def test_a_configuration_by_hand_is_not_replaced(
     assert fit(data_root, tmp_path, "--trainer.max_steps=1") == 1
     assert "config.yaml: is there, and not of an earlier job" in capsys.readouterr().err
     assert (tmp_path / "config.yaml").read_text() == "trainer: {max_epochs: 3} # by hand"
+
+
+def test_a_configuration_of_a_moved_run_does_not_write_where_the_run_was(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path(shutil.copytree(run, tmp_path / "moved"))
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    words = ["validate", "--config", str(moved / "config.yaml")]
+    words += ["--ckpt_path", str(moved / "checkpoints" / "last.ckpt")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"config.yaml: is of a run in {run}, and results would go there; add" in said
+    assert main([*words, f"--trainer.default_root_dir={moved}"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert (moved / "config_validate.yaml").is_file()

@@ -323,3 +323,15 @@ def test_a_manifest_replaces_no_annotations(name: str, tmp_path: Path) -> None:
     before = drawn.read_bytes()
     assert _run(manifest, drawn, out=tmp_path / name)[0] == 1
     assert drawn.read_bytes() == before
+
+
+def test_fractions_are_not_taken_for_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = _manifest(tmp_path, _sample("a.jpg"), _sample("b.jpg"))
+    fractions = _coco(tmp_path, {"a.jpg": [(0.1, 0.1, 0.5, 0.6)], "b.jpg": [(0, 0, 1, 1)]})
+    assert _run(manifest, fractions)[0] == 1
+    assert "all 2 boxes lie within the first pixel" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+    pixels = _coco(tmp_path, {"a.jpg": [(0.1, 0.1, 0.5, 0.6)], "b.jpg": [BOX]})
+    assert _run(manifest, pixels)[0] == 0

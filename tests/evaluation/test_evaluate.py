@@ -368,7 +368,7 @@ def test_ids_in_two_manifests(data: Data) -> None:
         ({"preset": "benco"}, "no preset 'benco'; there are default, lab"),
         ({"preset": "benco-resize"}, "only there"),
         ({"size": (5, 5)}, "only there"),
-        ({"preset": "benco-resize", "size": (0, 5)}, "size must be positive"),
+        ({"preset": "benco-resize", "size": (0, 5)}, "size must be from 1 to 4096"),
         ({"resamples": 0}, "resamples must be"),
     ],
 )
