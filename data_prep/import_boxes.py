@@ -105,7 +105,6 @@ def import_boxes(
         else:
             result.add(sample, annotated)
     result.warn()
-    _refuse_fractions([s for s in result.samples if s.id in joined], annotations, format)
     samples, rejected = result.samples, rejected + result.rejected
     without = [
         RejectedInput(sample.image, "not_annotated", "no annotation gives this image boxes")
@@ -127,16 +126,6 @@ def import_boxes(
         f"{len(without)} not annotated, {len(rejected)} rejected\n"
     )
     return status
-
-
-def _refuse_fractions(annotated: Iterable[Sample], annotations: Path, kind: Format) -> None:
-    """Refuse boxes in fractions of an image where pixels are meant: all in the first pixel."""
-    boxes = [box for sample in annotated for box in sample.boxes or ()]
-    if boxes and all(max(box) <= 1 for box in boxes):
-        raise UserError(
-            f"{annotations}: all {len(boxes)} boxes lie within the first pixel of their images: "
-            f"are they fractions? Of {kind}, coordinates are pixels"
-        )
 
 
 def _read_all(

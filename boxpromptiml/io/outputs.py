@@ -150,6 +150,8 @@ EXPORT_BOXES = "data_prep export-boxes"  # said in every file of boxes for other
 MANIFEST = OutputFile(b'"image_root"', (".jsonl",))
 REJECTIONS = OutputFile(b'"reason"', (".jsonl",))
 CONFIGURATION = OutputFile(b"# lightning.pytorch==", (".yaml",))
+CHECKPOINT = OutputFile(b"GuardedCheckpoint", (".ckpt",))
+METRICS = OutputFile(b'"f1_curve"', (".json",))
 REPORT = OutputFile(b'content="boxpromptiml report"', (".html", ".htm"))
 COMPLEXITY = OutputFile(b'"multiply_adds"', (".json",))
 EXPORTED = OutputFile(b"normalisation", (".onnx", ".safetensors"))

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from boxpromptiml.data.datamodule import LocalizationData
 from boxpromptiml.errors import UserError
 from boxpromptiml.io.files import refuse_address, remove_temporaries, write_json
+from boxpromptiml.io.outputs import CHECKPOINT, METRICS
 from boxpromptiml.io.weights import load_weights, save_checkpoint
 from boxpromptiml.tasks.monitor import refuse_uncomputable
 from boxpromptiml.tasks.numeric import finite_weights
@@ -64,8 +65,8 @@ class GuardedCheckpoint(ModelCheckpoint):
         """Choose and lock the folder, and remove incomplete files of a killed run.
 
         Raises:
-            UserError: If the run would end before its first validation, or another training uses
-                the folder.
+            UserError: If the run would end before its first validation, another training uses the
+                folder, or another program's checkpoints are in the way.
         """
         every = trainer.check_val_every_n_epoch or 1
         short = trainer.max_epochs is not None and 0 < trainer.max_epochs < every
@@ -76,6 +77,8 @@ class GuardedCheckpoint(ModelCheckpoint):
             )
         self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            for name in (self.filename or "best", self.CHECKPOINT_NAME_LAST, _INTERRUPTED):
+                CHECKPOINT.require_ours(self._path(name))
             self._lock = lock_folder(Path(self.dirpath))
             remove_temporaries(Path(self.dirpath))
         super().setup(trainer, pl_module, stage)
@@ -164,6 +167,15 @@ class MetricsFile(Callback):
     `f1_curve` is a list of (threshold, mean F1 of the manipulated images).
     """
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse to replace a file of somebody else.
+
+        Raises:
+            UserError: If there is one.
+        """
+        if stage in ("fit", "validate", "test"):
+            METRICS.require_ours(_metrics_path(trainer, "test" if stage == "test" else "val"))
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write metrics_val.json, except after the sanity check."""
         if not trainer.sanity_checking:
@@ -174,7 +186,7 @@ class MetricsFile(Callback):
         self._write(trainer, pl_module, "test")
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes
+        path = _metrics_path(trainer, stage)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         scores: dict[str, Any] = {
@@ -185,7 +197,12 @@ class MetricsFile(Callback):
         curve = getattr(pl_module, "f1_curves", {}).get(stage, [])
         scores["epoch"] = trainer.current_epoch
         scores["f1_curve"] = [point for point in curve if not isnan(point[1])]
-        write_json(folder / f"metrics_{stage}.json", scores)
+        write_json(path, scores)
+
+
+def _metrics_path(trainer: Trainer, stage: str) -> Path:
+    folder = Path(trainer.log_dir or trainer.default_root_dir)  # asks all processes
+    return folder / f"metrics_{stage}.json"
 
 
 class LocalCheckpointIO(CheckpointIO):

@@ -58,18 +58,22 @@ class PredictionWriter(BasePredictionWriter):
             write_bytes(path, encode_map(prob.numpy()))
             self._rows[name] = {"id": name, "name": file, "image_score": round(float(score), 6)}
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lock the folder and remove an earlier table, so that none is left if this job fails.
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lock the folder, before another job's files in it are replaced.
 
         Raises:
             UserError: If another job is writing there, or something of somebody else lies there.
         """
+        if stage == "predict":
+            PREDICTED.mark(self._folder(trainer))  # by every process: any may be the first to write
+            if trainer.is_global_zero:
+                self._lock = lock_folder(self._folder(trainer))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove an earlier table, so that none is left if this job fails."""
         self._rows = {}
-        folder = self._folder(trainer)
-        PREDICTED.mark(folder)  # by every process, since any of them may be the first to write
         if trainer.is_global_zero:
-            self._lock = lock_folder(folder)
-            (folder / "predictions.jsonl").unlink(missing_ok=True)
+            (self._folder(trainer) / "predictions.jsonl").unlink(missing_ok=True)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect the rows of all processes and write the table.

@@ -183,7 +183,7 @@ class _MaskMaker:
         path = path_of_row(self.out, mask_name(sample))
         known = sample.image_sha256 or images.probe(self.manifest.image_path(sample)).sha256
         wanted = expected_fingerprint(sample, known, self.signature)
-        if fresh := _fresh_sidecar(path, wanted):
+        if (fresh := _fresh_sidecar(path, wanted)) and not self._changed(sample, path, known):
             return fresh.status, False
         image_path = self.manifest.image_path(sample)
         image, info = images.read_image(image_path)
@@ -212,6 +212,14 @@ class _MaskMaker:
             ),
         )
         return status, True
+
+    def _changed(self, sample: Sample, mask: Path, known: str) -> bool:
+        """Whether the image on this machine is another one than `known`, if it is newer."""
+        if is_remote(self.manifest.header.image_root):
+            return False
+        image = self.manifest.image_path(sample)
+        is_newer = image.is_file() and image.stat().st_mtime_ns > mask.stat().st_mtime_ns
+        return is_newer and images.probe(image).sha256 != known
 
 
 def _fresh_sidecar(path: Path, wanted: str) -> Sidecar | None:

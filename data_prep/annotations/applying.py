@@ -38,6 +38,7 @@ class AppliedBoxes:
     rejected: list[RejectedInput] = field(default_factory=list)
     clipped: int = 0
     unread: int = 0
+    _fitted: list[Box] = field(default_factory=list)
 
     def add(self, sample: Sample, annotated: AnnotatedImage) -> None:
         """Give the next sample its boxes, or leave it unchanged if they cannot be trusted."""
@@ -62,7 +63,16 @@ class AppliedBoxes:
         self.samples.append(self._with_boxes(sample, annotated, fitted))
 
     def warn(self) -> None:
-        """Warn about what was accepted but should be looked at."""
+        """Warn about what was accepted but should be looked at.
+
+        Raises:
+            UserError: If all boxes lie in the first pixel: they are fractions of their images.
+        """
+        if self._fitted and all(max(box) <= 1 for box in self._fitted):
+            raise UserError(
+                f"all {len(self._fitted)} boxes lie within the first pixel of their images: are "
+                "they fractions? Their coordinates must be pixels"
+            )
         if self.clipped:
             _logger.warning("%d boxes left their image and were cut to it", self.clipped)
         if self.unread:
@@ -78,6 +88,7 @@ class AppliedBoxes:
 
     def _with_boxes(self, sample: Sample, annotated: AnnotatedImage, fitted: FittedBoxes) -> Sample:
         """The sample with new boxes; unchanged if these may be incomplete or are not new."""
+        self._fitted += fitted.boxes
         if fitted.rejected:
             return sample
         if sample.label == 0:

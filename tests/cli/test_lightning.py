@@ -318,3 +318,19 @@ def test_a_configuration_of_a_moved_run_does_not_write_where_the_run_was(
     assert main([*words, f"--trainer.default_root_dir={moved}"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert (moved / "config_validate.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/interrupted.ckpt",
+     "metrics_val.json"],
+)  # fmt: skip
+def test_files_of_another_program_are_not_replaced(
+    name: str, data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / name).write_text('{"mine": 1}')
+    assert fit(data_root, tmp_path, "--trainer.max_epochs=1") == 1
+    assert f"{name}: is there, and not of an earlier job" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [Path(name).name]
+    assert (tmp_path / name).read_text() == '{"mine": 1}'

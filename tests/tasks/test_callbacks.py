@@ -84,7 +84,7 @@ def test_what_a_kill_left_behind_goes_at_the_next_start(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     (folder / ".0123456789abcdef.99.tmp").write_bytes(b"half")
-    (folder / "best.ckpt").write_bytes(b"kept")
+    (folder / "best.ckpt").write_bytes(b"GuardedCheckpoint")
     trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, max_epochs=1)
     GuardedCheckpoint().setup(trainer, LightningModule(), "fit")
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "best.ckpt"]

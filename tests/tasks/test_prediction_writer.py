@@ -140,3 +140,13 @@ def test_an_image_that_cannot_be_read_is_left_out_by_name(
     ids = [sample.id for sample in manifest.samples]
     assert [row["id"] for row in rows] == ids[:1] + ids[2:]
     assert len(list(folder.rglob("*.png"))) == len(ids) - 1
+
+
+def test_a_refused_job_changes_no_file_of_the_other(
+    data_root: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config_predict.yaml").write_text("# lightning.pytorch==2: of the other job")
+    words = [*command("predict", data_root, tmp_path), f"--ckpt_path={checkpoint}"]
+    with locked(tmp_path / "predictions"):
+        assert main(words) == 1
+    assert "of the other job" in (tmp_path / "config_predict.yaml").read_text()

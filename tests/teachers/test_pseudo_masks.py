@@ -68,6 +68,22 @@ def train(data_root: Path) -> Manifest:
     return read_manifest(data_root / "train.jsonl")
 
 
+def test_a_photograph_that_changed_in_place_keeps_no_old_mask(
+    train: Manifest, tmp_path: Path
+) -> None:
+    run_job(train, tmp_path, FilledBox(), Consensus())
+    sample = next(one for one in train.samples if one.boxes)
+    path = train.image_path(sample)
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole)  # newer, but the same
+        assert run_job(train, tmp_path, Forbidden(), Consensus())["made"] == 0
+        images.write_jpeg(path, np.zeros((*sample.size, 3), np.uint8), 90)
+        assert run_job(train, tmp_path, FilledBox(), Consensus())["status"]["rejected"] == 1
+    finally:
+        path.write_bytes(whole)
+
+
 def test_what_comes_out(train: Manifest, tmp_path: Path) -> None:
     summary = run_job(train, tmp_path, FilledBox(), Consensus())
     assert summary["status"] == {"authentic": 3, "ok": 6}
